@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * One event per execve() or execveat(), whether it worked or not.
+ *
+ * One that worked is seen by sched_process_exec, when the arguments lie in the new program's memory, in one piece and
+ * just as it will read them. One that failed is seen when the system call returns; its arguments are then read where
+ * the caller has them. That hook makes every system call of the machine a little slower, so it is left out for a
+ * probe that does not want failures.
+ */
+#include "filter.h"
+#include "syscall.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define ARGV_SMALL 512
+#define ARGV_FAILED 1024
+#define ARGV_LARGE 4096
+#define ARG_FAILED 256
+
+struct event {
+	u64 ts AS("ktime") DOC("When the call returned");
+	u32 pid DOC("Process");
+	u32 ppid DOC("Its parent");
+	u32 uid DOC("User it runs as (real user id)");
+	char comm[16] DOC("Command: after a success that of the new program");
+	char filename[256] DOC("What was to be run, up to 255 bytes");
+	s32 ret AS("errno") DOC("0, or a negative error number");
+	u32 argv_len INTERNAL;
+	bool argv_cut INTERNAL;
+	char argv[ARGV_LARGE] AS("list") DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
+} DOC("One program execution");
+EVENT(event);
+
+FILTER(u32, pid, 16) DOC("Only these processes") = {};
+FILTER(u32, uid, 16) DOC("Only processes of these users") = {};
+FILTER(comm_t, comm, 8) DOC("Only these commands: after a success the new one, after a failure the caller's") = {};
+FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
+
+static __always_inline bool wanted(u32 tgid, u64 *name)
+{
+	if (is_runner(tgid) || !filter_passes(pid, tgid) || !filter_passes(uid, (u32)bpf_get_current_uid_gid()))
+		return false;
+	bpf_get_current_comm(name, 16);
+	return filter_passes_text(comm, name);
+}
+
+static __always_inline void fill(struct event *e, u32 tgid, const u64 *name, s32 ret)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	e->ts = bpf_ktime_get_ns();
+	e->pid = tgid;
+	e->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	e->uid = bpf_get_current_uid_gid();
+	e->ret = ret;
+	__builtin_memcpy(e->comm, name, sizeof(e->comm));
+}
+
+static __always_inline void fill_argv(struct event *e, unsigned long start, unsigned long len, u32 room)
+{
+	if (len > room) {
+		e->argv_cut = true;
+		len = room;
+	}
+	if (!bpf_probe_read_user(e->argv, len, (void *)start))
+		e->argv_len = len;
+	else
+		e->argv_cut = true;
+}
+
+SEC("tp_btf/sched_process_exec")
+SKIP_IF("failed=true")
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long len = BPF_CORE_READ(task, mm, arg_end) - start;
+	u64 name[2] = {};
+	struct event *e;
+
+	if (!wanted(tgid, name))
+		return 0;
+	/* Two sizes of record: most argument lists are short, and a ring of long ones would be full soon */
+	if (len <= ARGV_SMALL) {
+		e = event_begin_cut(struct event, argv, ARGV_SMALL);
+		if (!e)
+			return 0;
+		fill_argv(e, start, len, ARGV_SMALL);
+	} else {
+		e = event_begin(struct event);
+		if (!e)
+			return 0;
+		fill_argv(e, start, len, ARGV_LARGE);
+	}
+	fill(e, tgid, name, 0);
+	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), BPF_CORE_READ(bprm, filename));
+	event_end(ctx, e);
+	return 0;
+}
+
+static __always_inline void read_pointers(struct event *e, const char *const *argv)
+{
+	u32 len = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < ARGV_FAILED / 2; i++) { /* two bytes: the shortest argument that is not empty */
+		const char *arg = NULL;
+		long n;
+
+		if (bpf_probe_read_user(&arg, sizeof(arg), argv + i) || !arg)
+			break;
+		if (len > ARGV_FAILED - ARG_FAILED) {
+			e->argv_cut = true;
+			break;
+		}
+		n = bpf_probe_read_user_str(e->argv + len, ARG_FAILED, arg);
+		if (n <= 0 || n > ARG_FAILED) {
+			e->argv_cut = true; /* not in memory: the kernel never got as far as reading it */
+			break;
+		}
+		len += n;
+		if (n == ARG_FAILED) {
+			e->argv_cut = true;
+			break;
+		}
+	}
+	e->argv_len = len;
+}
+
+SEC("tp_btf/sys_exit")
+SKIP_IF("failed=false")
+int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
+{
+	const char *filename;
+	const char *const *argv;
+	u64 name[2] = {};
+	struct event *e;
+	long nr;
+	u32 tgid;
+
+	if (ret >= 0) /* nearly every call of the machine ends here */
+		return 0;
+	nr = SYSCALL_NR(regs);
+	if (nr == NR_EXECVE) {
+		filename = (void *)SYSCALL_ARG1(regs);
+		argv = (void *)SYSCALL_ARG2(regs);
+	} else if (nr == NR_EXECVEAT) {
+		filename = (void *)SYSCALL_ARG2(regs);
+		argv = (void *)SYSCALL_ARG3(regs);
+	} else {
+		return 0;
+	}
+	tgid = bpf_get_current_pid_tgid() >> 32;
+	if (!wanted(tgid, name))
+		return 0;
+	e = event_begin_cut(struct event, argv, ARGV_FAILED);
+	if (!e)
+		return 0;
+	fill(e, tgid, name, ret);
+	bpf_probe_read_user_str(e->filename, sizeof(e->filename), filename);
+	read_pointers(e, argv);
+	event_end(ctx, e);
+	return 0;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What programs on block I/O share: a request's disk, operation, flags and error in forms that outlive a kernel. */
+#pragma once
+
+#include "filter.h"
+
+/* REQ_OP_* of include/linux/blk_types.h; those that moved or are rare are put together */
+enum io_op {
+	OP_READ,
+	OP_WRITE,
+	OP_FLUSH,
+	OP_DISCARD,
+	OP_SECURE_ERASE,
+	OP_WRITE_ZEROES,
+	OP_ZONE,
+	OP_DRIVER,
+};
+
+/* Our own bits: the kernel's move between releases */
+enum io_flag {
+	IO_SYNC = 1,
+	IO_META = 2,
+	IO_PRIO = 4,
+	IO_FUA = 8,
+	IO_PREFLUSH = 16,
+	IO_READAHEAD = 32,
+	IO_BACKGROUND = 64,
+	IO_NOWAIT = 128,
+};
+
+static __always_inline bool has_flag(u32 cmd_flags, u32 bit)
+{
+	return cmd_flags & (1U << bit);
+}
+
+static __always_inline enum io_op io_op_of(u32 cmd_flags, u32 bytes)
+{
+	/* A flush starts its life as an empty write that asks for a preflush */
+	if (!bytes && has_flag(cmd_flags, bpf_core_enum_value(enum req_flag_bits, __REQ_PREFLUSH)))
+		return OP_FLUSH;
+	switch (cmd_flags & 0xff) { /* REQ_OP_BITS */
+	case 0:
+		return OP_READ;
+	case 1:
+		return OP_WRITE;
+	case 2:
+		return OP_FLUSH;
+	case 3:
+		return OP_DISCARD;
+	case 5:
+		return OP_SECURE_ERASE;
+	case 9:
+		return OP_WRITE_ZEROES;
+	case 32: /* REQ_OP_SCSI_IN, before 5.16 */
+	case 33: /* REQ_OP_SCSI_OUT */
+	case 34: /* REQ_OP_DRV_IN */
+	case 35: /* REQ_OP_DRV_OUT */
+		return OP_DRIVER;
+	default:
+		return OP_ZONE;
+	}
+}
+
+static __always_inline u32 io_flags_of(u32 cmd_flags)
+{
+	u32 flags = 0;
+
+#define IO_FLAG(ours, theirs)                                                     \
+	if (has_flag(cmd_flags, bpf_core_enum_value(enum req_flag_bits, theirs))) \
+		flags |= ours;
+	IO_FLAG(IO_SYNC, __REQ_SYNC)
+	IO_FLAG(IO_META, __REQ_META)
+	IO_FLAG(IO_PRIO, __REQ_PRIO)
+	IO_FLAG(IO_FUA, __REQ_FUA)
+	IO_FLAG(IO_PREFLUSH, __REQ_PREFLUSH)
+	IO_FLAG(IO_READAHEAD, __REQ_RAHEAD)
+	IO_FLAG(IO_BACKGROUND, __REQ_BACKGROUND)
+	IO_FLAG(IO_NOWAIT, __REQ_NOWAIT)
+#undef IO_FLAG
+	return flags;
+}
+
+/* blk_status_t to a negative errno, as block/blk-core.c has it (blk_errors[]). Some kernels pass an errno already. */
+static __always_inline s32 io_error_of(s32 status)
+{
+	if (status <= 0)
+		return status;
+	switch (status) {
+	case 1: /* BLK_STS_NOTSUPP */
+		return -95; /* EOPNOTSUPP */
+	case 2: /* BLK_STS_TIMEOUT */
+		return -110; /* ETIMEDOUT */
+	case 3: /* BLK_STS_NOSPC */
+		return -28; /* ENOSPC */
+	case 4: /* BLK_STS_TRANSPORT */
+		return -67; /* ENOLINK */
+	case 5: /* BLK_STS_TARGET */
+		return -121; /* EREMOTEIO */
+	case 6: /* BLK_STS_RESV_CONFLICT */
+		return -52; /* EBADE */
+	case 7: /* BLK_STS_MEDIUM */
+		return -61; /* ENODATA */
+	case 8: /* BLK_STS_PROTECTION */
+		return -84; /* EILSEQ */
+	case 9: /* BLK_STS_RESOURCE */
+		return -12; /* ENOMEM */
+	case 12: /* BLK_STS_AGAIN */
+		return -11; /* EAGAIN */
+	default:
+		return -5; /* EIO */
+	}
+}
+
+static __always_inline struct gendisk *disk_of(struct request *rq)
+{
+	struct request___with_rq_disk *old = (void *)rq;
+
+	if (bpf_core_field_exists(old->rq_disk))
+		return BPF_CORE_READ(old, rq_disk);
+	return BPF_CORE_READ(rq, q, disk);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The runner's C API: what a program includes, and all that it needs to know of the runner.
+ *
+ *	struct event { u64 ts AS("ktime") DOC("..."); ... } DOC("...");
+ *	EVENT(event);
+ *	...
+ *	struct event *e = event_begin(struct event);
+ *	if (!e)
+ *		return 0;                       // the loss is counted already
+ *	e->... = ...;
+ *	event_end(ctx, e);
+ *
+ * docs/writing-a-program.md explains each word.
+ */
+#pragma once
+
+#include "kernel_types.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+/* Tags. They end up in the object's BTF, where the runner reads them; an unknown one fails the tests. */
+#define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
+#define UNIT(unit) __attribute__((btf_decl_tag("unit:" unit)))
+#define AS(meaning) __attribute__((btf_decl_tag("as:" meaning)))
+/* Not a field and not a filter: the runner's own, or a companion of another member. */
+#define INTERNAL __attribute__((btf_decl_tag("internal")))
+/* On a BPF function: go on without it where the kernel lacks its tracepoint. */
+#define OPTIONAL __attribute__((btf_decl_tag("optional")))
+/* On a BPF function: "filter=value"; a probe that sets this filter to just this value does not need the hook. */
+#define SKIP_IF(condition) __attribute__((btf_decl_tag("skip_if:" condition)))
+
+/* Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata. */
+#define EVENT(tag) const struct tag *const volatile runner_event INTERNAL = 0
+
+/* Set by the runner before load. The verifier treats them as constants and deletes the branches not taken. */
+const volatile u32 runner_self INTERNAL = 0;         /* the runner's own process, 0: unknown */
+const volatile u32 runner_wakeup_bytes INTERNAL = 0; /* wake when so many bytes are unread; 0: the kernel decides */
+const volatile u32 runner_wakeup_band INTERNAL = 0;  /* ... and only up to so many bytes more */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+/* The kernel's side of the books, per CPU. The runner adds them up at the end. */
+struct runner_counters {
+	u64 seen;             /* events that passed every filter */
+	u64 lost_buffer_full; /* of these, not sent: the buffer had no room */
+	u64 lost_map_full;    /* of these, not followed: a map had no room */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct runner_counters);
+} counters SEC(".maps");
+
+static __always_inline struct runner_counters *runner_count(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
+/* An event that could not be followed because a map refused the insert. */
+static __always_inline void count_map_full(void)
+{
+	struct runner_counters *c = runner_count();
+
+	if (c) {
+		c->seen++;
+		c->lost_map_full++;
+	}
+}
+
+/*
+ * Room for one record of `size` bytes, a constant and a multiple of 8, all zero; or NULL, and the loss is counted.
+ * Zeroed because the ring hands out used memory: what a program leaves unset, padding too, must not leak.
+ */
+static __always_inline void *runner_reserve(u32 size)
+{
+	struct runner_counters *c = runner_count();
+	volatile u64 *words; /* volatile: or clang makes a call to memset() of the loop */
+
+	if (c)
+		c->seen++;
+	words = bpf_ringbuf_reserve(&events, size, 0);
+	if (!words) {
+		if (c)
+			c->lost_buffer_full++;
+		return NULL;
+	}
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < size / 8; i++)
+		words[i] = 0;
+	return (void *)words;
+}
+
+/*
+ * Wakes the runner while the unread bytes cross the threshold, not for as long as they stay above it: past the
+ * threshold every record would cost a wakeup. The unsigned difference makes it a band, which several CPUs that jump
+ * over the threshold together still hit. What never crosses it is fetched by the runner's timer (max_latency).
+ */
+static __always_inline u64 runner_wakeup(void)
+{
+	u64 unread;
+
+	if (!runner_wakeup_bytes)
+		return 0;
+	unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	return unread - runner_wakeup_bytes < runner_wakeup_band ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+_Static_assert(sizeof(u64) == 8, "records are counted in words of 8 bytes");
+
+#define event_begin(T) ((T *)runner_reserve(sizeof(T)))
+/* A record that ends `tail` bytes into the struct's last member, a list: `tail` is a constant and a multiple of 8. */
+#define event_begin_cut(T, last, tail) ((T *)runner_reserve(__builtin_offsetof(T, last) + (tail)))
+/* `ctx` is the program's first argument: transports other than the ring buffer need it. */
+#define event_end(ctx, e) bpf_ringbuf_submit(e, ((void)(ctx), runner_wakeup()))

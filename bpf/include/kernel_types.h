@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel types that the programs use, and no others; kept by hand.
+ *
+ * Only names and the size class of a member matter here: libbpf relocates every access to the layout of the kernel
+ * that the object is loaded on (CO-RE), so order, offsets and missing members are of no consequence. Behind each type
+ * stands the file of the kernel tree that it comes from and, where a name changed, the release that changed it.
+ */
+#pragma once
+
+/* include/uapi/asm-generic/int-ll64.h; bpf_helpers.h wants the __ names */
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+typedef __u32 __wsum;
+
+/* include/linux/types.h */
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s8 s8;
+typedef __s16 s16;
+typedef __s32 s32;
+typedef __s64 s64;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+/* include/uapi/linux/bpf.h: the values in use, part of the kernel's ABI */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum { BPF_ANY = 0 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
+enum { BPF_RB_AVAIL_DATA = 0 };
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* include/linux/blkdev.h, include/linux/genhd.h before 5.18 */
+struct gendisk {
+	char disk_name[32];
+};
+
+/* include/linux/blkdev.h; `disk` since 5.17 (d152c682f03c) */
+struct request_queue {
+	struct gendisk *disk;
+};
+
+/* include/linux/blk-mq.h, include/linux/blkdev.h before 5.16 */
+struct request {
+	struct request_queue *q;
+	unsigned int cmd_flags;
+	unsigned int __data_len;
+	u64 __sector;
+};
+
+/* The same, before 5.17 (f3fa33acca9f took `rq_disk` away) */
+struct request___with_rq_disk {
+	struct gendisk *rq_disk;
+};
+
+/* include/linux/mm_types.h */
+struct mm_struct {
+	unsigned long arg_start;
+	unsigned long arg_end;
+};
+
+/* include/linux/sched.h */
+struct task_struct {
+	int tgid;
+	struct task_struct *real_parent;
+	struct mm_struct *mm;
+};
+
+/* include/linux/binfmts.h */
+struct linux_binprm {
+	const char *filename;
+};
+
+/* arch/<arch>/include/asm/ptrace.h: registers that hold a system call's number and arguments */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di, si, dx, r10, r8, r9;
+	unsigned long ax, orig_ax;
+	unsigned long cs;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	u64 regs[31];
+	u64 orig_x0;
+	s32 syscallno;
+};
+#endif
+
+#pragma clang attribute pop
+
+/* include/linux/blk_types.h: bit numbers of request.cmd_flags. They move between releases, so ask for each with
+ * bpf_core_enum_value(); the values here are placeholders. */
+enum req_flag_bits {
+	__REQ_SYNC = 11,
+	__REQ_META = 12,
+	__REQ_PRIO = 13,
+	__REQ_FUA = 17,
+	__REQ_PREFLUSH = 18,
+	__REQ_RAHEAD = 19,
+	__REQ_BACKGROUND = 20,
+	__REQ_NOWAIT = 21,
+};
+
+/* include/trace/events/block.h: a kernel has the tracepoint if, and only if, its BTF has this typedef (since 6.5) */
+typedef void (*btf_trace_block_io_done)(void *, struct request *);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A system call's number and arguments out of the registers that it was entered with; valid until it has returned. */
+#pragma once
+
+#include "kernel_types.h"
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_EXECVE 59
+#define NR_EXECVEAT 322
+/* -1 for a call of a 32-bit program, whose numbers mean other calls: it runs in another code segment (__USER_CS) */
+#define SYSCALL_NR(regs) ((regs)->cs == 0x33 ? (long)(regs)->orig_ax : -1)
+#define SYSCALL_ARG1(regs) ((regs)->di)
+#define SYSCALL_ARG2(regs) ((regs)->si)
+#define SYSCALL_ARG3(regs) ((regs)->dx)
+#elif defined(__TARGET_ARCH_arm64)
+#define NR_EXECVE 221
+#define NR_EXECVEAT 281
+#define SYSCALL_NR(regs) ((long)(regs)->syscallno)
+#define SYSCALL_ARG1(regs) ((regs)->orig_x0)
+#define SYSCALL_ARG2(regs) ((regs)->regs[1])
+#define SYSCALL_ARG3(regs) ((regs)->regs[2])
+#else
+#error "system call numbers and registers of this architecture are missing here"
+#endif

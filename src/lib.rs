@@ -1,0 +1,1 @@
+mod embedded { include!(concat!(env!("OUT_DIR"), "/embedded.rs")); }
