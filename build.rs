@@ -74,9 +74,7 @@ fn check_clang(clang: &str) {
         ));
     };
     let text = String::from_utf8_lossy(&output.stdout);
-    let major = text
-        .split_once("clang version ")
-        .and_then(|(_, rest)| rest.split('.').next()?.parse::<u32>().ok());
+    let major = text.split_once("clang version ").and_then(|(_, rest)| rest.split('.').next()?.parse::<u32>().ok());
     match major {
         Some(major) if major < OLDEST_CLANG => stop(&format!(
             "`{clang}` is version {major}, and the eBPF programs need clang {OLDEST_CLANG} or newer: install a newer \

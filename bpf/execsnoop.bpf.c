@@ -24,10 +24,9 @@ struct event {
 	u32 uid DOC("User it runs as (real user id)");
 	char comm[16] DOC("Command: after a success that of the new program");
 	char filename[256] DOC("What was to be run, up to 255 bytes");
+	struct runner_list argv DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
 	s32 ret AS("errno") DOC("0, or a negative error number");
-	u32 argv_len INTERNAL;
-	bool argv_cut INTERNAL;
-	char argv[ARGV_LARGE] AS("list") DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
+	char tail[ARGV_LARGE] INTERNAL;
 } DOC("One program execution");
 EVENT(event);
 
@@ -59,13 +58,13 @@ static __always_inline void fill(struct event *e, u32 tgid, const u64 *name, s32
 static __always_inline void fill_argv(struct event *e, unsigned long start, unsigned long len, u32 room)
 {
 	if (len > room) {
-		e->argv_cut = true;
+		e->argv.cut = true;
 		len = room;
 	}
-	if (!bpf_probe_read_user(e->argv, len, (void *)start))
-		e->argv_len = len;
+	if (!bpf_probe_read_user(e->tail, len, (void *)start))
+		e->argv.len = len;
 	else
-		e->argv_cut = true;
+		e->argv.cut = true;
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -82,7 +81,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 		return 0;
 	/* Two sizes of record: most argument lists are short, and a ring of long ones would be full soon */
 	if (len <= ARGV_SMALL) {
-		e = event_begin_cut(struct event, argv, ARGV_SMALL);
+		e = event_begin_cut(struct event, ARGV_SMALL);
 		if (!e)
 			return 0;
 		fill_argv(e, start, len, ARGV_SMALL);
@@ -110,21 +109,21 @@ static __always_inline void read_pointers(struct event *e, const char *const *ar
 		if (bpf_probe_read_user(&arg, sizeof(arg), argv + i) || !arg)
 			break;
 		if (len > ARGV_FAILED - ARG_FAILED) {
-			e->argv_cut = true;
+			e->argv.cut = true;
 			break;
 		}
-		n = bpf_probe_read_user_str(e->argv + len, ARG_FAILED, arg);
+		n = bpf_probe_read_user_str(e->tail + len, ARG_FAILED, arg);
 		if (n <= 0 || n > ARG_FAILED) {
-			e->argv_cut = true; /* not in memory: the kernel never got as far as reading it */
+			e->argv.cut = true; /* not in memory: the kernel never got as far as reading it */
 			break;
 		}
 		len += n;
 		if (n == ARG_FAILED) {
-			e->argv_cut = true;
+			e->argv.cut = true;
 			break;
 		}
 	}
-	e->argv_len = len;
+	e->argv.len = len;
 }
 
 SEC("tp_btf/sys_exit")
@@ -153,7 +152,7 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 	tgid = bpf_get_current_pid_tgid() >> 32;
 	if (!wanted(tgid, name))
 		return 0;
-	e = event_begin_cut(struct event, argv, ARGV_FAILED);
+	e = event_begin_cut(struct event, ARGV_FAILED);
 	if (!e)
 		return 0;
 	fill(e, tgid, name, ret);

@@ -1,1 +1,14 @@
-mod embedded { include!(concat!(env!("OUT_DIR"), "/embedded.rs")); }
+//! `ebpf-run` runs eBPF captures that a YAML file describes.
+//!
+//! ```text
+//! config ─► plan ─► load ─► attach ─► poll ─► decode ─► format ─► sink ─► report
+//! YAML      pure    └────── kernel ───────┘   event     └─── output ────┘
+//! ```
+//!
+//! `config`, `catalog` and `plan` are pure: they read files and bytes, never the kernel. Only `kernel` calls bpf(2).
+//! `docs/architecture.md` has the whole picture.
+
+pub mod catalog;
+pub mod config;
+pub mod error;
+pub mod event;

@@ -34,6 +34,13 @@
 /* Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata. */
 #define EVENT(tag) const struct tag *const volatile runner_event INTERNAL = 0
 
+/* A field that is a list of texts: they lie one behind the other, each with its NUL, in the event's last member,
+ * `char tail[N] INTERNAL`. At most one a struct. */
+struct runner_list {
+	u32 len; /* bytes of `tail` in use */
+	u32 cut; /* not 0: there was more */
+};
+
 /* Set by the runner before load. The verifier treats them as constants and deletes the branches not taken. */
 const volatile u32 runner_self INTERNAL = 0;         /* the runner's own process, 0: unknown */
 const volatile u32 runner_wakeup_bytes INTERNAL = 0; /* wake when so many bytes are unread; 0: the kernel decides */
@@ -116,7 +123,7 @@ static __always_inline u64 runner_wakeup(void)
 _Static_assert(sizeof(u64) == 8, "records are counted in words of 8 bytes");
 
 #define event_begin(T) ((T *)runner_reserve(sizeof(T)))
-/* A record that ends `tail` bytes into the struct's last member, a list: `tail` is a constant and a multiple of 8. */
-#define event_begin_cut(T, last, tail) ((T *)runner_reserve(__builtin_offsetof(T, last) + (tail)))
+/* A record whose last member, `tail`, has just `size` bytes: a constant that makes the whole a multiple of 8. */
+#define event_begin_cut(T, size) ((T *)runner_reserve(__builtin_offsetof(T, tail) + (size)))
 /* `ctx` is the program's first argument: transports other than the ring buffer need it. */
 #define event_end(ctx, e) bpf_ringbuf_submit(e, ((void)(ctx), runner_wakeup()))

@@ -1,0 +1,273 @@
+//! Reads a program out of its object: event, filters and hooks from BTF, maps and sections from the ELF file.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use libbpf_rs::btf::types::{Array, DataSec, Enum, Int, IntEncoding, MemberAttr, Ptr, Struct, Var};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize, ReferencesType};
+use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
+
+use super::tags::{TagIndex, Tags};
+use super::{Element, ElementKind, Hook, ListShape, MapSpec, Program, Variable};
+use crate::error::{Error, Result};
+use crate::event::{Field, Kind, Layout, Names};
+
+/// The variable whose type points at the event struct.
+const EVENT_MARKER: &str = "runner_event";
+/// The type of a field that is a list.
+const LIST_TYPE: &str = "runner_list";
+/// The member that holds a list's texts.
+const TAIL: &str = "tail";
+/// Maps that are the runner's own.
+const RUNNER_MAPS: &[&str] = &["events", "counters"];
+
+pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program> {
+    let broken = |what: String| Error::failed(format!("program {name} breaks the runner's contract: {what}"));
+    let open = ObjectBuilder::default()
+        .name(name)
+        .and_then(|builder| builder.open_memory(object))
+        .map_err(|error| broken(format!("its object can't be opened: {error}")))?;
+    let btf = object_btf(&open).ok_or_else(|| broken("its object has no BTF".into()))?;
+    let reader = Reader { btf: &btf, tags: TagIndex::read(&btf, name)? };
+    let variables = reader.variables().map_err(broken)?;
+    let (internals, filters) = variables.into_iter().partition(|(_, tags)| tags.internal);
+    let plain = |list: Vec<(Variable, Tags)>| list.into_iter().map(|(variable, _)| variable).collect();
+    Ok(Program {
+        name,
+        object,
+        event: reader.event().map_err(broken)?,
+        filters: plain(filters),
+        internals: plain(internals),
+        maps: reader.maps(&open).map_err(broken)?,
+        hooks: reader.hooks(&open),
+    })
+}
+
+fn object_btf(open: &OpenObject) -> Option<Btf<'_>> {
+    // SAFETY: the pointer is valid and not written through for as long as `open` is borrowed.
+    // (libbpf-rs gives access to BTF after load only, and a catalogue never loads.)
+    let raw = unsafe { open.as_libbpf_object().as_ref() };
+    Btf::from_bpf_object(raw).ok().flatten()
+}
+
+struct Reader<'a> {
+    btf: &'a Btf<'a>,
+    tags: TagIndex,
+}
+
+fn text(name: Option<&OsStr>) -> String {
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+impl<'a> Reader<'a> {
+    /// The variables of `.rodata` that can be set: filters, which have a doc, and the runner's own.
+    fn variables(&self) -> Result<Vec<(Variable, Tags)>, String> {
+        let Some(section) = self.btf.type_by_name::<DataSec<'_>>(".rodata") else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for info in section.iter() {
+            let var: Var<'_> = self.btf.type_by_id(info.ty).ok_or("a .rodata entry is no variable")?;
+            let symbol = text(var.name());
+            let tags = self.tags.of(var.type_id());
+            if symbol == EVENT_MARKER {
+                continue;
+            }
+            let variable = self
+                .variable(&symbol, &tags, info.offset as usize, info.size, var.referenced_type())
+                .map_err(|what| format!("variable {symbol}: {what}"))?;
+            found.push((variable, tags));
+        }
+        Ok(found)
+    }
+
+    fn variable(
+        &self,
+        symbol: &str,
+        tags: &Tags,
+        offset: usize,
+        size: usize,
+        ty: BtfType<'_>,
+    ) -> Result<Variable, String> {
+        if tags.doc.is_none() && !tags.internal {
+            return Err("needs DOC(), or INTERNAL if it is no filter".into());
+        }
+        let ty = ty.skip_mods_and_typedefs();
+        let (list, element_type, element_size) = match Struct::try_from(ty) {
+            Err(_) => (None, ty, size),
+            Ok(shape) => {
+                let (values, ty, max) = self.list_shape(&shape)?;
+                (Some(ListShape { values, max }), ty, (size - values) / max)
+            }
+        };
+        Ok(Variable {
+            name: config_name(symbol, tags.unit.as_deref()),
+            symbol: symbol.to_owned(),
+            doc: tags.doc.clone().unwrap_or_default(),
+            offset,
+            size,
+            list,
+            element: self.element(element_type, element_size, tags)?,
+        })
+    }
+
+    /// `struct { u32 n; T values[max]; }` of `bpf/include/filter.h`: where the values are, their type and number.
+    fn list_shape(&self, shape: &Struct<'a>) -> Result<(usize, BtfType<'a>, usize), String> {
+        let members: Vec<_> = shape.iter().collect();
+        let [count, values] = members.as_slice() else { return Err("is a struct, but not one of FILTER()".into()) };
+        let (MemberAttr::Normal { offset: 0 }, MemberAttr::Normal { offset }) = (count.attr, values.attr) else {
+            return Err("is a struct, but not one of FILTER()".into());
+        };
+        let array: BtfType<'_> = self.btf.type_by_id(values.ty).ok_or("has a member without a type")?;
+        let array = Array::try_from(array.skip_mods_and_typedefs()).map_err(|_| "`values` is no array")?;
+        Ok((offset as usize / 8, array.contained_type().skip_mods_and_typedefs(), array.capacity()))
+    }
+
+    fn element(&self, ty: BtfType<'_>, size: usize, tags: &Tags) -> Result<Element, String> {
+        let kind = match (self.kind(ty, tags)?, tags.unit.as_deref(), tags.meaning.as_deref()) {
+            (Kind::Uint, Some("ns"), _) => ElementKind::Duration,
+            (Kind::Uint, Some("bytes"), _) => ElementKind::Bytes,
+            (Kind::Uint, ..) => ElementKind::Uint,
+            (Kind::Int, ..) => ElementKind::Int,
+            (Kind::Bool, ..) => ElementKind::Bool,
+            (Kind::Text, _, Some("disk")) => ElementKind::Disk,
+            (Kind::Text, ..) => ElementKind::Text,
+            (Kind::Enum(names), ..) => ElementKind::Enum(names),
+            (other, ..) => return Err(format!("a filter can't be {other:?}")),
+        };
+        Ok(Element { size, kind })
+    }
+
+    fn event(&self) -> Result<Layout, String> {
+        let section = self.btf.type_by_name::<DataSec<'_>>(".rodata").ok_or("no EVENT()")?;
+        let marker = section
+            .iter()
+            .filter_map(|info| self.btf.type_by_id::<Var<'_>>(info.ty))
+            .find(|var| var.name() == Some(OsStr::new(EVENT_MARKER)))
+            .ok_or("no EVENT()")?;
+        let pointer = Ptr::try_from(marker.referenced_type().skip_mods_and_typedefs()).map_err(|_| "EVENT() is odd")?;
+        let event = Struct::try_from(pointer.referenced_type().skip_mods_and_typedefs())
+            .map_err(|_| "EVENT() does not name a struct")?;
+        let doc = self.tags.of(event.type_id()).doc.ok_or("the event struct has no DOC()")?;
+        let tail = self.tail(&event);
+
+        let mut fields = Vec::new();
+        for (index, member) in event.iter().enumerate() {
+            let name = text(member.name);
+            let tags = self.tags.of_member(event.type_id(), index);
+            if tags.internal {
+                continue;
+            }
+            let MemberAttr::Normal { offset } = member.attr else {
+                return Err(format!("field {name} is a bitfield: use AS(\"bits\")"));
+            };
+            let ty: BtfType<'_> = self.btf.type_by_id(member.ty).ok_or("a member has no type")?;
+            let (kind, size) = self.field_type(ty, tail, &tags).map_err(|what| format!("field {name}: {what}"))?;
+            let doc = tags.doc.ok_or_else(|| format!("field {name} has no DOC()"))?;
+            let errno = tags.meaning.as_deref() == Some("errno");
+            fields.push(Field { name, doc, unit: tags.unit, errno, kind, offset: offset as usize / 8, size });
+        }
+        match fields.first() {
+            Some(Field { name, kind: Kind::Uint, size: 8, .. }) if name == "ts" => {}
+            _ => return Err("the first field is not `u64 ts`".into()),
+        }
+        let min_size = tail.unwrap_or(event.size());
+        Ok(Layout { doc, fields, size: event.size(), min_size })
+    }
+
+    /// Where the event's tail begins, if it has one.
+    fn tail(&self, event: &Struct<'_>) -> Option<usize> {
+        match event.iter().last() {
+            Some(last) if last.name == Some(OsStr::new(TAIL)) => match last.attr {
+                MemberAttr::Normal { offset } => Some(offset as usize / 8),
+                MemberAttr::BitField { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn field_type(&self, ty: BtfType<'_>, tail: Option<usize>, tags: &Tags) -> Result<(Kind, usize), String> {
+        let ty = ty.skip_mods_and_typedefs();
+        if let Ok(list) = Struct::try_from(ty)
+            && list.name() == Some(OsStr::new(LIST_TYPE))
+        {
+            let tail = tail.ok_or("a list needs `char tail[N] INTERNAL` as the struct's last member")?;
+            return Ok((Kind::List { tail }, list.size()));
+        }
+        Ok((self.kind(ty, tags)?, size_of(ty)?))
+    }
+
+    fn kind(&self, ty: BtfType<'_>, tags: &Tags) -> Result<Kind, String> {
+        match ty.kind() {
+            BtfKind::Int => {
+                let int = Int::try_from(ty).map_err(|_| "odd integer")?;
+                if !matches!(int.size(), 1 | 2 | 4 | 8) {
+                    return Err(format!("an integer of {} bytes", int.size()));
+                }
+                Ok(match int.encoding {
+                    IntEncoding::Bool => Kind::Bool,
+                    IntEncoding::Signed | IntEncoding::Char => Kind::Int,
+                    IntEncoding::None => Kind::Uint,
+                })
+            }
+            BtfKind::Enum => {
+                let source = Enum::try_from(ty).map_err(|_| "odd enum")?;
+                // Masked to four bytes: clang 14 does not mark signed enums
+                let values = source.iter().map(|m| (u64::from(m.value as u32), text(m.name))).collect();
+                let names = Arc::new(Names::from_c(values));
+                Ok(if tags.meaning.as_deref() == Some("bits") { Kind::Bits(names) } else { Kind::Enum(names) })
+            }
+            BtfKind::Array => {
+                let array = Array::try_from(ty).map_err(|_| "odd array")?;
+                let of = array.contained_type().skip_mods_and_typedefs();
+                if of.name() == Some(OsStr::new("char")) { Ok(Kind::Text) } else { Err("arrays of char only".into()) }
+            }
+            other => Err(format!("a {other:?} can't be read")),
+        }
+    }
+
+    fn maps(&self, open: &OpenObject) -> Result<Vec<MapSpec>, String> {
+        let mut maps = Vec::new();
+        for map in open.maps() {
+            let name = text(Some(map.name()));
+            if RUNNER_MAPS.contains(&name.as_str()) || map.map_type() == MapType::Array {
+                continue; // an array's size is the program's own matter; data sections are arrays too
+            }
+            let var: Option<Var<'_>> = self.btf.type_by_name(&name);
+            let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
+            let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
+            maps.push(MapSpec { name, doc, max_entries: map.max_entries() });
+        }
+        Ok(maps)
+    }
+
+    fn hooks(&self, open: &OpenObject) -> Vec<Hook> {
+        open.progs()
+            .map(|prog| {
+                let func = self.btf.type_by_name::<libbpf_rs::btf::types::Func<'_>>(&text(Some(prog.name())));
+                let tags = func.map(|func| self.tags.of(func.type_id())).unwrap_or_default();
+                Hook {
+                    name: text(Some(prog.name())),
+                    section: text(Some(prog.section())),
+                    optional: tags.optional,
+                    skip_if: tags.skip_if,
+                }
+            })
+            .collect()
+    }
+}
+
+fn size_of(ty: BtfType<'_>) -> Result<usize, String> {
+    if let Ok(int) = Int::try_from(ty) {
+        return Ok(int.size());
+    }
+    if let Ok(source) = Enum::try_from(ty) {
+        return Ok(source.size());
+    }
+    let array = Array::try_from(ty).map_err(|_| "has no size")?;
+    Ok(array.capacity() * size_of(array.contained_type().skip_mods_and_typedefs())?)
+}
+
+/// `min_latency_ns` with the unit `ns` is `min_latency` in a config, where the value brings its unit along.
+fn config_name(symbol: &str, unit: Option<&str>) -> String {
+    let suffix = unit.map(|unit| format!("_{unit}"));
+    suffix.and_then(|suffix| symbol.strip_suffix(&suffix)).unwrap_or(symbol).to_owned()
+}

@@ -1,0 +1,161 @@
+//! The built-in programs, as their embedded objects describe themselves. Reads bytes, never the kernel.
+
+mod btf;
+mod tags;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::event::{Layout, Names};
+
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+}
+
+/// All programs by name.
+pub struct Catalog {
+    objects: BTreeMap<&'static str, &'static [u8]>,
+}
+
+impl Catalog {
+    /// The programs that are built in.
+    pub fn embedded() -> Self {
+        Catalog::from_objects(embedded::OBJECTS.iter().copied())
+    }
+
+    /// A catalogue of other objects.
+    pub fn from_objects(objects: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Self {
+        Catalog { objects: objects.into_iter().collect() }
+    }
+
+    /// The names of all programs, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.objects.keys().copied()
+    }
+
+    /// Reads the program called `name`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the object breaks the contract of `docs/writing-a-program.md`; the tests open every embedded one.
+    pub fn program(&self, name: &str) -> Option<Result<Program>> {
+        let (name, object) = self.objects.get_key_value(name)?;
+        Some(btf::read(name, object))
+    }
+}
+
+/// The configs of `probes.d/`, as (name, YAML).
+pub fn configs() -> &'static [(&'static str, &'static str)] {
+    embedded::CONFIGS
+}
+
+/// One built-in program.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its name in a config: the C file's.
+    pub name: &'static str,
+    /// The compiled object.
+    pub object: &'static [u8],
+    /// The shape of its events.
+    pub event: Layout,
+    /// What a probe may set before load.
+    pub filters: Vec<Variable>,
+    /// What the runner sets before load, by its C name.
+    pub internals: Vec<Variable>,
+    /// Maps whose size a probe may set.
+    pub maps: Vec<MapSpec>,
+    /// Its BPF functions.
+    pub hooks: Vec<Hook>,
+}
+
+impl Program {
+    /// The filter called `name` in a config.
+    pub fn filter(&self, name: &str) -> Option<&Variable> {
+        self.filters.iter().find(|filter| filter.name == name)
+    }
+}
+
+/// A `const volatile` variable of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name in a config: the C name without the unit.
+    pub name: String,
+    /// Its name in C.
+    pub symbol: String,
+    /// What it does, one sentence.
+    pub doc: String,
+    /// Bytes from the start of `.rodata`.
+    pub offset: usize,
+    /// Bytes.
+    pub size: usize,
+    /// Set where the variable takes several values.
+    pub list: Option<ListShape>,
+    /// One value.
+    pub element: Element,
+}
+
+/// Where in a list variable its parts lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListShape {
+    /// Bytes from the variable's start to the first value; the count, a u32, is at its start.
+    pub values: usize,
+    /// How many values there is room for.
+    pub max: usize,
+}
+
+/// The type of one value of a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    /// Bytes.
+    pub size: usize,
+    /// What may be written there.
+    pub kind: ElementKind,
+}
+
+/// What a config may write for a value, and how it is encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ElementKind {
+    /// A whole number, not negative.
+    Uint,
+    /// A whole number.
+    Int,
+    /// A time with its unit, encoded in nanoseconds.
+    Duration,
+    /// A size with its unit, encoded in bytes.
+    Bytes,
+    /// true or false.
+    Bool,
+    /// Text with a NUL behind it.
+    Text,
+    /// The name of a disk: text that is no path.
+    Disk,
+    /// A name of an enum.
+    Enum(Arc<Names>),
+}
+
+/// A map of a program whose size a probe may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Its name in C and in a config.
+    pub name: String,
+    /// What it holds.
+    pub doc: String,
+    /// How many entries, unless the probe says otherwise.
+    pub max_entries: u32,
+}
+
+/// One BPF function and the place it attaches to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The function's name.
+    pub name: String,
+    /// Its ELF section: how and where it attaches, `tp_btf/block_rq_issue`.
+    pub section: String,
+    /// Go on without it where the kernel lacks the tracepoint.
+    pub optional: bool,
+    /// A filter and the one value that makes the hook superfluous.
+    pub skip_if: Option<(String, String)>,
+}
+
+#[cfg(test)]
+mod tests;

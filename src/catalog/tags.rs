@@ -1,0 +1,96 @@
+//! The vocabulary of declaration tags: what C types can't say.
+
+use std::collections::HashMap;
+
+use libbpf_rs::btf::types::DeclTag;
+use libbpf_rs::btf::{Btf, ReferencesType, TypeId};
+
+use crate::error::{Error, Result};
+
+/// What the tags of one declaration say. See `bpf/include/ebpf_run.h` for the macros.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Tags {
+    pub doc: Option<String>,
+    pub unit: Option<String>,
+    pub meaning: Option<String>,
+    pub internal: bool,
+    pub optional: bool,
+    pub skip_if: Option<(String, String)>,
+}
+
+/// The meanings that `AS()` takes.
+const MEANINGS: &[&str] = &["ktime", "errno", "bits", "disk"];
+/// The units that `UNIT()` takes. The first two make a filter take a quantity.
+const UNITS: &[&str] = &["ns", "bytes", "sectors of 512 bytes"];
+
+impl Tags {
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let known = |list: &[&str], value: &str| {
+            if list.contains(&value) {
+                Ok(value.to_owned())
+            } else {
+                Err(format!("`{text}`: one of {list:?} expected"))
+            }
+        };
+        match text.split_once(':').unwrap_or((text, "")) {
+            ("doc", value) => self.doc = Some(value.to_owned()),
+            ("unit", value) => self.unit = Some(known(UNITS, value)?),
+            ("as", value) => self.meaning = Some(known(MEANINGS, value)?),
+            ("internal", "") => self.internal = true,
+            ("optional", "") => self.optional = true,
+            ("skip_if", value) => {
+                let (filter, value) =
+                    value.split_once('=').ok_or_else(|| format!("`{text}`: filter=value expected"))?;
+                self.skip_if = Some((filter.to_owned(), value.to_owned()));
+            }
+            _ => return Err(format!("`{text}` is no tag that the runner knows")),
+        }
+        Ok(())
+    }
+}
+
+/// All tags of an object by the type that carries them and, for a struct, its member.
+pub(super) struct TagIndex(HashMap<(TypeId, Option<u32>), Tags>);
+
+impl TagIndex {
+    pub fn read(btf: &Btf<'_>, program: &str) -> Result<Self> {
+        let mut index: HashMap<_, Tags> = HashMap::new();
+        for tag in btf.type_by_kind::<DeclTag>() {
+            let text = tag.name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let place = (tag.referenced_type().type_id(), tag.component_index());
+            index
+                .entry(place)
+                .or_default()
+                .add(&text)
+                .map_err(|what| Error::failed(format!("program {program}: tag {what}")))?;
+        }
+        Ok(TagIndex(index))
+    }
+
+    /// The tags of a type as a whole.
+    pub fn of(&self, id: TypeId) -> Tags {
+        self.0.get(&(id, None)).cloned().unwrap_or_default()
+    }
+
+    /// The tags of a struct's member.
+    pub fn of_member(&self, id: TypeId, member: usize) -> Tags {
+        self.0.get(&(id, Some(member as u32))).cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_tag_is_an_error() {
+        let mut tags = Tags::default();
+        assert!(tags.add("dco:typo").is_err());
+        assert!(tags.add("as:kitme").is_err());
+        assert!(tags.add("unit:parsec").is_err());
+        assert!(tags.add("internal:x").is_err());
+        assert!(tags.add("skip_if:failed").is_err());
+        assert!(tags.add("doc:anything: with a colon").is_ok());
+        assert_eq!(tags.doc.as_deref(), Some("anything: with a colon"));
+    }
+}

@@ -1,0 +1,97 @@
+//! Every embedded object keeps the contract of `docs/writing-a-program.md`.
+
+use super::*;
+use crate::event::Kind;
+
+fn all() -> Vec<Program> {
+    let catalog = Catalog::embedded();
+    catalog.names().map(|name| catalog.program(name).expect("it is there").unwrap_or_else(|e| panic!("{e}"))).collect()
+}
+
+fn get(name: &str) -> Program {
+    Catalog::embedded().program(name).expect("it is there").expect("it is sound")
+}
+
+#[test]
+fn every_program_has_a_config_of_its_own_in_probes_d() {
+    for program in all() {
+        let uses = format!("program: {}\n", program.name);
+        assert!(configs().iter().any(|(_, yaml)| yaml.contains(&uses)), "no file in probes.d/ has `{uses}`");
+    }
+}
+
+#[test]
+fn every_program_describes_itself_and_can_be_driven() {
+    let programs = all();
+    assert!(programs.len() >= 2);
+    for program in programs {
+        let name = program.name;
+        assert!(!program.hooks.is_empty(), "{name} attaches to nothing");
+        for internal in ["runner_self", "runner_wakeup_bytes", "runner_wakeup_band"] {
+            assert!(program.internals.iter().any(|v| v.symbol == internal), "{name} lacks {internal}");
+        }
+        for field in &program.event.fields {
+            assert!(field.offset + field.size <= program.event.min_size, "{name}.{} lies in the tail", field.name);
+            assert!(!["time", "probe"].contains(&field.name.as_str()), "{name}.{} is a common field", field.name);
+        }
+        assert_eq!(program.event.size % 8, 0, "{name}: records are counted in words of 8 bytes");
+        for hook in &program.hooks {
+            if let Some((filter, _)) = &hook.skip_if {
+                assert!(program.filter(filter).is_some(), "{name}: SKIP_IF names no filter: {filter}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fields_filters_and_units_come_from_btf() {
+    let program = get("biosnoop");
+    let fields: Vec<&str> = program.event.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(
+        fields,
+        ["ts", "pid", "comm", "device", "op", "flags", "sector", "bytes", "queued_ns", "latency_ns", "error"]
+    );
+    let field = |name: &str| &program.event.fields[program.event.index(name).expect("a field")];
+    assert_eq!(field("latency_ns").unit.as_deref(), Some("ns"));
+    assert!(field("error").errno);
+    assert!(
+        matches!(&field("op").kind, Kind::Enum(names) if names.name(5).is_some() && names.value("write") == Some(1))
+    );
+    assert!(matches!(&field("flags").kind, Kind::Bits(names) if names.value("sync") == Some(1)));
+    assert_eq!((field("comm").size, field("device").size), (16, 32));
+
+    let filter = program.filter("min_latency").expect("the unit is dropped from the name");
+    assert_eq!(
+        (filter.symbol.as_str(), &filter.element.kind, filter.size),
+        ("min_latency_ns", &ElementKind::Duration, 8)
+    );
+    let device = program.filter("device").expect("a filter");
+    assert_eq!((&device.element.kind, device.element.size, device.list.unwrap().max), (&ElementKind::Disk, 32, 4));
+    assert_eq!(device.list.unwrap().values % 8, 0, "the C side compares words");
+    let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(names, ["min_latency", "device", "op", "pid", "comm"], "internal ones are no filters");
+    assert_eq!(program.maps[0].name, "inflight");
+    assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_done" && h.optional));
+    assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_rq_issue" && !h.optional));
+}
+
+#[test]
+fn a_list_field_lies_in_the_tail() {
+    let program = get("execsnoop");
+    let fields: Vec<&str> = program.event.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(fields, ["ts", "pid", "ppid", "uid", "comm", "filename", "argv", "ret"]);
+    let argv = &program.event.fields[6];
+    assert_eq!(argv.kind, Kind::List { tail: program.event.min_size });
+    assert_eq!(program.event.size - program.event.min_size, 4096);
+    let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
+    assert_eq!(names, ["pid", "uid", "comm", "failed"]);
+    assert_eq!(program.hooks[0].skip_if, Some(("failed".into(), "true".into())));
+}
+
+#[test]
+fn an_object_that_is_none_is_an_error() {
+    let catalog = Catalog::from_objects([("bad", &b"not an object"[..])]);
+    let error = catalog.program("bad").expect("it is listed").expect_err("it is no object");
+    assert!(error.message.contains("program bad"), "{error}");
+    assert!(catalog.program("other").is_none());
+}

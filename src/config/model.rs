@@ -1,0 +1,162 @@
+//! The config's types: what serde_yaml reads a checked file into, and what the JSON Schema is derived from.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::quantity::{Bytes, Nanoseconds, Share};
+
+/// One capture: which programs run, what they look for, for how long, and where their records go.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Version of the config's format: 1.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    pub version: u32,
+    /// Name of the capture. Default: the file's name without its ending.
+    pub name: Option<String>,
+    /// What the capture is for.
+    pub description: Option<String>,
+    /// Static labels, usable in templates as `labels.NAME`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When the capture ends.
+    #[serde(default)]
+    pub window: Window,
+    /// Share of the events that may be lost before the run counts as failed (exit code 3). Default: 0%.
+    pub max_loss: Option<Share>,
+    /// What is captured.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    pub probes: Vec<Probe>,
+    /// Where records go, by a name of your choice.
+    #[cfg_attr(test, schemars(extend("minProperties" = 1)))]
+    pub sinks: BTreeMap<String, Sink>,
+}
+
+/// When a capture ends. Without a limit it runs until it is interrupted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// End after this time, counted from when every probe is attached.
+    pub duration: Option<Nanoseconds>,
+    /// End after so many events of all probes together.
+    #[cfg_attr(test, schemars(range(min = 1)))]
+    pub max_events: Option<u64>,
+}
+
+/// One use of a program.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Name of a built-in program.
+    pub program: String,
+    /// Name of the probe, unique in the file. Default: the program's name.
+    pub name: Option<String>,
+    /// What the program looks for; which filters there are is the program's matter.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    pub filters: BTreeMap<String, serde_yaml::Value>,
+    /// How events reach userspace.
+    #[serde(default)]
+    pub buffer: Buffer,
+    /// Number of entries of the program's maps, by the map's name.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, std::num::NonZeroU32>"))]
+    pub maps: BTreeMap<String, u32>,
+    /// Names of the sinks that the records go to. Default: every sink.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    pub sinks: Option<Vec<String>>,
+}
+
+/// The buffer between kernel and userspace.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Buffer {
+    /// Kind of buffer. `auto` is the BPF ring buffer.
+    #[serde(default, rename = "type")]
+    pub kind: BufferType,
+    /// Size of the whole buffer, rounded up to a power of two. Default: 1MiB.
+    pub size: Option<Bytes>,
+    /// When the kernel wakes the runner.
+    #[serde(default)]
+    pub wakeup: Wakeup,
+    /// No record waits longer than this in the buffer. Default: 100ms.
+    pub max_latency: Option<Nanoseconds>,
+}
+
+/// Kinds of buffers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BufferType {
+    /// The best for the kernel at hand.
+    #[default]
+    Auto,
+    /// BPF ring buffer.
+    Ringbuf,
+}
+
+/// Wakeup policies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Wakeup {
+    /// In batches: when a part of the buffer is full, or after `max_latency`.
+    #[default]
+    Auto,
+}
+
+/// Where records go and in what shape.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sink {
+    /// One line of text a record, made by a template.
+    Stdout {
+        /// Template of a record, in the syntax of Jinja: `{{ time | clock }} {{ comm }}`.
+        template: String,
+        /// Template of a first line.
+        header: Option<String>,
+        /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.
+        path: Option<String>,
+    },
+    /// Comma-separated values with a header line (RFC 4180).
+    Csv {
+        /// Fields, or `NAME: template`. Default: every field of the program.
+        #[cfg_attr(test, schemars(length(min = 1)))]
+        columns: Option<Vec<Column>>,
+        /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.
+        path: Option<String>,
+    },
+    /// JSON Lines: one object a line.
+    Jsonl {
+        /// Fields, or `NAME: template`. Default: every field of the program.
+        #[cfg_attr(test, schemars(length(min = 1)))]
+        fields: Option<Vec<Column>>,
+        /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.
+        path: Option<String>,
+    },
+}
+
+impl Sink {
+    /// The path as the config has it.
+    pub fn path(&self) -> &str {
+        let (Sink::Stdout { path, .. } | Sink::Csv { path, .. } | Sink::Jsonl { path, .. }) = self;
+        path.as_deref().unwrap_or("-")
+    }
+}
+
+/// A column of a CSV file or a member of a JSON object.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum Column {
+    /// A field as it is.
+    Field(String),
+    /// A name and the template that makes its text.
+    Template(#[cfg_attr(test, schemars(extend("minProperties" = 1, "maxProperties" = 1)))] BTreeMap<String, String>),
+}

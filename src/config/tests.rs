@@ -1,0 +1,92 @@
+//! A config's structure: what is refused, where, and in which words.
+
+use super::*;
+
+const GOOD: &str = "\
+version: 1
+window: {duration: 10s}
+max_loss: 0.1%
+probes:
+  - program: biosnoop
+    filters: {min_latency: 1ms, comm: [dd, fio]}
+    buffer: {size: 1MiB, max_latency: 50ms}
+    maps: {inflight: 4096}
+    sinks: [screen]
+sinks:
+  screen:
+    type: stdout
+    template: '{{ comm }}'
+  file:
+    type: csv
+    path: out.csv
+    columns: [comm, {ms: '{{ latency_ns / 1e6 }}'}]
+";
+
+fn parse(text: &str) -> Result<Source> {
+    Source::parse("x.yaml".into(), "x".into(), text.into())
+}
+
+/// Replaces `from` by `to` in the good config and expects the problem `says` at line:column.
+#[track_caller]
+fn wrong(from: &str, to: &str, at: &str, says: &str) {
+    assert!(GOOD.contains(from), "{from}");
+    let error = parse(&GOOD.replacen(from, to, 1)).expect_err("it is wrong");
+    assert_eq!(error.kind, Kind::Config);
+    assert!(error.message.starts_with(&format!("x.yaml:{at}: ")), "{error}");
+    assert!(error.message.contains(says), "{error}");
+}
+
+#[test]
+fn a_good_config_is_read() {
+    let config = parse(GOOD).expect("it is good").config;
+    assert_eq!(config.window.duration, Some(quantity::Nanoseconds(10_000_000_000)));
+    assert_eq!(config.probes[0].buffer.size, Some(quantity::Bytes(1 << 20)));
+    assert_eq!(config.probes[0].maps["inflight"], 4096);
+    assert!(matches!(&config.sinks["file"], model::Sink::Csv { columns: Some(c), .. } if c.len() == 2));
+    assert_eq!(config.sinks["screen"].path(), "-");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_suggestion() {
+    wrong("max_loss", "max_los", "3:1", "unknown key `max_los` in the config, did you mean `max_loss`?");
+    wrong("buffer:", "buffr:", "7:5", "did you mean `buffer`?");
+    wrong("size:", "siez:", "7:14", "unknown key `siez` in `buffer`, did you mean `size`?");
+    wrong("path: out.csv", "paht: out.csv", "16:5", "did you mean `path`?");
+    wrong("duration", "durration", "2:10", "did you mean `duration`?");
+}
+
+#[test]
+fn wrong_types_and_values_are_refused() {
+    wrong("version: 1", "version: 2", "1:10", "`version` must be 1, not 2");
+    wrong("10s", "10", "2:20", "`duration`: `10` has no unit: write for instance `10ms`");
+    wrong("1MiB", "1M", "7:20", "did you mean `1MiB`?");
+    wrong("0.1%", "0.1", "3:11", "write `0.1%`");
+    wrong("[screen]", "screen", "9:12", "`sinks` must be a list, not text");
+    wrong("[screen]", "[]", "9:12", "`sinks` is empty");
+    wrong("4096", "0", "8:22", "`inflight` must be at least 1, not 0");
+    wrong("4096", "-1", "8:22", "`inflight` must be");
+    wrong("4096", "'4096'", "8:22", "take the quotes away");
+    wrong("{size", "{type: perfbuff, size", "7:20", "`perfbuff`");
+    wrong("type: csv", "type: cvs", "15:11", "`cvs` is no type of sink, did you mean `csv`?");
+    wrong("    type: csv\n", "", "15:5", "needs `type` (stdout, csv, jsonl)");
+    wrong("program: biosnoop", "name: x", "5:5", "needs `program`");
+    wrong("    template: '{{ comm }}'\n", "", "12:5", "needs `template`");
+    wrong("out.csv", "7", "16:11", "put quotes around it, \"7\"");
+    wrong("{ms:", "{a: b, ms:", "17:21", "more than one key");
+}
+
+#[test]
+fn yaml_that_is_none_is_refused() {
+    wrong("'{{ comm }}'", "{{ comm }}", "13:16", "quotes");
+    wrong("'{{ comm }}'", "{{ comm }} x", "13:26", "quotes");
+    wrong("max_loss", "version", "3:1", "`version` is here twice, first on line 1");
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let text = GOOD.replace("10s", "10").replace("1MiB", "1M").replace("csv\n    path", "cvs\n    path");
+    let message = parse(&text).expect_err("it is wrong").message;
+    let places: Vec<&str> = message.lines().filter_map(|line| line.strip_prefix("x.yaml:")).collect();
+    assert_eq!(places.len(), 3, "{message}");
+    assert!(places[0].starts_with("2:20") && places[1].starts_with("7:20") && places[2].starts_with("15:11"));
+}

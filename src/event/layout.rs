@@ -1,0 +1,187 @@
+//! The shape of a program's records, as its BTF tells it.
+
+use std::sync::Arc;
+
+use super::record::{List, Scalar};
+
+/// Names of an enum's values, in the order of the C source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names(Vec<(u64, String)>);
+
+impl Names {
+    /// From the C enumerators. The prefix that all of them share up to an underscore is dropped and the rest is
+    /// written in lower case: `OP_READ, OP_WRITE` give `read`, `write`.
+    pub fn from_c(values: Vec<(u64, String)>) -> Self {
+        let prefix = common_prefix(&values);
+        Names(values.into_iter().map(|(value, name)| (value, name[prefix..].to_ascii_lowercase())).collect())
+    }
+
+    /// The name of `value`, if it has one.
+    pub fn name(&self, value: u64) -> Option<&str> {
+        self.0.iter().find(|(v, _)| *v == value).map(|(_, name)| name.as_str())
+    }
+
+    /// The value called `name`.
+    pub fn value(&self, name: &str) -> Option<u64> {
+        self.0.iter().find(|(_, n)| n == name).map(|(value, _)| *value)
+    }
+
+    /// All values with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.0.iter().map(|(value, name)| (*value, name.as_str()))
+    }
+}
+
+/// The length of the longest prefix that ends in `_`, is shared by all names and leaves something of each.
+fn common_prefix(values: &[(u64, String)]) -> usize {
+    let Some((_, first)) = values.first() else { return 0 };
+    let shared = values.iter().fold(first.len(), |len, (_, name)| {
+        first.bytes().zip(name.bytes()).take(len).take_while(|(a, b)| a == b).count()
+    });
+    let prefix = first[..shared].rfind('_').map_or(0, |at| at + 1);
+    if values.iter().all(|(_, name)| name.len() > prefix) { prefix } else { 0 }
+}
+
+/// How the bytes of a field are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// An unsigned integer of the field's size (1, 2, 4 or 8 bytes).
+    Uint,
+    /// A signed integer of the field's size.
+    Int,
+    /// One byte, 0 or not.
+    Bool,
+    /// Text up to the first NUL or the field's end; any bytes, not only UTF-8.
+    Text,
+    /// One of several named values.
+    Enum(Arc<Names>),
+    /// Any of several named bits.
+    Bits(Arc<Names>),
+    /// A list of texts that lies in the record's tail.
+    List {
+        /// Where the tail begins.
+        tail: usize,
+    },
+}
+
+/// One member of an event struct.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The member's name in C.
+    pub name: String,
+    /// What it means, one sentence.
+    pub doc: String,
+    /// The unit of a number: `ns`, `bytes`, …
+    pub unit: Option<String>,
+    /// Whether a negative value is an error number.
+    pub errno: bool,
+    /// How to read it.
+    pub kind: Kind,
+    /// Bytes from the start of the record.
+    pub offset: usize,
+    /// Bytes.
+    pub size: usize,
+}
+
+/// All fields of a program's events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// What one event is, one sentence.
+    pub doc: String,
+    /// In the order of the struct. The first is `ts`, monotonic nanoseconds.
+    pub fields: Vec<Field>,
+    /// Bytes of the longest record.
+    pub size: usize,
+    /// Bytes that every record has; only a tail may be cut.
+    pub min_size: usize,
+}
+
+impl Layout {
+    /// The index of the field called `name`.
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// Reads field `index` of `raw`, a record of at least [`Layout::min_size`] bytes.
+    #[inline]
+    pub fn read<'a>(&'a self, index: usize, raw: &'a [u8]) -> Scalar<'a> {
+        let field = &self.fields[index];
+        let bytes = &raw[field.offset..field.offset + field.size];
+        match &field.kind {
+            Kind::Uint => Scalar::Uint(unsigned(bytes)),
+            Kind::Int => Scalar::Int(signed(bytes)),
+            Kind::Text => Scalar::Text(until_nul(bytes)),
+            Kind::Bool => Scalar::Bool(bytes[0] != 0),
+            Kind::Enum(names) => {
+                let value = unsigned(bytes);
+                names.name(value).map_or(Scalar::Uint(value), Scalar::Name)
+            }
+            Kind::Bits(names) => Scalar::Bits(unsigned(bytes), names),
+            Kind::List { tail } => Scalar::List(List::new(bytes, &raw[*tail..])),
+        }
+    }
+
+    /// The event's time, monotonic nanoseconds.
+    #[inline]
+    pub fn ts(&self, raw: &[u8]) -> u64 {
+        unsigned(&raw[self.fields[0].offset..][..8])
+    }
+}
+
+#[inline]
+fn unsigned(bytes: &[u8]) -> u64 {
+    match *bytes {
+        [a] => a.into(),
+        [a, b] => u16::from_ne_bytes([a, b]).into(),
+        [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).into(),
+        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        _ => unreachable!("the catalogue takes integers of 1, 2, 4 and 8 bytes only"),
+    }
+}
+
+#[inline]
+fn signed(bytes: &[u8]) -> i64 {
+    let unused = 64 - 8 * bytes.len() as u32;
+    ((unsigned(bytes) << unused) as i64) >> unused
+}
+
+#[inline]
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    &bytes[..len]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        let values = list.iter().enumerate().map(|(i, name)| (i as u64, name.to_string())).collect();
+        Names::from_c(values).iter().map(|(_, name)| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn enumerators_lose_the_prefix_that_all_share() {
+        assert_eq!(names(&["OP_READ", "OP_WRITE_ZEROES"]), ["read", "write_zeroes"]);
+        assert_eq!(names(&["REQ_OP_READ", "REQ_OP_WRITE"]), ["read", "write"]);
+        assert_eq!(names(&["A", "B"]), ["a", "b"]);
+        assert_eq!(names(&["X_", "X_A"]), ["x_", "x_a"], "nothing may become empty");
+    }
+
+    #[test]
+    fn integers_of_all_sizes_keep_their_sign() {
+        assert_eq!(unsigned(&u64::MAX.to_ne_bytes()), u64::MAX);
+        assert_eq!(unsigned(&[255]), 255);
+        assert_eq!(signed(&(-2i32).to_ne_bytes()), -2);
+        assert_eq!(signed(&i64::MIN.to_ne_bytes()), i64::MIN);
+        assert_eq!(signed(&(-1i16).to_ne_bytes()), -1);
+        assert_eq!(signed(&[127]), 127);
+    }
+
+    #[test]
+    fn text_ends_at_a_nul_or_at_the_field() {
+        assert_eq!(until_nul(b"dd\0junk"), b"dd");
+        assert_eq!(until_nul(b"full"), b"full");
+        assert_eq!(until_nul(b""), b"");
+    }
+}

@@ -1,0 +1,89 @@
+//! One record, and the values that its fields hold.
+
+use super::layout::{Layout, Names};
+
+/// A record as a sink sees it: the kernel's bytes with what the runner knows of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The shape of `raw`.
+    pub layout: &'a Layout,
+    /// The kernel's bytes, at least [`Layout::min_size`] of them.
+    pub raw: &'a [u8],
+    /// Wall-clock time of the event, nanoseconds since 1970 in UTC, from its own timestamp.
+    pub time: i64,
+    /// The probe's name.
+    pub probe: &'a str,
+}
+
+/// The value of one field.
+#[derive(Debug, Clone, Copy)]
+pub enum Scalar<'a> {
+    /// An unsigned integer.
+    Uint(u64),
+    /// A signed integer.
+    Int(i64),
+    /// A number that a template worked out.
+    Float(f64),
+    /// True or false.
+    Bool(bool),
+    /// Bytes from the kernel: hostile until they are escaped.
+    Text(&'a [u8]),
+    /// Text of our own making, safe to print as it is.
+    Name(&'a str),
+    /// Bits with their names.
+    Bits(u64, &'a Names),
+    /// A list of texts.
+    List(List<'a>),
+    /// Wall-clock time, nanoseconds since 1970 in UTC.
+    Time(i64),
+}
+
+/// A list of texts, each ended by a NUL.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    bytes: &'a [u8],
+    cut: bool,
+}
+
+/// What stands for the rest of a list that was too long for the record.
+pub const CUT: &[u8] = "…".as_bytes();
+
+impl<'a> List<'a> {
+    /// From a `struct runner_list` of `bpf/include/ebpf_run.h` and the record's tail.
+    #[inline]
+    pub fn new(head: &[u8], tail: &'a [u8]) -> Self {
+        let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let len = word(0) as usize;
+        List { bytes: &tail[..len.min(tail.len())], cut: word(4) != 0 || len > tail.len() }
+    }
+
+    /// The texts, and a last `…` if there were more than the record could hold.
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let body = self.bytes.strip_suffix(&[0]).unwrap_or(self.bytes);
+        let texts = (!self.bytes.is_empty()).then(|| body.split(|&byte| byte == 0));
+        texts.into_iter().flatten().chain(self.cut.then_some(CUT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(len: u32, cut: u32, tail: &[u8]) -> Vec<Vec<u8>> {
+        let head = [len.to_ne_bytes(), cut.to_ne_bytes()].concat();
+        List::new(&head, tail).iter().map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn a_list_is_split_at_its_nuls() {
+        assert_eq!(list(6, 0, b"a\0b c\0xxxx"), [&b"a"[..], b"b c"]);
+        assert_eq!(list(3, 0, b"a\0\0"), [&b"a"[..], b""], "an empty argument is one");
+        assert!(list(0, 0, b"junk").is_empty());
+    }
+
+    #[test]
+    fn a_cut_list_says_so() {
+        assert_eq!(list(4, 1, b"a\0bc"), [&b"a"[..], b"bc", CUT]);
+        assert_eq!(list(9, 0, b"a\0"), [&b"a"[..], CUT], "a length that the record does not have is never trusted");
+    }
+}

@@ -1,0 +1,176 @@
+//! Bytes from the kernel as text. A file name or a command may hold anything but NUL; each place that text goes to
+//! needs its own care.
+
+use std::fmt::Write as _;
+
+/// The first of the 128 private characters that stand for the bytes 0x80 to 0xff where they are not UTF-8.
+const STAND_IN: u32 = 0xef80;
+
+/// Whether `bytes` can be copied to any sink as they are: printable ASCII without `"` and `\`.
+#[inline]
+pub fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\')
+}
+
+/// Appends `bytes` as valid UTF-8 from which they can be had back, see [`restore`]. UTF-8 stays what it is; a byte
+/// 0xNN that is none becomes the private character U+EFNN. (So does each byte of such a character itself: the way
+/// back stays unique.)
+pub fn push_lossless(bytes: &[u8], out: &mut String) {
+    let stand_in =
+        |byte: u8| char::from_u32(STAND_IN - 0x80 + u32::from(byte)).expect("U+EF80 to U+EFFF are characters");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_stand_in(c) {
+                out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(stand_in));
+            } else {
+                out.push(c);
+            }
+        }
+        out.extend(chunk.invalid().iter().map(|&byte| stand_in(byte)));
+    }
+}
+
+/// The bytes that [`push_lossless`] made `text` of.
+pub fn restore(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        if is_stand_in(c) {
+            bytes.push((u32::from(c) & 0xff) as u8);
+        } else {
+            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    bytes
+}
+
+fn is_stand_in(c: char) -> bool {
+    (STAND_IN..STAND_IN + 128).contains(&u32::from(c))
+}
+
+/// Appends `bytes` for a person: on one line, and nothing that a terminal would obey. Control characters and bytes
+/// that are not UTF-8 are shown as `\n`, `\x1b`, `\u{202e}`.
+pub fn push_shown(bytes: &[u8], out: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            push_shown_char(c, out);
+        }
+        for byte in chunk.invalid() {
+            write!(out, "\\x{byte:02x}").expect("a String takes all");
+        }
+    }
+}
+
+fn push_shown_char(c: char, out: &mut String) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\t' => out.push_str("\\t"),
+        '\r' => out.push_str("\\r"),
+        c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)).expect("a String takes all"),
+        c if is_deceptive(c) => write!(out, "\\u{{{:x}}}", u32::from(c)).expect("a String takes all"),
+        c => out.push(c),
+    }
+}
+
+/// Characters that are not seen but change what is: C1 controls, bidirectional and invisible formatting, line ends.
+fn is_deceptive(c: char) -> bool {
+    matches!(u32::from(c), 0x80..=0x9f | 0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f
+        | 0xfeff | 0xfff9..=0xfffb | 0xe0000..=0xe007f)
+}
+
+/// Appends `bytes` as one word of a shell (bash, ksh, zsh: `$'…'`) that gives just these bytes, on one line.
+pub fn push_quoted(bytes: &[u8], out: &mut String) {
+    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
+    if !bytes.is_empty() && bytes.iter().all(safe) {
+        out.extend(bytes.iter().map(|&byte| char::from(byte)));
+        return;
+    }
+    let harmless = |c: char| !c.is_ascii_control() && !is_deceptive(c);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.chars().all(harmless) => {
+            out.push('\'');
+            out.push_str(&text.replace('\'', r"'\''"));
+            out.push('\'');
+        }
+        _ => {
+            out.push_str("$'");
+            for chunk in bytes.utf8_chunks() {
+                for c in chunk.valid().chars() {
+                    match c {
+                        '\'' | '\\' => out.extend(['\\', c]),
+                        '\n' | '\t' | '\r' => push_shown_char(c, out),
+                        c if harmless(c) => out.push(c),
+                        // Byte by byte: \u would depend on the reader's locale
+                        c => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_octal(byte, out)),
+                    }
+                }
+                chunk.invalid().iter().for_each(|&byte| push_octal(byte, out));
+            }
+            out.push('\'');
+        }
+    }
+}
+
+/// Three octal digits: unlike `\x`, they can't run into a digit that follows.
+fn push_octal(byte: u8, out: &mut String) {
+    write!(out, "\\{byte:03o}").expect("a String takes all");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(f: fn(&[u8], &mut String), bytes: &[u8]) -> String {
+        let mut out = String::new();
+        f(bytes, &mut out);
+        out
+    }
+
+    const HOSTILE: &[&[u8]] = &[
+        b"plain",
+        b"",
+        b"two words",
+        b"it's",
+        b"line\nbreak\ttab\r",
+        b"\x1b[31mred",
+        b"\xff\xfe",
+        b"caf\xc3\xa9",
+        b"half \xc3",
+        "\u{ef80}\u{efff}".as_bytes(),
+        "abc\u{202e}cba".as_bytes(),
+        b"\x7f\x01\xc2\x9b1m",
+        b"back\\slash \\x41 $HOME `id` \"q\" ;&|",
+        b"\x01\x31",
+    ];
+
+    #[test]
+    fn lossless_text_is_utf8_and_comes_back() {
+        for &bytes in HOSTILE {
+            assert_eq!(restore(&with(push_lossless, bytes)), bytes);
+        }
+        assert_eq!(with(push_lossless, b"a\xffb"), "a\u{efff}b");
+        assert_eq!(with(push_lossless, "é".as_bytes()), "é");
+    }
+
+    #[test]
+    fn shown_text_has_nothing_that_a_terminal_obeys() {
+        for &bytes in HOSTILE {
+            assert!(with(push_shown, bytes).chars().all(|c| !c.is_control() && !is_deceptive(c)), "{bytes:?}");
+        }
+        assert_eq!(with(push_shown, b"a\nb\x1b[0m\xff"), r"a\nb\x1b[0m\xff");
+        assert_eq!(with(push_shown, "né\u{202e}".as_bytes()), r"né\u{202e}");
+    }
+
+    #[test]
+    fn quoted_text_gives_a_shell_the_same_bytes() {
+        for &bytes in HOSTILE {
+            let script = format!("printf %s {}", with(push_quoted, bytes));
+            assert!(script.chars().all(|c| !c.is_control() && !is_deceptive(c)), "{script:?}");
+            let output = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+            assert_eq!(output.stdout, bytes, "{script}");
+        }
+        assert_eq!(with(push_quoted, b"--a=b/c.d"), "--a=b/c.d");
+        assert_eq!(with(push_quoted, b""), "''");
+        assert_eq!(with(push_quoted, b"it's"), r"'it'\''s'");
+        assert_eq!(with(push_quoted, b"a\nb"), r"$'a\nb'");
+    }
+}
