@@ -12,3 +12,4 @@ pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod output;

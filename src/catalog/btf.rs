@@ -35,7 +35,7 @@ pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program>
     Ok(Program {
         name,
         object,
-        event: reader.event().map_err(broken)?,
+        event: Arc::new(reader.event().map_err(broken)?),
         filters: plain(filters),
         internals: plain(internals),
         maps: reader.maps(&open).map_err(broken)?,

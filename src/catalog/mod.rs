@@ -57,7 +57,7 @@ pub struct Program {
     /// The compiled object.
     pub object: &'static [u8],
     /// The shape of its events.
-    pub event: Layout,
+    pub event: Arc<Layout>,
     /// What a probe may set before load.
     pub filters: Vec<Variable>,
     /// What the runner sets before load, by its C name.

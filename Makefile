@@ -1,0 +1,43 @@
+# `make help` lists the targets. Only make itself has to be there: `deps` installs the rest.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+ARGS ?=
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help deps build run test check bench install clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install the packages that are missing (Debian, Ubuntu, Fedora)
+	@scripts/install-deps
+
+build: deps ## the release binary: target/release/ebpf-run
+	$(CARGO) build --release
+
+run: build ## build, then capture slow block I/O for 20 s (other options: ARGS="--duration 5s")
+	@scripts/demo $(ARGS)
+
+# --tests: all but the documentation's examples. The runner takes the live tests, and only them, to root.
+test: deps ## all tests that this machine can run; the live ones as root (sudo)
+	$(CARGO) test --release --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
+
+check: deps ## formatting and lints, as CI wants them
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+bench: deps ## the benchmarks
+	$(CARGO) bench
+
+# Builds nothing: under sudo there may be no cargo.
+install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
+	@test -x $(TARGET_DIR)/release/ebpf-run || { echo "run \`make build\` first" >&2; exit 1; }
+	install -D -m 755 $(TARGET_DIR)/release/ebpf-run $(DESTDIR)$(PREFIX)/bin/ebpf-run
+	install -d $(DESTDIR)$(PREFIX)/share/ebpf-run/probes.d
+	install -m 644 probes.d/*.yaml $(DESTDIR)$(PREFIX)/share/ebpf-run/probes.d
+
+clean: ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,364 @@
+//! The formatters: what templates have as filters beside Jinja's own. One implementation serves the fast path and
+//! minijinja, so that both write the same bytes.
+
+use std::fmt::Write as _;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::time;
+
+/// The names of all formatters.
+pub const NAMES: &[&str] = &["clock", "date", "duration", "bytes", "errno", "left", "right"];
+
+/// What a formatter is applied to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Operand<'a> {
+    /// An unsigned integer.
+    Uint(u64),
+    /// A signed integer.
+    Int(i64),
+    /// A number that a template worked out.
+    Float(f64),
+    /// A wall-clock time, nanoseconds since 1970.
+    Time(i64),
+    /// Text that is fit to be written as it is.
+    Text(&'a str),
+}
+
+/// An argument of a formatter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Arg<'a> {
+    /// A whole number.
+    Int(i64),
+    /// Text.
+    Text(&'a str),
+}
+
+/// A formatter with its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Formatter {
+    /// Time of day in local time, with microseconds.
+    Clock,
+    /// strftime(3), in UTC unless the second argument is `'local'`.
+    Date { format: String, local: bool },
+    /// Nanoseconds in the unit that suits them.
+    Duration,
+    /// Bytes in the unit that suits them.
+    Bytes,
+    /// An error number's name; other numbers as they are.
+    Errno,
+    /// Left-aligned in so many columns.
+    Left(usize),
+    /// Right-aligned in so many columns.
+    Right(usize),
+}
+
+impl Formatter {
+    /// The formatter `name` with `args`; `None` if there is no such formatter.
+    pub fn new(name: &str, args: &[Arg<'_>]) -> Option<Result<Self, String>> {
+        let width = |what: &str| match args {
+            [Arg::Int(width)] if (0..=4096).contains(width) => Ok(*width as usize),
+            _ => Err(format!("{what} takes a width between 0 and 4096: {what}(16)")),
+        };
+        let bare = |formatter: Formatter| match args {
+            [] => Ok(formatter),
+            _ => Err(format!("{name} takes no arguments")),
+        };
+        Some(match name {
+            "clock" => bare(Formatter::Clock),
+            "duration" => bare(Formatter::Duration),
+            "bytes" => bare(Formatter::Bytes),
+            "errno" => bare(Formatter::Errno),
+            "left" => width("left").map(Formatter::Left),
+            "right" => width("right").map(Formatter::Right),
+            "date" => match args {
+                [Arg::Text(format)] => date(format, false),
+                [Arg::Text(format), Arg::Text("local")] => date(format, true),
+                _ => Err("date takes a format, and 'local' for local time: date('%H:%M:%S')".into()),
+            },
+            _ => return None,
+        })
+    }
+
+    /// Appends `input`, formatted.
+    ///
+    /// # Errors
+    /// If the formatter is not made for such a value.
+    pub fn apply(&self, input: Operand<'_>, out: &mut String) -> Result<(), String> {
+        match (self, input) {
+            (Formatter::Clock, Operand::Time(at)) => time::push_clock(at, out),
+            (Formatter::Date { format, local }, Operand::Time(at)) => time::push_date(at, format, *local, out)?,
+            (Formatter::Clock | Formatter::Date { .. }, _) => {
+                return Err("clock and date want a time, `time` or `start`; `ts` is a monotonic counter".into());
+            }
+            (Formatter::Duration, input) => push_duration(number(input, "duration")?, out),
+            (Formatter::Bytes, input) => push_bytes(number(input, "bytes")?, out),
+            (Formatter::Errno, Operand::Int(value)) => push_errno(value, out),
+            (Formatter::Errno, Operand::Uint(value)) => push_uint(value, out),
+            (Formatter::Errno, _) => return Err("errno wants a whole number".into()),
+            (Formatter::Left(width), input) => pad(input, *width, Side::Left, out),
+            (Formatter::Right(width), input) => pad(input, *width, Side::Right, out),
+        }
+        Ok(())
+    }
+}
+
+fn date(format: &str, local: bool) -> Result<Formatter, String> {
+    time::push_date(0, format, local, &mut String::new())?;
+    Ok(Formatter::Date { format: format.to_owned(), local })
+}
+
+fn number(input: Operand<'_>, what: &str) -> Result<f64, String> {
+    match input {
+        Operand::Uint(value) => Ok(value as f64),
+        Operand::Int(value) => Ok(value as f64),
+        Operand::Float(value) => Ok(value),
+        Operand::Time(_) | Operand::Text(_) => Err(format!("{what} wants a number")),
+    }
+}
+
+/// Appends an unsigned integer.
+#[inline]
+pub fn push_uint(value: u64, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+/// Appends a signed integer.
+#[inline]
+pub fn push_int(value: i64, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(value));
+}
+
+/// Appends `value` with as many decimals as make three digits: `1.23`, `12.3`, `123`.
+fn push_three_digits(value: f64, out: &mut String) {
+    let decimals = match value {
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
+        _ => 0,
+    };
+    write!(out, "{value:.decimals$}").expect("a String takes all");
+}
+
+fn push_duration(ns: f64, out: &mut String) {
+    if ns < 0.0 {
+        out.push('-');
+    }
+    let ns = ns.abs();
+    // The limits lie where three digits would be rounded up into the next unit
+    let (value, unit) = match ns {
+        v if v < 999.5 => return write!(out, "{v:.0}ns").expect("a String takes all"),
+        v if v < 999.5e3 => (v / 1e3, "us"),
+        v if v < 999.5e6 => (v / 1e6, "ms"),
+        v if v < 60e9 => (v / 1e9, "s"),
+        v => {
+            let seconds = (v / 1e9) as u64;
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            return if hours > 0 {
+                write!(out, "{hours}h{minutes:02}m").expect("a String takes all")
+            } else {
+                write!(out, "{minutes}m{:02}s", seconds % 60).expect("a String takes all")
+            };
+        }
+    };
+    push_three_digits(value, out);
+    out.push_str(unit);
+}
+
+fn push_bytes(bytes: f64, out: &mut String) {
+    const UNITS: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut value, mut unit) = (bytes, 0);
+    while value.abs() >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value.fract() == 0.0 {
+        write!(out, "{value:.0}").expect("a String takes all");
+    } else {
+        write!(out, "{value:.1}").expect("a String takes all");
+    }
+    out.push_str(UNITS[unit]);
+}
+
+fn push_errno(value: i64, out: &mut String) {
+    let errno = value.checked_neg().filter(|errno| *errno > 0).and_then(|errno| i32::try_from(errno).ok());
+    match errno.and_then(errno_name) {
+        Some(name) => out.push_str(name),
+        None => push_int(value, out),
+    }
+}
+
+/// The name of error number `errno`.
+fn errno_name(errno: i32) -> Option<&'static str> {
+    ERRNO_NAMES.get(usize::try_from(errno).ok()?).copied().filter(|name| !name.is_empty())
+}
+
+/// The names of include/uapi/asm-generic/errno-base.h and errno.h, by number.
+#[rustfmt::skip]
+const ERRNO_NAMES: &[&str] = &[
+    "", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN", "ENOMEM",
+    "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL", "ENFILE",
+    "EMFILE", "ENOTTY", "ETXTBSY", "EFBIG", "ENOSPC", "ESPIPE", "EROFS", "EMLINK", "EPIPE", "EDOM", "ERANGE",
+    "EDEADLK", "ENAMETOOLONG", "ENOLCK", "ENOSYS", "ENOTEMPTY", "ELOOP", "", "ENOMSG", "EIDRM", "ECHRNG", "EL2NSYNC",
+    "EL3HLT", "EL3RST", "ELNRNG", "EUNATCH", "ENOCSI", "EL2HLT", "EBADE", "EBADR", "EXFULL", "ENOANO", "EBADRQC",
+    "EBADSLT", "", "EBFONT", "ENOSTR", "ENODATA", "ETIME", "ENOSR", "ENONET", "ENOPKG", "EREMOTE", "ENOLINK", "EADV",
+    "ESRMNT", "ECOMM", "EPROTO", "EMULTIHOP", "EDOTDOT", "EBADMSG", "EOVERFLOW", "ENOTUNIQ", "EBADFD", "EREMCHG",
+    "ELIBACC", "ELIBBAD", "ELIBSCN", "ELIBMAX", "ELIBEXEC", "EILSEQ", "ERESTART", "ESTRPIPE", "EUSERS", "ENOTSOCK",
+    "EDESTADDRREQ", "EMSGSIZE", "EPROTOTYPE", "ENOPROTOOPT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT", "EOPNOTSUPP",
+    "EPFNOSUPPORT", "EAFNOSUPPORT", "EADDRINUSE", "EADDRNOTAVAIL", "ENETDOWN", "ENETUNREACH", "ENETRESET",
+    "ECONNABORTED", "ECONNRESET", "ENOBUFS", "EISCONN", "ENOTCONN", "ESHUTDOWN", "ETOOMANYREFS", "ETIMEDOUT",
+    "ECONNREFUSED", "EHOSTDOWN", "EHOSTUNREACH", "EALREADY", "EINPROGRESS", "ESTALE", "EUCLEAN", "ENOTNAM", "ENAVAIL",
+    "EISNAM", "EREMOTEIO", "EDQUOT", "ENOMEDIUM", "EMEDIUMTYPE", "ECANCELED", "ENOKEY", "EKEYEXPIRED", "EKEYREVOKED",
+    "EKEYREJECTED", "EOWNERDEAD", "ENOTRECOVERABLE", "ERFKILL", "EHWPOISON",
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// Text that is too wide is cut, and `…` says so; a number never is.
+fn pad(input: Operand<'_>, width: usize, side: Side, out: &mut String) {
+    let mut digits = String::new();
+    match input {
+        Operand::Text(_) => {}
+        Operand::Uint(value) => push_uint(value, &mut digits),
+        Operand::Int(value) => push_int(value, &mut digits),
+        Operand::Float(value) => write!(digits, "{value}").expect("a String takes all"),
+        Operand::Time(at) => time::push_rfc3339(at, &mut digits),
+    }
+    let (text, may_cut) = if let Operand::Text(text) = input { (text, true) } else { (digits.as_str(), false) };
+    // Most text is ASCII without control characters: one column a byte
+    let used = if text.is_ascii() { text.len() } else { text.width() };
+    match (used > width && may_cut, side) {
+        (true, Side::Left) => {
+            let used = fit(text.chars(), width, |c| out.push(c));
+            push_cut(used, width, out);
+        }
+        (true, Side::Right) => {
+            let mut kept = Vec::new();
+            let used = fit(text.chars().rev(), width, |c| kept.push(c));
+            push_cut(used, width, out);
+            out.extend(kept.into_iter().rev());
+        }
+        (false, Side::Left) => {
+            out.push_str(text);
+            push_spaces(width.saturating_sub(used), out);
+        }
+        (false, Side::Right) => {
+            push_spaces(width.saturating_sub(used), out);
+            out.push_str(text);
+        }
+    }
+}
+
+/// Keeps characters for as long as they leave a column for the `…`; returns the columns used.
+fn fit(chars: impl Iterator<Item = char>, width: usize, mut keep: impl FnMut(char)) -> usize {
+    let mut used = 0;
+    for c in chars {
+        let columns = c.width().unwrap_or(0);
+        if used + columns + 1 > width {
+            break;
+        }
+        used += columns;
+        keep(c);
+    }
+    used
+}
+
+/// The mark of a cut, and the column that a wide character left over.
+fn push_cut(used: usize, width: usize, out: &mut String) {
+    if width > 0 {
+        out.push('…');
+        push_spaces(width - 1 - used, out);
+    }
+}
+
+fn push_spaces(count: usize, out: &mut String) {
+    const SPACES: &str = "                                                                ";
+    let mut left = count;
+    while left > 0 {
+        let now = left.min(SPACES.len());
+        out.push_str(&SPACES[..now]);
+        left -= now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, args: &[Arg<'_>], input: Operand<'_>) -> String {
+        let formatter = Formatter::new(name, args).expect("it exists").expect("the arguments are right");
+        let mut out = String::new();
+        formatter.apply(input, &mut out).expect("the operand is right");
+        out
+    }
+
+    #[test]
+    fn durations_have_three_digits_and_never_four() {
+        let shown = |ns: u64| with("duration", &[], Operand::Uint(ns));
+        assert_eq!(shown(0), "0ns");
+        assert_eq!(shown(999), "999ns");
+        assert_eq!(shown(1_000), "1.00us");
+        assert_eq!(shown(9_996), "10.0us");
+        assert_eq!(shown(99_960), "100us");
+        assert_eq!(shown(999_600), "1.00ms");
+        assert_eq!(shown(12_345_678), "12.3ms");
+        assert_eq!(shown(59_900_000_000), "59.9s");
+        assert_eq!(shown(61_000_000_000), "1m01s");
+        assert_eq!(shown(3_720_000_000_000), "1h02m");
+        assert_eq!(with("duration", &[], Operand::Int(-1_500)), "-1.50us");
+        assert_eq!(with("duration", &[], Operand::Float(1500.5)), "1.50us");
+    }
+
+    #[test]
+    fn bytes_use_powers_of_1024() {
+        let shown = |n: u64| with("bytes", &[], Operand::Uint(n));
+        assert_eq!(shown(512), "512B");
+        assert_eq!(shown(4096), "4KiB");
+        assert_eq!(shown(1_536), "1.5KiB");
+        assert_eq!(shown(131_072), "128KiB");
+        assert_eq!(shown(1 << 30), "1GiB");
+        assert_eq!(shown(u64::MAX), "16EiB");
+    }
+
+    #[test]
+    fn errors_go_by_name_and_results_stay_numbers() {
+        assert_eq!(with("errno", &[], Operand::Int(-2)), "ENOENT");
+        assert_eq!(with("errno", &[], Operand::Int(-110)), "ETIMEDOUT");
+        assert_eq!(with("errno", &[], Operand::Int(-121)), "EREMOTEIO");
+        assert_eq!(with("errno", &[], Operand::Int(-133)), "EHWPOISON");
+        assert_eq!(with("errno", &[], Operand::Int(3)), "3");
+        assert_eq!(with("errno", &[], Operand::Int(-100_000)), "-100000");
+        assert_eq!(with("errno", &[], Operand::Int(i64::MIN)), i64::MIN.to_string());
+    }
+
+    #[test]
+    fn padding_cuts_text_visibly_and_numbers_never() {
+        let left = |text: &str, n| with("left", &[Arg::Int(n)], Operand::Text(text));
+        let right = |text: &str, n| with("right", &[Arg::Int(n)], Operand::Text(text));
+        assert_eq!(left("dd", 5), "dd   ");
+        assert_eq!(right("dd", 5), "   dd");
+        assert_eq!(left("postgres", 5), "post…");
+        assert_eq!(right("/var/lib/x", 6), "…lib/x");
+        assert_eq!(left("postgres", 8), "postgres");
+        assert_eq!(left("x", 0), "");
+        assert_eq!(left("日本語", 5), "日本…");
+        assert_eq!(left("日本語", 4), "日… ");
+        assert_eq!(left("é", 3), "é  ");
+        assert_eq!(with("right", &[Arg::Int(3)], Operand::Uint(123_456)), "123456");
+        assert_eq!(with("left", &[Arg::Int(4)], Operand::Int(-1)), "-1  ");
+    }
+
+    #[test]
+    fn wrong_uses_are_errors_that_say_what_is_right() {
+        assert!(Formatter::new("nosuch", &[]).is_none());
+        for name in NAMES {
+            assert!(Formatter::new(name, &[Arg::Text("%"), Arg::Int(1)]).expect("it exists").is_err(), "{name}");
+        }
+        let clock = Formatter::new("clock", &[]).unwrap().unwrap();
+        assert!(clock.apply(Operand::Uint(1), &mut String::new()).unwrap_err().contains("`ts` is a monotonic counter"));
+        assert!(Formatter::new("date", &[Arg::Text("%!")]).unwrap().is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! From records to bytes in a file: formatters, templates and the three kinds of sinks. Needs no root and no kernel.
+
+pub mod formatters;
+mod jsonl;
+pub mod sink;
+pub mod template;
+pub mod time;
+mod value;
+
+pub use sink::{Cell, Column, Output, Shape, Sink};
+pub use template::RecordTemplate;
+pub use value::{Field, Globals, TextMode};

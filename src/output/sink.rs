@@ -1,0 +1,287 @@
+//! Sinks: where records go, and in which of the three shapes.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::jsonl::{self, Member};
+use super::template::{RecordTemplate, render_global};
+use super::value::{Field, Globals, TextMode, push_scalar};
+use crate::event::{Layout, Record, Scalar};
+
+/// Records are collected up to so many bytes before they are handed to the file.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// A column of a CSV file or a member of a JSON object, as the config asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Column {
+    /// A field by its name.
+    Field(String),
+    /// A name and the template of its text.
+    Template(String, String),
+}
+
+impl Column {
+    /// The column's or member's name.
+    pub fn name(&self) -> &str {
+        let (Column::Field(name) | Column::Template(name, _)) = self;
+        name
+    }
+}
+
+/// The shape of a sink's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// Lines of text.
+    Text { template: String, header: Option<String> },
+    /// Comma-separated values. The columns are never empty.
+    Csv { columns: Vec<Column> },
+    /// JSON Lines; `None`: every field of the record's program.
+    Jsonl { fields: Option<Vec<Column>> },
+}
+
+/// Where one value of a record comes from, for one probe.
+#[derive(Debug)]
+pub enum Cell {
+    /// A field.
+    Field(Field),
+    /// A template.
+    Template(Box<RecordTemplate>),
+    /// A field that this probe's program does not have, but another one's of the same sink.
+    Absent,
+}
+
+/// The file behind a sink.
+#[derive(Debug)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// An open file.
+    File(File),
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            // Not `io::stdout()`: its line buffer would write every record on its own
+            Output::Stdout => write_stdout(bytes),
+            Output::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A terminal may be non-blocking because some other program made it so; then wait until it takes more.
+fn write_stdout(bytes: &[u8]) -> io::Result<usize> {
+    let stdout = rustix::stdio::stdout();
+    loop {
+        match rustix::io::write(stdout, bytes) {
+            Err(rustix::io::Errno::AGAIN) => {
+                rustix::event::poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)?;
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Why a record was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// A template could not be rendered; the sink goes on.
+    Record(String),
+    /// The file took no more; the sink is done.
+    File(io::Error),
+}
+
+/// A probe that a sink writes the records of.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The shape of its events.
+    pub layout: &'a Arc<Layout>,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// A sink at work.
+#[derive(Debug)]
+pub struct Sink {
+    writer: Writer,
+    scratch: String,
+}
+
+/// The lists have one entry a probe of the config, `None` where it does not write here.
+#[derive(Debug)]
+enum Writer {
+    Text { templates: Vec<Option<RecordTemplate>>, lines: Lines },
+    Csv { cells: Vec<Option<Vec<Cell>>>, row: csv::ByteRecord, csv: csv::Writer<Output> },
+    Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
+}
+
+/// Whole lines on their way to a file.
+#[derive(Debug)]
+struct Lines {
+    buffer: String,
+    output: Output,
+}
+
+impl Lines {
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.output.write_all(self.buffer.as_bytes());
+        self.buffer.clear();
+        result
+    }
+
+    fn flush_if_full(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+}
+
+impl Sink {
+    /// A sink of `shape`. `sources` has an entry for each probe of the config, by its index: `None` where the probe
+    /// does not write here.
+    ///
+    /// # Errors
+    /// If a template is wrong, or the header can't be made; the plan finds both before.
+    pub fn new(
+        shape: &Shape,
+        sources: &[Option<Source<'_>>],
+        globals: &Arc<Globals>,
+        output: Output,
+    ) -> Result<Self, String> {
+        let writer = match shape {
+            Shape::Text { template, header } => {
+                let mut buffer = String::new();
+                if let Some(header) = header {
+                    buffer.push_str(&render_global(header, globals)?);
+                    buffer.push('\n');
+                }
+                let make = |source: Source<'_>| {
+                    RecordTemplate::new(template, source.layout, source.name, globals, TextMode::Shown)
+                };
+                Writer::Text { templates: each(sources, make)?, lines: Lines { buffer, output } }
+            }
+            Shape::Csv { columns } => {
+                // RFC 4180 but for the line's end: a carriage return would stick to the last column in a shell
+                let mut csv = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(output);
+                csv.write_record(columns.iter().map(Column::name)).map_err(|error| error.to_string())?;
+                let cells = each(sources, |source| cells(columns, source, globals))?;
+                Writer::Csv { cells, row: csv::ByteRecord::new(), csv }
+            }
+            Shape::Jsonl { fields } => {
+                let make = |source: Source<'_>| {
+                    let all = || Field::all(source.layout).iter().map(|(_, n)| Column::Field((*n).into())).collect();
+                    let columns: Vec<Column> = fields.clone().unwrap_or_else(all);
+                    let cells = cells(&columns, source, globals)?;
+                    let named = columns.iter().map(|column| column.name().to_owned()).zip(cells);
+                    // What this program does not have is left out: unlike a row, an object can do without
+                    Ok(jsonl::members(named.filter(|(_, cell)| !matches!(cell, Cell::Absent)).collect()))
+                };
+                Writer::Jsonl { members: each(sources, make)?, lines: Lines { buffer: String::new(), output } }
+            }
+        };
+        Ok(Sink { writer, scratch: String::new() })
+    }
+
+    /// Takes a record of the probe with index `probe`; the file has it after the next [`Sink::flush`].
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    #[inline]
+    pub fn write(&mut self, probe: usize, record: &Record<'_>) -> Result<(), WriteError> {
+        match &mut self.writer {
+            Writer::Text { templates, lines } => {
+                let Some(template) = &mut templates[probe] else { return Ok(()) };
+                template.render(record, &mut lines.buffer).map_err(WriteError::Record)?;
+                lines.buffer.push('\n');
+                lines.flush_if_full().map_err(WriteError::File)
+            }
+            Writer::Csv { cells, row, csv } => {
+                let Some(cells) = &mut cells[probe] else { return Ok(()) };
+                row.clear();
+                for cell in cells {
+                    self.scratch.clear();
+                    push_cell(cell, record, &mut self.scratch).map_err(WriteError::Record)?;
+                    row.push_field(self.scratch.as_bytes());
+                }
+                csv.write_byte_record(row).map_err(|error| WriteError::File(csv_io(error)))
+            }
+            Writer::Jsonl { members, lines } => {
+                let Some(members) = &mut members[probe] else { return Ok(()) };
+                let start = lines.buffer.len();
+                jsonl::push_line(members, record, &mut self.scratch, &mut lines.buffer).map_err(|error| {
+                    lines.buffer.truncate(start);
+                    WriteError::Record(error)
+                })?;
+                lines.flush_if_full().map_err(WriteError::File)
+            }
+        }
+    }
+
+    /// Hands everything to the file.
+    ///
+    /// # Errors
+    /// If the file takes no more.
+    pub fn flush(&mut self) -> io::Result<()> {
+        match &mut self.writer {
+            Writer::Text { lines, .. } | Writer::Jsonl { lines, .. } => lines.flush(),
+            Writer::Csv { csv, .. } => csv.flush(),
+        }
+    }
+}
+
+/// What `make` makes of each probe that writes here.
+fn each<T>(
+    sources: &[Option<Source<'_>>],
+    make: impl Fn(Source<'_>) -> Result<T, String>,
+) -> Result<Vec<Option<T>>, String> {
+    sources.iter().map(|source| source.map(&make).transpose()).collect()
+}
+
+fn cells(columns: &[Column], source: Source<'_>, globals: &Arc<Globals>) -> Result<Vec<Cell>, String> {
+    let cell = |column: &Column| match column {
+        Column::Field(name) => Ok(Field::find(name, source.layout).map_or(Cell::Absent, Cell::Field)),
+        Column::Template(_, text) => {
+            let template = RecordTemplate::new(text, source.layout, source.name, globals, TextMode::Lossless)?;
+            Ok(Cell::Template(Box::new(template)))
+        }
+    };
+    columns.iter().map(cell).collect()
+}
+
+#[inline]
+fn push_cell(cell: &mut Cell, record: &Record<'_>, out: &mut String) -> Result<(), String> {
+    match cell {
+        Cell::Absent => return Ok(()),
+        Cell::Field(field) => match field.read(record) {
+            // Numbers and times can't be mistaken for a formula
+            number @ (Scalar::Uint(_) | Scalar::Int(_) | Scalar::Float(_) | Scalar::Bool(_) | Scalar::Time(_)) => {
+                push_scalar(number, TextMode::Lossless, out);
+                return Ok(());
+            }
+            text => push_scalar(text, TextMode::Lossless, out),
+        },
+        Cell::Template(template) => {
+            template.render(record, out)?;
+            if out.parse::<f64>().is_ok() {
+                return Ok(());
+            }
+        }
+    }
+    // A spreadsheet would run this. The apostrophe itself is on the list, so that taking one away is always right.
+    if out.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
+        out.insert(0, '\'');
+    }
+    Ok(())
+}
+
+fn csv_io(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}

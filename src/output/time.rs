@@ -1,0 +1,107 @@
+//! Wall-clock times as text. Events come in the order of time, so the text of a second is kept for the next one.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+
+const SECOND: i64 = 1_000_000_000;
+
+/// The text of one second.
+struct Cached {
+    second: i64,
+    text: String,
+}
+
+thread_local! {
+    static RFC3339: RefCell<Cached> = const { RefCell::new(Cached { second: i64::MIN, text: String::new() }) };
+    static CLOCK: RefCell<Cached> = const { RefCell::new(Cached { second: i64::MIN, text: String::new() }) };
+}
+
+/// The machine's time zone, read once.
+fn local() -> &'static TimeZone {
+    static LOCAL: OnceLock<TimeZone> = OnceLock::new();
+    LOCAL.get_or_init(TimeZone::system)
+}
+
+fn timestamp(time: i64) -> Timestamp {
+    Timestamp::from_nanosecond(time.into()).expect("64 bits of nanoseconds lie within jiff's range")
+}
+
+/// Appends the text of `time`'s second, from the cache or made by `make`.
+fn push_second(
+    cache: &'static std::thread::LocalKey<RefCell<Cached>>,
+    time: i64,
+    out: &mut String,
+    make: impl FnOnce(Timestamp) -> String,
+) {
+    let second = time.div_euclid(SECOND);
+    cache.with_borrow_mut(|cached| {
+        if cached.second != second {
+            *cached = Cached { second, text: make(timestamp(second * SECOND)) };
+        }
+        out.push_str(&cached.text);
+    });
+}
+
+/// Appends `digits` digits of `number`, with leading zeros.
+fn push_digits(number: i64, digits: u32, out: &mut String) {
+    for place in (0..digits).rev() {
+        out.push(char::from(b'0' + (number / 10i64.pow(place) % 10) as u8));
+    }
+}
+
+/// Appends `time`, nanoseconds since 1970, as RFC 3339 in UTC: `2026-11-21T06:00:00.123456789Z`.
+pub fn push_rfc3339(time: i64, out: &mut String) {
+    push_second(&RFC3339, time, out, |at| at.strftime("%Y-%m-%dT%H:%M:%S.").to_string());
+    push_digits(time.rem_euclid(SECOND), 9, out);
+    out.push('Z');
+}
+
+/// Appends `time` as the time of day here: `07:00:00.123456`.
+pub fn push_clock(time: i64, out: &mut String) {
+    push_second(&CLOCK, time, out, |at| at.to_zoned(local().clone()).strftime("%H:%M:%S.").to_string());
+    push_digits(time.rem_euclid(SECOND) / 1_000, 6, out);
+}
+
+/// Appends `time` in the form of strftime(3), in UTC or local time.
+///
+/// # Errors
+/// If `format` has a directive that there isn't.
+pub fn push_date(time: i64, format: &str, in_local_time: bool, out: &mut String) -> Result<(), String> {
+    let zone = if in_local_time { local().clone() } else { TimeZone::UTC };
+    let text = strtime::format(format, &timestamp(time).to_zoned(zone))
+        .map_err(|error| format!("'{format}' is no date format: {error}"))?;
+    out.push_str(&text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rfc3339(time: i64) -> String {
+        let mut out = String::new();
+        push_rfc3339(time, &mut out);
+        out
+    }
+
+    #[test]
+    fn nanoseconds_are_kept_across_the_cache() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(rfc3339(1_763_704_800_123_456_789), "2025-11-21T06:00:00.123456789Z");
+        assert_eq!(rfc3339(1_763_704_800_000_000_001), "2025-11-21T06:00:00.000000001Z");
+        assert_eq!(rfc3339(1_763_704_799_999_999_999), "2025-11-21T05:59:59.999999999Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999999Z");
+    }
+
+    #[test]
+    fn dates_follow_strftime() {
+        let mut out = String::new();
+        push_date(1_763_704_800_000_000_000, "%Y%m%dT%H%M%SZ", false, &mut out).expect("a date format");
+        assert_eq!(out, "20251121T060000Z");
+        assert!(push_date(0, "%!", false, &mut out).is_err());
+    }
+}

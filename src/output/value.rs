@@ -1,0 +1,292 @@
+//! The values of a record: by name, as text, and as minijinja sees them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
+
+use super::formatters::{Operand, push_int, push_uint};
+use super::time;
+use crate::event::{Layout, List, Names, Record, Scalar, text};
+
+/// What text from the kernel becomes where it is written as part of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextMode {
+    /// For a person: one line, and nothing that a terminal would obey.
+    Shown,
+    /// For a program: valid UTF-8 that the bytes can be had back from.
+    Lossless,
+}
+
+impl TextMode {
+    /// Appends `bytes`.
+    #[inline]
+    pub fn push(self, bytes: &[u8], out: &mut String) {
+        if text::is_plain(bytes) {
+            out.push_str(std::str::from_utf8(bytes).expect("plain text is ASCII"));
+            return;
+        }
+        match self {
+            TextMode::Shown => text::push_shown(bytes, out),
+            TextMode::Lossless => text::push_lossless(bytes, out),
+        }
+    }
+}
+
+/// A value of a record that a template or a column can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// Wall-clock time of the event.
+    Time,
+    /// The probe's name.
+    Probe,
+    /// A field of the program, by its index in the layout.
+    Event(usize),
+}
+
+impl Field {
+    /// The field called `name`.
+    pub fn find(name: &str, layout: &Layout) -> Option<Self> {
+        match name {
+            "time" => Some(Field::Time),
+            "probe" => Some(Field::Probe),
+            _ => layout.index(name).map(Field::Event),
+        }
+    }
+
+    /// All fields in the order in which records are written: `time`, `ts`, `probe`, then the program's.
+    pub fn all(layout: &Layout) -> Vec<(Field, &str)> {
+        let events = layout.fields.iter().enumerate().map(|(i, field)| (Field::Event(i), field.name.as_str()));
+        let mut all: Vec<_> = events.collect();
+        all.insert(0, (Field::Time, "time"));
+        all.insert(2, (Field::Probe, "probe"));
+        all
+    }
+
+    /// Its value in `record`.
+    #[inline]
+    pub fn read<'a>(self, record: &Record<'a>) -> Scalar<'a> {
+        match self {
+            Field::Time => Scalar::Time(record.time),
+            Field::Probe => Scalar::Name(record.probe),
+            Field::Event(index) => record.layout.read(index, record.raw),
+        }
+    }
+}
+
+/// Appends `scalar` as a template without a formatter shows it.
+#[inline]
+pub fn push_scalar(scalar: Scalar<'_>, mode: TextMode, out: &mut String) {
+    match scalar {
+        Scalar::Uint(value) => push_uint(value, out),
+        Scalar::Int(value) => push_int(value, out),
+        Scalar::Float(value) => out.push_str(&Value::from(value).to_string()),
+        Scalar::Bool(value) => out.push_str(if value { "true" } else { "false" }),
+        Scalar::Text(bytes) => mode.push(bytes, out),
+        Scalar::Name(name) => out.push_str(name),
+        Scalar::Bits(bits, names) => push_bits(bits, names, out),
+        Scalar::List(list) => push_list(list, out),
+        Scalar::Time(at) => time::push_rfc3339(at, out),
+    }
+}
+
+/// Names with `|` between them, and what has no name as a number.
+pub fn push_bits(bits: u64, names: &Names, out: &mut String) {
+    let (mut left, start) = (bits, out.len());
+    let mut push = |text: &str| {
+        if out.len() > start {
+            out.push('|');
+        }
+        out.push_str(text);
+    };
+    for (bit, name) in names.iter().filter(|(bit, _)| bits & bit == *bit && *bit != 0) {
+        push(name);
+        left &= !bit;
+    }
+    if left != 0 {
+        push(&format!("{left:#x}"));
+    }
+}
+
+/// Words of a shell.
+pub fn push_list(list: List<'_>, out: &mut String) {
+    for (i, item) in list.iter().enumerate() {
+        if i > 0 {
+            out.push(' ');
+        }
+        text::push_quoted(item, out);
+    }
+}
+
+/// `scalar` as the operand of a formatter; `scratch` holds the text where it has to be made.
+#[inline]
+pub fn operand<'a>(scalar: Scalar<'_>, mode: TextMode, scratch: &'a mut String) -> Operand<'a> {
+    match scalar {
+        Scalar::Uint(value) => Operand::Uint(value),
+        Scalar::Int(value) => Operand::Int(value),
+        Scalar::Float(value) => Operand::Float(value),
+        Scalar::Time(at) => Operand::Time(at),
+        other => {
+            scratch.clear();
+            push_scalar(other, mode, scratch);
+            Operand::Text(scratch)
+        }
+    }
+}
+
+/// What templates know besides the record.
+#[derive(Debug, Clone, Default)]
+pub struct Globals {
+    /// The capture's name.
+    pub name: String,
+    /// The host's name.
+    pub host: String,
+    /// When the capture started, nanoseconds since 1970.
+    pub start: i64,
+    /// The config's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The names of the globals.
+pub const GLOBALS: &[&str] = &["name", "host", "start", "labels"];
+
+impl Globals {
+    fn value(&self, name: &str) -> Option<Value> {
+        Some(match name {
+            "name" => Value::from(self.name.as_str()),
+            "host" => Value::from(self.host.as_str()),
+            "start" => Value::from_object(Time(self.start)),
+            "labels" => Value::from(self.labels.clone()),
+            _ => return None,
+        })
+    }
+}
+
+impl Object for Globals {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.value(key.as_str()?)
+    }
+}
+
+/// A record as the context of a template that minijinja renders. Fields are decoded when they are asked for.
+#[derive(Debug)]
+pub struct RecordObject {
+    /// The shape of `raw`.
+    pub layout: Arc<Layout>,
+    /// The record's bytes.
+    pub raw: Vec<u8>,
+    /// Wall-clock time.
+    pub time: i64,
+    /// The probe's name.
+    pub probe: Arc<str>,
+    /// Names beside the fields.
+    pub globals: Arc<Globals>,
+    /// How text is written.
+    pub mode: TextMode,
+}
+
+impl Object for RecordObject {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        let Some(field) = Field::find(key, &self.layout) else { return self.globals.value(key) };
+        let record = Record { layout: &self.layout, raw: &self.raw, time: self.time, probe: &self.probe };
+        Some(match field.read(&record) {
+            Scalar::Uint(value) => Value::from(value),
+            Scalar::Int(value) => Value::from(value),
+            Scalar::Float(value) => Value::from(value),
+            Scalar::Bool(value) => Value::from(value),
+            Scalar::Time(at) => Value::from_object(Time(at)),
+            Scalar::List(list) => Value::from_object(ListObject::new(list, self.mode)),
+            text => {
+                let mut out = String::new();
+                push_scalar(text, self.mode, &mut out);
+                Value::from(out)
+            }
+        })
+    }
+}
+
+/// A wall-clock time in a template.
+#[derive(Debug)]
+pub struct Time(pub i64);
+
+impl Object for Time {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = String::new();
+        time::push_rfc3339(self.0, &mut out);
+        f.write_str(&out)
+    }
+}
+
+/// A list in a template: shell words as a whole, each text by its index.
+#[derive(Debug)]
+struct ListObject {
+    quoted: String,
+    items: Vec<Value>,
+}
+
+impl ListObject {
+    fn new(list: List<'_>, mode: TextMode) -> Self {
+        let mut quoted = String::new();
+        push_list(list, &mut quoted);
+        let item = |bytes: &[u8]| {
+            let mut out = String::new();
+            mode.push(bytes, &mut out);
+            Value::from(out)
+        };
+        ListObject { quoted, items: list.iter().map(item).collect() }
+    }
+}
+
+impl Object for ListObject {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.items.get(key.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.items.len())
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.quoted)
+    }
+}
+
+/// What a formatter makes of a value of minijinja.
+pub fn operand_of<'a>(value: &Value, scratch: &'a mut String) -> Operand<'a> {
+    if let Some(Time(at)) = value.downcast_object_ref() {
+        return Operand::Time(*at);
+    }
+    if value.is_number() {
+        if value.is_integer() {
+            if let Ok(value) = u64::try_from(value.clone()) {
+                return Operand::Uint(value);
+            }
+            if let Ok(value) = i64::try_from(value.clone()) {
+                return Operand::Int(value);
+            }
+        }
+        if let Ok(value) = f64::try_from(value.clone()) {
+            return Operand::Float(value);
+        }
+    }
+    scratch.clear();
+    match value.kind() {
+        // As in YAML and JSON, not as in Python
+        ValueKind::Bool => scratch.push_str(if value.is_true() { "true" } else { "false" }),
+        _ => scratch.push_str(&value.to_string()),
+    }
+    Operand::Text(scratch)
+}
