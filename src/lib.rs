@@ -13,3 +13,4 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod output;
+pub mod plan;

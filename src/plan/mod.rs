@@ -1,0 +1,311 @@
+//! The plan: a checked config resolved against the catalogue. Every byte that will be set is in it before anything is
+//! loaded, and making it touches neither the kernel nor the disk: what a check says holds for the run.
+
+mod encode;
+mod sinks;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::{Catalog, ElementKind, Hook, Program, Variable};
+use crate::config::Source;
+use crate::config::diagnostic::{Diagnostic, Place, suggest};
+use crate::config::model::{self, Wakeup};
+use crate::config::quantity::{Bytes, Nanoseconds};
+use crate::config::yaml::Step::{Index, Key};
+use crate::config::yaml::{Node, Step, Value};
+use crate::error::Result;
+
+pub use sinks::SinkPlan;
+
+/// Default size of a ring buffer, bytes.
+const DEFAULT_BUFFER: u64 = 1 << 20;
+/// The largest ring buffer: the kernel takes no more than 2 GiB less a little.
+const MAX_BUFFER: u64 = 1 << 30;
+/// A wakeup pays off from so many unread bytes on (docs/architecture.md has the figures).
+const WAKEUP_BYTES: u64 = 64 << 10;
+/// Default bound of the time that a record waits in a buffer.
+const DEFAULT_LATENCY: Duration = Duration::from_millis(100);
+/// Below this the timer itself would be the load; above it nobody waits.
+const LATENCY_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(60));
+
+/// Everything that a run will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The capture's name.
+    pub name: String,
+    /// Static labels.
+    pub labels: BTreeMap<String, String>,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// End after so many events.
+    pub max_events: Option<u64>,
+    /// Share of the events that may be lost.
+    pub max_loss: f64,
+    /// What is captured, in the order of the config.
+    pub probes: Vec<ProbePlan>,
+    /// Where records go, in the order of their names.
+    pub sinks: Vec<SinkPlan>,
+}
+
+/// One probe.
+#[derive(Debug, Clone)]
+pub struct ProbePlan {
+    /// Its name.
+    pub name: String,
+    /// The program that it uses.
+    pub program: Arc<Program>,
+    /// What is written into `.rodata` before load.
+    pub rodata: Vec<Setting>,
+    /// Sizes of maps, by name.
+    pub maps: BTreeMap<String, u32>,
+    /// The buffer.
+    pub buffer: BufferPlan,
+    /// The program's hooks, with the reason why one is left out.
+    pub hooks: Vec<(Hook, Option<String>)>,
+    /// Indices of the sinks that it writes to.
+    pub sinks: Vec<usize>,
+    /// Disks that its filters name.
+    pub disks: Vec<String>,
+}
+
+/// One variable of `.rodata` with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable's C name.
+    pub symbol: String,
+    /// Bytes from the start of `.rodata`.
+    pub offset: usize,
+    /// The new value.
+    pub bytes: Vec<u8>,
+}
+
+/// A ring buffer and its wakeups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BufferPlan {
+    /// Bytes that the config asks for.
+    pub asked: u64,
+    /// Bytes that the kernel gives: the next power of two of whole pages.
+    pub effective: u32,
+    /// The kernel wakes the runner when so many bytes are unread.
+    pub wakeup_bytes: u32,
+    /// … and while there are up to so many more.
+    pub wakeup_band: u32,
+    /// The runner looks by itself at least this often.
+    pub max_latency: Duration,
+}
+
+/// What the command line sets over the config.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--duration`
+    pub duration: Option<Duration>,
+}
+
+/// Resolves `source` against `catalog`.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config) with every problem of the config and its place;
+/// [`Kind::Failed`](crate::error::Kind::Failed) if an embedded program is broken.
+pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result<Plan> {
+    let mut planner = Planner { source, problems: Vec::new() };
+    let config = &source.config;
+    let mut probes = Vec::new();
+    for (index, probe) in config.probes.iter().enumerate() {
+        probes.push(planner.probe(index, probe, catalog)?);
+    }
+    planner.check_names(&config.probes);
+    let probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
+    let sinks = planner.sinks(&probes);
+    if config.window.duration == Some(Nanoseconds(0)) {
+        planner.say(&[Key("window"), Key("duration")], "a window of no time catches nothing: leave `duration` out");
+    }
+    if !planner.problems.is_empty() {
+        return Err(source.error(&planner.problems));
+    }
+    Ok(Plan {
+        name: config.name.clone().unwrap_or_else(|| source.stem.clone()),
+        labels: config.labels.clone(),
+        duration: overrides.duration.or(config.window.duration.map(Duration::from)),
+        max_events: config.window.max_events,
+        max_loss: config.max_loss.map_or(0.0, |share| share.0),
+        probes,
+        sinks,
+    })
+}
+
+/// Collects the problems of a config on the way to a plan.
+struct Planner<'a> {
+    source: &'a Source,
+    problems: Vec<Diagnostic>,
+}
+
+impl Planner<'_> {
+    /// A problem with the value at `path`.
+    fn say(&mut self, path: &[Step<'_>], message: impl Into<String>) {
+        let place = self.source.root.at(path).place;
+        self.problems.push(Diagnostic { place, message: message.into() });
+    }
+
+    /// A problem with the key at `path`.
+    fn say_key(&mut self, path: &[Step<'_>], message: impl Into<String>) {
+        let place = self.source.root.key_at(path);
+        self.problems.push(Diagnostic { place, message: message.into() });
+    }
+
+    /// `None` if the probe has problems that leave no sensible plan.
+    fn probe(&mut self, index: usize, probe: &model::Probe, catalog: &Catalog) -> Result<Option<ProbePlan>> {
+        let here = [Key("probes"), Index(index)];
+        let at = |key| [here[0], here[1], Key(key)];
+        let Some(program) = catalog.program(&probe.program) else {
+            let known = suggest(&probe.program, catalog.names());
+            self.say(&at("program"), format!("there is no program `{}`{known}", probe.program));
+            return Ok(None);
+        };
+        let program = Arc::new(program?);
+        let mut rodata = self.filters(index, probe, &program);
+        let buffer = self.buffer(&at("buffer"), &probe.buffer, program.event.size as u64);
+        rodata.extend(internal(&program, "runner_wakeup_bytes", &buffer.wakeup_bytes.to_ne_bytes()));
+        rodata.extend(internal(&program, "runner_wakeup_band", &buffer.wakeup_band.to_ne_bytes()));
+        for name in probe.maps.keys() {
+            if !program.maps.iter().any(|map| map.name == *name) {
+                let known = suggest(name, program.maps.iter().map(|map| map.name.as_str()));
+                let path = [here[0], here[1], Key("maps"), Key(name)];
+                self.say_key(&path, format!("`{}` has no map `{name}`{known}", program.name));
+            }
+        }
+        let disks = program
+            .filters
+            .iter()
+            .filter(|filter| filter.element.kind == ElementKind::Disk)
+            .filter_map(|filter| probe.filters.get(&filter.name))
+            .flat_map(texts)
+            .collect();
+        Ok(Some(ProbePlan {
+            name: probe.name.clone().unwrap_or_else(|| probe.program.clone()),
+            hooks: program.hooks.iter().map(|hook| (hook.clone(), skipped(hook, probe))).collect(),
+            program,
+            rodata,
+            maps: probe.maps.clone(),
+            buffer,
+            sinks: self.probe_sinks(index, probe),
+            disks,
+        }))
+    }
+
+    fn filters(&mut self, index: usize, probe: &model::Probe, program: &Program) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        for (name, value) in &probe.filters {
+            let path = [Key("probes"), Index(index), Key("filters"), Key(name)];
+            let Some(variable) = program.filter(name) else {
+                let known = suggest(name, program.filters.iter().map(|filter| filter.name.as_str()));
+                self.say_key(&path, format!("`{}` has no filter `{name}`{known}", program.name));
+                continue;
+            };
+            match encode::variable(variable, value) {
+                Ok(bytes) => settings.push(setting(variable, bytes)),
+                Err(encode::Problem { index, message }) => {
+                    let node = self.source.root.at(&path);
+                    let place = item_place(node, index);
+                    self.problems.push(Diagnostic { place, message: format!("filter `{name}`: {message}") });
+                }
+            }
+        }
+        settings
+    }
+
+    fn buffer(&mut self, path: &[Step<'_>; 3], buffer: &model::Buffer, record: u64) -> BufferPlan {
+        let asked = buffer.size.map_or(DEFAULT_BUFFER, |size| size.0);
+        // A record has a header of eight bytes in the ring
+        let least = record + 8;
+        let at = |key| [path[0], path[1], path[2], Key(key)];
+        if asked < least || asked > MAX_BUFFER {
+            let (least, most) = (Bytes(least.next_power_of_two()), Bytes(MAX_BUFFER));
+            self.say(&at("size"), format!("a buffer of this program must be between {least} and {most}"));
+        }
+        let max_latency = buffer.max_latency.map_or(DEFAULT_LATENCY, Duration::from);
+        if max_latency < LATENCY_BOUNDS.0 || max_latency > LATENCY_BOUNDS.1 {
+            self.say(&at("max_latency"), "`max_latency` must be between 1ms and 60s");
+        }
+        let page = rustix::param::page_size() as u64;
+        let effective = asked.clamp(page, MAX_BUFFER).next_power_of_two();
+        let Wakeup::Auto = buffer.wakeup;
+        BufferPlan {
+            asked,
+            effective: effective as u32,
+            wakeup_bytes: WAKEUP_BYTES.min(effective / 4) as u32,
+            // Wide enough that no record can jump over it, not even with another CPU's behind it
+            wakeup_band: (2 * least.next_multiple_of(8)).max(1 << 10) as u32,
+            max_latency,
+        }
+    }
+
+    /// Indices of the sinks that a probe names, all of them by default.
+    fn probe_sinks(&mut self, index: usize, probe: &model::Probe) -> Vec<usize> {
+        let known: Vec<&str> = self.source.config.sinks.keys().map(String::as_str).collect();
+        let Some(names) = &probe.sinks else { return (0..known.len()).collect() };
+        let mut sinks = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let path = [Key("probes"), Index(index), Key("sinks"), Index(i)];
+            match known.iter().position(|sink| sink == name) {
+                None => self.say(&path, format!("there is no sink `{name}`{}", suggest(name, known.iter().copied()))),
+                Some(sink) if sinks.contains(&sink) => self.say(&path, format!("sink `{name}` is here twice")),
+                Some(sink) => sinks.push(sink),
+            }
+        }
+        sinks
+    }
+
+    fn check_names(&mut self, probes: &[model::Probe]) {
+        let name = |probe: &model::Probe| probe.name.clone().unwrap_or_else(|| probe.program.clone());
+        for (i, probe) in probes.iter().enumerate() {
+            if let Some(first) = probes[..i].iter().position(|other| name(other) == name(probe)) {
+                let line = self.source.root.at(&[Key("probes"), Index(first)]).place.line;
+                let path = [Key("probes"), Index(i), Key("name")];
+                let message =
+                    format!("a second probe `{}` (the first is on line {line}): give it a `name`", name(probe));
+                self.say(&path, message);
+            }
+        }
+    }
+}
+
+fn setting(variable: &Variable, bytes: Vec<u8>) -> Setting {
+    Setting { symbol: variable.symbol.clone(), offset: variable.offset, bytes }
+}
+
+/// A variable of the runner's own. A program that lacks it is none that the tests let pass.
+pub fn internal(program: &Program, symbol: &str, bytes: &[u8]) -> Option<Setting> {
+    let variable = program.internals.iter().find(|variable| variable.symbol == symbol)?;
+    Some(setting(variable, bytes.to_vec()))
+}
+
+/// Why the probe does not need `hook`.
+fn skipped(hook: &Hook, probe: &model::Probe) -> Option<String> {
+    let (filter, only) = hook.skip_if.as_ref()?;
+    let values = texts(probe.filters.get(filter)?);
+    (values.len() == 1 && values[0] == *only).then(|| format!("not needed with `{filter}: {only}`"))
+}
+
+/// A value or the values of a list, as text.
+fn texts(value: &serde_yaml::Value) -> Vec<String> {
+    match value {
+        serde_yaml::Value::Sequence(items) => items.iter().flat_map(texts).collect(),
+        serde_yaml::Value::String(text) => vec![text.clone()],
+        serde_yaml::Value::Bool(value) => vec![value.to_string()],
+        serde_yaml::Value::Number(value) => vec![value.to_string()],
+        _ => Vec::new(),
+    }
+}
+
+/// The place of an entry of a list, or of the whole value.
+fn item_place(node: &Node, index: Option<usize>) -> Place {
+    match (&node.value, index) {
+        (Value::List(items), Some(index)) => items.get(index).map_or(node.place, |item| item.place),
+        _ => node.place,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Sinks: which probes write to which, and whether what they ask for is there.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{Planner, ProbePlan};
+use crate::config::diagnostic::{Diagnostic, Place, suggest};
+use crate::config::model;
+use crate::config::yaml::Step;
+use crate::config::yaml::Step::{Index, Key};
+use crate::output::template::{self, Problem};
+use crate::output::{Column, Field, Shape};
+
+/// One sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkPlan {
+    /// Its name.
+    pub name: String,
+    /// The template of its file's path, or `-` for standard output.
+    pub path: String,
+    /// The shape of its records.
+    pub shape: Shape,
+}
+
+impl Planner<'_> {
+    pub(super) fn sinks(&mut self, probes: &[ProbePlan]) -> Vec<SinkPlan> {
+        let config = &self.source.config;
+        let mut plans = Vec::new();
+        let mut paths: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, (name, sink)) in config.sinks.iter().enumerate() {
+            let here = [Key("sinks"), Key(name.as_str())];
+            let line = self.source.root.key_at(&here).line;
+            if let Some(other) = paths.insert(sink.path(), line) {
+                let what = if sink.path() == "-" { "standard output".into() } else { format!("`{}`", sink.path()) };
+                self.say_key(&here, format!("{what} is another sink's already (line {})", other.min(line)));
+            }
+            for problem in template::check_path(sink.path()) {
+                self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
+            }
+            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
+            if writers.is_empty() && probes.len() == config.probes.len() {
+                self.say_key(&here, format!("no probe writes to sink `{name}`"));
+            }
+            let shape = self.shape(&here, sink, &writers);
+            plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape });
+        }
+        plans
+    }
+
+    fn shape(&mut self, here: &[Step<'_>; 2], sink: &model::Sink, writers: &[&ProbePlan]) -> Shape {
+        match sink {
+            model::Sink::Stdout { template, header, .. } => {
+                let path = [here[0], here[1], Key("template")];
+                self.check_template(&path, template, writers);
+                if let Some(header) = header {
+                    for problem in template::check_path(header) {
+                        self.say_template(&[here[0], here[1], Key("header")], header, problem);
+                    }
+                }
+                Shape::Text { template: template.clone(), header: header.clone() }
+            }
+            model::Sink::Csv { columns, .. } => {
+                let columns = match columns {
+                    Some(columns) => self.columns(&[here[0], here[1], Key("columns")], columns, writers),
+                    None => self.default_columns(here, writers),
+                };
+                Shape::Csv { columns }
+            }
+            model::Sink::Jsonl { fields, .. } => {
+                let path = [here[0], here[1], Key("fields")];
+                Shape::Jsonl { fields: fields.as_ref().map(|fields| self.columns(&path, fields, writers)) }
+            }
+        }
+    }
+
+    /// A table has one set of columns, so probes of different programs have to agree on them.
+    fn default_columns(&mut self, here: &[Step<'_>; 2], writers: &[&ProbePlan]) -> Vec<Column> {
+        let Some(first) = writers.first() else { return Vec::new() };
+        if writers.iter().any(|other| other.program.name != first.program.name) {
+            self.say_key(here, "probes of different programs write here: say which `columns` the table has");
+        }
+        Field::all(&first.program.event).iter().map(|(_, name)| Column::Field((*name).to_owned())).collect()
+    }
+
+    fn columns(&mut self, path: &[Step<'_>; 3], columns: &[model::Column], writers: &[&ProbePlan]) -> Vec<Column> {
+        let mut found: Vec<Column> = Vec::new();
+        for (i, column) in columns.iter().enumerate() {
+            let here = [path[0], path[1], path[2], Index(i)];
+            let column = match column {
+                model::Column::Field(name) => {
+                    let fields = writers.iter().flat_map(|probe| Field::all(&probe.program.event));
+                    let mut known: Vec<&str> = fields.map(|(_, name)| name).collect();
+                    known.dedup();
+                    if !writers.is_empty() && !known.contains(&name.as_str()) {
+                        let programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
+                        let what = format!("`{name}` is no field of {}", programs.join(" or "));
+                        self.say(&here, what + &suggest(name, known));
+                    }
+                    Column::Field(name.clone())
+                }
+                model::Column::Template(map) => {
+                    let Some((name, text)) = map.iter().next() else { continue };
+                    let here = [path[0], path[1], path[2], Index(i), Key(name.as_str())];
+                    self.check_template(&here, text, writers);
+                    Column::Template(name.clone(), text.clone())
+                }
+            };
+            if found.iter().any(|other| other.name() == column.name()) {
+                self.say(&here, format!("`{}` is here twice", column.name()));
+            }
+            found.push(column);
+        }
+        found
+    }
+
+    /// Each problem once, even if several probes have it.
+    fn check_template(&mut self, path: &[Step<'_>], text: &str, writers: &[&ProbePlan]) {
+        let mut said: Vec<Problem> = Vec::new();
+        for probe in writers {
+            for mut problem in template::check(text, &probe.program.event) {
+                problem.message = problem.message.replace("this program", probe.program.name);
+                if !said.iter().any(|other| other.range == problem.range) {
+                    said.push(problem.clone());
+                    self.say_template(path, text, problem);
+                }
+            }
+        }
+    }
+
+    fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
+        let whole = self.source.root.at(path).place;
+        let place = problem.range.and_then(|range| within(&self.source.text, whole, text, range)).unwrap_or(whole);
+        self.problems.push(Diagnostic { place, message: problem.message });
+    }
+}
+
+/// The place of `range` of a template whose value begins at `start`, if the line stands in the file as it is in the
+/// template: not with escapes in it, or folded.
+fn within(file: &str, start: Place, template: &str, range: Range<usize>) -> Option<Place> {
+    let before = template.get(..range.start)?;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = template[line_start..].lines().next()?;
+    let width = template.get(range.clone())?.lines().next()?.chars().count().max(1);
+    // A block begins behind its `|` or on the next line; a quoted text on the line itself
+    let nth = before.matches('\n').count();
+    (start.line + nth..=start.line + nth + 1).find_map(|number| {
+        let source = file.lines().nth(number - 1)?;
+        let from = if number == start.line { source.char_indices().nth(start.column - 1)?.0 } else { 0 };
+        let at = from + source[from..].find(line)? + (range.start - line_start);
+        Some(Place { line: number, column: source[..at].chars().count() + 1, width })
+    })
+}

@@ -1,0 +1,127 @@
+//! What the plan says of good configs, and where it finds fault with bad ones.
+
+use super::*;
+use crate::config::Source;
+use crate::error::Error;
+
+const GOOD: &str = r#"version: 1
+labels: {team: storage}
+probes:
+  - program: biosnoop
+    name: slow
+    filters:
+      min_latency: 1ms
+      device: [vda, loop0]
+      op: write
+    buffer: {size: 300KiB, max_latency: 50ms}
+    maps: {inflight: 4096}
+    sinks: [screen]
+  - program: execsnoop
+    filters: {failed: false}
+    sinks: [file]
+sinks:
+  screen:
+    type: stdout
+    template: "{{ time | clock }} {{ comm }}"
+  file:
+    type: jsonl
+    path: "{{ name }}-{{ start | date('%Y') }}.jsonl"
+    fields: [time, argv, {host: "{{ host }}"}]
+"#;
+
+fn try_plan(yaml: &str) -> Result<Plan, Error> {
+    let source = Source::parse("x.yaml".into(), "x".into(), yaml.into())?;
+    plan(&source, &Catalog::embedded(), &Overrides::default())
+}
+
+#[track_caller]
+fn wrong(from: &str, to: &str, at: &str, says: &str) {
+    assert!(GOOD.contains(from), "{from}");
+    let error = try_plan(&GOOD.replacen(from, to, 1)).expect_err("it is wrong");
+    assert!(error.message.starts_with(&format!("x.yaml:{at}: ")), "{error}");
+    assert!(error.message.contains(says), "{error}");
+    assert_eq!(error.message.matches("x.yaml:").count(), 1, "one fault, one problem: {error}");
+}
+
+#[test]
+fn a_plan_has_every_byte() {
+    let plan = try_plan(GOOD).expect("it is good");
+    let [slow, exec] = plan.probes.as_slice() else { panic!("two probes") };
+    let bytes = |probe: &ProbePlan, symbol: &str| {
+        probe.rodata.iter().find(|setting| setting.symbol == symbol).map(|setting| setting.bytes.clone())
+    };
+    assert_eq!(bytes(slow, "min_latency_ns").unwrap(), 1_000_000u64.to_ne_bytes());
+    assert_eq!(bytes(slow, "op").unwrap()[..12], [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(&bytes(slow, "device").unwrap()[8..12], b"vda\0");
+    assert_eq!(&bytes(slow, "device").unwrap()[40..46], b"loop0\0");
+    assert_eq!(bytes(slow, "pid"), None, "what the config leaves out stays the program's default");
+    assert_eq!(slow.disks, ["vda", "loop0"]);
+    assert_eq!((slow.buffer.asked, slow.buffer.effective), (300 << 10, 512 << 10));
+    assert_eq!(bytes(slow, "runner_wakeup_bytes").unwrap(), (64u32 << 10).to_ne_bytes());
+    assert_eq!(slow.buffer.max_latency, Duration::from_millis(50));
+    assert!(exec.buffer.wakeup_band as usize > exec.program.event.size, "no record can jump over the band");
+    assert_eq!((slow.sinks.as_slice(), exec.sinks.as_slice()), (&[1][..], &[0][..]));
+    let hook = |name: &str| exec.hooks.iter().find(|(hook, _)| hook.name == name).unwrap().1.clone();
+    assert_eq!(hook("exec_failed").as_deref(), Some("not needed with `failed: false`"));
+    assert_eq!(hook("process_exec"), None);
+    assert_eq!(plan.name, "x");
+}
+
+#[test]
+fn the_command_line_goes_over_the_config() {
+    let source = Source::parse("x.yaml".into(), "x".into(), GOOD.into()).expect("it is good");
+    let overrides = Overrides { duration: Some(Duration::from_secs(3)) };
+    let plan = plan(&source, &Catalog::embedded(), &overrides).expect("it is good");
+    assert_eq!(plan.duration, Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn names_that_there_are_not_are_refused() {
+    wrong("program: biosnoop", "program: biosnop", "4:14", "did you mean `biosnoop`?");
+    wrong("min_latency:", "min_latenc:", "7:7", "`biosnoop` has no filter `min_latenc`, did you mean `min_latency`?");
+    wrong("op: write", "op: wriet", "9:11", "did you mean `write`?");
+    wrong("inflight", "infligth", "11:12", "did you mean `inflight`?");
+    wrong("[screen]", "[screen, scren]", "12:21", "no sink `scren`, did you mean `screen`?");
+    wrong("sinks: [file]", "sinks: [screen]", "20:3", "no probe writes to sink `file`");
+    wrong("argv, {", "agrv, {", "23:20", "`agrv` is no field of execsnoop, did you mean `argv`?");
+}
+
+#[test]
+fn values_that_do_not_fit_are_refused() {
+    wrong("1ms", "1", "7:20", "`1ms`");
+    wrong("loop0]", "/dev/loop0]", "8:21", "`loop0`");
+    wrong("failed: false", "failed: no", "14:23", "true or false is needed, not `no`");
+    wrong("300KiB", "10B", "10:20", "between 128B and 1GiB");
+    wrong("50ms", "10us", "10:41", "between 1ms and 60s");
+    wrong("labels:", "window: {duration: 0s}\nlabels:", "2:20", "catches nothing");
+    wrong("name: slow", "name: execsnoop", "13:5", "a second probe `execsnoop`");
+}
+
+#[test]
+fn faults_in_templates_have_their_own_places() {
+    wrong("{{ comm }}", "{{ com }}", "19:38", "`com` is not a field of biosnoop, did you mean `comm`?");
+    wrong("| clock", "| clok", "19:26", "`clok` is not a template filter, did you mean `clock`?");
+    wrong("{{ host }}", "{{ hots }}", "23:37", "did you mean `host`?");
+    wrong("{{ name }}", "{{ comm }}", "22:15", "not a name that a path can use");
+    wrong("\"{{ time | clock }} {{ comm }}\"", "|\n      {{ time }}\n      {{ com }}", "21:10", "`com`");
+    wrong("time | clock", "ts | clock", "19:19", "monotonic");
+}
+
+#[test]
+fn two_sinks_never_share_a_file() {
+    wrong("path: \"{{ name }}-{{ start | date('%Y') }}.jsonl\"", "path: '-'", "17:3", "standard output");
+}
+
+#[test]
+fn a_table_of_different_programs_needs_columns() {
+    let yaml = "version: 1\nprobes: [{program: biosnoop}, {program: execsnoop}]\nsinks: {t: {type: csv}}\n";
+    assert!(try_plan(yaml).unwrap_err().message.contains("say which `columns`"));
+    let both = yaml.replace("csv}", "csv, columns: [time, comm, argv, sector]}");
+    assert!(try_plan(&both).is_ok(), "a field of one of them is enough");
+    let one = yaml.replace(", {program: execsnoop}", "");
+    let Shape::Csv { columns } = &try_plan(&one).expect("it is good").sinks[0].shape else { panic!("a table") };
+    let names: Vec<&str> = columns.iter().map(crate::output::Column::name).collect();
+    assert_eq!(names[..5], ["time", "ts", "probe", "pid", "comm"]);
+}
+
+use crate::output::Shape;
