@@ -9,8 +9,12 @@
 //! `docs/architecture.md` has the whole picture.
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod kernel;
 pub mod output;
 pub mod plan;
+pub mod report;
+pub mod run;

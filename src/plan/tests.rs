@@ -104,7 +104,7 @@ fn faults_in_templates_have_their_own_places() {
     wrong("{{ host }}", "{{ hots }}", "23:37", "did you mean `host`?");
     wrong("{{ name }}", "{{ comm }}", "22:15", "not a name that a path can use");
     wrong("\"{{ time | clock }} {{ comm }}\"", "|\n      {{ time }}\n      {{ com }}", "21:10", "`com`");
-    wrong("time | clock", "ts | clock", "19:19", "monotonic");
+    wrong("time | clock", "ts | clock", "19:24", "monotonic");
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::catalog::{self, Catalog};
+use crate::config::Source;
+use crate::config::diagnostic::suggest;
+use crate::config::quantity::parse_duration;
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Overrides, plan};
+use crate::run::{Options, run};
+
+/// Runs eBPF captures that a YAML file describes.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<RunArgs>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the capture is complete
+  1  it failed; the message says what and what to do
+  2  the config or the command line is wrong; nothing was loaded
+  3  more was lost than max_loss allows; what was caught is there
+  4  a probe is not supported by this kernel; nothing was attached
+  5  not permitted; the message says what is missing";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a capture (the default)
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// A config file, or the name of a built-in one such as `io-latency`
+    config: PathBuf,
+    /// End after this time (10s, 5min), whatever the config says
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Say nothing unless something is wrong
+    #[arg(short, long)]
+    quiet: bool,
+    /// With an error, show the kernel's and libbpf's own words too
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        0 => Err("a window of no time catches nothing".into()),
+        nanoseconds => Ok(Duration::from_nanos(nanoseconds)),
+    }
+}
+
+/// Does what the command line says; returns the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap knows what goes to stdout (help) and what is an error
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(Kind::Config.code());
+        }
+    };
+    let args = match (cli.command, cli.run) {
+        (Some(Command::Run(args)), _) | (None, Some(args)) => args,
+        (None, None) => unreachable!("clap asks for a config or a command"),
+    };
+    match capture(&args) {
+        Ok(()) => 0,
+        Err(error) => {
+            show(&error, args.verbose);
+            error.kind.code()
+        }
+    }
+}
+
+fn capture(args: &RunArgs) -> Result<()> {
+    let source = find(&args.config)?;
+    let plan = plan(&source, &Catalog::embedded(), &Overrides { duration: args.duration })?;
+    let report = run(&plan, &Options { quiet: args.quiet })?;
+    let verdict = report.verdict();
+    if !args.quiet || verdict.is_some() {
+        eprintln!("ebpf-run: {report}");
+    }
+    verdict.map_or(Ok(()), Err)
+}
+
+/// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
+fn find(path: &Path) -> Result<Source> {
+    let name = path.to_str().filter(|name| !name.contains(['/', '.']));
+    let Some(name) = name.filter(|_| !path.exists()) else { return Source::read(path) };
+    let configs = catalog::configs();
+    match configs.iter().find(|(known, _)| *known == name) {
+        Some((_, yaml)) => Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned()),
+        None => {
+            let known = suggest(name, configs.iter().map(|(known, _)| *known));
+            let what = format!("there is no file `{name}` and no built-in config of that name{known}");
+            Err(Error::new(Kind::Config, what))
+        }
+    }
+}
+
+fn show(error: &Error, verbose: bool) {
+    eprintln!("ebpf-run: error: {}", error.message);
+    if let Some(hint) = &error.hint {
+        eprintln!("  hint: {hint}");
+    }
+    match &error.detail {
+        Some(detail) if verbose => eprintln!("{detail}"),
+        _ => {}
+    }
+}

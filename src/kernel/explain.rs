@@ -1,0 +1,114 @@
+//! From the kernel's refusal to one sentence with what to do. Pure: what the machine is like is an argument.
+
+use libbpf_rs::ErrorKind;
+
+use super::Host;
+use crate::error::{Error, Kind};
+
+/// What was tried when the kernel refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Load,
+    Attach,
+}
+
+/// `hook` is the BPF function that was refused, if that is known; `log` is libbpf's and the verifier's output.
+pub(super) fn explain(
+    host: &Host,
+    stage: Stage,
+    program: &str,
+    hook: Option<&str>,
+    error: &libbpf_rs::Error,
+    log: &str,
+) -> Error {
+    let hook = hook.map(str::to_owned).or_else(|| failed_hook(log));
+    let what = match &hook {
+        Some(hook) => format!("hook `{hook}` of program `{program}`"),
+        None => format!("program `{program}`"),
+    };
+    let kernel = format!("this kernel ({})", host.release);
+    let reason = reason(log).map(|line| format!(": {line}")).unwrap_or_default();
+    let detail = format!("{error:#}\n{log}");
+    let answer = if host.lockdown.as_deref() == Some("confidentiality") {
+        Error::new(
+            Kind::NotPermitted,
+            format!("the kernel is locked down (mode confidentiality), so no eBPF program may read its memory: {what}"),
+        )
+        .hint("boot with lockdown=integrity or without lockdown; see /sys/kernel/security/lockdown")
+    } else if error.kind() == ErrorKind::PermissionDenied && is_memlock(log) {
+        Error::new(Kind::NotPermitted, format!("the limit of locked memory is too low for {what}"))
+            .hint("raise it: `ulimit -l unlimited`, systemd: LimitMEMLOCK=infinity")
+    } else if error.kind() == ErrorKind::PermissionDenied {
+        Error::new(Kind::NotPermitted, format!("{kernel} does not permit {what}{reason}")).hint(
+            "run it as root; if it is root, look at the kernel's lockdown mode and the container's seccomp profile",
+        )
+    } else {
+        let verb = if stage == Stage::Load { "refuses" } else { "can't attach" };
+        Error::new(Kind::Unsupported, format!("{kernel} {verb} {what}{reason}"))
+            .hint("run it with --verbose for the kernel's own words; docs/limits.md says what each program needs")
+    };
+    answer.detail(detail)
+}
+
+/// The BPF function that libbpf names as the one that failed.
+fn failed_hook(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.starts_with("libbpf: prog '") && line.contains("fail"))?;
+    Some(line.strip_prefix("libbpf: prog '")?.split_once('\'')?.0.to_owned())
+}
+
+/// The line that says why, out of a log that mostly says how.
+fn reason(log: &str) -> Option<String> {
+    const TELLING: &[&str] = &[
+        "cannot pass",
+        "invalid func",
+        "unknown func",
+        "program of this type cannot use helper",
+        "not found in kernel BTF",
+        "failed to find kernel BTF type ID",
+        "is not supported",
+        "is not allowed",
+        "too large",
+        "R0 invalid",
+        "invalid access",
+        "Permission denied",
+    ];
+    let line = log.lines().find(|line| TELLING.iter().any(|telling| line.contains(telling)))?;
+    Some(line.trim_start_matches("libbpf: ").trim().to_owned())
+}
+
+fn is_memlock(log: &str) -> bool {
+    log.contains("RLIMIT_MEMLOCK") || log.contains("ulimit -l")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(host: &Host, errno: i32, log: &str) -> Error {
+        let error = libbpf_rs::Error::from_raw_os_error(errno);
+        explain(host, Stage::Load, "biosnoop", None, &error, log)
+    }
+
+    #[test]
+    fn each_refusal_has_its_own_words() {
+        let host = Host { release: "5.4.0".into(), ..Host::default() };
+        let log = "libbpf: prog 'rq_issue': BPF program load failed: -EINVAL\nlibbpf: prog 'rq_issue': -- BEGIN PROG \
+                   LOAD LOG --\n12: (85) call bpf_ringbuf_reserve#131\ninvalid func unknown#131\nprocessed 9 insns";
+        let error = refused(&host, 22, log);
+        assert_eq!(error.kind, Kind::Unsupported);
+        assert_eq!(
+            error.message,
+            "this kernel (5.4.0) refuses hook `rq_issue` of program `biosnoop`: invalid func unknown#131"
+        );
+        assert!(!error.message.contains("libbpf") && error.detail.unwrap().contains("BEGIN PROG LOAD LOG"));
+
+        assert_eq!(refused(&host, 1, "").kind, Kind::NotPermitted);
+        let memlock =
+            "libbpf: Error in bpf_create_map_xattr(events): Operation not permitted. Try increasing ulimit -l";
+        assert!(refused(&host, 1, memlock).hint.unwrap().contains("ulimit -l unlimited"));
+        let locked = Host { lockdown: Some("confidentiality".into()), ..host };
+        let error = refused(&locked, 22, "program of this type cannot use helper bpf_probe_read_kernel#113");
+        assert_eq!(error.kind, Kind::NotPermitted);
+        assert!(error.message.contains("locked down"), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! What this machine and this process bring along, read once before anything is loaded.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Kind, Result};
+
+/// The kernel's types, without which no program can be fitted to it.
+const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The inode of the initial pid namespace (PROC_PID_INIT_INO).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Facts that decide whether probes can run, and what to say if they can't.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// `uname -r`
+    pub release: String,
+    /// Effective capabilities, a bit each.
+    pub capabilities: u64,
+    /// Whether the kernel has its types in sysfs.
+    pub btf: bool,
+    /// The lockdown mode (`none`, `integrity`, `confidentiality`); `None` if the kernel does not tell.
+    pub lockdown: Option<String>,
+    /// Whether pids seen here are those that eBPF programs see.
+    pub initial_pid_namespace: bool,
+}
+
+impl Host {
+    /// Looks at this machine.
+    pub fn read() -> Self {
+        let uname = rustix::system::uname();
+        Host {
+            release: uname.release().to_string_lossy().into_owned(),
+            capabilities: fs::read_to_string("/proc/self/status").map_or(0, |status| capabilities(&status)),
+            btf: Path::new(VMLINUX_BTF).exists(),
+            lockdown: fs::read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown_mode(&text)),
+            initial_pid_namespace: fs::read_link("/proc/self/ns/pid")
+                .is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE),
+        }
+    }
+
+    fn has(&self, capability: u32) -> bool {
+        self.capabilities & 1 << capability != 0
+    }
+
+    /// Whether anything can be loaded at all.
+    ///
+    /// # Errors
+    /// [`Kind::NotPermitted`] without the capabilities, [`Kind::Unsupported`] without BTF.
+    pub fn check(&self) -> Result<()> {
+        let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+            .into_iter()
+            .filter(|(capability, _)| !self.has(*capability) && !self.has(CAP_SYS_ADMIN))
+            .map(|(_, name)| name)
+            .collect();
+        if !missing.is_empty() {
+            let what = format!("not permitted: loading eBPF programs needs {}", missing.join(" and "));
+            return Err(Error::new(Kind::NotPermitted, what)
+                .hint("run it with sudo, or give the process these capabilities (systemd: AmbientCapabilities=)"));
+        }
+        if !self.btf {
+            let what = format!("this kernel ({}) does not describe its types: {VMLINUX_BTF} is missing", self.release);
+            return Err(Error::new(Kind::Unsupported, what).hint(
+                "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed; in a container, mount the host's /sys \
+                 read-only",
+            ));
+        }
+        Ok(())
+    }
+
+    /// This process as eBPF programs see it; `None` in a pid namespace, where that can't be known.
+    pub fn own_process(&self) -> Option<u32> {
+        self.initial_pid_namespace.then(std::process::id)
+    }
+}
+
+/// The effective set of /proc/self/status.
+fn capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The mode in brackets: `none [integrity] confidentiality`.
+fn lockdown_mode(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    Some(rest.split_once(']')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_from_what_the_kernel_writes() {
+        assert_eq!(capabilities("Name:\tx\nCapPrm:\t0\nCapEff:\t000000c000000000\n"), 0xc0_0000_0000);
+        assert_eq!(lockdown_mode("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
+        assert_eq!(lockdown_mode(""), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let able = Host { capabilities: 1 << CAP_BPF | 1 << CAP_PERFMON, btf: true, ..Host::default() };
+        assert!(able.check().is_ok());
+        assert!(Host { capabilities: 1 << CAP_SYS_ADMIN, ..able.clone() }.check().is_ok());
+        let error = Host { capabilities: 1 << CAP_BPF, ..able.clone() }.check().unwrap_err();
+        assert_eq!(error.kind, Kind::NotPermitted);
+        assert!(error.message.ends_with("needs CAP_PERFMON"), "{error}");
+        let error = Host { btf: false, ..able }.check().unwrap_err();
+        assert_eq!(error.kind, Kind::Unsupported);
+        assert!(error.message.contains(VMLINUX_BTF));
+    }
+}

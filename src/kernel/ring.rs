@@ -1,0 +1,56 @@
+//! A ring buffer as its reader sees it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use libbpf_rs::{RingBuffer, RingBufferBuilder};
+
+use super::Loaded;
+use crate::error::{Error, Result};
+
+/// The reading end of a probe's buffer.
+pub struct Ring<'a> {
+    ring: RingBuffer<'a>,
+    wakeups: OwnedFd,
+}
+
+impl<'a> Ring<'a> {
+    /// `take` is given every record; its bytes are valid only during the call.
+    ///
+    /// # Errors
+    /// If the kernel does not map the buffer.
+    pub fn new(loaded: &Loaded, mut take: impl FnMut(&[u8]) + 'a) -> Result<Self> {
+        let failed = |what: String| Error::failed(format!("the ring buffer can't be read: {what}"));
+        let map = loaded.events()?;
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(&map, move |bytes: &[u8]| {
+                take(bytes);
+                0
+            })
+            .map_err(|error| failed(error.to_string()))?;
+        let ring = builder.build().map_err(|error| failed(error.to_string()))?;
+        // The map itself is what is waited on: libbpf's own epoll is level-triggered and returns at once for as long
+        // as a single record is unread, whatever the wakeup policy
+        let wakeups = map.as_fd().try_clone_to_owned().map_err(|error| failed(error.to_string()))?;
+        Ok(Ring { ring, wakeups })
+    }
+
+    /// Gives every record that is there to `take`.
+    ///
+    /// # Errors
+    /// If the ring is damaged.
+    pub fn consume(&self) -> Result<()> {
+        match self.ring.consume_raw() {
+            error if error < 0 => {
+                let error = std::io::Error::from_raw_os_error(-error);
+                Err(Error::failed(format!("the ring buffer can't be read: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What becomes readable when the kernel wakes the runner; to be watched edge-triggered.
+    pub fn wakeups(&self) -> impl AsFd + '_ {
+        &self.wakeups
+    }
+}

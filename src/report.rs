@@ -1,0 +1,196 @@
+//! The account of a run: what was seen, what was written, what is missing and why.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, Kind};
+use crate::kernel::Counters;
+
+/// Why a window ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// `duration` was over.
+    Duration,
+    /// `max_events` were there.
+    MaxEvents,
+    /// SIGINT, SIGTERM or SIGHUP.
+    Interrupted,
+    /// The reader of standard output went away.
+    Closed,
+    /// A sink took no more.
+    SinkFailed,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Duration => "the time is over",
+            End::MaxEvents => "all events that were asked for are there",
+            End::Interrupted => "interrupted",
+            End::Closed => "nobody reads the output any more",
+            End::SinkFailed => "a sink failed",
+        })
+    }
+}
+
+/// The books of one probe. Kernel and userspace count independently.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The probe's name.
+    pub probe: String,
+    /// The program's name.
+    pub program: String,
+    /// The kernel's counters.
+    pub kernel: Counters,
+    /// Records taken out of the buffer within the window.
+    pub received: u64,
+    /// Records that reached all of their sinks.
+    pub written: u64,
+    /// Records that came after the window had all that it wanted.
+    pub after_end: u64,
+    /// Records that the sinks were too slow for.
+    pub lost_queue_full: u64,
+    /// Records that could not be formatted or were none.
+    pub lost_other: u64,
+    /// Records that were received, but not written any more, because the output ended.
+    pub unwritten: u64,
+}
+
+impl Account {
+    /// Events that the probe wanted and that are not in the output, by whatever cause. Not among them is what nobody
+    /// wanted any more: the window was full, or the output's reader had gone.
+    pub fn lost(&self) -> u64 {
+        self.kernel.lost_buffer_full + self.kernel.lost_map_full + self.lost_queue_full + self.lost_other
+    }
+
+    /// Whether what the kernel counted is what userspace got and what is known to be lost.
+    pub fn balances(&self) -> bool {
+        let kernel = self.received + self.after_end + self.kernel.lost_buffer_full + self.kernel.lost_map_full;
+        let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
+        self.kernel.seen == kernel && self.received == user
+    }
+}
+
+/// The account of a run.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Why the window ended.
+    pub end: End,
+    /// From when every probe was attached to the end of the window.
+    pub elapsed: Duration,
+    /// A probe each.
+    pub accounts: Vec<Account>,
+    /// Share of the events that may be lost.
+    pub max_loss: f64,
+    /// The first words of a template that failed on a record.
+    pub template_failure: Option<String>,
+    /// Why a sink failed, if one did.
+    pub failure: Option<Error>,
+}
+
+impl Report {
+    /// The run's error, if it did not go as the config wants it.
+    pub fn verdict(&self) -> Option<Error> {
+        if self.failure.is_some() {
+            return self.failure.clone();
+        }
+        let seen: u64 = self.accounts.iter().map(|account| account.kernel.seen).sum();
+        let lost: u64 = self.accounts.iter().map(Account::lost).sum();
+        (lost > 0 && lost as f64 > self.max_loss * seen as f64).then(|| {
+            let share = 100.0 * lost as f64 / seen.max(1) as f64;
+            let allowed = 100.0 * self.max_loss;
+            Error::new(Kind::Loss, format!("{lost} of {seen} events were lost ({share:.2}%; max_loss is {allowed}%)"))
+                .hint(self.advice())
+        })
+    }
+
+    fn advice(&self) -> &'static str {
+        let any = |lost: fn(&Account) -> u64| self.accounts.iter().any(|account| lost(account) > 0);
+        if any(|account| account.kernel.lost_buffer_full) {
+            "give the probe a larger buffer.size, or filters that let less through"
+        } else if any(|account| account.kernel.lost_map_full) {
+            "give the program's map more entries with `maps:`"
+        } else if any(|account| account.lost_queue_full) {
+            "the sinks are too slow: write to a faster disk, fewer fields, or use filters that let less through"
+        } else {
+            "the lines above say which template failed"
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    /// For a person, several lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ended after {:.1}s: {}", self.elapsed.as_secs_f64(), self.end)?;
+        let width = self.accounts.iter().map(|account| account.probe.len()).max().unwrap_or(0).max(5);
+        write!(f, "  {:width$}  {:>10}  {:>10}  {:>10}", "probe", "received", "written", "lost")?;
+        for account in &self.accounts {
+            let Account { probe, received, written, .. } = account;
+            write!(f, "\n  {probe:width$}  {received:>10}  {written:>10}  {:>10}", account.lost())?;
+            let causes = [
+                (account.kernel.lost_buffer_full, "the buffer was full"),
+                (account.kernel.lost_map_full, "a map was full"),
+                (account.lost_queue_full, "the sinks were too slow"),
+                (account.lost_other, "a template failed on them"),
+            ];
+            for (count, cause) in causes.into_iter().filter(|(count, _)| *count > 0) {
+                write!(f, "  ({count}: {cause})")?;
+            }
+            if account.unwritten > 0 {
+                write!(f, "  ({} more not written)", account.unwritten)?;
+            }
+            if !account.balances() {
+                let Counters { seen, .. } = account.kernel;
+                write!(f, "  (the books do not balance: the kernel counted {seen} events)")?;
+            }
+        }
+        if let Some(words) = &self.template_failure {
+            write!(f, "\n  {words}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
+        let kernel = Counters { seen, lost_buffer_full: full, lost_map_full: 0 };
+        Account { probe: "slow-io".into(), program: "p".into(), kernel, received, written, ..Account::default() }
+    }
+
+    fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
+        let elapsed = Duration::from_millis(1234);
+        Report { end: End::Interrupted, elapsed, accounts, max_loss, template_failure: None, failure: None }
+    }
+
+    #[test]
+    fn the_books_balance_to_the_record() {
+        assert!(account(100, 10, 90, 90).balances());
+        assert!(!account(100, 10, 89, 89).balances(), "one is missing on the way to userspace");
+        assert!(!account(100, 10, 90, 89).balances(), "one is missing on the way to the sink");
+        let mut late = account(100, 0, 90, 80);
+        (late.after_end, late.unwritten) = (10, 10);
+        assert!(late.balances());
+        assert_eq!(late.lost(), 0, "what nobody wanted any more is not lost");
+    }
+
+    #[test]
+    fn loss_is_judged_by_its_share() {
+        assert!(report(vec![account(100, 0, 100, 100)], 0.0).verdict().is_none());
+        let error = report(vec![account(1000, 1, 999, 999)], 0.0).verdict().expect("nothing may be lost");
+        assert_eq!(error.kind, Kind::Loss);
+        assert!(error.message.contains("1 of 1000 events were lost (0.10%"), "{error}");
+        assert!(error.hint.unwrap().contains("buffer.size"));
+        assert!(report(vec![account(1000, 1, 999, 999)], 0.001).verdict().is_none());
+    }
+
+    #[test]
+    fn a_person_reads_the_cause_beside_the_number() {
+        let shown = report(vec![account(100, 10, 90, 90), account(5, 0, 4, 4)], 0.0).to_string();
+        assert!(shown.starts_with("ended after 1.2s: interrupted\n"), "{shown}");
+        assert!(shown.contains("slow-io          90          90          10  (10: the buffer was full)"), "{shown}");
+        assert!(shown.ends_with("(the books do not balance: the kernel counted 5 events)"), "{shown}");
+    }
+}

@@ -1,0 +1,312 @@
+//! A run: everything that the plan says, from loading to the report.
+
+pub mod batch;
+pub mod clock;
+mod files;
+mod progress;
+mod signals;
+mod writer;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+use rustix::fd::{AsFd, OwnedFd};
+
+use crate::error::{Error, Result};
+use crate::kernel::{Counters, Host, Loaded, Ring};
+use crate::output::sink::Source;
+use crate::output::{Globals, Sink};
+use crate::plan::{Plan, SinkPlan};
+use crate::report::{Account, End, Report};
+use batch::{Collector, QUEUE_BYTES, Written};
+use files::Opened;
+use progress::Progress;
+use signals::Stop;
+use writer::{Outcome, Routed};
+
+/// How long the end of a window may wait for records that the kernel has counted and not yet handed out.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What the command line says about a run besides the plan.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Nothing on standard error unless something is wrong.
+    pub quiet: bool,
+}
+
+/// Keys of the epoll set; smaller ones are probes.
+const KEY_STOP: u64 = u64::MAX;
+const KEY_STDOUT: u64 = u64::MAX - 1;
+
+/// Runs `plan` to its end.
+///
+/// # Errors
+/// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
+/// report.
+pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
+    let say = |words: String| {
+        if !options.quiet {
+            eprintln!("ebpf-run: {words}");
+        }
+    };
+    let host = Host::read();
+    host.check()?;
+    for warning in warnings(plan, &host) {
+        say(format!("warning: {warning}"));
+    }
+    let stop = Stop::install()?;
+    let globals = Arc::new(Globals {
+        name: plan.name.clone(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        start: clock::now(),
+        labels: plan.labels.clone(),
+    });
+    let opened: Vec<Opened> = plan.sinks.iter().map(|sink| files::open(sink, &globals)).collect::<Result<_>>()?;
+    let mut loaded: Vec<Loaded> = plan.probes.iter().map(|probe| Loaded::load(probe, &host)).collect::<Result<_>>()?;
+
+    let min_sizes = plan.probes.iter().map(|probe| probe.program.event.min_size).collect();
+    let (collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.max_events);
+    let collector = RefCell::new(collector);
+    let rings: Vec<Ring<'_>> = loaded
+        .iter()
+        .enumerate()
+        .map(|(index, loaded)| {
+            let collector = &collector;
+            Ring::new(loaded, move |record| collector.borrow_mut().take(index, record))
+        })
+        .collect::<Result<_>>()?;
+
+    loaded.iter_mut().try_for_each(|loaded| loaded.attach(&host))?;
+    let started = Instant::now();
+    opened.iter().try_for_each(files::empty)?;
+    say(attached(plan, &loaded));
+
+    let written = Written::default();
+    let on_stdout = opened.iter().any(|opened| opened.path.is_none());
+    let writer = start_writer(plan, opened, &globals, queue, &written, &stop)?;
+    let progress = Progress::new(!options.quiet, on_stdout);
+    let mut reader = Reader { plan, rings: &rings, collector: &collector, written: &written, progress, started };
+    let waiting = reader.watch(&stop, on_stdout)?;
+    let end = reader.read(&waiting, &stop, &loaded)?;
+    let elapsed = started.elapsed();
+
+    loaded.iter_mut().for_each(Loaded::detach);
+    let kernel = reader.drain(&loaded)?;
+    reader.progress.clear();
+    drop(rings);
+    let collector = collector.into_inner();
+    let received = collector.counts().to_vec();
+    drop(collector); // the writer ends when nobody queues any more
+    let outcome = join(writer)?;
+    report(plan, &kernel, &received, end, elapsed, outcome)
+}
+
+/// What is suspicious, but may be meant.
+fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
+    for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
+        let found = Path::new("/sys/class/block").join(disk);
+        let whole = std::fs::canonicalize(found).ok();
+        let whole = whole.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        warnings.push(match whole {
+            Some(whole) => format!(
+                "`{disk}` is a partition, and requests are counted by disk: nothing will match; write `{}`",
+                whole.to_string_lossy()
+            ),
+            None => format!("there is no disk `{disk}` here now (see lsblk)"),
+        });
+    }
+    if !host.initial_pid_namespace {
+        warnings.push(
+            "this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own \
+             events are not left out"
+                .into(),
+        );
+    }
+    warnings
+}
+
+fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
+    let probe = |(probe, loaded): (&crate::plan::ProbePlan, &Loaded)| match loaded.hooks().len() {
+        1 => format!("{} ({}, 1 hook)", probe.name, probe.program.name),
+        hooks => format!("{} ({}, {hooks} hooks)", probe.name, probe.program.name),
+    };
+    let probes: Vec<String> = plan.probes.iter().zip(loaded).map(probe).collect();
+    let mut ends = Vec::new();
+    ends.extend(plan.duration.map(|duration| format!("after {duration:?}")));
+    ends.extend(plan.max_events.map(|events| format!("after {events} events")));
+    ends.push("with Ctrl-C".into());
+    format!("attached {}; ends {}", probes.join(", "), ends.join(" or "))
+}
+
+fn start_writer(
+    plan: &Plan,
+    opened: Vec<Opened>,
+    globals: &Arc<Globals>,
+    queue: batch::Queue,
+    written: &Written,
+    stop: &Stop,
+) -> Result<JoinHandle<Outcome>> {
+    let mut sinks = Vec::new();
+    for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
+        let source = |probe: &crate::plan::ProbePlan| probe.sinks.contains(&index);
+        let sources: Vec<Option<Source<'_>>> = plan
+            .probes
+            .iter()
+            .map(|probe| source(probe).then_some(Source { layout: &probe.program.event, name: &probe.name }))
+            .collect();
+        let sink = Sink::new(shape, &sources, globals, opened.output);
+        sinks.push(sink.map_err(|words| Error::failed(format!("sink `{name}`: {words}")))?);
+    }
+    let routed = plan.probes.iter().map(|probe| Routed {
+        name: probe.name.clone(),
+        layout: Arc::clone(&probe.program.event),
+        sinks: probe.sinks.clone(),
+    });
+    let bell = stop.bell()?;
+    writer::start(queue, routed.collect(), sinks, Arc::clone(written), move || bell.ring())
+        .map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
+}
+
+/// The loop between the kernel's buffers and the queue. It never waits for a sink.
+struct Reader<'a> {
+    plan: &'a Plan,
+    rings: &'a [Ring<'a>],
+    collector: &'a RefCell<Collector>,
+    written: &'a Written,
+    progress: Progress,
+    started: Instant,
+}
+
+impl Reader<'_> {
+    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away.
+    fn watch(&self, stop: &Stop, on_stdout: bool) -> Result<OwnedFd> {
+        let failed = |error| Error::failed(format!("epoll: {error}"));
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+        let add =
+            |fd: rustix::fd::BorrowedFd<'_>, key, flags| epoll::add(&set, fd, epoll::EventData::new_u64(key), flags);
+        for (index, ring) in self.rings.iter().enumerate() {
+            // Edge-triggered: woken when the program says so, not for as long as anything is unread
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            add(ring.wakeups().as_fd(), index as u64, flags).map_err(failed)?;
+        }
+        add(stop.as_fd(), KEY_STOP, epoll::EventFlags::IN).map_err(failed)?;
+        if on_stdout {
+            // Errors are always reported, so nothing is asked for. A regular file refuses: nobody can close it.
+            let _ = add(rustix::stdio::stdout(), KEY_STDOUT, epoll::EventFlags::empty());
+        }
+        Ok(set)
+    }
+
+    fn read(&mut self, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<End> {
+        let deadline = self.plan.duration.map(|duration| self.started + duration);
+        let latency = self.plan.probes.iter().map(|probe| probe.buffer.max_latency).min();
+        let pause = latency.into_iter().chain(self.progress.interval()).min().unwrap_or(SETTLE);
+        let mut events = Vec::with_capacity(8);
+        loop {
+            let now = Instant::now();
+            let wait = deadline.map_or(pause, |deadline| pause.min(deadline.saturating_duration_since(now)));
+            events.clear();
+            let timeout = rustix::time::Timespec::try_from(wait).ok();
+            match epoll::wait(set, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
+            }
+            self.consume()?;
+            if self.collector.borrow().is_full() {
+                return Ok(End::MaxEvents);
+            }
+            // The keys are in a packed struct, hence the copies
+            let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
+            if keys.contains(&KEY_STOP) {
+                return Ok(if stop.by_signal() { End::Interrupted } else { End::SinkFailed });
+            }
+            if keys.contains(&KEY_STDOUT) {
+                return Ok(End::Closed);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(End::Duration);
+            }
+            let lost = || loaded.iter().filter_map(|loaded| loaded.counters().ok()).map(|c| c.lost_buffer_full).sum();
+            let written = self.written.load(Ordering::Relaxed);
+            self.progress.draw(self.started.elapsed(), self.plan.duration, written, lost);
+        }
+    }
+
+    fn consume(&self) -> Result<()> {
+        self.rings.iter().try_for_each(Ring::consume)?;
+        self.collector.borrow_mut().hand_over();
+        Ok(())
+    }
+
+    /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
+    /// the kernel's count says when all is there.
+    fn drain(&self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
+        let until = Instant::now() + SETTLE;
+        loop {
+            let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
+            self.consume()?;
+            let complete = kernel.iter().zip(self.collector.borrow().counts()).all(|(kernel, user)| {
+                kernel.seen == user.records + user.after_end + kernel.lost_buffer_full + kernel.lost_map_full
+            });
+            if complete || Instant::now() >= until {
+                return Ok(kernel);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn join(writer: JoinHandle<Outcome>) -> Result<Outcome> {
+    writer.join().map_err(|_| Error::failed("the writer's thread died; this is a bug of ebpf-run, please report it"))
+}
+
+fn report(
+    plan: &Plan,
+    kernel: &[Counters],
+    received: &[batch::Received],
+    end: End,
+    elapsed: Duration,
+    outcome: Outcome,
+) -> Result<Report> {
+    let sink = |index: usize| plan.sinks[index].name.as_str();
+    let end = if outcome.is_closed() { End::Closed } else { end };
+    let mut accounts = Vec::new();
+    for (index, probe) in plan.probes.iter().enumerate() {
+        let user = received[index];
+        let written = outcome.written[index];
+        let lost_other = outcome.failed[index] + user.malformed;
+        accounts.push(Account {
+            probe: probe.name.clone(),
+            program: probe.program.name.to_owned(),
+            kernel: kernel[index],
+            received: user.records,
+            written,
+            after_end: user.after_end,
+            lost_queue_full: user.lost_queue_full,
+            lost_other,
+            unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
+        });
+    }
+    let template_failure =
+        outcome.first_failure.as_ref().map(|(index, words)| format!("sink `{}`: {words}", sink(*index)));
+    let failure = outcome.broken.filter(|(_, error)| error.kind() != std::io::ErrorKind::BrokenPipe);
+    let failure = failure.map(|(index, error)| sink_failed(&plan.sinks[index], &error));
+    Ok(Report { end, elapsed, accounts, max_loss: plan.max_loss, template_failure, failure })
+}
+
+fn sink_failed(sink: &SinkPlan, error: &std::io::Error) -> Error {
+    let path = if sink.path == "-" { "standard output" } else { sink.path.as_str() };
+    let words = Error::failed(format!("sink `{}` can't write to {path}: {error}", sink.name));
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => words.hint("what was written until then is there; make room and run again"),
+        _ => words.hint("what was written until then is there"),
+    }
+}

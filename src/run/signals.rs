@@ -1,0 +1,74 @@
+//! Signals, and everything else that ends a window from outside, as bytes in a pipe.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fd::{AsFd, BorrowedFd};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::{flag, low_level::pipe};
+
+use crate::error::{Error, Result};
+
+/// The exit status after a second signal, when the first one's end takes too long: what a shell would say.
+const IMPATIENT: i32 = 130;
+
+/// Becomes readable when the window is to end.
+#[derive(Debug)]
+pub struct Stop {
+    reader: UnixStream,
+    writer: UnixStream,
+    signalled: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Catches SIGINT, SIGTERM and SIGHUP from now on. The first ends the window, a second one the process.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn install() -> Result<Self> {
+        let failed = |error: std::io::Error| Error::failed(format!("signals can't be caught: {error}"));
+        let (reader, writer) = UnixStream::pair().map_err(failed)?;
+        let signalled = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // In this order: the second one finds the flag that the first has set
+            flag::register_conditional_shutdown(signal, IMPATIENT, Arc::clone(&signalled)).map_err(failed)?;
+            flag::register(signal, Arc::clone(&signalled)).map_err(failed)?;
+            pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
+        }
+        Ok(Stop { reader, writer, signalled })
+    }
+
+    /// Whether it was a signal.
+    pub fn by_signal(&self) -> bool {
+        self.signalled.load(Ordering::SeqCst)
+    }
+
+    /// Something that another thread can end the window with.
+    ///
+    /// # Errors
+    /// If there are no more file descriptors.
+    pub fn bell(&self) -> Result<Bell> {
+        let writer = self.writer.try_clone();
+        writer.map(Bell).map_err(|error| Error::failed(format!("no file descriptor is left: {error}")))
+    }
+}
+
+impl AsFd for Stop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// Ends the window.
+#[derive(Debug)]
+pub struct Bell(UnixStream);
+
+impl Bell {
+    /// Does it.
+    pub fn ring(mut self) {
+        // Full: then it is readable anyway
+        let _ = self.0.write(&[1]);
+    }
+}
