@@ -106,8 +106,15 @@ impl Layout {
     #[inline]
     pub fn read<'a>(&'a self, index: usize, raw: &'a [u8]) -> Scalar<'a> {
         let field = &self.fields[index];
-        let bytes = &raw[field.offset..field.offset + field.size];
-        match &field.kind {
+        let (at, kind) = (field.offset, &field.kind);
+        // The two that most fields are, without a look at how many bytes there might be
+        match (kind, field.size) {
+            (Kind::Uint, 8) => return Scalar::Uint(u64::from_ne_bytes(fixed(raw, at))),
+            (Kind::Uint, 4) => return Scalar::Uint(u32::from_ne_bytes(fixed(raw, at)).into()),
+            _ => {}
+        }
+        let bytes = &raw[at..at + field.size];
+        match kind {
             Kind::Uint => Scalar::Uint(unsigned(bytes)),
             Kind::Int => Scalar::Int(signed(bytes)),
             Kind::Text => Scalar::Text(until_nul(bytes)),
@@ -126,6 +133,11 @@ impl Layout {
     pub fn ts(&self, raw: &[u8]) -> u64 {
         unsigned(&raw[self.fields[0].offset..][..8])
     }
+}
+
+#[inline]
+fn fixed<const N: usize>(raw: &[u8], at: usize) -> [u8; N] {
+    raw[at..at + N].try_into().expect("a slice of N bytes is N bytes long")
 }
 
 #[inline]

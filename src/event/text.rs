@@ -6,10 +6,13 @@ use std::fmt::Write as _;
 /// The first of the 128 private characters that stand for the bytes 0x80 to 0xff where they are not UTF-8.
 const STAND_IN: u32 = 0xef80;
 
-/// Whether `bytes` can be copied to any sink as they are: printable ASCII without `"` and `\`.
+/// `bytes` as text, if they can be copied to any sink as they are: printable ASCII without `"` and `\`.
 #[inline]
-pub fn is_plain(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\')
+pub fn plain(bytes: &[u8]) -> Option<&str> {
+    // Without an early end the compiler checks many bytes at once
+    let plain =
+        bytes.iter().fold(true, |plain, &byte| plain & matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\'));
+    if plain { std::str::from_utf8(bytes).ok() } else { None }
 }
 
 /// Appends `bytes` as valid UTF-8 from which they can be had back, see [`restore`]. UTF-8 stays what it is; a byte

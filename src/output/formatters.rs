@@ -91,8 +91,8 @@ impl Formatter {
             (Formatter::Clock | Formatter::Date { .. }, _) => {
                 return Err("clock and date want a time, `time` or `start`; `ts` is a monotonic counter".into());
             }
-            (Formatter::Duration, input) => push_duration(number(input, "duration")?, out),
-            (Formatter::Bytes, input) => push_bytes(number(input, "bytes")?, out),
+            (Formatter::Duration, input) => push_signed(input, "duration", out, push_duration)?,
+            (Formatter::Bytes, input) => push_signed(input, "bytes", out, push_bytes)?,
             (Formatter::Errno, Operand::Int(value)) => push_errno(value, out),
             (Formatter::Errno, Operand::Uint(value)) => push_uint(value, out),
             (Formatter::Errno, _) => return Err("errno wants a whole number".into()),
@@ -108,15 +108,6 @@ fn date(format: &str, local: bool) -> Result<Formatter, String> {
     Ok(Formatter::Date { format: format.to_owned(), local })
 }
 
-fn number(input: Operand<'_>, what: &str) -> Result<f64, String> {
-    match input {
-        Operand::Uint(value) => Ok(value as f64),
-        Operand::Int(value) => Ok(value as f64),
-        Operand::Float(value) => Ok(value),
-        Operand::Time(_) | Operand::Text(_) => Err(format!("{what} wants a number")),
-    }
-}
-
 /// Appends an unsigned integer.
 #[inline]
 pub fn push_uint(value: u64, out: &mut String) {
@@ -129,29 +120,44 @@ pub fn push_int(value: i64, out: &mut String) {
     out.push_str(itoa::Buffer::new().format(value));
 }
 
-/// Appends `value` with as many decimals as make three digits: `1.23`, `12.3`, `123`.
-fn push_three_digits(value: f64, out: &mut String) {
-    let decimals = match value {
-        v if v < 9.995 => 2,
-        v if v < 99.95 => 1,
-        _ => 0,
+/// Appends `value` / `unit`, rounded to as many decimals as make three digits: `1.23`, `12.3`, `123`. Whole numbers
+/// all the way: formatting floats would be most of the cost of a line.
+fn push_three_digits(value: u64, unit: u64, out: &mut String) {
+    let scaled = |factor: u64| (u128::from(value) * u128::from(factor) + u128::from(unit) / 2) / u128::from(unit);
+    let (digits, decimals) = match scaled(100) {
+        hundredths if hundredths < 1_000 => (hundredths, 2),
+        _ => match scaled(10) {
+            tenths if tenths < 1_000 => (tenths, 1),
+            _ => (scaled(1), 0),
+        },
     };
-    write!(out, "{value:.decimals$}").expect("a String takes all");
+    push_decimal(digits as u64, decimals, out);
 }
 
-fn push_duration(ns: f64, out: &mut String) {
-    if ns < 0.0 {
-        out.push('-');
+/// Appends `digits` with the point before the last `decimals` of them.
+fn push_decimal(digits: u64, decimals: u32, out: &mut String) {
+    let unit = 10u64.pow(decimals);
+    push_uint(digits / unit, out);
+    if decimals > 0 {
+        out.push('.');
     }
-    let ns = ns.abs();
+    for place in (0..decimals).rev() {
+        out.push(char::from(b'0' + (digits / 10u64.pow(place) % 10) as u8));
+    }
+}
+
+fn push_duration(ns: u64, out: &mut String) {
     // The limits lie where three digits would be rounded up into the next unit
-    let (value, unit) = match ns {
-        v if v < 999.5 => return write!(out, "{v:.0}ns").expect("a String takes all"),
-        v if v < 999.5e3 => (v / 1e3, "us"),
-        v if v < 999.5e6 => (v / 1e6, "ms"),
-        v if v < 60e9 => (v / 1e9, "s"),
-        v => {
-            let seconds = (v / 1e9) as u64;
+    let (unit, name) = match ns {
+        0..1_000 => {
+            push_uint(ns, out);
+            return out.push_str("ns");
+        }
+        1_000..999_500 => (1_000, "us"),
+        999_500..999_500_000 => (1_000_000, "ms"),
+        999_500_000..59_950_000_000 => (1_000_000_000, "s"),
+        _ => {
+            let seconds = ns.saturating_add(500_000_000) / 1_000_000_000;
             let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
             return if hours > 0 {
                 write!(out, "{hours}h{minutes:02}m").expect("a String takes all")
@@ -160,23 +166,36 @@ fn push_duration(ns: f64, out: &mut String) {
             };
         }
     };
-    push_three_digits(value, out);
-    out.push_str(unit);
+    push_three_digits(ns, unit, out);
+    out.push_str(name);
 }
 
-fn push_bytes(bytes: f64, out: &mut String) {
+fn push_bytes(bytes: u64, out: &mut String) {
     const UNITS: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let (mut value, mut unit) = (bytes, 0);
-    while value.abs() >= 1023.5 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if value.fract() == 0.0 {
-        write!(out, "{value:.0}").expect("a String takes all");
-    } else {
-        write!(out, "{value:.1}").expect("a String takes all");
+    let tenths = |unit: usize| (u128::from(bytes) * 10 + (1u128 << (10 * unit)) / 2) >> (10 * unit);
+    // 1023.95 and more would be rounded to 1024 of the unit: then the next one
+    let unit = (0..UNITS.len()).find(|unit| tenths(*unit) < 10_240).unwrap_or(UNITS.len() - 1);
+    let tenths = tenths(unit) as u64;
+    match tenths.is_multiple_of(10) {
+        true => push_uint(tenths / 10, out),
+        false => push_decimal(tenths, 1, out),
     }
     out.push_str(UNITS[unit]);
+}
+
+/// A number as its sign and what is to be shown of it.
+fn push_signed(input: Operand<'_>, what: &str, out: &mut String, push: fn(u64, &mut String)) -> Result<(), String> {
+    let (negative, size) = match input {
+        Operand::Uint(value) => (false, value),
+        Operand::Int(value) => (value < 0, value.unsigned_abs()),
+        Operand::Float(value) => (value < 0.0, value.abs().round() as u64),
+        Operand::Time(_) | Operand::Text(_) => return Err(format!("{what} wants a number")),
+    };
+    if negative {
+        out.push('-');
+    }
+    push(size, out);
+    Ok(())
 }
 
 fn push_errno(value: i64, out: &mut String) {
@@ -310,6 +329,7 @@ mod tests {
         assert_eq!(shown(3_720_000_000_000), "1h02m");
         assert_eq!(with("duration", &[], Operand::Int(-1_500)), "-1.50us");
         assert_eq!(with("duration", &[], Operand::Float(1500.5)), "1.50us");
+        assert_eq!(with("duration", &[], Operand::Uint(u64::MAX)), "5124095h34m");
     }
 
     #[test]
@@ -319,6 +339,8 @@ mod tests {
         assert_eq!(shown(4096), "4KiB");
         assert_eq!(shown(1_536), "1.5KiB");
         assert_eq!(shown(131_072), "128KiB");
+        assert_eq!(shown(4095), "4KiB");
+        assert_eq!(shown((1 << 20) - 1), "1MiB");
         assert_eq!(shown(1 << 30), "1GiB");
         assert_eq!(shown(u64::MAX), "16EiB");
     }

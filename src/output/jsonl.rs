@@ -6,6 +6,9 @@ use super::time;
 use super::value::{TextMode, push_bits};
 use crate::event::{Record, Scalar, text};
 
+/// Most lines are shorter: room for one is made once, not piece by piece.
+const LINE_BYTES: usize = 512;
+
 /// One member of the objects: `,"name":` ready made, and where the value comes from.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -39,6 +42,7 @@ pub(super) fn push_line(
     if members.is_empty() {
         out.push('{');
     }
+    out.reserve(LINE_BYTES);
     for Member { key, cell } in members {
         out.push_str(key);
         match cell {
@@ -90,17 +94,32 @@ fn push_value(scalar: Scalar<'_>, out: &mut String) {
 
 #[inline]
 fn push_bytes(bytes: &[u8], out: &mut String) {
-    if text::is_plain(bytes) {
-        out.push('"');
-        out.push_str(std::str::from_utf8(bytes).expect("plain text is ASCII"));
-        out.push('"');
-        return;
+    match text::plain(bytes) {
+        Some(plain) => push_plain(plain, out),
+        None => {
+            let mut lossless = String::new();
+            TextMode::Lossless.push(bytes, &mut lossless);
+            push_escaped(&lossless, out);
+        }
     }
-    let mut lossless = String::new();
-    TextMode::Lossless.push(bytes, &mut lossless);
-    push_string(&lossless, out);
 }
 
+#[inline]
 fn push_string(text: &str, out: &mut String) {
+    match text::plain(text.as_bytes()) {
+        Some(plain) => push_plain(plain, out),
+        None => push_escaped(text, out),
+    }
+}
+
+#[inline]
+fn push_plain(text: &str, out: &mut String) {
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
+}
+
+#[cold]
+fn push_escaped(text: &str, out: &mut String) {
     out.push_str(&serde_json::to_string(text).expect("a string is JSON"));
 }

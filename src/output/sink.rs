@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::jsonl::{self, Member};
 use super::template::{RecordTemplate, render_global};
 use super::value::{Field, Globals, TextMode, push_scalar};
-use crate::event::{Layout, Record, Scalar};
+use crate::event::{Layout, Record, Scalar, text};
 
 /// Records are collected up to so many bytes before they are handed to the file.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -118,7 +118,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum Writer {
     Text { templates: Vec<Option<RecordTemplate>>, lines: Lines },
-    Csv { cells: Vec<Option<Vec<Cell>>>, row: csv::ByteRecord, csv: csv::Writer<Output> },
+    Csv { cells: Vec<Option<Vec<Cell>>>, row: csv::ByteRecord, csv: Box<csv::Writer<Output>> },
     Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
 }
 
@@ -170,7 +170,7 @@ impl Sink {
                 let mut csv = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(output);
                 csv.write_record(columns.iter().map(Column::name)).map_err(|error| error.to_string())?;
                 let cells = each(sources, |source| cells(columns, source, globals))?;
-                Writer::Csv { cells, row: csv::ByteRecord::new(), csv }
+                Writer::Csv { cells, row: csv::ByteRecord::new(), csv: Box::new(csv) }
             }
             Shape::Jsonl { fields } => {
                 let make = |source: Source<'_>| {
@@ -204,9 +204,7 @@ impl Sink {
                 let Some(cells) = &mut cells[probe] else { return Ok(()) };
                 row.clear();
                 for cell in cells {
-                    self.scratch.clear();
-                    push_cell(cell, record, &mut self.scratch).map_err(WriteError::Record)?;
-                    row.push_field(self.scratch.as_bytes());
+                    push_cell(cell, record, &mut self.scratch, row).map_err(WriteError::Record)?;
                 }
                 csv.write_byte_record(row).map_err(|error| WriteError::File(csv_io(error)))
             }
@@ -254,29 +252,51 @@ fn cells(columns: &[Column], source: Source<'_>, globals: &Arc<Globals>) -> Resu
 }
 
 #[inline]
-fn push_cell(cell: &mut Cell, record: &Record<'_>, out: &mut String) -> Result<(), String> {
+fn push_cell(
+    cell: &mut Cell,
+    record: &Record<'_>,
+    scratch: &mut String,
+    row: &mut csv::ByteRecord,
+) -> Result<(), String> {
+    scratch.clear();
     match cell {
-        Cell::Absent => return Ok(()),
+        Cell::Absent => row.push_field(b""),
+        // Numbers and times can't be mistaken for a formula
         Cell::Field(field) => match field.read(record) {
-            // Numbers and times can't be mistaken for a formula
-            number @ (Scalar::Uint(_) | Scalar::Int(_) | Scalar::Float(_) | Scalar::Bool(_) | Scalar::Time(_)) => {
-                push_scalar(number, TextMode::Lossless, out);
-                return Ok(());
+            Scalar::Uint(value) => row.push_field(itoa::Buffer::new().format(value).as_bytes()),
+            Scalar::Int(value) => row.push_field(itoa::Buffer::new().format(value).as_bytes()),
+            other @ (Scalar::Float(_) | Scalar::Bool(_) | Scalar::Time(_)) => {
+                push_scalar(other, TextMode::Lossless, scratch);
+                row.push_field(scratch.as_bytes());
             }
-            text => push_scalar(text, TextMode::Lossless, out),
+            Scalar::Text(bytes) if let Some(plain) = text::plain(bytes) => push_safe(plain, row),
+            Scalar::Name(name) => push_safe(name, row),
+            text => {
+                push_scalar(text, TextMode::Lossless, scratch);
+                push_safe(scratch, row);
+            }
         },
         Cell::Template(template) => {
-            template.render(record, out)?;
-            if out.parse::<f64>().is_ok() {
-                return Ok(());
+            template.render(record, scratch)?;
+            if scratch.parse::<f64>().is_ok() {
+                row.push_field(scratch.as_bytes());
+            } else {
+                push_safe(scratch, row);
             }
         }
     }
-    // A spreadsheet would run this. The apostrophe itself is on the list, so that taking one away is always right.
-    if out.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
-        out.insert(0, '\'');
-    }
     Ok(())
+}
+
+/// A spreadsheet runs text that begins like a formula: an apostrophe in front stops it. The apostrophe itself is on
+/// the list, so that taking one away is always right.
+#[inline]
+fn push_safe(text: &str, row: &mut csv::ByteRecord) {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
+        row.push_field(format!("'{text}").as_bytes());
+    } else {
+        row.push_field(text.as_bytes());
+    }
 }
 
 fn csv_io(error: csv::Error) -> io::Error {

@@ -23,9 +23,8 @@ impl TextMode {
     /// Appends `bytes`.
     #[inline]
     pub fn push(self, bytes: &[u8], out: &mut String) {
-        if text::is_plain(bytes) {
-            out.push_str(std::str::from_utf8(bytes).expect("plain text is ASCII"));
-            return;
+        if let Some(plain) = text::plain(bytes) {
+            return out.push_str(plain);
         }
         match self {
             TextMode::Shown => text::push_shown(bytes, out),
@@ -121,8 +120,10 @@ pub fn push_list(list: List<'_>, out: &mut String) {
 
 /// `scalar` as the operand of a formatter; `scratch` holds the text where it has to be made.
 #[inline]
-pub fn operand<'a>(scalar: Scalar<'_>, mode: TextMode, scratch: &'a mut String) -> Operand<'a> {
+pub fn operand<'a>(scalar: Scalar<'a>, mode: TextMode, scratch: &'a mut String) -> Operand<'a> {
     match scalar {
+        Scalar::Name(name) => Operand::Text(name),
+        Scalar::Text(bytes) if let Some(plain) = text::plain(bytes) => Operand::Text(plain),
         Scalar::Uint(value) => Operand::Uint(value),
         Scalar::Int(value) => Operand::Int(value),
         Scalar::Float(value) => Operand::Float(value),

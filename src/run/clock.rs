@@ -25,7 +25,7 @@ pub fn now() -> i64 {
 
 impl Clock {
     /// Measures the difference.
-    pub fn new() -> Self {
+    pub fn measure() -> Self {
         // An interruption between the readings makes the pair of monotonic ones wide: the narrowest of some is right
         let offset = (0..5)
             .map(|_| {
@@ -42,7 +42,7 @@ impl Clock {
     /// Measures again if the last time is a while ago.
     pub fn refresh(&mut self) {
         if self.measured.elapsed() >= REFRESH {
-            *self = Clock::new();
+            *self = Clock::measure();
         }
     }
 
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_timestamp_of_now_is_the_wall_clock_of_now() {
         let monotonic = nanoseconds(clock_gettime(ClockId::Monotonic)) as u64;
-        let difference = (Clock::new().wall(monotonic) - now()).abs();
+        let difference = (Clock::measure().wall(monotonic) - now()).abs();
         assert!(difference < 1_000_000_000, "{difference} ns apart");
     }
 }

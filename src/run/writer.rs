@@ -51,7 +51,7 @@ pub fn start(
     ended: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<Outcome>> {
     thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
-        let mut writer = Writer { probes, sinks, clock: Clock::new(), outcome: Outcome::default() };
+        let mut writer = Writer { probes, sinks, clock: Clock::measure(), outcome: Outcome::default() };
         writer.outcome.written = vec![0; writer.probes.len()];
         writer.outcome.failed = vec![0; writer.probes.len()];
         writer.run(&queue, &progress);
