@@ -16,6 +16,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ARGV_FAILED 1024
 #define ARGV_LARGE 4096
 #define ARG_FAILED 256
+#define ARGS_FAILED 64
 
 struct event {
 	u64 ts AS("ktime") DOC("When the call returned");
@@ -97,31 +98,28 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	return 0;
 }
 
+/* The arguments of a call that failed, one by one. What the kernel never read itself may not be in memory. */
 static __always_inline void read_pointers(struct event *e, const char *const *argv)
 {
+	const char *arg;
 	u32 len = 0;
+	long n;
 
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < ARGV_FAILED / 2; i++) { /* two bytes: the shortest argument that is not empty */
-		const char *arg = NULL;
-		long n;
-
-		if (bpf_probe_read_user(&arg, sizeof(arg), argv + i) || !arg)
-			break;
-		if (len > ARGV_FAILED - ARG_FAILED) {
+	for (u32 i = 0; i < ARGS_FAILED; i++) {
+		if (bpf_probe_read_user(&arg, sizeof(arg), argv + i)) {
 			e->argv.cut = true;
 			break;
 		}
+		e->argv.cut = arg != NULL; /* unless it is read to its end, and the one behind it is the last */
+		if (!arg || len > ARGV_FAILED - ARG_FAILED)
+			break;
 		n = bpf_probe_read_user_str(e->tail + len, ARG_FAILED, arg);
-		if (n <= 0 || n > ARG_FAILED) {
-			e->argv.cut = true; /* not in memory: the kernel never got as far as reading it */
+		if (n <= 0)
 			break;
-		}
 		len += n;
-		if (n == ARG_FAILED) {
-			e->argv.cut = true;
+		if (n == ARG_FAILED)
 			break;
-		}
 	}
 	e->argv.len = len;
 }

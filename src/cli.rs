@@ -9,6 +9,7 @@ use crate::catalog::{self, Catalog};
 use crate::config::Source;
 use crate::config::diagnostic::suggest;
 use crate::config::quantity::parse_duration;
+use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Overrides, plan};
 use crate::run::{Options, run};
@@ -89,7 +90,7 @@ fn capture(args: &RunArgs) -> Result<()> {
     let report = run(&plan, &Options { quiet: args.quiet })?;
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() {
-        eprintln!("ebpf-run: {report}");
+        console::say(&format!("ebpf-run: {report}"));
     }
     verdict.map_or(Ok(()), Err)
 }
@@ -110,12 +111,13 @@ fn find(path: &Path) -> Result<Source> {
 }
 
 fn show(error: &Error, verbose: bool) {
-    eprintln!("ebpf-run: error: {}", error.message);
+    let mut text = format!("ebpf-run: error: {}", error.message);
     if let Some(hint) = &error.hint {
-        eprintln!("  hint: {hint}");
+        text += &format!("\n  hint: {hint}");
     }
     match &error.detail {
-        Some(detail) if verbose => eprintln!("{detail}"),
+        Some(detail) if verbose => text += &format!("\n{}", detail.trim_end()),
         _ => {}
     }
+    console::say(&text);
 }

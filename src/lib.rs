@@ -11,6 +11,7 @@
 pub mod catalog;
 pub mod cli;
 pub mod config;
+mod console;
 pub mod error;
 pub mod event;
 pub mod kernel;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
+use crate::console;
 use crate::error::{Error, Result};
 use crate::kernel::{Counters, Host, Loaded, Ring};
 use crate::output::sink::Source;
@@ -52,7 +53,7 @@ const KEY_STDOUT: u64 = u64::MAX - 1;
 pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let say = |words: String| {
         if !options.quiet {
-            eprintln!("ebpf-run: {words}");
+            console::say(&format!("ebpf-run: {words}"));
         }
     };
     let host = Host::read();
