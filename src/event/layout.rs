@@ -121,7 +121,7 @@ impl Layout {
             Kind::Bool => Scalar::Bool(bytes[0] != 0),
             Kind::Enum(names) => {
                 let value = unsigned(bytes);
-                names.name(value).map_or(Scalar::Uint(value), Scalar::Name)
+                names.name(value).map_or(Scalar::Unnamed(value), Scalar::Name)
             }
             Kind::Bits(names) => Scalar::Bits(unsigned(bytes), names),
             Kind::List { tail } => Scalar::List(List::new(bytes, &raw[*tail..])),

@@ -30,6 +30,8 @@ pub enum Scalar<'a> {
     Text(&'a [u8]),
     /// Text of our own making, safe to print as it is.
     Name(&'a str),
+    /// The value of an enum that has no name for it: text like its other values.
+    Unnamed(u64),
     /// Bits with their names.
     Bits(u64, &'a Names),
     /// A list of texts.

@@ -74,9 +74,9 @@ fn push_shown_char(c: char, out: &mut String) {
     }
 }
 
-/// Characters that are not seen but change what is: C1 controls, bidirectional and invisible formatting, line ends.
-fn is_deceptive(c: char) -> bool {
-    matches!(u32::from(c), 0x80..=0x9f | 0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f
+/// Characters that are not seen but change what is: DEL, C1 controls, bidirectional and invisible formatting, line ends.
+pub fn is_deceptive(c: char) -> bool {
+    matches!(u32::from(c), 0x7f..=0x9f | 0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f
         | 0xfeff | 0xfff9..=0xfffb | 0xe0000..=0xe007f)
 }
 

@@ -1,5 +1,7 @@
 //! JSON Lines. Valid whatever bytes a name holds, integers exact to 64 bits.
 
+use std::fmt::Write as _;
+
 use super::formatters::{push_int, push_uint};
 use super::sink::Cell;
 use super::time;
@@ -69,6 +71,11 @@ fn push_value(scalar: Scalar<'_>, out: &mut String) {
         Scalar::Bool(value) => out.push_str(if value { "true" } else { "false" }),
         Scalar::Text(bytes) => push_bytes(bytes, out),
         Scalar::Name(name) => push_string(name, out),
+        Scalar::Unnamed(value) => {
+            out.push('"');
+            push_uint(value, out);
+            out.push('"');
+        }
         Scalar::Bits(bits, names) => {
             out.push('"');
             push_bits(bits, names, out); // C identifiers and digits: nothing to escape
@@ -119,7 +126,17 @@ fn push_plain(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// JSON leaves some characters as they are that a terminal would obey, or a reader be deceived by: whoever looks at
+/// the file should not need to care, so these are escaped too.
 #[cold]
 fn push_escaped(text: &str, out: &mut String) {
-    out.push_str(&serde_json::to_string(text).expect("a string is JSON"));
+    for c in serde_json::to_string(text).expect("a string is JSON").chars() {
+        if text::is_deceptive(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}").expect("a String takes all");
+            }
+        } else {
+            out.push(c);
+        }
+    }
 }

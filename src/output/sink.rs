@@ -1,7 +1,7 @@
 //! Sinks: where records go, and in which of the three shapes.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
@@ -62,6 +62,15 @@ pub enum Output {
     File(File),
 }
 
+impl Output {
+    fn is_terminal(&self) -> bool {
+        match self {
+            Output::Stdout => io::stdout().is_terminal(),
+            Output::File(file) => file.is_terminal(),
+        }
+    }
+}
+
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -118,7 +127,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum Writer {
     Text { templates: Vec<Option<RecordTemplate>>, lines: Lines },
-    Csv { cells: Vec<Option<Vec<Cell>>>, row: csv::ByteRecord, csv: Box<csv::Writer<Output>> },
+    Csv { cells: Vec<Option<Vec<Cell>>>, mode: TextMode, row: csv::ByteRecord, csv: Box<csv::Writer<Output>> },
     Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
 }
 
@@ -166,17 +175,19 @@ impl Sink {
                 Writer::Text { templates: each(sources, make)?, lines: Lines { buffer, output } }
             }
             Shape::Csv { columns } => {
+                // On a terminal a person reads it, and names must not run the terminal
+                let mode = if output.is_terminal() { TextMode::Shown } else { TextMode::Lossless };
                 // RFC 4180 but for the line's end: a carriage return would stick to the last column in a shell
                 let mut csv = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(output);
                 csv.write_record(columns.iter().map(Column::name)).map_err(|error| error.to_string())?;
-                let cells = each(sources, |source| cells(columns, source, globals))?;
-                Writer::Csv { cells, row: csv::ByteRecord::new(), csv: Box::new(csv) }
+                let cells = each(sources, |source| cells(columns, source, globals, mode))?;
+                Writer::Csv { cells, mode, row: csv::ByteRecord::new(), csv: Box::new(csv) }
             }
             Shape::Jsonl { fields } => {
                 let make = |source: Source<'_>| {
                     let all = || Field::all(source.layout).iter().map(|(_, n)| Column::Field((*n).into())).collect();
                     let columns: Vec<Column> = fields.clone().unwrap_or_else(all);
-                    let cells = cells(&columns, source, globals)?;
+                    let cells = cells(&columns, source, globals, TextMode::Lossless)?;
                     let named = columns.iter().map(|column| column.name().to_owned()).zip(cells);
                     // What this program does not have is left out: unlike a row, an object can do without
                     Ok(jsonl::members(named.filter(|(_, cell)| !matches!(cell, Cell::Absent)).collect()))
@@ -200,11 +211,11 @@ impl Sink {
                 lines.buffer.push('\n');
                 lines.flush_if_full().map_err(WriteError::File)
             }
-            Writer::Csv { cells, row, csv } => {
+            Writer::Csv { cells, mode, row, csv } => {
                 let Some(cells) = &mut cells[probe] else { return Ok(()) };
                 row.clear();
                 for cell in cells {
-                    push_cell(cell, record, &mut self.scratch, row).map_err(WriteError::Record)?;
+                    push_cell(cell, record, *mode, &mut self.scratch, row).map_err(WriteError::Record)?;
                 }
                 csv.write_byte_record(row).map_err(|error| WriteError::File(csv_io(error)))
             }
@@ -240,11 +251,11 @@ fn each<T>(
     sources.iter().map(|source| source.map(&make).transpose()).collect()
 }
 
-fn cells(columns: &[Column], source: Source<'_>, globals: &Arc<Globals>) -> Result<Vec<Cell>, String> {
+fn cells(columns: &[Column], source: Source<'_>, globals: &Arc<Globals>, mode: TextMode) -> Result<Vec<Cell>, String> {
     let cell = |column: &Column| match column {
         Column::Field(name) => Ok(Field::find(name, source.layout).map_or(Cell::Absent, Cell::Field)),
         Column::Template(_, text) => {
-            let template = RecordTemplate::new(text, source.layout, source.name, globals, TextMode::Lossless)?;
+            let template = RecordTemplate::new(text, source.layout, source.name, globals, mode)?;
             Ok(Cell::Template(Box::new(template)))
         }
     };
@@ -255,6 +266,7 @@ fn cells(columns: &[Column], source: Source<'_>, globals: &Arc<Globals>) -> Resu
 fn push_cell(
     cell: &mut Cell,
     record: &Record<'_>,
+    mode: TextMode,
     scratch: &mut String,
     row: &mut csv::ByteRecord,
 ) -> Result<(), String> {
@@ -266,13 +278,13 @@ fn push_cell(
             Scalar::Uint(value) => row.push_field(itoa::Buffer::new().format(value).as_bytes()),
             Scalar::Int(value) => row.push_field(itoa::Buffer::new().format(value).as_bytes()),
             other @ (Scalar::Float(_) | Scalar::Bool(_) | Scalar::Time(_)) => {
-                push_scalar(other, TextMode::Lossless, scratch);
+                push_scalar(other, mode, scratch);
                 row.push_field(scratch.as_bytes());
             }
             Scalar::Text(bytes) if let Some(plain) = text::plain(bytes) => push_safe(plain, row),
             Scalar::Name(name) => push_safe(name, row),
             text => {
-                push_scalar(text, TextMode::Lossless, scratch);
+                push_scalar(text, mode, scratch);
                 push_safe(scratch, row);
             }
         },

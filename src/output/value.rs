@@ -78,7 +78,7 @@ impl Field {
 #[inline]
 pub fn push_scalar(scalar: Scalar<'_>, mode: TextMode, out: &mut String) {
     match scalar {
-        Scalar::Uint(value) => push_uint(value, out),
+        Scalar::Uint(value) | Scalar::Unnamed(value) => push_uint(value, out),
         Scalar::Int(value) => push_int(value, out),
         Scalar::Float(value) => out.push_str(&Value::from(value).to_string()),
         Scalar::Bool(value) => out.push_str(if value { "true" } else { "false" }),
