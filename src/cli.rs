@@ -111,7 +111,13 @@ fn find(path: &Path) -> Result<Source> {
 }
 
 fn show(error: &Error, verbose: bool) {
-    let mut text = format!("ebpf-run: error: {}", error.message);
+    let mut text = match error.kind {
+        // Places begin a line, so that editors and terminals can jump to them
+        Kind::Config if error.message.contains('\n') => {
+            format!("{}\nebpf-run: error: the config is wrong; nothing was loaded", error.message)
+        }
+        _ => format!("ebpf-run: error: {}", error.message),
+    };
     if let Some(hint) = &error.hint {
         text += &format!("\n  hint: {hint}");
     }

@@ -281,7 +281,13 @@ fn push_cell(
                 push_scalar(other, mode, scratch);
                 row.push_field(scratch.as_bytes());
             }
-            Scalar::Text(bytes) if let Some(plain) = text::plain(bytes) => push_safe(plain, row),
+            Scalar::Text(bytes) => match text::plain(bytes) {
+                Some(plain) => push_safe(plain, row),
+                None => {
+                    mode.push(bytes, scratch);
+                    push_safe(scratch, row);
+                }
+            },
             Scalar::Name(name) => push_safe(name, row),
             text => {
                 push_scalar(text, mode, scratch);

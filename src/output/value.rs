@@ -123,12 +123,17 @@ pub fn push_list(list: List<'_>, out: &mut String) {
 pub fn operand<'a>(scalar: Scalar<'a>, mode: TextMode, scratch: &'a mut String) -> Operand<'a> {
     match scalar {
         Scalar::Name(name) => Operand::Text(name),
-        Scalar::Text(bytes) if let Some(plain) = text::plain(bytes) => Operand::Text(plain),
+
         Scalar::Uint(value) => Operand::Uint(value),
         Scalar::Int(value) => Operand::Int(value),
         Scalar::Float(value) => Operand::Float(value),
         Scalar::Time(at) => Operand::Time(at),
         other => {
+            if let Scalar::Text(bytes) = other
+                && let Some(plain) = text::plain(bytes)
+            {
+                return Operand::Text(plain);
+            }
             scratch.clear();
             push_scalar(other, mode, scratch);
             Operand::Text(scratch)
