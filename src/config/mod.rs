@@ -6,6 +6,8 @@ pub mod quantity;
 mod structure;
 pub mod yaml;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
@@ -39,11 +41,15 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let unreadable = |what: String| Error::new(Kind::Config, format!("{shown} can't be read: {what}"));
-        let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-        if size > MAX_BYTES {
-            return Err(unreadable(format!("it has {size} bytes, and a config has at most {MAX_BYTES}")));
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+        match read {
+            Err(error) => return Err(unreadable(error.to_string())),
+            Ok(size) if size as u64 > MAX_BYTES => {
+                return Err(unreadable(format!("it is larger than {MAX_BYTES} bytes, and no config is")));
+            }
+            Ok(_) => {}
         }
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         Source::parse(shown, stem, text)
     }

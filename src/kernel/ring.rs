@@ -7,6 +7,9 @@ use libbpf_rs::{RingBuffer, RingBufferBuilder};
 use super::Loaded;
 use crate::error::{Error, Result};
 
+/// Records that are taken in one look.
+const AT_ONCE: usize = 16 << 10;
+
 /// The reading end of a probe's buffer.
 pub struct Ring<'a> {
     ring: RingBuffer<'a>,
@@ -35,17 +38,18 @@ impl<'a> Ring<'a> {
         Ok(Ring { ring, wakeups })
     }
 
-    /// Gives every record that is there to `take`.
+    /// Gives records that are there to `take`, a bounded number of them: against a flood that outruns the reader, a look
+    /// without end would be deaf to signals and deadlines. Returns whether there may be more.
     ///
     /// # Errors
     /// If the ring is damaged.
-    pub fn consume(&self) -> Result<()> {
-        match self.ring.consume_raw() {
+    pub fn consume(&self) -> Result<bool> {
+        match self.ring.consume_raw_n(AT_ONCE) {
             error if error < 0 => {
                 let error = std::io::Error::from_raw_os_error(-error);
                 Err(Error::failed(format!("the ring buffer can't be read: {error}")))
             }
-            _ => Ok(()),
+            count => Ok(count as usize >= AT_ONCE),
         }
     }
 

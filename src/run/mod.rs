@@ -211,16 +211,17 @@ impl Reader<'_> {
         let latency = self.plan.probes.iter().map(|probe| probe.buffer.max_latency).min();
         let pause = latency.into_iter().chain(self.progress.interval()).min().unwrap_or(SETTLE);
         let mut events = Vec::with_capacity(8);
+        let mut more = false;
         loop {
-            let now = Instant::now();
-            let wait = deadline.map_or(pause, |deadline| pause.min(deadline.saturating_duration_since(now)));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let wait = if more { Duration::ZERO } else { left.map_or(pause, |left| pause.min(left)) };
             events.clear();
             let timeout = rustix::time::Timespec::try_from(wait).ok();
             match epoll::wait(set, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
             }
-            self.consume()?;
+            more = self.consume()?;
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
@@ -241,10 +242,14 @@ impl Reader<'_> {
         }
     }
 
-    fn consume(&self) -> Result<()> {
-        self.rings.iter().try_for_each(Ring::consume)?;
-        self.collector.borrow_mut().hand_over();
-        Ok(())
+    /// A look into every ring. Returns whether there may be more.
+    fn consume(&self) -> Result<bool> {
+        let mut more = false;
+        for ring in self.rings {
+            more |= ring.consume()?;
+            self.collector.borrow_mut().hand_over();
+        }
+        Ok(more)
     }
 
     /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
@@ -253,7 +258,7 @@ impl Reader<'_> {
         let until = Instant::now() + SETTLE;
         loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
-            self.consume()?;
+            while self.consume()? {}
             let complete = kernel.iter().zip(self.collector.borrow().counts()).all(|(kernel, user)| {
                 kernel.seen == user.records + user.after_end + kernel.lost_buffer_full + kernel.lost_map_full
             });

@@ -32,6 +32,9 @@ impl Stop {
         let (reader, writer) = UnixStream::pair().map_err(failed)?;
         let signalled = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if signal == SIGHUP && is_ignored(signal) {
+                continue; // nohup: whoever started it wants it to outlive the terminal
+            }
             // In this order: the second one finds the flag that the first has set
             flag::register_conditional_shutdown(signal, IMPATIENT, Arc::clone(&signalled)).map_err(failed)?;
             flag::register(signal, Arc::clone(&signalled)).map_err(failed)?;
@@ -53,6 +56,14 @@ impl Stop {
         let writer = self.writer.try_clone();
         writer.map(Bell).map_err(|error| Error::failed(format!("no file descriptor is left: {error}")))
     }
+}
+
+/// Whether this process was started with `signal` ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    mask & 1 << (signal - 1) != 0
 }
 
 impl AsFd for Stop {
