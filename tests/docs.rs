@@ -1,0 +1,95 @@
+//! What the documents show works: every config that is shipped or printed, and the program of the guide.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ebpf_run::catalog::Catalog;
+use ebpf_run::config::Source;
+use ebpf_run::plan::{Overrides, plan};
+use libbpf_cargo::SkeletonBuilder;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The code blocks of a document that are marked as `language`.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    document.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[track_caller]
+fn plans(name: &str, yaml: String, catalog: &Catalog) {
+    let source = Source::parse(name.into(), "name".into(), yaml);
+    if let Err(error) = source.and_then(|source| plan(&source, catalog, &Overrides::default())) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn every_shipped_config_has_a_plan_and_names_the_schema() {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for folder in ["probes.d", "examples"] {
+        let entries = fs::read_dir(root().join(folder)).expect("the folder is there");
+        files.extend(entries.map(|entry| entry.expect("an entry").path()));
+    }
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    assert!(files.len() >= 3);
+    for path in files {
+        let yaml = fs::read_to_string(&path).expect("it can be read");
+        assert!(yaml.starts_with("# yaml-language-server: $schema=../schemas/"), "{}", path.display());
+        plans(&path.display().to_string(), yaml, &Catalog::embedded());
+    }
+}
+
+#[test]
+fn the_configs_of_the_readme_have_plans() {
+    let blocks = blocks(&read("README.md"), "yaml");
+    assert!(!blocks.is_empty());
+    for yaml in blocks {
+        plans("README.md", yaml, &Catalog::embedded());
+    }
+}
+
+#[test]
+fn every_program_and_filter_is_in_the_config_reference() {
+    let (readme, reference) = (read("README.md"), read("docs/config.md"));
+    let catalog = Catalog::embedded();
+    for name in catalog.names() {
+        let program = catalog.program(name).expect("it is there").expect("it is sound");
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
+        let (_, section) = reference.split_once(&format!("### `{name}`")).expect("it has a section");
+        let section = section.split("\n##").next().unwrap_or_default();
+        let fields: Vec<&str> = program.event.fields.iter().map(|field| field.name.as_str()).collect();
+        assert!(section.contains(&format!("Fields: `{}`", fields.join(" "))), "the fields of {name}");
+        for filter in &program.filters {
+            assert!(section.contains(&format!("`{}`", filter.name)), "filter {} of {name}", filter.name);
+        }
+    }
+}
+
+/// The guide says that a program is one C file and one config, and nothing in `src/`: here they are, from its pages.
+#[test]
+fn the_program_of_the_guide_compiles_and_describes_itself() {
+    let guide = read("docs/writing-a-program.md");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, object) = (folder.path().join("exitsnoop.bpf.c"), folder.path().join("exitsnoop.bpf.o"));
+    fs::write(&source, &blocks(&guide, "c")[0]).expect("written");
+    let include = format!("-I{}", root().join("bpf/include").display());
+    SkeletonBuilder::new()
+        .source(&source)
+        .obj(&object)
+        .clang_args([include.as_str(), "-mcpu=v3", "-Wall", "-Werror"])
+        .build()
+        .expect("it compiles");
+    let object: &'static [u8] = fs::read(&object).expect("the object is there").leak();
+    let catalog = Catalog::from_objects([("exitsnoop", object)]);
+    let program = catalog.program("exitsnoop").expect("it is there").expect("it is sound");
+    assert_eq!(program.event.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["ts", "pid", "comm"]);
+    assert!(program.filter("pid").is_some() && program.filter("comm").is_some());
+    plans("exit.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
+}
