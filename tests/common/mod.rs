@@ -1,0 +1,88 @@
+//! What the tests of the binary share: scratch folders, and runs of `ebpf-run` with all that they left behind.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ebpf-run");
+/// A user without any rights; the name differs between distributions, the number does not.
+pub const NOBODY: u32 = 65534;
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A folder that every user can look into, and that is gone after the test.
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Scratch::within(&std::env::temp_dir())
+    }
+
+    pub fn within(parent: &Path) -> Self {
+        let scratch = Scratch(tempfile::tempdir_in(parent).expect("a scratch folder"));
+        scratch.set_mode("", 0o755);
+        scratch
+    }
+
+    /// The path of `name` in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).expect("its mode can be set");
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), content).expect("a scratch file");
+        self.set_mode(name, 0o644);
+        self.path(name)
+    }
+}
+
+/// How a process ended and what it said.
+pub struct Ended {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// That it ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "exit code; standard error was:\n{}", self.stderr);
+        self
+    }
+
+    /// That every one of `words` is on standard error.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.stderr.contains(word), "`{word}` is missing in:\n{}", self.stderr);
+        }
+        self
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("all output is UTF-8");
+        assert_eq!(output.status.signal(), None, "a signal ended it");
+        Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// Runs `command` to its end, with nothing on its standard input.
+pub fn run(command: &mut Command) -> Ended {
+    let output = command.stdin(Stdio::null()).output();
+    output.unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display())).into()
+}

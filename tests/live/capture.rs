@@ -1,0 +1,145 @@
+//! A run of the binary that a test drives: started and attached, given something to see, ended, read.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value as Json, json};
+
+use crate::common::{BINARY, Ended, Scratch};
+
+/// A machine that does other things too may take its time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A config with `probes` and one sink, JSON Lines on standard output. (JSON is YAML.)
+pub fn to_jsonl(probes: Json) -> Json {
+    json!({"version": 1, "probes": probes, "sinks": {"out": {"type": "jsonl"}}})
+}
+
+/// The records of JSON Lines.
+#[track_caller]
+pub fn records(lines: &str) -> Vec<Json> {
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    lines.lines().map(parse).collect()
+}
+
+/// The records of the probe `name`.
+pub fn of_probe<'a>(records: &'a [Json], name: &str) -> Vec<&'a Json> {
+    records.iter().filter(|record| record["probe"] == name).collect()
+}
+
+/// What the summary says of the probe `name`: received, written and lost records.
+#[track_caller]
+pub fn summary(ended: &Ended, name: &str) -> [u64; 3] {
+    let words = ended.stderr.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut lines = words.filter(|words| words.first() == Some(&name) && words.len() > 3);
+    let line = lines.next().unwrap_or_else(|| panic!("no summary of {name} in:\n{}", ended.stderr));
+    [1, 2, 3].map(|i| line[i].parse().unwrap_or_else(|_| panic!("no numbers: {line:?}")))
+}
+
+/// The binary, at work. Killed if the test gives up on it.
+pub struct Capture {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Receiver<String>,
+    said: String,
+    /// When the line that says so was read.
+    pub attached: Instant,
+}
+
+impl Capture {
+    /// Runs `config`, which is put into `scratch`, until everything is attached.
+    #[track_caller]
+    pub fn start(scratch: &Scratch, config: &Json, args: &[&str]) -> Self {
+        let (mut capture, mut stdout) = Capture::start_piped(scratch, config, args);
+        capture.stdout = Some(thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("standard output is UTF-8");
+            text
+        }));
+        capture
+    }
+
+    /// The same, with the reading end of its standard output.
+    #[track_caller]
+    pub fn start_piped(scratch: &Scratch, config: &Json, args: &[&str]) -> (Self, ChildStdout) {
+        let mut capture = Capture::spawn(&scratch.write("config.yaml", format!("{config:#}")), args);
+        capture.wait_for("ebpf-run: attached ");
+        capture.attached = Instant::now();
+        let stdout = capture.child.stdout.take().expect("it is piped");
+        (capture, stdout)
+    }
+
+    fn spawn(config: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.arg(config).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let (sender, stderr) = channel();
+        let pipe = BufReader::new(child.stderr.take().expect("it is piped"));
+        thread::spawn(move || pipe.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Capture { child, stdout: None, stderr, said: String::new(), attached: Instant::now() }
+    }
+
+    /// Reads standard error up to the line that begins with `words`.
+    #[track_caller]
+    pub fn wait_for(&mut self, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.said += &format!("{line}\n");
+                    if line.starts_with(words) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("`{words}` never came:\n{}", self.said),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended before `{words}`:\n{}", self.said),
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is still there");
+    }
+
+    /// Ends the window as Ctrl-C does.
+    #[track_caller]
+    pub fn stop(self) -> Ended {
+        self.signal(Signal::INT);
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn wait(mut self) -> Ended {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.said);
+            thread::sleep(Duration::from_millis(2));
+        };
+        for line in self.stderr.iter() {
+            self.said += &format!("{line}\n");
+        }
+        let stdout = self.stdout.take().map(|reader| reader.join().expect("the reader does not panic"));
+        Ended { code: status.code(), stdout: stdout.unwrap_or_default(), stderr: std::mem::take(&mut self.said) }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // Only if a test gave up on it is there anything to end
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,69 @@
+//! Disks that the tests of block I/O work on: a loop device of their own, where every sector is known, and the real disk
+//! under a folder.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::run;
+
+/// A loop device, gone after the test.
+pub struct Loop {
+    /// As `lsblk` has it: `loop3`.
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl Loop {
+    /// Makes one of a new file of `size` bytes.
+    pub fn new(file: &Path, size: u64) -> Self {
+        File::create(file).and_then(|file| file.set_len(size)).expect("a file for a disk");
+        let ended = run(Command::new("losetup").args(["--find", "--show"]).arg(file)).expect(0);
+        let path = PathBuf::from(ended.stdout.trim());
+        Loop { name: path.file_name().expect("a device has a name").to_str().expect("UTF-8").into(), path }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
+    }
+}
+
+/// A partition or a whole disk that is really there, no device mapper and no RAID.
+pub struct Disk {
+    /// The whole disk as `lsblk` has it: `sda`.
+    pub name: String,
+    /// Where on it the file system begins.
+    first_sector: u64,
+}
+
+impl Disk {
+    /// The one that `folder` lies on, if it is so simple.
+    pub fn under(folder: &Path) -> Option<Self> {
+        let device = fs::metadata(folder).expect("the folder is there").dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let path = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+        let number = |name: &str| fs::read_to_string(path.join(name)).ok()?.trim().parse().ok();
+        let (whole, first_sector) = match number("start") {
+            Some(start) => (path.parent()?, start),
+            None => (path.as_path(), 0),
+        };
+        let name = whole.file_name()?.to_str()?.to_owned();
+        whole.join("device").exists().then_some(Disk { name, first_sector })
+    }
+
+    /// The sectors of this disk that `file` lies on.
+    pub fn sectors(&self, file: &Path) -> BTreeSet<u64> {
+        let listed = run(Command::new("filefrag").args(["-v", "-b512"]).arg(file)).expect(0).stdout;
+        let extents = listed.lines().filter_map(|line| {
+            let mut columns = line.split(':');
+            columns.next()?.trim().parse::<u32>().ok()?;
+            let (first, last) = columns.nth(1)?.split_once("..")?;
+            Some((first.trim().parse::<u64>().ok()?, last.trim().parse::<u64>().ok()?))
+        });
+        extents.flat_map(|(first, last)| self.first_sector + first..=self.first_sector + last).collect()
+    }
+}

@@ -1,0 +1,253 @@
+//! `execsnoop` against program executions that the tests make: what was run, with which arguments, by whom, and how it
+//! ended, byte by byte.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ebpf_run::event::text::restore;
+use rustix::time::ClockId;
+use serde_json::{Value as Json, json};
+
+use crate::capture::{Capture, records, summary, to_jsonl};
+use crate::common::{NOBODY, Scratch};
+use crate::load::{Held, clock, copy_of};
+use crate::root;
+
+/// Bytes of arguments that the small record of a success holds, and the large one.
+const SMALL: usize = 512;
+const LARGE: usize = 4096;
+/// The last entry of a list that was cut.
+const CUT: &str = "…";
+
+/// What `execsnoop` sees of `filters` while `load` runs.
+fn seen(scratch: &Scratch, filters: Json, load: impl FnOnce()) -> Vec<Json> {
+    let capture = Capture::start(scratch, &to_jsonl(json!([{"program": "execsnoop", "filters": filters}])), &[]);
+    load();
+    let ended = capture.stop().expect(0);
+    let records = records(&ended.stdout);
+    assert_eq!(summary(&ended, "execsnoop"), [records.len() as u64, records.len() as u64, 0]);
+    records
+}
+
+/// The arguments as bytes.
+fn argv(record: &Json) -> Vec<Vec<u8>> {
+    let items = record["argv"].as_array().unwrap_or_else(|| panic!("no list in {record}"));
+    items.iter().map(|item| restore(item.as_str().expect("text"))).collect()
+}
+
+fn bytes(args: &[impl AsRef<OsStr>]) -> Vec<Vec<u8>> {
+    args.iter().map(|arg| arg.as_ref().as_bytes().to_vec()).collect()
+}
+
+/// Runs `program` with `args`, the first of which is what it is called; returns what its process was.
+fn execute(program: &Path, args: &[impl AsRef<OsStr>]) -> u32 {
+    let mut child = Command::new(program).arg0(&args[0]).args(&args[1..]).spawn().expect("it runs");
+    assert!(child.wait().expect("it ends").success());
+    child.id()
+}
+
+#[test]
+fn a_success_has_all_that_the_new_program_gets() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, comm) = copy_of(&scratch, "true");
+    let args = [
+        OsString::from("-login"),
+        "".into(),
+        "two words".into(),
+        "it's \"quoted\" \\ $HOME `id`".into(),
+        "line\nbreak\ttab".into(),
+        "é 日本 \u{202e}".into(),
+        OsString::from_vec(b"not \xff\xfe UTF-8 \xc3".to_vec()),
+        "\u{ef80} stands in".into(),
+        "".into(),
+    ];
+    let (mut child, ktime) = (0, clock(ClockId::Monotonic));
+    let records = seen(&scratch, json!({"comm": comm}), || child = execute(&program, &args));
+    let [record] = records.as_slice() else { panic!("one execution: {records:#?}") };
+    assert_eq!(argv(record), bytes(&args));
+    assert_eq!(record["argv"][6], "not \u{efff}\u{effe} UTF-8 \u{efc3}", "as the reference says");
+    assert_eq!(record["pid"], child);
+    assert_eq!(record["ppid"], std::process::id());
+    assert_eq!(record["uid"], 0);
+    assert_eq!(record["comm"], comm.as_str());
+    assert_eq!(record["filename"], program.to_str().expect("UTF-8"));
+    assert_eq!(record["ret"], 0);
+    let ts = record["ts"].as_i64().expect("a number");
+    assert!(ktime < ts && ts < clock(ClockId::Monotonic), "{ts} is not within the capture");
+    let time: jiff::Timestamp = record["time"].as_str().expect("text").parse().expect("RFC 3339");
+    assert!(jiff::Timestamp::now().duration_since(time).as_secs() < 20, "{time} is not now");
+}
+
+/// The NUL-terminated arguments in one piece, cut at what a record holds.
+fn cut_at(args: &[String], room: usize) -> Vec<Vec<u8>> {
+    let all: Vec<u8> = args.iter().flat_map(|arg| [arg.as_bytes(), &[0]].concat()).collect();
+    let kept = &all[..all.len().min(room)];
+    let kept = kept.strip_suffix(&[0]).unwrap_or(kept);
+    let mut args: Vec<_> = kept.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
+    if all.len() > room {
+        args.push(CUT.into());
+    }
+    args
+}
+
+#[test]
+fn long_argument_lists_are_whole_or_say_that_they_are_cut() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, comm) = copy_of(&scratch, "true");
+    // Of just so many bytes, NULs and all, in arguments of up to 100
+    let list = |bytes: usize| -> Vec<String> {
+        let (rest, mut args) = ((bytes - 2) % 100, vec!["x".to_owned()]);
+        args.extend((0..(bytes - 2) / 100).map(|i| format!("{i:099}")));
+        args.extend((rest > 0).then(|| "y".repeat(rest - 1)));
+        assert_eq!(args.iter().map(|arg| arg.len() + 1).sum::<usize>(), bytes);
+        args
+    };
+    let lists = [2, SMALL - 1, SMALL, SMALL + 1, LARGE - 1, LARGE, LARGE + 1, LARGE + 7, 60_000].map(list);
+    let records = seen(&scratch, json!({"comm": comm}), || {
+        for list in &lists {
+            execute(&program, list);
+        }
+    });
+    assert_eq!(records.len(), lists.len());
+    for (record, list) in records.iter().zip(&lists) {
+        assert_eq!(argv(record), cut_at(list, LARGE));
+    }
+}
+
+#[test]
+fn a_failure_has_what_was_asked_for() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (shell, comm) = copy_of(&scratch, "sh");
+    let missing = scratch.path("missing");
+    let data = scratch.write("data", "no program");
+    scratch.set_mode("data", 0o644);
+    let args: [&[u8]; 5] = [b"", b"two words", b"it's\n", b"\xff\xfe", b""];
+    let many: Vec<OsString> = (0..40).map(|i| format!("{i:050}").into()).collect();
+    let long = [OsString::from("s".repeat(300)), "next".into()];
+    let loads = [
+        Held::new(&shell, &missing, args.map(OsStr::from_bytes)),
+        Held::new(&shell, &data, ["a"]),
+        Held::new(&shell, &missing, &many),
+        Held::new(&shell, &missing, &long),
+    ];
+    let pids: Vec<u32> = loads.iter().map(Held::pid).collect();
+    let records = seen(&scratch, json!({"comm": comm}), || {
+        for load in loads {
+            assert!(matches!(load.go(), Some(126 | 127)), "the shell says that it can't be run");
+        }
+    });
+    let [noent, denied, many_of_them, long_one] = records.as_slice() else { panic!("four calls: {records:#?}") };
+    for (record, pid) in records.iter().zip(pids) {
+        assert_eq!(
+            (record["pid"].as_u64(), record["ppid"].as_u64()),
+            (Some(pid.into()), Some(std::process::id().into()))
+        );
+        assert_eq!((record["comm"].as_str(), record["uid"].as_u64()), (Some(comm.as_str()), Some(0)), "the caller's");
+    }
+    assert_eq!((&noent["ret"], &denied["ret"]), (&json!(-2), &json!(-13)), "ENOENT, EACCES");
+    assert_eq!(noent["filename"], missing.to_str().expect("UTF-8"));
+    assert_eq!(denied["filename"], data.to_str().expect("UTF-8"));
+    // The shell puts what it runs in front
+    let called = |program: &Path, args: Vec<Vec<u8>>| [bytes(&[program]), args].concat();
+    assert_eq!(argv(noent), called(&missing, args.map(<[u8]>::to_vec).into()));
+    assert_eq!(argv(denied), called(&data, vec![b"a".to_vec()]));
+    // Up to 1024 bytes of arguments, 255 of each: a true beginning, and a word that there was more
+    let some = argv(many_of_them);
+    let (last, kept) = some.split_last().expect("a list");
+    assert_eq!(last, CUT.as_bytes());
+    assert_eq!(kept, &called(&missing, bytes(&many))[..kept.len()]);
+    assert!(kept.len() > 10, "about 1024 bytes of them, not {}", kept.len());
+    assert_eq!(argv(long_one), [missing.as_os_str().as_bytes(), &b"s".repeat(255), CUT.as_bytes()]);
+}
+
+#[test]
+fn a_script_is_seen_as_itself_not_as_its_interpreter() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let name = crate::load::unique_name();
+    let script = scratch.write(&name, "#!/bin/sh -e\nexit 0\n");
+    scratch.set_mode(&name, 0o755);
+    let mut child = 0;
+    let records = seen(&scratch, json!({"comm": name}), || child = execute(&script, &["called", "a b"]));
+    let [record] = records.as_slice() else { panic!("one execution: {records:#?}") };
+    let path = script.to_str().expect("UTF-8");
+    assert_eq!(record["pid"], child);
+    assert_eq!((record["filename"].as_str(), record["ret"].as_i64()), (Some(path), Some(0)));
+    // What the kernel makes of the line with #!, and the interpreter gets
+    assert_eq!(argv(record), [b"/bin/sh", &b"-e"[..], path.as_bytes(), b"a b"]);
+}
+
+#[test]
+fn long_names_and_other_users_are_right() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, comm) = copy_of(&scratch, "true");
+    let deep = format!("{0}/{0}/{0}", "d".repeat(100));
+    fs::create_dir_all(scratch.path(&deep)).expect("folders");
+    let folder = scratch.path(&deep);
+    let path = folder.join(&comm);
+    fs::hard_link(&program, &path).expect("a link");
+    let records = seen(&scratch, json!({"comm": comm}), || {
+        let mut child = Command::new(&path).uid(NOBODY).gid(NOBODY).spawn().expect("it runs");
+        child.wait().expect("it ends");
+    });
+    let [record] = records.as_slice() else { panic!("one execution: {records:#?}") };
+    assert_eq!((record["uid"].as_u64(), record["comm"].as_str()), (Some(NOBODY.into()), Some(comm.as_str())));
+    assert_eq!(record["filename"].as_str(), path.to_str().map(|path| &path[..255]), "what fits into 256 with its NUL");
+    assert_eq!(argv(record), bytes(&[&path]), "arguments have more room");
+}
+
+/// Through a file descriptor: execveat(2), by way of python, which has it.
+#[test]
+fn a_program_without_a_path_is_seen_too() {
+    if !root() {
+        return;
+    }
+    if Command::new("python3").arg("-V").output().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return eprintln!("SKIPPED: python3 is not installed");
+    }
+    let scratch = Scratch::new();
+    let program = copy_of(&scratch, "true").0;
+    let data = scratch.write("data", "no program");
+    let code = "import os, sys\nsys.stdin.readline()\nfor path in sys.argv[1:]:\n    try:\n        \
+                os.execve(os.open(path, os.O_RDONLY), ['called', 'a b'], {})\n    except OSError: pass\n";
+    let mut python = Command::new("python3")
+        .arg("-c")
+        .arg(code)
+        .arg(data)
+        .arg(program)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    let pid = python.id();
+    let records = seen(&scratch, json!({"pid": pid}), || {
+        use std::io::Write;
+        python.stdin.take().expect("it is piped").write_all(b"go\n").expect("it waits for this");
+        assert!(python.wait().expect("it ends").success());
+    });
+    // What is called python3 may have to find the real one first
+    let calls: Vec<&Json> = records.iter().filter(|record| record["argv"][0] == "called").collect();
+    let [denied, done] = calls.as_slice() else { panic!("two calls: {calls:#?}") };
+    assert_eq!((denied["ret"].as_i64(), done["ret"].as_i64()), (Some(-13), Some(0)));
+    for record in [denied, done] {
+        assert_eq!(argv(record), [&b"called"[..], b"a b"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! What the tests give the programs to see: processes that nobody else can have started.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crate::common::{Scratch, run};
+
+/// A command name that no other process has. Its end tells it from others, in the last of its (at most 15) bytes.
+pub fn unique_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("test{:06x}-{:03}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A copy of the program `from` under a name of its own: its path, and the name that it has as a command.
+pub fn copy_of(scratch: &Scratch, from: &str) -> (PathBuf, String) {
+    let name = unique_name();
+    (copy_as(scratch, from, &name), name)
+}
+
+/// A copy of the program `from` called `name`.
+pub fn copy_as(scratch: &Scratch, from: &str, name: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).map(|folder| folder.join(from)).find(|path| path.is_file());
+    let found = found.unwrap_or_else(|| panic!("these tests need the program `{from}`"));
+    fs::copy(&found, scratch.path(name)).unwrap_or_else(|error| panic!("{}: {error}", found.display()));
+    scratch.set_mode(name, 0o755);
+    scratch.path(name)
+}
+
+/// A process that waits for a word before it becomes another program: so its number is known before anything happens.
+pub struct Held(Child);
+
+impl Held {
+    /// Will run `program` with `args`, if that can be run. Until then it is the shell `shell`.
+    pub fn new<A: AsRef<OsStr>>(shell: &Path, program: &Path, args: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(shell);
+        command.args(["-c", "read _; exec \"$@\"", "held"]).arg(program).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Held(command.spawn().expect("a shell starts"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Lets it run to its end; returns its exit code.
+    pub fn go(mut self) -> Option<i32> {
+        self.0.stdin.take().expect("it is piped").write_all(b"go\n").expect("it waits for this");
+        self.0.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Tries `count` times to run what is not there, from a thread whose command is `comm`, with an argument of `bytes` bytes.
+/// Each try is one event of `execsnoop`; the pauses between them are up to `pace`.
+pub fn failing_calls(comm: &str, count: usize, bytes: usize, pace: impl Fn(usize) + Send + 'static) -> JoinHandle<()> {
+    let argument = "x".repeat(bytes);
+    let calls = move || {
+        for i in 0..count {
+            pace(i);
+            let tried = Command::new("/no/such/program").arg(&argument).stdin(Stdio::null()).spawn();
+            assert_eq!(tried.expect_err("it is not there").kind(), ErrorKind::NotFound);
+        }
+    };
+    thread::Builder::new().name(comm.into()).spawn(calls).expect("a thread starts")
+}
+
+/// A file system in memory that is full soon.
+pub struct SmallFolder(PathBuf);
+
+impl SmallFolder {
+    /// Mounts it in `scratch`, which must outlive it.
+    pub fn mount(scratch: &Scratch, size: &str) -> Self {
+        let path = scratch.path("small");
+        fs::create_dir(&path).expect("a folder");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"]).arg(&path)).expect(0);
+        SmallFolder(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for SmallFolder {
+    fn drop(&mut self) {
+        // Lazily: a process that a failed test left may still be in it
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A clock of the kernel in nanoseconds.
+pub fn clock(id: rustix::time::ClockId) -> i64 {
+    let now = rustix::time::clock_gettime(id);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}

@@ -1,0 +1,28 @@
+//! The binary at work: real programs in this kernel, loads that the tests make, and what must be in the output after it.
+//!
+//! Needs root, and says so where it isn't; with EBPF_RUN_REQUIRE_ROOT set, it fails instead. Whatever else the machine
+//! does is filtered out, by commands and processes that only a test can have.
+
+mod biosnoop;
+mod capture;
+#[path = "../common/mod.rs"]
+mod common;
+mod disk;
+mod ends;
+mod execsnoop;
+mod execsnoop_filters;
+mod load;
+mod loss;
+mod sinks;
+mod words;
+
+/// Whether a test can run; if not, it has said why.
+fn root() -> bool {
+    if common::is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("EBPF_RUN_REQUIRE_ROOT").is_none(), "EBPF_RUN_REQUIRE_ROOT is set, and this is not root");
+    let thread = std::thread::current();
+    eprintln!("SKIPPED {}: loading eBPF programs needs root", thread.name().unwrap_or_default());
+    false
+}

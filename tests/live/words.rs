@@ -1,0 +1,89 @@
+//! What is said when a kernel does not play along, and when nothing is to be said.
+
+use std::process::Command;
+
+use ebpf_run::catalog::Catalog;
+use ebpf_run::config::Source;
+use ebpf_run::error::Kind;
+use ebpf_run::plan::{Overrides, plan};
+use ebpf_run::run::{Options, run as run_plan};
+use serde_json::json;
+
+use crate::capture::{records, to_jsonl};
+use crate::common::{BINARY, Scratch, run};
+use crate::load::unique_name;
+use crate::root;
+
+#[test]
+fn without_btf_the_message_names_the_file() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let probe = json!([{"program": "biosnoop", "filters": {"comm": unique_name()}}]);
+    let config = scratch.write("config.yaml", to_jsonl(probe).to_string());
+    // In a mount namespace of its own, which ends with the process
+    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
+    let hidden = |args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh", BINARY]).arg(&config).args(["--duration", "1s"]).args(args);
+        let ended = run(&mut command).expect(4).says(&["ebpf-run: error: ", "/sys/kernel/btf/vmlinux", "hint: "]);
+        assert_eq!(ended.stdout, "");
+        assert!(!ended.stderr.contains("libbpf"), "{}", ended.stderr);
+    };
+    hidden(&[]);
+    hidden(&["--quiet"]);
+    hidden(&["--verbose"]);
+}
+
+/// Runs `test` again, in a process of its own; `true` there. Elsewhere other tests start processes, and the
+/// signals of their ends interrupt bpf(2) until libbpf gives up.
+fn alone(test: &str) -> bool {
+    const ALONE: &str = "EBPF_RUN_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let binary = std::env::current_exe().expect("there is a binary");
+    let ended = run(Command::new(binary).args(["--exact", test]).env(ALONE, "1"));
+    assert!(ended.code == Some(0) && ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
+    false
+}
+
+#[test]
+fn a_program_that_the_kernel_refuses_is_named_with_the_reason() {
+    if !root() || !alone("words::a_program_that_the_kernel_refuses_is_named_with_the_reason") {
+        return;
+    }
+    let object: &'static [u8] = include_bytes!(concat!(env!("OUT_DIR"), "/refused.bpf.o"));
+    let catalog = Catalog::from_objects([("refused", object)]);
+    let yaml = "version: 1\nprobes: [{program: refused, filters: {pid: 1}}]\nsinks: {out: {type: jsonl}}\n";
+    let source = Source::parse("x.yaml".into(), "x".into(), yaml.into()).expect("it is a config");
+    let plan = plan(&source, &catalog, &Overrides::default()).expect("it is a plan");
+    let error = run_plan(&plan, &Options { quiet: true }).expect_err("no kernel takes it");
+    assert_eq!(error.kind, Kind::Unsupported, "{error}");
+    assert!(error.message.contains("hook `calls_what_is_not_there` of program `refused`"), "{error}");
+    assert!(error.message.contains("#9999"), "the verifier's reason: {error}");
+    assert!(!error.message.contains("libbpf"), "{error}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("--verbose")));
+    let detail = error.detail.expect("the verifier's words");
+    assert!(detail.contains("BEGIN PROG LOAD LOG") && detail.contains("#9999"), "{detail}");
+}
+
+#[test]
+fn quiet_says_nothing_unless_something_is_wrong() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let probe = json!([{"program": "execsnoop", "filters": {"comm": unique_name()}}]);
+    let quiet = |config: serde_json::Value| {
+        let config = scratch.write("config.yaml", config.to_string());
+        run(Command::new(BINARY).arg(config).args(["--quiet", "--duration", "100ms"]))
+    };
+    let ended = quiet(to_jsonl(probe.clone())).expect(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+    assert!(records(&ended.stdout).is_empty());
+    let mut full = to_jsonl(probe);
+    full["sinks"] = json!({"full": {"type": "csv", "path": "/dev/full"}});
+    quiet(full).expect(1).says(&["/dev/full"]);
+}
