@@ -56,8 +56,11 @@ static __always_inline void fill(struct event *e, u32 tgid, const u64 *name, s32
 	__builtin_memcpy(e->comm, name, sizeof(e->comm));
 }
 
-static __always_inline void fill_argv(struct event *e, unsigned long start, unsigned long len, u32 room)
+static __always_inline void fill_success(
+	struct event *e, u32 tgid, const u64 *name, struct linux_binprm *bprm, unsigned long start, unsigned long len, u32 room)
 {
+	fill(e, tgid, name, 0);
+	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), BPF_CORE_READ(bprm, filename));
 	if (len > room) {
 		e->argv.cut = true;
 		len = room;
@@ -83,18 +86,17 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	/* Two sizes of record: most argument lists are short, and a ring of long ones would be full soon */
 	if (len <= ARGV_SMALL) {
 		e = event_begin_cut(struct event, ARGV_SMALL);
-		if (!e)
-			return 0;
-		fill_argv(e, start, len, ARGV_SMALL);
+		if (e) {
+			fill_success(e, tgid, name, bprm, start, len, ARGV_SMALL);
+			event_end_cut(ctx, e, ARGV_SMALL);
+		}
 	} else {
 		e = event_begin(struct event);
-		if (!e)
-			return 0;
-		fill_argv(e, start, len, ARGV_LARGE);
+		if (e) {
+			fill_success(e, tgid, name, bprm, start, len, ARGV_LARGE);
+			event_end(ctx, e);
+		}
 	}
-	fill(e, tgid, name, 0);
-	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), BPF_CORE_READ(bprm, filename));
-	event_end(ctx, e);
 	return 0;
 }
 
@@ -156,6 +158,6 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 	fill(e, tgid, name, ret);
 	bpf_probe_read_user_str(e->filename, sizeof(e->filename), filename);
 	read_pointers(e, argv);
-	event_end(ctx, e);
+	event_end_cut(ctx, e, ARGV_FAILED);
 	return 0;
 }

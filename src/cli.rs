@@ -11,6 +11,7 @@ use crate::config::diagnostic::suggest;
 use crate::config::quantity::parse_duration;
 use crate::console;
 use crate::error::{Error, Kind, Result};
+use crate::kernel::Host;
 use crate::plan::{Overrides, plan};
 use crate::run::{Options, run};
 
@@ -86,7 +87,8 @@ pub fn main() -> u8 {
 
 fn capture(args: &RunArgs) -> Result<()> {
     let source = find(&args.config)?;
-    let plan = plan(&source, &Catalog::embedded(), &Overrides { duration: args.duration })?;
+    let overrides = Overrides { duration: args.duration, no_ring_buffer: !Host::has_ring_buffer() };
+    let plan = plan(&source, &Catalog::embedded(), &overrides)?;
     let report = run(&plan, &Options { quiet: args.quiet })?;
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() {

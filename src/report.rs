@@ -60,12 +60,12 @@ impl Account {
     /// Events that the probe wanted and that are not in the output, by whatever cause. Not among them is what nobody
     /// wanted any more: the window was full, or the output's reader had gone.
     pub fn lost(&self) -> u64 {
-        self.kernel.lost_buffer_full + self.kernel.lost_map_full + self.lost_queue_full + self.lost_other
+        self.kernel.lost() + self.lost_queue_full + self.lost_other
     }
 
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
-        let kernel = self.received + self.after_end + self.kernel.lost_buffer_full + self.kernel.lost_map_full;
+        let kernel = self.received + self.after_end + self.kernel.lost();
         let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
         self.kernel.seen == kernel && self.received == user
     }
@@ -130,6 +130,7 @@ impl fmt::Display for Report {
             let causes = [
                 (account.kernel.lost_buffer_full, "the buffer was full"),
                 (account.kernel.lost_map_full, "a map was full"),
+                (account.kernel.lost_other, "no scratch space was free"),
                 (account.lost_queue_full, "the sinks were too slow"),
                 (account.lost_other, "a template failed on them"),
             ];
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
 
     fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
-        let kernel = Counters { seen, lost_buffer_full: full, lost_map_full: 0 };
+        let kernel = Counters { seen, lost_buffer_full: full, ..Counters::default() };
         Account { probe: "slow-io".into(), program: "p".into(), kernel, received, written, ..Account::default() }
     }
 

@@ -31,8 +31,21 @@
 /* On a BPF function: "filter=value"; a probe that sets this filter to just this value does not need the hook. */
 #define SKIP_IF(condition) __attribute__((btf_decl_tag("skip_if:" condition)))
 
-/* Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata. */
-#define EVENT(tag) const struct tag *const volatile runner_event INTERNAL = 0
+/*
+ * Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata.
+ *
+ * The scratch space is where an event is put together if it can't be in the buffer itself (submit by output, perf
+ * buffer). A program can be interrupted by another one of the same object, so there are several slots a CPU.
+ */
+#define EVENT(tag)                                           \
+	const struct tag *const volatile runner_event INTERNAL = 0; \
+	struct {                                             \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);     \
+		__uint(max_entries, RUNNER_SCRATCH);         \
+		__type(key, u32);                            \
+		__type(value, struct tag);                   \
+	} scratch SEC(".maps")
+#define RUNNER_SCRATCH 4
 
 /* A field that is a list of texts: they lie one behind the other, each with its NUL, in the event's last member,
  * `char tail[N] INTERNAL`. At most one a struct. */
@@ -41,10 +54,17 @@ struct runner_list {
 	u32 cut; /* not 0: there was more */
 };
 
+/* How records travel; the runner gives the map `events` the type that goes with it. */
+enum runner_transport { RUNNER_RESERVE, RUNNER_OUTPUT, RUNNER_PERF };
+
 /* Set by the runner before load. The verifier treats them as constants and deletes the branches not taken. */
-const volatile u32 runner_self INTERNAL = 0;         /* the runner's own process, 0: unknown */
-const volatile u32 runner_wakeup_bytes INTERNAL = 0; /* wake when so many bytes are unread; 0: the kernel decides */
-const volatile u32 runner_wakeup_band INTERNAL = 0;  /* ... and only up to so many bytes more */
+const volatile u32 runner_self INTERNAL = 0; /* the runner's own process, 0: unknown */
+const volatile u32 runner_transport INTERNAL = RUNNER_RESERVE;
+/* Wakeups of the ring buffer; a perf buffer has its own in the kernel. With none of the three the flags decide. */
+const volatile u32 runner_wakeup_flags INTERNAL = 0;  /* 0: the kernel decides, BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP */
+const volatile u32 runner_wakeup_bytes INTERNAL = 0;  /* wake when so many bytes are unread */
+const volatile u32 runner_wakeup_band INTERNAL = 0;   /* ... and only up to so many bytes more */
+const volatile u32 runner_wakeup_events INTERNAL = 0; /* wake with every so many-th record of a CPU */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -56,6 +76,10 @@ struct runner_counters {
 	u64 seen;             /* events that passed every filter */
 	u64 lost_buffer_full; /* of these, not sent: the buffer had no room */
 	u64 lost_map_full;    /* of these, not followed: a map had no room */
+	u64 lost_other;       /* of these, not sent: no scratch space was free */
+	u64 peak_unread;      /* ring buffer: the most bytes that were unread */
+	u32 unsignalled;      /* records since the last wakeup, for runner_wakeup_events */
+	u32 depth;            /* scratch slots in use */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -84,20 +108,32 @@ static __always_inline void count_map_full(void)
 
 /*
  * Room for one record of `size` bytes, a constant and a multiple of 8, all zero; or NULL, and the loss is counted.
- * Zeroed because the ring hands out used memory: what a program leaves unset, padding too, must not leak.
+ * Zeroed because the memory is used again: what a program leaves unset, padding too, must not leak.
  */
-static __always_inline void *runner_reserve(u32 size)
+static __always_inline void *runner_reserve(void *scratch_map, u32 size)
 {
 	struct runner_counters *c = runner_count();
 	volatile u64 *words; /* volatile: or clang makes a call to memset() of the loop */
+	u32 slot;
 
-	if (c)
-		c->seen++;
-	words = bpf_ringbuf_reserve(&events, size, 0);
-	if (!words) {
-		if (c)
-			c->lost_buffer_full++;
+	if (!c) /* never: the map has the entry */
 		return NULL;
+	c->seen++;
+	if (runner_transport == RUNNER_RESERVE) {
+		words = bpf_ringbuf_reserve(&events, size, 0);
+		if (!words) {
+			c->lost_buffer_full++;
+			c->peak_unread = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);
+			return NULL;
+		}
+	} else {
+		slot = c->depth;
+		words = slot < RUNNER_SCRATCH ? bpf_map_lookup_elem(scratch_map, &slot) : NULL;
+		if (!words) {
+			c->lost_other++;
+			return NULL;
+		}
+		c->depth++;
 	}
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < size / 8; i++)
@@ -110,20 +146,49 @@ static __always_inline void *runner_reserve(u32 size)
  * threshold every record would cost a wakeup. The unsigned difference makes it a band, which several CPUs that jump
  * over the threshold together still hit. What never crosses it is fetched by the runner's timer (max_latency).
  */
-static __always_inline u64 runner_wakeup(void)
+static __always_inline u64 runner_wakeup(struct runner_counters *c)
 {
-	u64 unread;
+	u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 
-	if (!runner_wakeup_bytes)
-		return 0;
-	unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	return unread - runner_wakeup_bytes < runner_wakeup_band ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (c && unread > c->peak_unread)
+		c->peak_unread = unread;
+	if (runner_wakeup_bytes)
+		return unread - runner_wakeup_bytes < runner_wakeup_band ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	if (runner_wakeup_events) {
+		if (!c || ++c->unsignalled < runner_wakeup_events)
+			return BPF_RB_NO_WAKEUP;
+		c->unsignalled = 0;
+		return BPF_RB_FORCE_WAKEUP;
+	}
+	return runner_wakeup_flags;
 }
 
-_Static_assert(sizeof(u64) == 8, "records are counted in words of 8 bytes");
+static __always_inline void runner_send(void *ctx, void *record, u32 size)
+{
+	struct runner_counters *c = runner_count();
+	long failed;
 
-#define event_begin(T) ((T *)runner_reserve(sizeof(T)))
+	if (runner_transport == RUNNER_RESERVE) {
+		bpf_ringbuf_submit(record, runner_wakeup(c));
+		return;
+	}
+	if (runner_transport == RUNNER_OUTPUT)
+		failed = bpf_ringbuf_output(&events, record, size, runner_wakeup(c));
+	else
+		failed = bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, record, size);
+	if (!c)
+		return;
+	c->depth--;
+	if (failed) {
+		c->lost_buffer_full++;
+		if (runner_transport == RUNNER_OUTPUT)
+			c->peak_unread = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);
+	}
+}
+
+#define event_begin(T) ((T *)runner_reserve(&scratch, sizeof(T)))
+/* `ctx` is the program's first argument: a perf buffer needs it. */
+#define event_end(ctx, e) runner_send(ctx, e, sizeof(*(e)))
 /* A record whose last member, `tail`, has just `size` bytes: a constant that makes the whole a multiple of 8. */
-#define event_begin_cut(T, size) ((T *)runner_reserve(__builtin_offsetof(T, tail) + (size)))
-/* `ctx` is the program's first argument: transports other than the ring buffer need it. */
-#define event_end(ctx, e) bpf_ringbuf_submit(e, ((void)(ctx), runner_wakeup()))
+#define event_begin_cut(T, size) ((T *)runner_reserve(&scratch, __builtin_offsetof(T, tail) + (size)))
+#define event_end_cut(ctx, e, size) runner_send(ctx, e, __builtin_offsetof(typeof(*(e)), tail) + (size))

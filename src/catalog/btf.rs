@@ -19,7 +19,7 @@ const LIST_TYPE: &str = "runner_list";
 /// The member that holds a list's texts.
 const TAIL: &str = "tail";
 /// Maps that are the runner's own.
-const RUNNER_MAPS: &[&str] = &["events", "counters"];
+const RUNNER_MAPS: &[&str] = &["events", "counters", "scratch"];
 
 pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program> {
     let broken = |what: String| Error::failed(format!("program {name} breaks the runner's contract: {what}"));

@@ -27,8 +27,11 @@ fn every_program_describes_itself_and_can_be_driven() {
     for program in programs {
         let name = program.name;
         assert!(!program.hooks.is_empty(), "{name} attaches to nothing");
-        for internal in ["runner_self", "runner_wakeup_bytes", "runner_wakeup_band"] {
-            assert!(program.internals.iter().any(|v| v.symbol == internal), "{name} lacks {internal}");
+        for internal in ["self", "transport", "wakeup_flags", "wakeup_bytes", "wakeup_band", "wakeup_events"] {
+            assert!(
+                program.internals.iter().any(|v| v.symbol == format!("runner_{internal}")),
+                "{name} lacks {internal}"
+            );
         }
         for field in &program.event.fields {
             assert!(field.offset + field.size <= program.event.min_size, "{name}.{} lies in the tail", field.name);

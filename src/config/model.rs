@@ -76,15 +76,18 @@ pub struct Probe {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Buffer {
-    /// Kind of buffer. `auto` is the BPF ring buffer.
+    /// Kind of buffer.
     #[serde(default, rename = "type")]
     pub kind: BufferType,
-    /// Size of the whole buffer, rounded up to a power of two. Default: 1MiB.
+    /// Size, rounded up to a power of two: of the whole ring buffer, or of each CPU's perf buffer. Default: 1MiB, or
+    /// 256KiB a CPU.
     pub size: Option<Bytes>,
+    /// How records get into a ring buffer. Default: reserve.
+    pub submit: Option<Submit>,
     /// When the kernel wakes the runner.
     #[serde(default)]
     pub wakeup: Wakeup,
-    /// No record waits longer than this in the buffer. Default: 100ms.
+    /// No record waits longer than this in the buffer, whatever the wakeup. Default: 100ms.
     pub max_latency: Option<Nanoseconds>,
 }
 
@@ -93,21 +96,71 @@ pub struct Buffer {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BufferType {
-    /// The best for the kernel at hand.
+    /// The best for the program and the kernel at hand: a ring buffer, unless the program runs in NMIs or the kernel
+    /// has none.
     #[default]
     Auto,
-    /// BPF ring buffer.
+    /// BPF ring buffer: one for all CPUs, in the order of events.
     Ringbuf,
+    /// Perf buffer: one a CPU.
+    Perfbuf,
 }
 
-/// Wakeup policies.
+/// How records get into a ring buffer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+pub enum Submit {
+    /// Put together in the buffer itself.
+    #[default]
+    Reserve,
+    /// Put together elsewhere and copied.
+    Output,
+}
+
+/// When the kernel wakes the runner.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(untagged)]
 pub enum Wakeup {
-    /// In batches: when a part of the buffer is full, or after `max_latency`.
+    /// A policy by its name.
+    Named(NamedWakeup),
+    /// A policy with a quantity.
+    When(WakeupWhen),
+}
+
+impl Default for Wakeup {
+    fn default() -> Self {
+        Wakeup::Named(NamedWakeup::Auto)
+    }
+}
+
+/// Wakeup policies without a quantity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum NamedWakeup {
+    /// In batches: when 64KiB, at most a quarter of the buffer, are unread, or after `max_latency`.
     #[default]
     Auto,
+    /// Whenever the runner has read everything before (ring buffer only).
+    Adaptive,
+    /// With every event.
+    EveryEvent,
+}
+
+/// Wakeup policies with a quantity: one of the three.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
+#[serde(deny_unknown_fields)]
+pub struct WakeupWhen {
+    /// With every so many-th event of a CPU.
+    #[cfg_attr(test, schemars(range(min = 1)))]
+    pub events: Option<u32>,
+    /// When so many bytes are unread.
+    pub bytes: Option<Bytes>,
+    /// Not by the kernel: the runner looks this often.
+    pub interval: Option<Nanoseconds>,
 }
 
 /// Where records go and in what shape.

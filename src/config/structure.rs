@@ -225,7 +225,11 @@ impl<'a> Walker<'a> {
         let actual = json_type(node);
         let fits = choices.iter().find(|choice| {
             let choice = self.resolve(choice);
-            choice.get("type").and_then(Json::as_str) == Some(actual) || choice.get("oneOf").is_some()
+            let variants = choice.get("oneOf").and_then(Json::as_array);
+            // Variants are mappings with a `type`, or names
+            let named = variants.is_some_and(|list| list.iter().all(|variant| variant.get("const").is_some()));
+            choice.get("type").and_then(Json::as_str) == Some(actual)
+                || variants.is_some() && named == (actual == "string")
         });
         match fits {
             Some(choice) => self.check(node, choice, what),

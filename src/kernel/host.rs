@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use libbpf_rs::MapType;
+
 use crate::error::{Error, Kind, Result};
 
 /// The kernel's types, without which no program can be fitted to it.
@@ -41,6 +43,12 @@ impl Host {
             initial_pid_namespace: fs::read_link("/proc/self/ns/pid")
                 .is_ok_and(|link| link.as_os_str() == INITIAL_PID_NAMESPACE),
         }
+    }
+
+    /// Whether the kernel has BPF ring buffers. Without the right to ask, the answer is yes: the refusal comes later.
+    pub fn has_ring_buffer() -> bool {
+        let refused = |error: &libbpf_rs::Error| error.kind() == libbpf_rs::ErrorKind::PermissionDenied;
+        MapType::RingBuf.is_supported().unwrap_or_else(|error| refused(&error))
     }
 
     fn has(&self, capability: u32) -> bool {

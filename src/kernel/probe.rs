@@ -2,12 +2,12 @@
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
-use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::explain::{Stage, explain};
 use super::{Host, log};
 use crate::error::{Error, Kind, Result};
-use crate::plan::{ProbePlan, Setting, internal};
+use crate::plan::{ProbePlan, Setting, Transport, internal};
 
 /// A probe in the kernel. Dropping it detaches and unloads everything.
 pub struct Loaded {
@@ -27,6 +27,17 @@ pub struct Counters {
     pub lost_buffer_full: u64,
     /// Of these, not followed because a map had no room.
     pub lost_map_full: u64,
+    /// Of these, not sent because no scratch space was free.
+    pub lost_other: u64,
+    /// The most bytes that were unread in a ring buffer, over all CPUs' observations.
+    pub peak_unread: u64,
+}
+
+impl Counters {
+    /// Events that did not get to userspace.
+    pub fn lost(&self) -> u64 {
+        self.lost_buffer_full + self.lost_map_full + self.lost_other
+    }
 }
 
 impl Loaded {
@@ -112,6 +123,8 @@ impl Loaded {
             sum.seen += next();
             sum.lost_buffer_full += next();
             sum.lost_map_full += next();
+            sum.lost_other += next();
+            sum.peak_unread = sum.peak_unread.max(next());
         }
         Ok(sum)
     }
@@ -121,7 +134,9 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         if name == "events" {
-            map.set_max_entries(plan.buffer.effective)?;
+            set_up_events(&mut map, plan)?;
+        } else if name == "scratch" {
+            map.set_autocreate(plan.buffer.transport != Transport::Reserve)?;
         } else if let Some(entries) = plan.maps.get(&name) {
             map.set_max_entries(*entries)?;
         } else if name.ends_with(".rodata") {
@@ -132,6 +147,17 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -
         }
     }
     Ok(())
+}
+
+/// The one map has the type that goes with the transport; the verifier never sees the calls that need another one.
+fn set_up_events(map: &mut OpenMapMut<'_>, plan: &ProbePlan) -> libbpf_rs::Result<()> {
+    if plan.buffer.transport != Transport::Perf {
+        return map.set_max_entries(plan.buffer.effective);
+    }
+    map.set_type(MapType::PerfEventArray)?;
+    map.set_key_size(4)?;
+    map.set_value_size(4)?;
+    map.set_max_entries(0) // libbpf: as many as there are CPUs
 }
 
 /// Leaves out the hooks that the plan does without and the optional ones that this kernel does not have.

@@ -1,6 +1,7 @@
 //! The plan: a checked config resolved against the catalogue. Every byte that will be set is in it before anything is
 //! loaded, and making it touches neither the kernel nor the disk: what a check says holds for the run.
 
+mod buffer;
 mod encode;
 mod sinks;
 
@@ -11,24 +12,14 @@ use std::time::Duration;
 use crate::catalog::{Catalog, ElementKind, Hook, Program, Variable};
 use crate::config::Source;
 use crate::config::diagnostic::{Diagnostic, Place, suggest};
-use crate::config::model::{self, Wakeup};
-use crate::config::quantity::{Bytes, Nanoseconds};
+use crate::config::model;
+use crate::config::quantity::Nanoseconds;
 use crate::config::yaml::Step::{Index, Key};
 use crate::config::yaml::{Node, Step, Value};
 use crate::error::Result;
 
+pub use buffer::{BufferPlan, Transport, WakeupPlan};
 pub use sinks::SinkPlan;
-
-/// Default size of a ring buffer, bytes.
-const DEFAULT_BUFFER: u64 = 1 << 20;
-/// The largest ring buffer: the kernel takes no more than 2 GiB less a little.
-const MAX_BUFFER: u64 = 1 << 30;
-/// A wakeup pays off from so many unread bytes on (docs/architecture.md has the figures).
-const WAKEUP_BYTES: u64 = 64 << 10;
-/// Default bound of the time that a record waits in a buffer.
-const DEFAULT_LATENCY: Duration = Duration::from_millis(100);
-/// Below this the timer itself would be the load; above it nobody waits.
-const LATENCY_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(60));
 
 /// Everything that a run will do.
 #[derive(Debug, Clone)]
@@ -81,26 +72,13 @@ pub struct Setting {
     pub bytes: Vec<u8>,
 }
 
-/// A ring buffer and its wakeups.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BufferPlan {
-    /// Bytes that the config asks for.
-    pub asked: u64,
-    /// Bytes that the kernel gives: the next power of two of whole pages.
-    pub effective: u32,
-    /// The kernel wakes the runner when so many bytes are unread.
-    pub wakeup_bytes: u32,
-    /// … and while there are up to so many more.
-    pub wakeup_band: u32,
-    /// The runner looks by itself at least this often.
-    pub max_latency: Duration,
-}
-
-/// What the command line sets over the config.
+/// What the command line and the machine say over the config. A check on another machine takes the default.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--duration`
     pub duration: Option<Duration>,
+    /// The kernel has no BPF ring buffers (before 5.8).
+    pub no_ring_buffer: bool,
 }
 
 /// Resolves `source` against `catalog`.
@@ -113,7 +91,7 @@ pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result
     let config = &source.config;
     let mut probes = Vec::new();
     for (index, probe) in config.probes.iter().enumerate() {
-        probes.push(planner.probe(index, probe, catalog)?);
+        probes.push(planner.probe(index, probe, catalog, overrides)?);
     }
     planner.check_names(&config.probes);
     let probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
@@ -155,7 +133,13 @@ impl Planner<'_> {
     }
 
     /// `None` if the probe has problems that leave no sensible plan.
-    fn probe(&mut self, index: usize, probe: &model::Probe, catalog: &Catalog) -> Result<Option<ProbePlan>> {
+    fn probe(
+        &mut self,
+        index: usize,
+        probe: &model::Probe,
+        catalog: &Catalog,
+        overrides: &Overrides,
+    ) -> Result<Option<ProbePlan>> {
         let here = [Key("probes"), Index(index)];
         let at = |key| [here[0], here[1], Key(key)];
         let Some(program) = catalog.program(&probe.program) else {
@@ -165,9 +149,8 @@ impl Planner<'_> {
         };
         let program = Arc::new(program?);
         let mut rodata = self.filters(index, probe, &program);
-        let buffer = self.buffer(&at("buffer"), &probe.buffer, program.event.size as u64);
-        rodata.extend(internal(&program, "runner_wakeup_bytes", &buffer.wakeup_bytes.to_ne_bytes()));
-        rodata.extend(internal(&program, "runner_wakeup_band", &buffer.wakeup_band.to_ne_bytes()));
+        let buffer = self.buffer(&at("buffer"), &probe.buffer, &program, overrides);
+        rodata.extend(buffer.settings(&program, buffer::record_bytes(&program)));
         for name in probe.maps.keys() {
             if !program.maps.iter().any(|map| map.name == *name) {
                 let known = suggest(name, program.maps.iter().map(|map| map.name.as_str()));
@@ -213,32 +196,6 @@ impl Planner<'_> {
             }
         }
         settings
-    }
-
-    fn buffer(&mut self, path: &[Step<'_>; 3], buffer: &model::Buffer, record: u64) -> BufferPlan {
-        let asked = buffer.size.map_or(DEFAULT_BUFFER, |size| size.0);
-        // A record has a header of eight bytes in the ring
-        let least = record + 8;
-        let at = |key| [path[0], path[1], path[2], Key(key)];
-        if asked < least || asked > MAX_BUFFER {
-            let (least, most) = (Bytes(least.next_power_of_two()), Bytes(MAX_BUFFER));
-            self.say(&at("size"), format!("a buffer of this program must be between {least} and {most}"));
-        }
-        let max_latency = buffer.max_latency.map_or(DEFAULT_LATENCY, Duration::from);
-        if max_latency < LATENCY_BOUNDS.0 || max_latency > LATENCY_BOUNDS.1 {
-            self.say(&at("max_latency"), "`max_latency` must be between 1ms and 60s");
-        }
-        let page = rustix::param::page_size() as u64;
-        let effective = asked.clamp(page, MAX_BUFFER).next_power_of_two();
-        let Wakeup::Auto = buffer.wakeup;
-        BufferPlan {
-            asked,
-            effective: effective as u32,
-            wakeup_bytes: WAKEUP_BYTES.min(effective / 4) as u32,
-            // Wide enough that no record can jump over it, not even with another CPU's behind it
-            wakeup_band: (2 * least.next_multiple_of(8)).max(1 << 10) as u32,
-            max_latency,
-        }
     }
 
     /// Indices of the sinks that a probe names, all of them by default.

@@ -59,7 +59,9 @@ fn a_plan_has_every_byte() {
     assert_eq!((slow.buffer.asked, slow.buffer.effective), (300 << 10, 512 << 10));
     assert_eq!(bytes(slow, "runner_wakeup_bytes").unwrap(), (64u32 << 10).to_ne_bytes());
     assert_eq!(slow.buffer.max_latency, Duration::from_millis(50));
-    assert!(exec.buffer.wakeup_band as usize > exec.program.event.size, "no record can jump over the band");
+    let band = bytes(exec, "runner_wakeup_band").unwrap();
+    let band = u32::from_ne_bytes(band.try_into().unwrap()) as usize;
+    assert!(band > exec.program.event.size, "no record can jump over the band");
     assert_eq!((slow.sinks.as_slice(), exec.sinks.as_slice()), (&[1][..], &[0][..]));
     let hook = |name: &str| exec.hooks.iter().find(|(hook, _)| hook.name == name).unwrap().1.clone();
     assert_eq!(hook("exec_failed").as_deref(), Some("not needed with `failed: false`"));
@@ -70,7 +72,7 @@ fn a_plan_has_every_byte() {
 #[test]
 fn the_command_line_goes_over_the_config() {
     let source = Source::parse("x.yaml".into(), "x".into(), GOOD.into()).expect("it is good");
-    let overrides = Overrides { duration: Some(Duration::from_secs(3)) };
+    let overrides = Overrides { duration: Some(Duration::from_secs(3)), ..Overrides::default() };
     let plan = plan(&source, &Catalog::embedded(), &overrides).expect("it is good");
     assert_eq!(plan.duration, Some(Duration::from_secs(3)));
 }

@@ -20,7 +20,7 @@ use rustix::fd::{AsFd, OwnedFd};
 
 use crate::console;
 use crate::error::{Error, Result};
-use crate::kernel::{Counters, Host, Loaded, Ring};
+use crate::kernel::{Buffer, Counters, Host, Loaded};
 use crate::output::sink::Source;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, SinkPlan};
@@ -74,12 +74,13 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let min_sizes = plan.probes.iter().map(|probe| probe.program.event.min_size).collect();
     let (collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.max_events);
     let collector = RefCell::new(collector);
-    let rings: Vec<Ring<'_>> = loaded
+    let buffers: Vec<Buffer<'_>> = loaded
         .iter()
+        .zip(&plan.probes)
         .enumerate()
-        .map(|(index, loaded)| {
+        .map(|(index, (loaded, probe))| {
             let collector = &collector;
-            Ring::new(loaded, move |record| collector.borrow_mut().take(index, record))
+            Buffer::new(loaded, &probe.buffer, move |record| collector.borrow_mut().take(index, record))
         })
         .collect::<Result<_>>()?;
 
@@ -92,7 +93,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let on_stdout = opened.iter().any(|opened| opened.path.is_none());
     let writer = start_writer(plan, opened, &globals, queue, &written, &stop)?;
     let progress = Progress::new(!options.quiet, on_stdout);
-    let mut reader = Reader { plan, rings: &rings, collector: &collector, written: &written, progress, started };
+    let mut reader = Reader { plan, buffers, collector: &collector, written: &written, progress, started };
     let waiting = reader.watch(&stop, on_stdout)?;
     let end = reader.read(&waiting, &stop, &loaded)?;
     let elapsed = started.elapsed();
@@ -100,7 +101,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     loaded.iter_mut().for_each(Loaded::detach);
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
-    drop(rings);
+    drop(reader);
     let collector = collector.into_inner();
     let received = collector.counts().to_vec();
     drop(collector); // the writer ends when nobody queues any more
@@ -179,7 +180,7 @@ fn start_writer(
 /// The loop between the kernel's buffers and the queue. It never waits for a sink.
 struct Reader<'a> {
     plan: &'a Plan,
-    rings: &'a [Ring<'a>],
+    buffers: Vec<Buffer<'a>>,
     collector: &'a RefCell<Collector>,
     written: &'a Written,
     progress: Progress,
@@ -193,10 +194,10 @@ impl Reader<'_> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let add =
             |fd: rustix::fd::BorrowedFd<'_>, key, flags| epoll::add(&set, fd, epoll::EventData::new_u64(key), flags);
-        for (index, ring) in self.rings.iter().enumerate() {
+        for (index, buffer) in self.buffers.iter().enumerate() {
             // Edge-triggered: woken when the program says so, not for as long as anything is unread
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-            add(ring.wakeups().as_fd(), index as u64, flags).map_err(failed)?;
+            add(buffer.wakeups(), index as u64, flags).map_err(failed)?;
         }
         add(stop.as_fd(), KEY_STOP, epoll::EventFlags::IN).map_err(failed)?;
         if on_stdout {
@@ -242,11 +243,11 @@ impl Reader<'_> {
         }
     }
 
-    /// A look into every ring. Returns whether there may be more.
-    fn consume(&self) -> Result<bool> {
+    /// A look into every buffer. Returns whether there may be more.
+    fn consume(&mut self) -> Result<bool> {
         let mut more = false;
-        for ring in self.rings {
-            more |= ring.consume()?;
+        for buffer in &mut self.buffers {
+            more |= buffer.consume()?;
             self.collector.borrow_mut().hand_over();
         }
         Ok(more)
@@ -254,14 +255,15 @@ impl Reader<'_> {
 
     /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
     /// the kernel's count says when all is there.
-    fn drain(&self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
+    fn drain(&mut self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
         let until = Instant::now() + SETTLE;
         loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
             while self.consume()? {}
-            let complete = kernel.iter().zip(self.collector.borrow().counts()).all(|(kernel, user)| {
-                kernel.seen == user.records + user.after_end + kernel.lost_buffer_full + kernel.lost_map_full
-            });
+            let complete = kernel
+                .iter()
+                .zip(self.collector.borrow().counts())
+                .all(|(kernel, user)| kernel.seen == user.records + user.after_end + kernel.lost());
             if complete || Instant::now() >= until {
                 return Ok(kernel);
             }
