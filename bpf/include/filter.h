@@ -9,6 +9,7 @@
 
 typedef char comm_t[16]; /* TASK_COMM_LEN */
 typedef char disk_t[32]; /* DISK_NAME_LEN */
+typedef char prefix_t[64];
 
 /* FILTER(u32, pid, 16) DOC("Only these processes") = {}; */
 #define FILTER(T, name, max)                                       \
@@ -39,6 +40,23 @@ typedef char disk_t[32]; /* DISK_NAME_LEN */
 			_Pragma("unroll") for (u32 w = 0; w < sizeof((f).values[0]) / 8; w++) \
 				if (same && want[w] != (words)[w]) \
 					same = false;              \
+			if (same)                                  \
+				hit = true;                        \
+		}                                                  \
+		hit;                                               \
+	})
+
+/* Whether `text`, a char array of at least the filter's element size, begins like one of the filter's values. */
+#define filter_passes_prefix(f, text)                              \
+	({                                                         \
+		bool hit = (f).n == 0;                             \
+		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) { \
+			bool same = i < (f).n;                     \
+			_Pragma("clang loop unroll(disable)") for (u32 b = 0; same && b < sizeof((f).values[0]); b++) { \
+				if (!(f).values[i][b])             \
+					break;                     \
+				same = (f).values[i][b] == (text)[b]; \
+			}                                          \
 			if (same)                                  \
 				hit = true;                        \
 		}                                                  \

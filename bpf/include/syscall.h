@@ -7,6 +7,10 @@
 #if defined(__TARGET_ARCH_x86)
 #define NR_EXECVE 59
 #define NR_EXECVEAT 322
+#define NR_OPEN 2
+#define NR_CREAT 85
+#define NR_OPENAT 257
+#define NR_OPENAT2 437
 /* -1 for a call of a 32-bit program, whose numbers mean other calls: it runs in another code segment (__USER_CS) */
 #define SYSCALL_NR(regs) ((regs)->cs == 0x33 ? (long)(regs)->orig_ax : -1)
 #define SYSCALL_ARG1(regs) ((regs)->di)
@@ -15,6 +19,10 @@
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_EXECVE 221
 #define NR_EXECVEAT 281
+#define NR_OPEN -2 /* only the calls relative to a folder */
+#define NR_CREAT -2
+#define NR_OPENAT 56
+#define NR_OPENAT2 437
 #define SYSCALL_NR(regs) ((long)(regs)->syscallno)
 #define SYSCALL_ARG1(regs) ((regs)->orig_x0)
 #define SYSCALL_ARG2(regs) ((regs)->regs[1])
