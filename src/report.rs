@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::quantity::Bytes;
 use crate::error::{Error, Kind};
 use crate::kernel::Counters;
+use crate::plan::BufferPlan;
 
 /// Why a window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ impl fmt::Display for End {
 }
 
 /// The books of one probe. Kernel and userspace count independently.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The probe's name.
     pub probe: String,
@@ -54,6 +56,12 @@ pub struct Account {
     pub lost_other: u64,
     /// Records that were received, but not written any more, because the output ended.
     pub unwritten: u64,
+    /// Records that came too late to be sorted; they are written.
+    pub late: u64,
+    /// The buffer.
+    pub buffer: BufferPlan,
+    /// After a loss: the size that would have been enough, bytes.
+    pub would_have_held: Option<u64>,
 }
 
 impl Account {
@@ -104,17 +112,25 @@ impl Report {
         })
     }
 
-    fn advice(&self) -> &'static str {
+    fn advice(&self) -> String {
+        let sizes: Vec<String> = self
+            .accounts
+            .iter()
+            .filter_map(|account| Some((&account.probe, account.would_have_held?)))
+            .map(|(probe, size)| format!("for {probe}, try buffer.size: {}", Bytes(size)))
+            .collect();
+        if !sizes.is_empty() {
+            return format!("{}; or use filters that let less through", sizes.join("; "));
+        }
         let any = |lost: fn(&Account) -> u64| self.accounts.iter().any(|account| lost(account) > 0);
-        if any(|account| account.kernel.lost_buffer_full) {
-            "give the probe a larger buffer.size, or filters that let less through"
-        } else if any(|account| account.kernel.lost_map_full) {
+        let advice = if any(|account| account.kernel.lost_map_full) {
             "give the program's map more entries with `maps:`"
         } else if any(|account| account.lost_queue_full) {
             "the sinks are too slow: write to a faster disk, fewer fields, or use filters that let less through"
         } else {
             "the lines above say which template failed"
-        }
+        };
+        advice.to_owned()
     }
 }
 
@@ -137,6 +153,9 @@ impl fmt::Display for Report {
             for (count, cause) in causes.into_iter().filter(|(count, _)| *count > 0) {
                 write!(f, "  ({count}: {cause})")?;
             }
+            if account.late > 0 {
+                write!(f, "  ({} out of order)", account.late)?;
+            }
             if account.unwritten > 0 {
                 write!(f, "  ({} more not written)", account.unwritten)?;
             }
@@ -155,10 +174,31 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Transport, WakeupPlan};
 
     fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         let kernel = Counters { seen, lost_buffer_full: full, ..Counters::default() };
-        Account { probe: "slow-io".into(), program: "p".into(), kernel, received, written, ..Account::default() }
+        let buffer = BufferPlan {
+            transport: Transport::Reserve,
+            asked: 4096,
+            effective: 4096,
+            wakeup: WakeupPlan::Bytes(1024),
+            max_latency: Duration::from_millis(100),
+        };
+        Account {
+            probe: "slow-io".into(),
+            program: "p".into(),
+            kernel,
+            received,
+            written,
+            after_end: 0,
+            lost_queue_full: 0,
+            lost_other: 0,
+            unwritten: 0,
+            late: 0,
+            buffer,
+            would_have_held: (full > 0).then_some(8192),
+        }
     }
 
     fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
@@ -183,7 +223,7 @@ mod tests {
         let error = report(vec![account(1000, 1, 999, 999)], 0.0).verdict().expect("nothing may be lost");
         assert_eq!(error.kind, Kind::Loss);
         assert!(error.message.contains("1 of 1000 events were lost (0.10%"), "{error}");
-        assert!(error.hint.unwrap().contains("buffer.size"));
+        assert_eq!(error.hint.unwrap(), "for slow-io, try buffer.size: 8KiB; or use filters that let less through");
         assert!(report(vec![account(1000, 1, 999, 999)], 0.001).verdict().is_none());
     }
 

@@ -62,6 +62,9 @@ pub struct Probe {
     /// How events reach userspace.
     #[serde(default)]
     pub buffer: Buffer,
+    /// Order of the records.
+    #[serde(default)]
+    pub order: Order,
     /// Number of entries of the program's maps, by the map's name.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, std::num::NonZeroU32>"))]
@@ -69,6 +72,18 @@ pub struct Probe {
     /// Names of the sinks that the records go to. Default: every sink.
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub sinks: Option<Vec<String>>,
+}
+
+/// Orders of records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// As they come out of the buffer: a ring's in the order in which they were reserved, perf buffers' by CPU.
+    #[default]
+    Arrival,
+    /// Sorted by their timestamps, delayed by `buffer.max_latency`.
+    Time,
 }
 
 /// The buffer between kernel and userspace.

@@ -61,6 +61,19 @@ pub(super) fn push_line(
     Ok(())
 }
 
+/// Appends the line that says that records are missing here.
+pub(super) fn push_gap(at: i64, probe: &str, lost: u64, cause: &str, out: &mut String) {
+    out.push_str("{\"time\":\"");
+    time::push_rfc3339(at, out);
+    out.push_str("\",\"probe\":");
+    push_string(probe, out);
+    out.push_str(",\"lost\":");
+    push_uint(lost, out);
+    out.push_str(",\"cause\":");
+    push_string(cause, out);
+    out.push_str("}\n");
+}
+
 #[inline]
 fn push_value(scalar: Scalar<'_>, out: &mut String) {
     match scalar {

@@ -231,6 +231,20 @@ impl Sink {
         }
     }
 
+    /// Notes that records are missing, in a shape that has a place for it: JSON Lines.
+    ///
+    /// # Errors
+    /// If the file takes no more.
+    pub fn gap(&mut self, time: i64, probe: &str, lost: u64, cause: &str) -> io::Result<()> {
+        match &mut self.writer {
+            Writer::Jsonl { lines, .. } => {
+                jsonl::push_gap(time, probe, lost, cause, &mut lines.buffer);
+                lines.flush_if_full()
+            }
+            Writer::Text { .. } | Writer::Csv { .. } => Ok(()),
+        }
+    }
+
     /// Hands everything to the file.
     ///
     /// # Errors

@@ -57,6 +57,8 @@ pub struct ProbePlan {
     pub hooks: Vec<(Hook, Option<String>)>,
     /// Indices of the sinks that it writes to.
     pub sinks: Vec<usize>,
+    /// Whether its records are to be sorted by time.
+    pub sort: bool,
     /// Disks that its filters name.
     pub disks: Vec<String>,
 }
@@ -173,6 +175,7 @@ impl Planner<'_> {
             maps: probe.maps.clone(),
             buffer,
             sinks: self.probe_sinks(index, probe),
+            sort: probe.order == model::Order::Time,
             disks,
         }))
     }

@@ -14,28 +14,86 @@ pub const QUEUE_BYTES: usize = 64 << 20;
 /// Empty batches that are kept for the next use.
 const SPARE: usize = 8;
 
-/// Records of all probes in the order in which they were read.
+/// Records of all probes in the order in which they were read, and the gaps between them.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Probe and length of each record.
-    index: Vec<(u32, u32)>,
+    index: Vec<Entry>,
+    /// When the buffers were looked into, monotonic nanoseconds.
+    pub read_at: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    /// A record's length in `bytes`.
+    Record {
+        probe: u32,
+        len: u32,
+    },
+    Gap {
+        probe: u32,
+        gap: Gap,
+    },
+}
+
+/// Where records are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// How many.
+    pub lost: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why records are missing in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The buffer, a map or the scratch space was full.
+    Kernel,
+    /// The sinks were too slow.
+    Queue,
+}
+
+impl Cause {
+    /// For the stream.
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::Kernel => "buffer full",
+            Cause::Queue => "sinks too slow",
+        }
+    }
+}
+
+/// What a batch holds, piece by piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A record's bytes.
+    Record(&'a [u8]),
+    /// Records are missing here, or since the last look into the buffer.
+    Gap(Gap),
 }
 
 impl Batch {
-    /// The records as (probe, bytes).
-    pub fn records(&self) -> impl Iterator<Item = (usize, &[u8])> {
+    /// The pieces with their probes.
+    pub fn pieces(&self) -> impl Iterator<Item = (usize, Piece<'_>)> {
         let mut at = 0;
-        self.index.iter().map(move |&(probe, len)| {
-            let start = at;
-            at += len as usize;
-            (probe as usize, &self.bytes[start..at])
+        self.index.iter().map(move |entry| match *entry {
+            Entry::Record { probe, len } => {
+                let start = at;
+                at += len as usize;
+                (probe as usize, Piece::Record(&self.bytes[start..at]))
+            }
+            Entry::Gap { probe, gap } => (probe as usize, Piece::Gap(gap)),
         })
     }
 
     fn push(&mut self, probe: usize, record: &[u8]) {
         self.bytes.extend_from_slice(record);
-        self.index.push((probe as u32, record.len() as u32));
+        self.index.push(Entry::Record { probe: probe as u32, len: record.len() as u32 });
+    }
+
+    fn push_gap(&mut self, probe: usize, lost: u64, cause: Cause) {
+        self.index.push(Entry::Gap { probe: probe as u32, gap: Gap { lost, cause } });
     }
 
     fn clear(&mut self) {
@@ -68,6 +126,8 @@ pub struct Received {
     pub after_end: u64,
     /// Records that were too short to be any.
     pub malformed: u64,
+    /// Bytes of the records.
+    pub bytes: u64,
 }
 
 /// The reader's end of the queue.
@@ -81,6 +141,10 @@ pub struct Collector {
     counts: Vec<Received>,
     /// Records that the window still takes.
     room: u64,
+    /// Records dropped since the last batch that went through, a probe each.
+    dropped: Vec<u64>,
+    /// Hand over even when there is nothing: the writer sorts, and wants to know that time goes on.
+    ticks: bool,
 }
 
 /// The writer's end of the queue.
@@ -92,13 +156,15 @@ pub struct Queue {
 
 /// A queue of at most `bound` bytes. `min_sizes` has the least size of a record for each probe; `max_events` ends the
 /// window.
-pub fn queue(min_sizes: Vec<usize>, bound: usize, max_events: Option<u64>) -> (Collector, Queue) {
+pub fn queue(min_sizes: Vec<usize>, bound: usize, max_events: Option<u64>, ticks: bool) -> (Collector, Queue) {
     let (sender, receiver) = channel();
     let shared = Arc::new(Shared::default());
     let counts = vec![Received::default(); min_sizes.len()];
     let room = max_events.unwrap_or(u64::MAX);
-    let collector =
-        Collector { batch: Batch::default(), sender, shared: Arc::clone(&shared), bound, min_sizes, counts, room };
+    let dropped = vec![0; min_sizes.len()];
+    let batch = Batch::default();
+    let shared_too = Arc::clone(&shared);
+    let collector = Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks };
     (collector, Queue { receiver, shared })
 }
 
@@ -113,6 +179,7 @@ impl Collector {
         }
         self.room -= 1;
         counts.records += 1;
+        counts.bytes += record.len() as u64;
         if record.len() < self.min_sizes[probe] {
             counts.malformed += 1;
             return;
@@ -123,22 +190,52 @@ impl Collector {
         }
     }
 
+    /// Notes that the kernel lost events of a probe since the last look.
+    pub fn gap(&mut self, probe: usize, lost: u64) {
+        self.batch.push_gap(probe, lost, Cause::Kernel);
+    }
+
     /// Queues what has been taken, or drops and counts it if the queue is full.
     pub fn hand_over(&mut self) {
-        if self.batch.index.is_empty() {
+        if self.batch.index.is_empty() && !self.ticks {
             return;
         }
         let bytes = self.batch.bytes.len();
         if self.shared.queued.load(Ordering::Acquire) + bytes > self.bound {
-            for &(probe, _) in &self.batch.index {
-                self.counts[probe as usize].lost_queue_full += 1;
-            }
-            return self.batch.clear();
+            return self.drop_batch();
         }
+        for (probe, dropped) in self.dropped.iter_mut().enumerate().filter(|(_, dropped)| **dropped > 0) {
+            self.batch.push_gap(probe, std::mem::take(dropped), Cause::Queue);
+        }
+        self.batch.read_at = super::clock::monotonic();
         self.shared.queued.fetch_add(bytes, Ordering::AcqRel);
         let next = self.shared.spare().pop().unwrap_or_default();
         // A writer that is gone has said why; its records are not lost to slowness
         let _ = self.sender.send(std::mem::replace(&mut self.batch, next));
+    }
+
+    /// Drops the records of the batch and counts them; its gaps go into the next one.
+    fn drop_batch(&mut self) {
+        let mut gaps = Vec::new();
+        for entry in self.batch.index.drain(..) {
+            match entry {
+                Entry::Record { probe, .. } => {
+                    self.counts[probe as usize].lost_queue_full += 1;
+                    self.dropped[probe as usize] += 1;
+                }
+                gap @ Entry::Gap { .. } => gaps.push(gap),
+            }
+        }
+        self.batch.clear();
+        self.batch.index = gaps;
+    }
+
+    /// Queues what is still to be told once the last records are: the last gaps, whatever the bound.
+    pub fn finish(mut self) -> Vec<Received> {
+        self.hand_over();
+        self.bound = usize::MAX;
+        self.hand_over();
+        self.counts
     }
 
     /// The counts so far, a probe each.
@@ -178,43 +275,49 @@ mod tests {
 
     #[test]
     fn records_come_out_as_they_went_in() {
-        let (mut collector, queue) = queue(vec![1, 1], QUEUE_BYTES, None);
+        let (mut collector, queue) = queue(vec![1, 1], QUEUE_BYTES, None, false);
         collector.take(0, b"one");
         collector.take(1, b"three");
         collector.hand_over();
         drop(collector);
         let batch = queue.next().expect("a batch");
-        assert_eq!(batch.records().collect::<Vec<_>>(), [(0, &b"one"[..]), (1, b"three")]);
+        let pieces: Vec<_> = batch.pieces().collect();
+        assert_eq!(pieces, [(0, Piece::Record(b"one")), (1, Piece::Record(b"three"))]);
         queue.done(batch);
         assert!(queue.next().is_none());
     }
 
     #[test]
     fn a_full_queue_drops_and_counts_and_takes_again_when_there_is_room() {
-        let (mut collector, queue) = queue(vec![1], 10, None);
+        let (mut collector, queue) = queue(vec![1], 10, None, false);
         for _ in 0..3 {
             collector.take(0, b"12345678");
             collector.hand_over();
         }
-        assert_eq!(collector.counts()[0], Received { records: 3, lost_queue_full: 2, ..Received::default() });
+        assert_eq!(
+            collector.counts()[0],
+            Received { records: 3, lost_queue_full: 2, bytes: 24, ..Received::default() }
+        );
         queue.done(queue.next().expect("the first batch"));
         collector.take(0, b"12345678");
         collector.hand_over();
         assert_eq!(collector.counts()[0].lost_queue_full, 2);
-        assert!(queue.next().is_some());
+        let batch = queue.next().expect("the next batch");
+        let gap = Gap { lost: 2, cause: Cause::Queue };
+        assert_eq!(batch.pieces().nth(1), Some((0, Piece::Gap(gap))), "the stream says what is missing");
     }
 
     #[test]
     fn the_window_takes_no_more_than_it_wants() {
-        let (mut collector, _queue) = queue(vec![1], QUEUE_BYTES, Some(2));
+        let (mut collector, _queue) = queue(vec![1], QUEUE_BYTES, Some(2), false);
         (0..5).for_each(|_| collector.take(0, b"x"));
         assert!(collector.is_full());
-        assert_eq!(collector.counts()[0], Received { records: 2, after_end: 3, ..Received::default() });
+        assert_eq!(collector.counts()[0], Received { records: 2, after_end: 3, bytes: 2, ..Received::default() });
     }
 
     #[test]
     fn what_is_too_short_is_never_decoded() {
-        let (mut collector, queue) = queue(vec![8], QUEUE_BYTES, None);
+        let (mut collector, queue) = queue(vec![8], QUEUE_BYTES, None, false);
         collector.take(0, b"short");
         collector.hand_over();
         assert_eq!(collector.counts()[0].malformed, 1);

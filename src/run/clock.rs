@@ -18,6 +18,11 @@ fn nanoseconds(time: Timespec) -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
+/// The clock of event timestamps now, nanoseconds.
+pub fn monotonic() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic)) as u64
+}
+
 /// Wall-clock time now, nanoseconds since 1970.
 pub fn now() -> i64 {
     nanoseconds(clock_gettime(ClockId::Realtime))

@@ -3,6 +3,8 @@
 pub mod batch;
 pub mod clock;
 mod files;
+mod losses;
+mod order;
 mod progress;
 mod signals;
 mod writer;
@@ -27,6 +29,7 @@ use crate::plan::{Plan, SinkPlan};
 use crate::report::{Account, End, Report};
 use batch::{Collector, QUEUE_BYTES, Written};
 use files::Opened;
+use losses::Losses;
 use progress::Progress;
 use signals::Stop;
 use writer::{Outcome, Routed};
@@ -72,7 +75,8 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let mut loaded: Vec<Loaded> = plan.probes.iter().map(|probe| Loaded::load(probe, &host)).collect::<Result<_>>()?;
 
     let min_sizes = plan.probes.iter().map(|probe| probe.program.event.min_size).collect();
-    let (collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.max_events);
+    let sorts = plan.probes.iter().any(|probe| probe.sort);
+    let (collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.max_events, sorts);
     let collector = RefCell::new(collector);
     let buffers: Vec<Buffer<'_>> = loaded
         .iter()
@@ -93,7 +97,8 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let on_stdout = opened.iter().any(|opened| opened.path.is_none());
     let writer = start_writer(plan, opened, &globals, queue, &written, &stop)?;
     let progress = Progress::new(!options.quiet, on_stdout);
-    let mut reader = Reader { plan, buffers, collector: &collector, written: &written, progress, started };
+    let losses = vec![Losses::default(); plan.probes.len()];
+    let mut reader = Reader { plan, buffers, losses, collector: &collector, written: &written, progress, started };
     let waiting = reader.watch(&stop, on_stdout)?;
     let end = reader.read(&waiting, &stop, &loaded)?;
     let elapsed = started.elapsed();
@@ -101,12 +106,11 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     loaded.iter_mut().for_each(Loaded::detach);
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
+    let losses = std::mem::take(&mut reader.losses);
     drop(reader);
-    let collector = collector.into_inner();
-    let received = collector.counts().to_vec();
-    drop(collector); // the writer ends when nobody queues any more
+    let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
     let outcome = join(writer)?;
-    report(plan, &kernel, &received, end, elapsed, outcome)
+    Ok(report(plan, &Books { kernel, received, losses }, end, elapsed, outcome))
 }
 
 /// What is suspicious, but may be meant.
@@ -171,6 +175,7 @@ fn start_writer(
         name: probe.name.clone(),
         layout: Arc::clone(&probe.program.event),
         sinks: probe.sinks.clone(),
+        sort_within: probe.sort.then_some(probe.buffer.max_latency.as_nanos() as u64),
     });
     let bell = stop.bell()?;
     writer::start(queue, routed.collect(), sinks, Arc::clone(written), move || bell.ring())
@@ -181,6 +186,7 @@ fn start_writer(
 struct Reader<'a> {
     plan: &'a Plan,
     buffers: Vec<Buffer<'a>>,
+    losses: Vec<Losses>,
     collector: &'a RefCell<Collector>,
     written: &'a Written,
     progress: Progress,
@@ -222,7 +228,7 @@ impl Reader<'_> {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
             }
-            more = self.consume()?;
+            more = self.consume(loaded)?;
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
@@ -244,11 +250,15 @@ impl Reader<'_> {
     }
 
     /// A look into every buffer. Returns whether there may be more.
-    fn consume(&mut self) -> Result<bool> {
+    fn consume(&mut self, loaded: &[Loaded]) -> Result<bool> {
         let mut more = false;
-        for buffer in &mut self.buffers {
+        for (index, buffer) in self.buffers.iter_mut().enumerate() {
             more |= buffer.consume()?;
-            self.collector.borrow_mut().hand_over();
+            let mut collector = self.collector.borrow_mut();
+            if let Some(lost) = self.losses[index].look(loaded[index].counters()?.lost()) {
+                collector.gap(index, lost);
+            }
+            collector.hand_over();
         }
         Ok(more)
     }
@@ -259,7 +269,7 @@ impl Reader<'_> {
         let until = Instant::now() + SETTLE;
         loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
-            while self.consume()? {}
+            while self.consume(loaded)? {}
             let complete = kernel
                 .iter()
                 .zip(self.collector.borrow().counts())
@@ -276,38 +286,41 @@ fn join(writer: JoinHandle<Outcome>) -> Result<Outcome> {
     writer.join().map_err(|_| Error::failed("the writer's thread died; this is a bug of ebpf-run, please report it"))
 }
 
-fn report(
-    plan: &Plan,
-    kernel: &[Counters],
-    received: &[batch::Received],
-    end: End,
-    elapsed: Duration,
-    outcome: Outcome,
-) -> Result<Report> {
+/// What the two sides counted, a probe each.
+struct Books {
+    kernel: Vec<Counters>,
+    received: Vec<batch::Received>,
+    losses: Vec<Losses>,
+}
+
+fn report(plan: &Plan, books: &Books, end: End, elapsed: Duration, outcome: Outcome) -> Report {
     let sink = |index: usize| plan.sinks[index].name.as_str();
     let end = if outcome.is_closed() { End::Closed } else { end };
     let mut accounts = Vec::new();
     for (index, probe) in plan.probes.iter().enumerate() {
-        let user = received[index];
+        let (user, kernel) = (books.received[index], books.kernel[index]);
         let written = outcome.written[index];
         let lost_other = outcome.failed[index] + user.malformed;
         accounts.push(Account {
             probe: probe.name.clone(),
             program: probe.program.name.to_owned(),
-            kernel: kernel[index],
+            kernel,
             received: user.records,
             written,
             after_end: user.after_end,
             lost_queue_full: user.lost_queue_full,
             lost_other,
+            late: outcome.late[index],
             unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
+            buffer: probe.buffer.clone(),
+            would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
         });
     }
     let template_failure =
         outcome.first_failure.as_ref().map(|(index, words)| format!("sink `{}`: {words}", sink(*index)));
     let failure = outcome.broken.filter(|(_, error)| error.kind() != std::io::ErrorKind::BrokenPipe);
     let failure = failure.map(|(index, error)| sink_failed(&plan.sinks[index], &error));
-    Ok(Report { end, elapsed, accounts, max_loss: plan.max_loss, template_failure, failure })
+    Report { end, elapsed, accounts, max_loss: plan.max_loss, template_failure, failure }
 }
 
 fn sink_failed(sink: &SinkPlan, error: &std::io::Error) -> Error {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use super::batch::{Queue, Written};
-use super::clock::Clock;
+use super::batch::{Gap, Piece, Queue, Written};
+use super::clock::{self, Clock};
+use super::order::Sorter;
 use crate::event::{Layout, Record};
 use crate::output::Sink;
 use crate::output::sink::WriteError;
@@ -20,6 +21,8 @@ pub struct Routed {
     pub layout: Arc<Layout>,
     /// Indices of the sinks that it writes to.
     pub sinks: Vec<usize>,
+    /// Sort by time: no record waits longer than so many nanoseconds in a buffer.
+    pub sort_within: Option<u64>,
 }
 
 /// What the writer did.
@@ -29,6 +32,8 @@ pub struct Outcome {
     pub written: Vec<u64>,
     /// Records that a template failed on, a probe each.
     pub failed: Vec<u64>,
+    /// Records that came too late to be sorted, a probe each.
+    pub late: Vec<u64>,
     /// The first failure of a template: the sink and the words.
     pub first_failure: Option<(usize, String)>,
     /// The sink that took no more, and why.
@@ -51,9 +56,10 @@ pub fn start(
     ended: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<Outcome>> {
     thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
-        let mut writer = Writer { probes, sinks, clock: Clock::measure(), outcome: Outcome::default() };
-        writer.outcome.written = vec![0; writer.probes.len()];
-        writer.outcome.failed = vec![0; writer.probes.len()];
+        let zero = vec![0; probes.len()];
+        let sorters = probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
+        let outcome = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
+        let mut writer = Writer { probes, sinks, sorters, in_flight: zero, clock: Clock::measure(), outcome };
         writer.run(&queue, &progress);
         ended();
         writer.outcome
@@ -63,6 +69,9 @@ pub fn start(
 struct Writer {
     probes: Vec<Routed>,
     sinks: Vec<Sink>,
+    sorters: Vec<Option<Sorter>>,
+    /// Records that the sinks have and their files may not have yet.
+    in_flight: Vec<u64>,
     clock: Clock,
     outcome: Outcome,
 }
@@ -70,30 +79,52 @@ struct Writer {
 impl Writer {
     fn run(&mut self, queue: &Queue, progress: &Written) {
         // A header is there before the first record, however long that takes
-        if !self.flush() {
+        if !self.flush(progress) {
             return;
         }
-        let mut in_flight = vec![0u64; self.probes.len()];
         while let Some(batch) = queue.next() {
             self.clock.refresh();
-            let whole = batch.records().all(|(probe, raw)| self.write(probe, raw, &mut in_flight));
-            // What is not in the file is not written: only a flush that went well makes it so
-            if !whole || !self.flush() {
+            let whole = batch.pieces().all(|(probe, piece)| match piece {
+                Piece::Record(raw) => self.take(probe, raw),
+                Piece::Gap(gap) => self.gap(probe, gap),
+            });
+            if !whole || !self.sorted(batch.read_at) || !self.flush(progress) {
                 return;
             }
-            let mut total = 0;
-            for (written, count) in self.outcome.written.iter_mut().zip(&mut in_flight) {
-                *written += *count;
-                total += std::mem::take(count);
-            }
-            progress.fetch_add(total, Ordering::Relaxed);
             queue.done(batch);
+        }
+        if self.sorted(u64::MAX) {
+            self.flush(progress);
         }
     }
 
-    /// `false` if a sink takes no more.
-    fn write(&mut self, probe: usize, raw: &[u8], in_flight: &mut [u64]) -> bool {
-        let Routed { name, layout, sinks } = &self.probes[probe];
+    /// A record as it comes. `false`, here and below, if a sink takes no more.
+    fn take(&mut self, probe: usize, raw: &[u8]) -> bool {
+        let ts = self.probes[probe].layout.ts(raw);
+        match &mut self.sorters[probe] {
+            Some(sorter) => {
+                sorter.push(ts, raw);
+                true
+            }
+            None => self.write(probe, raw),
+        }
+    }
+
+    /// Writes what can't be overtaken any more.
+    fn sorted(&mut self, read_at: u64) -> bool {
+        for probe in 0..self.probes.len() {
+            while let Some(raw) = self.sorters[probe].as_mut().and_then(|sorter| sorter.pop(read_at)) {
+                if !self.write(probe, &raw) {
+                    return false;
+                }
+            }
+        }
+        self.outcome.late = self.sorters.iter().map(|sorter| sorter.as_ref().map_or(0, Sorter::late)).collect();
+        true
+    }
+
+    fn write(&mut self, probe: usize, raw: &[u8]) -> bool {
+        let Routed { name, layout, sinks, .. } = &self.probes[probe];
         let record = Record { layout, raw, time: self.clock.wall(layout.ts(raw)), probe: name };
         let mut failed = false;
         for &index in sinks {
@@ -112,18 +143,36 @@ impl Writer {
         if failed {
             self.outcome.failed[probe] += 1;
         } else {
-            in_flight[probe] += 1;
+            self.in_flight[probe] += 1;
         }
         true
     }
 
-    fn flush(&mut self) -> bool {
+    fn gap(&mut self, probe: usize, gap: Gap) -> bool {
+        let Routed { name, sinks, .. } = &self.probes[probe];
+        for &index in sinks {
+            if let Err(error) = self.sinks[index].gap(clock::now(), name, gap.lost, gap.cause.words()) {
+                self.outcome.broken = Some((index, error));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What is not in the file is not written: only a flush that went well makes it so.
+    fn flush(&mut self, progress: &Written) -> bool {
         for (index, sink) in self.sinks.iter_mut().enumerate() {
             if let Err(error) = sink.flush() {
                 self.outcome.broken = Some((index, error));
                 return false;
             }
         }
+        let mut total = 0;
+        for (written, count) in self.outcome.written.iter_mut().zip(&mut self.in_flight) {
+            *written += *count;
+            total += std::mem::take(count);
+        }
+        progress.fetch_add(total, Ordering::Relaxed);
         true
     }
 }
