@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
 use crate::config::Source;
@@ -12,7 +13,8 @@ use crate::config::quantity::parse_duration;
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
-use crate::plan::{Overrides, plan};
+use crate::plan::{Overrides, Plan, plan};
+use crate::report::Circumstances;
 use crate::run::{Options, run};
 
 /// Runs eBPF captures that a YAML file describes.
@@ -47,6 +49,9 @@ struct RunArgs {
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// Write the account of the run to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Say nothing unless something is wrong
     #[arg(short, long)]
     quiet: bool,
@@ -90,11 +95,24 @@ fn capture(args: &RunArgs) -> Result<()> {
     let overrides = Overrides { duration: args.duration, no_ring_buffer: !Host::has_ring_buffer() };
     let plan = plan(&source, &Catalog::embedded(), &overrides)?;
     let report = run(&plan, &Options { quiet: args.quiet })?;
+    if let Some(path) = &args.report {
+        report.write_json(path, &circumstances(&source, &plan))?;
+    }
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() {
         console::say(&format!("ebpf-run: {report}"));
     }
     verdict.map_or(Ok(()), Err)
+}
+
+fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
+    let hash = Sha256::digest(source.text.as_bytes());
+    Circumstances {
+        config: source.path.clone(),
+        config_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        name: plan.name.clone(),
+        labels: plan.labels.clone(),
+    }
 }
 
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.

@@ -2,7 +2,7 @@
 //! probe is attached, so that a failed start does not cost the last capture.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,15 @@ pub fn open(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Opened> {
         Ok(file) => Ok(Opened { output: Output::File(file), path: Some(path) }),
         Err(error) => Err(explain(&sink.name, &path, &error)),
     }
+}
+
+/// Writes `bytes` to a file of their own: never through a link, and with the mode of every file that the runner makes.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits() as i32;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).custom_flags(flags).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Empties a regular file; a pipe or a device has nothing to be emptied of.

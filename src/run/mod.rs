@@ -26,9 +26,10 @@ use crate::kernel::{Buffer, Counters, Host, Loaded};
 use crate::output::sink::Source;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, SinkPlan};
-use crate::report::{Account, End, Report};
+use crate::report::{self, Account, End, Report};
 use batch::{Collector, QUEUE_BYTES, Written};
 use files::Opened;
+pub(crate) use files::write_new;
 use losses::Losses;
 use progress::Progress;
 use signals::Stop;
@@ -90,6 +91,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 
     loaded.iter_mut().try_for_each(|loaded| loaded.attach(&host))?;
     let started = Instant::now();
+    let start = report::Instant { wall: clock::now(), monotonic: clock::monotonic() };
     opened.iter().try_for_each(files::empty)?;
     say(attached(plan, &loaded));
 
@@ -110,7 +112,9 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     drop(reader);
     let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
     let outcome = join(writer)?;
-    Ok(report(plan, &Books { kernel, received, losses }, end, elapsed, outcome))
+    let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
+    let books = Books { kernel, received, losses, hooks };
+    Ok(make_report(plan, &books, end, (start, elapsed), outcome))
 }
 
 /// What is suspicious, but may be meant.
@@ -291,9 +295,16 @@ struct Books {
     kernel: Vec<Counters>,
     received: Vec<batch::Received>,
     losses: Vec<Losses>,
+    hooks: Vec<Vec<String>>,
 }
 
-fn report(plan: &Plan, books: &Books, end: End, elapsed: Duration, outcome: Outcome) -> Report {
+fn make_report(
+    plan: &Plan,
+    books: &Books,
+    end: End,
+    (start, elapsed): (report::Instant, Duration),
+    outcome: Outcome,
+) -> Report {
     let sink = |index: usize| plan.sinks[index].name.as_str();
     let end = if outcome.is_closed() { End::Closed } else { end };
     let mut accounts = Vec::new();
@@ -304,6 +315,7 @@ fn report(plan: &Plan, books: &Books, end: End, elapsed: Duration, outcome: Outc
         accounts.push(Account {
             probe: probe.name.clone(),
             program: probe.program.name.to_owned(),
+            hooks: books.hooks[index].clone(),
             kernel,
             received: user.records,
             written,
@@ -320,7 +332,7 @@ fn report(plan: &Plan, books: &Books, end: End, elapsed: Duration, outcome: Outc
         outcome.first_failure.as_ref().map(|(index, words)| format!("sink `{}`: {words}", sink(*index)));
     let failure = outcome.broken.filter(|(_, error)| error.kind() != std::io::ErrorKind::BrokenPipe);
     let failure = failure.map(|(index, error)| sink_failed(&plan.sinks[index], &error));
-    Report { end, elapsed, accounts, max_loss: plan.max_loss, template_failure, failure }
+    Report { end, start, elapsed, accounts, max_loss: plan.max_loss, template_failure, failure }
 }
 
 fn sink_failed(sink: &SinkPlan, error: &std::io::Error) -> Error {

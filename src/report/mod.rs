@@ -1,12 +1,16 @@
 //! The account of a run: what was seen, what was written, what is missing and why.
 
+mod json;
+
 use std::fmt;
 use std::time::Duration;
 
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Kind};
 use crate::kernel::Counters;
-use crate::plan::BufferPlan;
+use crate::plan::{BufferPlan, Transport};
+
+pub use json::Circumstances;
 
 /// Why a window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,19 @@ pub enum End {
     Closed,
     /// A sink took no more.
     SinkFailed,
+}
+
+impl End {
+    /// For machines.
+    pub fn key(self) -> &'static str {
+        match self {
+            End::Duration => "duration",
+            End::MaxEvents => "max_events",
+            End::Interrupted => "interrupted",
+            End::Closed => "closed",
+            End::SinkFailed => "sink_failed",
+        }
+    }
 }
 
 impl fmt::Display for End {
@@ -42,6 +59,8 @@ pub struct Account {
     pub probe: String,
     /// The program's name.
     pub program: String,
+    /// The hooks that were attached.
+    pub hooks: Vec<String>,
     /// The kernel's counters.
     pub kernel: Counters,
     /// Records taken out of the buffer within the window.
@@ -71,6 +90,11 @@ impl Account {
         self.kernel.lost() + self.lost_queue_full + self.lost_other
     }
 
+    /// The most bytes of the buffer that were in use; a perf buffer does not tell.
+    pub fn peak_unread(&self) -> Option<u64> {
+        (self.buffer.transport != Transport::Perf).then_some(self.kernel.peak_unread)
+    }
+
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
         let kernel = self.received + self.after_end + self.kernel.lost();
@@ -79,12 +103,23 @@ impl Account {
     }
 }
 
+/// A moment on both clocks, nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    /// Since 1970.
+    pub wall: i64,
+    /// The clock of event timestamps.
+    pub monotonic: u64,
+}
+
 /// The account of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Why the window ended.
     pub end: End,
-    /// From when every probe was attached to the end of the window.
+    /// When every probe was attached.
+    pub start: Instant,
+    /// From then to the end of the window.
     pub elapsed: Duration,
     /// A probe each.
     pub accounts: Vec<Account>,
@@ -153,6 +188,9 @@ impl fmt::Display for Report {
             for (count, cause) in causes.into_iter().filter(|(count, _)| *count > 0) {
                 write!(f, "  ({count}: {cause})")?;
             }
+            if let Some(peak) = account.peak_unread().filter(|peak| 2 * peak > account.buffer.effective.into()) {
+                write!(f, "  (buffer {}% full at the most)", 100 * peak / u64::from(account.buffer.effective))?;
+            }
             if account.late > 0 {
                 write!(f, "  ({} out of order)", account.late)?;
             }
@@ -188,6 +226,7 @@ mod tests {
         Account {
             probe: "slow-io".into(),
             program: "p".into(),
+            hooks: vec![],
             kernel,
             received,
             written,
@@ -203,7 +242,8 @@ mod tests {
 
     fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
         let elapsed = Duration::from_millis(1234);
-        Report { end: End::Interrupted, elapsed, accounts, max_loss, template_failure: None, failure: None }
+        let start = Instant { wall: 0, monotonic: 0 };
+        Report { end: End::Interrupted, start, elapsed, accounts, max_loss, template_failure: None, failure: None }
     }
 
     #[test]

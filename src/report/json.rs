@@ -1,0 +1,118 @@
+//! The report as JSON, for machines: everything that is known of one run.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Account, Report};
+use crate::error::{Error, Result};
+use crate::output::time::push_rfc3339;
+
+/// Version of the report's format.
+const FORMAT: u32 = 1;
+
+/// What a report says of the run besides its books.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// The config as the command line named it.
+    pub config: String,
+    /// SHA-256 of the config's text, hexadecimal.
+    pub config_sha256: String,
+    /// The capture's name.
+    pub name: String,
+    /// The config's labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+impl Report {
+    /// The report as JSON.
+    pub fn to_json(&self, run: &Circumstances) -> Value {
+        let uname = rustix::system::uname();
+        let verdict = self.verdict();
+        json!({
+            "format": FORMAT,
+            "ebpf_run": env!("CARGO_PKG_VERSION"),
+            "name": run.name,
+            "labels": run.labels,
+            "config": { "path": run.config, "sha256": run.config_sha256 },
+            "host": {
+                "name": uname.nodename().to_string_lossy(),
+                "kernel": uname.release().to_string_lossy(),
+                "machine": uname.machine().to_string_lossy(),
+                "boot_id": boot_id(),
+            },
+            "window": {
+                "start": rfc3339(self.start.wall),
+                "end": rfc3339(self.start.wall.saturating_add_unsigned(self.elapsed_ns())),
+                "start_monotonic_ns": self.start.monotonic,
+                "end_monotonic_ns": self.start.monotonic.saturating_add(self.elapsed_ns()),
+                "ended_by": self.end.key(),
+            },
+            "max_loss": self.max_loss,
+            "balances": self.accounts.iter().all(Account::balances),
+            "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
+            "error": verdict.map(|error| error.message),
+            "probes": self.accounts.iter().map(probe).collect::<Vec<_>>(),
+        })
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Writes the report to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write_json(&self, path: &Path, run: &Circumstances) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::failed(format!("the report can't be written to {}: {error}", path.display()))
+        };
+        let text = format!("{:#}\n", self.to_json(run));
+        let mut unfinished = PathBuf::from(path).into_os_string();
+        unfinished.push(".partial");
+        let unfinished = PathBuf::from(unfinished);
+        crate::run::write_new(&unfinished, text.as_bytes()).map_err(failed)?;
+        std::fs::rename(&unfinished, path).map_err(failed)
+    }
+}
+
+fn probe(account: &Account) -> Value {
+    let Account { kernel, buffer, .. } = account;
+    json!({
+        "name": account.probe,
+        "program": account.program,
+        "verdict": "ok",
+        "hooks": account.hooks,
+        "seen": kernel.seen,
+        "received": account.received,
+        "written": account.written,
+        "lost": account.lost(),
+        "lost_buffer_full": kernel.lost_buffer_full,
+        "lost_map_full": kernel.lost_map_full,
+        "lost_sink": account.lost_queue_full,
+        "lost_other": kernel.lost_other + account.lost_other,
+        "after_end": account.after_end,
+        "unwritten": account.unwritten,
+        "late": account.late,
+        "balances": account.balances(),
+        "buffer": {
+            "description": buffer.to_string(),
+            "size": buffer.effective,
+            "asked": buffer.asked,
+            "peak_unread": account.peak_unread(),
+            "would_have_held": account.would_have_held,
+        },
+    })
+}
+
+fn rfc3339(time: i64) -> String {
+    let mut out = String::new();
+    push_rfc3339(time, &mut out);
+    out
+}
+
+fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
