@@ -20,11 +20,11 @@ pub fn to_jsonl(probes: Json) -> Json {
     json!({"version": 1, "probes": probes, "sinks": {"out": {"type": "jsonl"}}})
 }
 
-/// The records of JSON Lines.
+/// The records of JSON Lines, without the lines that say what is missing.
 #[track_caller]
 pub fn records(lines: &str) -> Vec<Json> {
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    lines.lines().map(parse).collect()
+    lines.lines().map(parse).filter(|line: &Json| line.get("lost").is_none()).collect()
 }
 
 /// The records of the probe `name`.

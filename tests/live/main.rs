@@ -4,6 +4,7 @@
 //! does is filtered out, by commands and processes that only a test can have.
 
 mod biosnoop;
+mod buffers;
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
@@ -13,6 +14,7 @@ mod execsnoop;
 mod execsnoop_filters;
 mod load;
 mod loss;
+mod opensnoop;
 mod sinks;
 mod words;
 
