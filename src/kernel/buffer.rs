@@ -67,6 +67,14 @@ impl<'a> Buffer<'a> {
         }
     }
 
+    /// The most bytes that were unread, where only the reader can tell: in the fullest of the perf buffers.
+    pub fn peak(&self) -> Option<u64> {
+        match &self.reader {
+            Reader::Ring(_) => None,
+            Reader::Perf(perf) => Some(perf.peak()),
+        }
+    }
+
     /// Records that the kernel has told of losing, where it does: in a perf buffer.
     pub fn lost(&self) -> Option<u64> {
         match &self.reader {

@@ -38,6 +38,7 @@ pub(super) struct PerfBuffer<'a> {
     raw: NonNull<perf_buffer>,
     /// Owned; a pointer, because libbpf has a copy of it.
     context: NonNull<Context<'a>>,
+    peak: u64,
 }
 
 impl<'a> PerfBuffer<'a> {
@@ -76,7 +77,7 @@ impl<'a> PerfBuffer<'a> {
                 ptr::null(),
             )
         };
-        let buffer = NonNull::new(raw).map(|raw| PerfBuffer { raw, context });
+        let buffer = NonNull::new(raw).map(|raw| PerfBuffer { raw, context, peak: 0 });
         buffer.ok_or_else(|| {
             let error = std::io::Error::last_os_error();
             // SAFETY: libbpf has not kept the pointer that it failed with.
@@ -87,11 +88,37 @@ impl<'a> PerfBuffer<'a> {
 
     /// Gives the records that are there to `take`, a CPU after the other.
     pub fn consume(&mut self) -> Result<()> {
+        self.peak = self.peak.max(self.unread());
         // SAFETY: the buffer is valid until `Drop`.
         match unsafe { libbpf_sys::perf_buffer__consume(self.raw.as_ptr()) } {
             error if error < 0 => Err(failed(std::io::Error::from_raw_os_error(-error))),
             _ => Ok(()),
         }
+    }
+
+    /// The most bytes that were unread in a CPU's buffer when it was looked into.
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Bytes that are unread in the fullest buffer.
+    fn unread(&self) -> u64 {
+        let mut most = 0;
+        // SAFETY: the buffer is valid until `Drop`.
+        let count = unsafe { libbpf_sys::perf_buffer__buffer_cnt(self.raw.as_ptr()) };
+        for index in 0..count {
+            let (mut page, mut size) = (ptr::null_mut(), 0);
+            // SAFETY: as above; on success `page` is the mapping's first page, a `perf_event_mmap_page`.
+            let head_and_tail = unsafe {
+                if libbpf_sys::perf_buffer__buffer(self.raw.as_ptr(), index as i32, &mut page, &mut size) != 0 {
+                    continue;
+                }
+                let page: *const libbpf_sys::perf_event_mmap_page = page.cast();
+                (ptr::read_volatile(&raw const (*page).data_head), ptr::read_volatile(&raw const (*page).data_tail))
+            };
+            most = most.max(head_and_tail.0.saturating_sub(head_and_tail.1));
+        }
+        most
     }
 
     /// Records that the kernel has told of losing.

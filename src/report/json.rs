@@ -100,7 +100,8 @@ fn probe(account: &Account) -> Value {
             "description": buffer.to_string(),
             "size": buffer.effective,
             "asked": buffer.asked,
-            "peak_unread": account.peak_unread(),
+            "peak_unread": account.peak_unread,
+            "lost_told_by_kernel": account.lost_told,
             "would_have_held": account.would_have_held,
         },
     })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Kind};
 use crate::kernel::Counters;
-use crate::plan::{BufferPlan, Transport};
+use crate::plan::BufferPlan;
 
 pub use json::Circumstances;
 
@@ -77,6 +77,10 @@ pub struct Account {
     pub unwritten: u64,
     /// Records that came too late to be sorted; they are written.
     pub late: u64,
+    /// The most bytes of the buffer that were unread: of the ring, or of the fullest of the perf buffers.
+    pub peak_unread: u64,
+    /// Records that the kernel itself told of losing (perf buffers): another count of `lost_buffer_full`.
+    pub lost_told: Option<u64>,
     /// The buffer.
     pub buffer: BufferPlan,
     /// After a loss: the size that would have been enough, bytes.
@@ -90,16 +94,13 @@ impl Account {
         self.kernel.lost() + self.lost_queue_full + self.lost_other
     }
 
-    /// The most bytes of the buffer that were in use; a perf buffer does not tell.
-    pub fn peak_unread(&self) -> Option<u64> {
-        (self.buffer.transport != Transport::Perf).then_some(self.kernel.peak_unread)
-    }
-
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
         let kernel = self.received + self.after_end + self.kernel.lost();
         let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
-        self.kernel.seen == kernel && self.received == user
+        // The kernel tells of a loss with the next record that has room: the last ones it may still owe
+        let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full);
+        self.kernel.seen == kernel && self.received == user && told
     }
 }
 
@@ -188,8 +189,9 @@ impl fmt::Display for Report {
             for (count, cause) in causes.into_iter().filter(|(count, _)| *count > 0) {
                 write!(f, "  ({count}: {cause})")?;
             }
-            if let Some(peak) = account.peak_unread().filter(|peak| 2 * peak > account.buffer.effective.into()) {
-                write!(f, "  (buffer {}% full at the most)", 100 * peak / u64::from(account.buffer.effective))?;
+            let (peak, size) = (account.peak_unread, u64::from(account.buffer.effective));
+            if 2 * peak > size {
+                write!(f, "  (buffer {}% full at the most)", 100 * peak / size)?;
             }
             if account.late > 0 {
                 write!(f, "  ({} out of order)", account.late)?;
@@ -235,6 +237,8 @@ mod tests {
             lost_other: 0,
             unwritten: 0,
             late: 0,
+            peak_unread: 0,
+            lost_told: None,
             buffer,
             would_have_held: (full > 0).then_some(8192),
         }

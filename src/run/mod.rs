@@ -109,11 +109,12 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
     let losses = std::mem::take(&mut reader.losses);
+    let told = reader.buffers.iter().map(|buffer| Told { peak: buffer.peak(), lost: buffer.lost() }).collect();
     drop(reader);
     let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
     let outcome = join(writer)?;
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
-    let books = Books { kernel, received, losses, hooks };
+    let books = Books { kernel, received, losses, hooks, told };
     Ok(make_report(plan, &books, end, (start, elapsed), outcome))
 }
 
@@ -296,6 +297,13 @@ struct Books {
     received: Vec<batch::Received>,
     losses: Vec<Losses>,
     hooks: Vec<Vec<String>>,
+    told: Vec<Told>,
+}
+
+/// What a perf buffer tells of itself.
+struct Told {
+    peak: Option<u64>,
+    lost: Option<u64>,
 }
 
 fn make_report(
@@ -323,6 +331,8 @@ fn make_report(
             lost_queue_full: user.lost_queue_full,
             lost_other,
             late: outcome.late[index],
+            peak_unread: books.told[index].peak.unwrap_or(kernel.peak_unread),
+            lost_told: books.told[index].lost,
             unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
             buffer: probe.buffer.clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
