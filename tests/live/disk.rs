@@ -43,7 +43,7 @@ pub struct Disk {
 impl Disk {
     /// The one that `folder` lies on, if it is so simple.
     pub fn under(folder: &Path) -> Option<Self> {
-        let device = fs::metadata(folder).expect("the folder is there").dev();
+        let device = fs::metadata(folder).ok()?.dev();
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let path = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
         let number = |name: &str| fs::read_to_string(path.join(name)).ok()?.trim().parse().ok();
