@@ -118,7 +118,7 @@ fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
 fn find(path: &Path) -> Result<Source> {
     let name = path.to_str().filter(|name| !name.contains(['/', '.']));
-    let Some(name) = name.filter(|_| !path.exists()) else { return Source::read(path) };
+    let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else { return Source::read(path) };
     let configs = catalog::configs();
     match configs.iter().find(|(known, _)| *known == name) {
         Some((_, yaml)) => Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned()),

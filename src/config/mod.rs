@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
+use crate::event::text::push_shown;
 use diagnostic::{Diagnostic, render};
 use model::Config;
 use yaml::Node;
@@ -39,7 +40,8 @@ impl Source {
     /// # Errors
     /// [`Kind::Config`] if it can't be read or its structure is wrong, with every problem of it.
     pub fn read(path: &Path) -> Result<Self> {
-        let shown = path.display().to_string();
+        let mut shown = String::new(); // on one line, whatever the file is called
+        push_shown(path.as_os_str().as_encoded_bytes(), &mut shown);
         let unreadable = |what: String| Error::new(Kind::Config, format!("{shown} can't be read: {what}"));
         let mut text = String::new();
         let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));

@@ -29,7 +29,12 @@ pub(super) fn explain(
     let kernel = format!("this kernel ({})", host.release);
     let reason = reason(log).map(|line| format!(": {line}")).unwrap_or_default();
     let detail = format!("{error:#}\n{log}");
-    let answer = if host.lockdown.as_deref() == Some("confidentiality") {
+    let answer = if let Some(map) = failed_map(log).filter(|_| error.kind() != ErrorKind::PermissionDenied) {
+        Error::failed(format!("map `{map}` of program `{program}` can't be made: {}", root_cause(error)))
+            .hint("give it fewer entries with `maps:`, or the buffer a smaller size")
+    } else if error.kind() == ErrorKind::WouldBlock {
+        Error::failed(format!("the kernel was interrupted while it looked at {what}")).hint("try again")
+    } else if host.lockdown.as_deref() == Some("confidentiality") {
         Error::new(
             Kind::NotPermitted,
             format!("the kernel is locked down (mode confidentiality), so no eBPF program may read its memory: {what}"),
@@ -54,6 +59,21 @@ pub(super) fn explain(
 fn failed_hook(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.starts_with("libbpf: prog '") && line.contains("fail"))?;
     Some(line.strip_prefix("libbpf: prog '")?.split_once('\'')?.0.to_owned())
+}
+
+/// The map that libbpf names as the one that could not be made.
+fn failed_map(log: &str) -> Option<String> {
+    let line = log.lines().find(|line| line.starts_with("libbpf: map '") && line.contains("failed to create"))?;
+    Some(line.strip_prefix("libbpf: map '")?.split_once('\'')?.0.to_owned())
+}
+
+/// The kernel's own error, without what the libraries say around it.
+fn root_cause(error: &libbpf_rs::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// The line that says why, out of a log that mostly says how.
@@ -103,6 +123,10 @@ mod tests {
         assert!(!error.message.contains("libbpf") && error.detail.unwrap().contains("BEGIN PROG LOAD LOG"));
 
         assert_eq!(refused(&host, 1, "").kind, Kind::NotPermitted);
+        assert_eq!(refused(&host, 11, "").hint.as_deref(), Some("try again"));
+        let error = refused(&host, 7, "libbpf: map 'inflight': failed to create: -E2BIG\n");
+        assert_eq!(error.kind, Kind::Failed);
+        assert!(error.message.contains("map `inflight` of program `biosnoop` can't be made"), "{error}");
         let memlock =
             "libbpf: Error in bpf_create_map_xattr(events): Operation not permitted. Try increasing ulimit -l";
         assert!(refused(&host, 1, memlock).hint.unwrap().contains("ulimit -l unlimited"));

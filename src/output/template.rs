@@ -277,7 +277,8 @@ impl RecordTemplate {
             globals: Arc::clone(&self.globals),
             mode: self.mode,
         };
-        let text = self.template.render(Value::from_object(context)).map_err(|error| error.to_string())?;
+        let words = |error: minijinja::Error| error.detail().map_or(error.to_string(), str::to_owned);
+        let text = self.template.render(Value::from_object(context)).map_err(words)?;
         out.push_str(&text);
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,13 +37,40 @@ pub fn open(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Opened> {
     let shown = |what: String| Error::failed(format!("sink `{}`: {what}", sink.name));
     let path = render_global(&sink.path, globals).map_err(shown)?;
     let path = PathBuf::from(path);
-    // Not through a symlink that somebody else may have put there
-    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits() as i32;
+    // Not through a symlink that somebody else may have put there; and not waiting for somebody to read a pipe
+    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as i32;
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).custom_flags(flags).open(&path);
     match opened {
-        Ok(file) => Ok(Opened { output: Output::File(file), path: Some(path) }),
+        Ok(file) => {
+            let blocking = rustix::fs::fcntl_getfl(&file)
+                .and_then(|flags| rustix::fs::fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK)));
+            blocking.map_err(|error| explain(&sink.name, &path, &error.into()))?;
+            Ok(Opened { output: Output::File(file), path: Some(path) })
+        }
         Err(error) => Err(explain(&sink.name, &path, &error)),
     }
+}
+
+/// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
+/// comes, as it comes.)
+///
+/// # Errors
+/// [`Kind::Config`] with the names of the two.
+pub fn check_apart(sinks: &[SinkPlan], opened: &[Opened]) -> Result<()> {
+    let identity = |opened: &Opened| match &opened.output {
+        Output::File(file) => file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| (meta.dev(), meta.ino())),
+        Output::Stdout => None,
+    };
+    for (index, file) in opened.iter().enumerate() {
+        let same = |other: &Opened| identity(other).is_some() && identity(other) == identity(file);
+        if let Some(other) = opened[..index].iter().position(same) {
+            let (first, second) = (&sinks[other].name, &sinks[index].name);
+            let path = file.path.as_deref().unwrap_or(Path::new("-")).display();
+            let what = format!("sinks `{first}` and `{second}` write to the same file, {path}");
+            return Err(Error::new(Kind::Config, what).hint("give each sink a path of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// Writes `bytes` to a file of their own: never through a link, and with the mode of every file that the runner makes.
@@ -76,6 +103,9 @@ fn explain(sink: &str, path: &Path, error: &io::Error) -> Error {
         Some(rustix::io::Errno::NOENT) => {
             Error::failed(format!("{what}: there is no folder {}", folder.display())).hint("create the folder first")
         }
+        Some(rustix::io::Errno::NXIO) => {
+            Error::failed(format!("{what}: it is a pipe that nobody reads")).hint("start what reads it first")
+        }
         Some(rustix::io::Errno::LOOP) => Error::failed(format!("{what}: it is a symbolic link"))
             .hint("links are not followed, because others may be able to set them: name the file itself"),
         Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
@@ -107,6 +137,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&real).unwrap(), "the last capture\n");
         empty(&opened).expect("it is a file");
         assert_eq!(std::fs::read_to_string(&real).unwrap(), "");
+    }
+
+    #[test]
+    fn two_sinks_in_one_file_are_found_under_any_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sinks = [sink(&folder.path().join("x")), sink(&folder.path().join("./x")), sink(Path::new("/dev/null"))];
+        let opened: Vec<Opened> = sinks.iter().map(|sink| open(sink, &Arc::default()).expect("it opens")).collect();
+        let error = check_apart(&sinks, &opened).expect_err("they are the same");
+        assert_eq!(error.kind, Kind::Config);
+        assert!(error.message.contains("the same file"), "{error}");
+        let apart = [sink(Path::new("/dev/null")), sink(Path::new("/dev/null"))];
+        let opened: Vec<Opened> = apart.iter().map(|sink| open(sink, &Arc::default()).expect("it opens")).collect();
+        check_apart(&apart, &opened).expect("a device is no file");
     }
 
     #[test]

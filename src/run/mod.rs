@@ -45,6 +45,9 @@ pub struct Options {
     pub quiet: bool,
 }
 
+/// How long the writer may take for the rest without a word.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Keys of the epoll set; smaller ones are probes.
 const KEY_STOP: u64 = u64::MAX;
 const KEY_STDOUT: u64 = u64::MAX - 1;
@@ -73,6 +76,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
         labels: plan.labels.clone(),
     });
     let opened: Vec<Opened> = plan.sinks.iter().map(|sink| files::open(sink, &globals)).collect::<Result<_>>()?;
+    files::check_apart(&plan.sinks, &opened)?;
     let mut loaded: Vec<Loaded> = plan.probes.iter().map(|probe| Loaded::load(probe, &host)).collect::<Result<_>>()?;
 
     let min_sizes = plan.probes.iter().map(|probe| probe.program.event.min_size).collect();
@@ -112,7 +116,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let told = reader.buffers.iter().map(|buffer| Told { peak: buffer.peak(), lost: buffer.lost() }).collect();
     drop(reader);
     let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
-    let outcome = join(writer)?;
+    let outcome = join(writer, say)?;
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
     let books = Books { kernel, received, losses, hooks, told };
     Ok(make_report(plan, &books, end, (start, elapsed), outcome))
@@ -287,7 +291,15 @@ impl Reader<'_> {
     }
 }
 
-fn join(writer: JoinHandle<Outcome>) -> Result<Outcome> {
+/// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens.
+fn join(writer: JoinHandle<Outcome>, say: impl Fn(String)) -> Result<Outcome> {
+    let patience = Instant::now() + PATIENCE;
+    while !writer.is_finished() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if !writer.is_finished() {
+        say("waiting for a sink to take the rest; another signal gives it up".into());
+    }
     writer.join().map_err(|_| Error::failed("the writer's thread died; this is a bug of ebpf-run, please report it"))
 }
 

@@ -88,6 +88,22 @@ fn no_record_waits_longer_than_max_latency_whatever_the_wakeup() {
     }
 }
 
+/// Does `work` while the runner is stopped, all of its threads, and then gives it time to catch up.
+fn asleep(capture: &Capture, work: impl FnOnce()) {
+    capture.signal(Signal::STOP);
+    let tasks = format!("/proc/{}/task", capture.pid());
+    let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
+        stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('T')
+    };
+    while !std::fs::read_dir(&tasks).expect("it is there").all(stopped) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    work();
+    capture.signal(Signal::CONT);
+    thread::sleep(Duration::from_millis(250));
+}
+
 /// A flood while the runner is asleep: what does not fit is lost, and said in the stream where it is missing.
 #[test]
 fn the_stream_says_how_many_records_are_missing() {
@@ -104,10 +120,7 @@ fn the_stream_says_how_many_records_are_missing() {
         let args = ["--report", path.to_str().expect("text")];
         let capture = Capture::start(&scratch, &to_jsonl(json!([probe(&comm, &buffer)])), &args);
         for _ in 0..3 {
-            capture.signal(Signal::STOP);
-            failing_calls(&comm, 100, 10, |_| ()).join().expect("no panic");
-            capture.signal(Signal::CONT);
-            thread::sleep(Duration::from_millis(250));
+            asleep(&capture, || failing_calls(&comm, 100, 10, |_| ()).join().expect("no panic"));
         }
         let ended = capture.stop().expect(3);
         let lines: Vec<Json> = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -126,10 +139,7 @@ fn the_stream_says_how_many_records_are_missing() {
         let mut larger = buffer.clone();
         larger["size"] = json!(format!("{size}B"));
         let capture = Capture::start(&scratch, &to_jsonl(json!([probe(&comm, &larger)])), &args);
-        capture.signal(Signal::STOP);
-        failing_calls(&comm, 100, 10, |_| ()).join().expect("no panic");
-        capture.signal(Signal::CONT);
-        thread::sleep(Duration::from_millis(250));
+        asleep(&capture, || failing_calls(&comm, 100, 10, |_| ()).join().expect("no panic"));
         let ended = capture.stop().expect(0);
         assert_eq!(records(&ended.stdout).len(), 100, "{larger}");
     }
