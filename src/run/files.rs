@@ -55,7 +55,7 @@ pub fn open(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Opened> {
 /// comes, as it comes.)
 ///
 /// # Errors
-/// [`Kind::Config`] with the names of the two.
+/// With the names of the two.
 pub fn check_apart(sinks: &[SinkPlan], opened: &[Opened]) -> Result<()> {
     let identity = |opened: &Opened| match &opened.output {
         Output::File(file) => file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| (meta.dev(), meta.ino())),
@@ -67,7 +67,7 @@ pub fn check_apart(sinks: &[SinkPlan], opened: &[Opened]) -> Result<()> {
             let (first, second) = (&sinks[other].name, &sinks[index].name);
             let path = file.path.as_deref().unwrap_or(Path::new("-")).display();
             let what = format!("sinks `{first}` and `{second}` write to the same file, {path}");
-            return Err(Error::new(Kind::Config, what).hint("give each sink a path of its own"));
+            return Err(Error::failed(what).hint("give each sink a path of its own"));
         }
     }
     Ok(())
@@ -145,7 +145,6 @@ mod tests {
         let sinks = [sink(&folder.path().join("x")), sink(&folder.path().join("./x")), sink(Path::new("/dev/null"))];
         let opened: Vec<Opened> = sinks.iter().map(|sink| open(sink, &Arc::default()).expect("it opens")).collect();
         let error = check_apart(&sinks, &opened).expect_err("they are the same");
-        assert_eq!(error.kind, Kind::Config);
         assert!(error.message.contains("the same file"), "{error}");
         let apart = [sink(Path::new("/dev/null")), sink(Path::new("/dev/null"))];
         let opened: Vec<Opened> = apart.iter().map(|sink| open(sink, &Arc::default()).expect("it opens")).collect();
