@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -16,6 +17,13 @@ use crate::plan::SinkPlan;
 
 /// Readable by the owner's group, writable by the owner.
 const MODE: u32 = 0o640;
+
+/// How long a pipe may be without a reader at the start.
+const PIPE_PATIENCE: Duration = Duration::from_secs(1);
+
+fn nobody_reads(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
+}
 
 /// A sink's file, open.
 #[derive(Debug)]
@@ -39,7 +47,18 @@ pub fn open(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Opened> {
     let path = PathBuf::from(path);
     // Not through a symlink that somebody else may have put there; and not waiting for somebody to read a pipe
     let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as i32;
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).custom_flags(flags).open(&path);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(MODE).custom_flags(flags);
+    let patience = Instant::now() + PIPE_PATIENCE;
+    let opened = loop {
+        match options.open(&path) {
+            // What reads the pipe may have been started at the same time
+            Err(error) if nobody_reads(&error) && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => break result,
+        }
+    };
     match opened {
         Ok(file) => {
             let blocking = rustix::fs::fcntl_getfl(&file)

@@ -23,10 +23,15 @@ fn without_btf_the_message_names_the_file() {
     let probe = json!([{"program": "biosnoop", "filters": {"comm": unique_name()}}]);
     let config = scratch.write("config.yaml", to_jsonl(probe).to_string());
     // In a mount namespace of its own, which ends with the process
-    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
+    // Only /sys is taken apart from the other namespace's: in a chroot, / is no mount that could be
+    let script = "mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
     let hidden = |args: &[&str]| {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh", BINARY]).arg(&config).args(["--duration", "1s"]).args(args);
+        command
+            .args(["--mount", "--propagation", "unchanged", "sh", "-c", script, "sh", BINARY])
+            .arg(&config)
+            .args(["--duration", "1s"])
+            .args(args);
         let ended = run(&mut command).expect(4).says(&["ebpf-run: error: ", "/sys/kernel/btf/vmlinux", "hint: "]);
         assert_eq!(ended.stdout, "");
         assert!(!ended.stderr.contains("libbpf"), "{}", ended.stderr);
