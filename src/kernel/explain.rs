@@ -34,7 +34,7 @@ pub(super) fn explain(
             .hint("give it fewer entries with `maps:`, or the buffer a smaller size")
     } else if error.kind() == ErrorKind::WouldBlock {
         Error::failed(format!("the kernel was interrupted while it looked at {what}")).hint("try again")
-    } else if host.lockdown.as_deref() == Some("confidentiality") {
+    } else if host.lockdown.as_deref() == Some("confidentiality") || refused_read(log) {
         Error::new(
             Kind::NotPermitted,
             format!("the kernel is locked down (mode confidentiality), so no eBPF program may read its memory: {what}"),
@@ -59,6 +59,12 @@ pub(super) fn explain(
 fn failed_hook(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.starts_with("libbpf: prog '") && line.contains("fail"))?;
     Some(line.strip_prefix("libbpf: prog '")?.split_once('\'')?.0.to_owned())
+}
+
+/// Lockdown shows as a missing helper: all programs here read the kernel's memory, and no other kernel forbids that.
+/// (libbpf puts the older name in place of the one that is refused.) The mode's file may not be mounted.
+fn refused_read(log: &str) -> bool {
+    log.contains("unknown func bpf_probe_read") || log.contains("use helper bpf_probe_read")
 }
 
 /// The map that libbpf names as the one that could not be made.
@@ -130,6 +136,8 @@ mod tests {
         let memlock =
             "libbpf: Error in bpf_create_map_xattr(events): Operation not permitted. Try increasing ulimit -l";
         assert!(refused(&host, 1, memlock).hint.unwrap().contains("ulimit -l unlimited"));
+        let error = refused(&host, 22, "program of this type cannot use helper bpf_probe_read#4");
+        assert_eq!(error.kind, Kind::NotPermitted, "lockdown without its file");
         let locked = Host { lockdown: Some("confidentiality".into()), ..host };
         let error = refused(&locked, 22, "program of this type cannot use helper bpf_probe_read_kernel#113");
         assert_eq!(error.kind, Kind::NotPermitted);
