@@ -26,10 +26,10 @@ struct event {
 EVENT(event);
 
 const volatile u64 min_latency_ns UNIT("ns") DOC("Only requests that took at least this long from issue to completion") = 0;
-FILTER(disk_t, device, 4) AS("disk") DOC("Only these disks") = {};
+/* Those of who started the request */
+TASK_FILTERS();
+FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
 FILTER(enum io_op, op, 8) DOC("Only these operations") = {};
-FILTER(u32, pid, 16) DOC("Only requests that these processes started") = {};
-FILTER(comm_t, comm, 8) DOC("Only requests that these commands started") = {};
 
 struct io {
 	u64 start;
@@ -44,6 +44,7 @@ struct io {
 };
 
 /* Not an LRU map: that would forget requests in silence. A refused insert is counted. */
+REFUSALS(inflight);
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -51,38 +52,24 @@ struct {
 	__type(value, struct io);
 } inflight SEC(".maps") DOC("Requests that are under way");
 
-static __always_inline bool wanted_disk(struct request *rq)
-{
-	u64 name[4] = {};
-
-	if (!device.n)
-		return true;
-	bpf_probe_read_kernel_str(name, sizeof(name), disk_of(rq)->disk_name);
-	return filter_passes_text(device, name);
-}
-
 /* Follows `rq` if the filters want it. To be called only where the current task is the one that asked for it. */
 static __always_inline struct io *track(struct request *rq, u64 key, u64 now)
 {
 	u32 flags = rq->cmd_flags, bytes = rq->__data_len;
-	u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	u64 name[2] = {};
+	u64 id = bpf_get_current_pid_tgid();
 	struct io io = {
 		.start = now,
-		.pid = tgid,
+		.pid = id >> 32,
 		.bytes = bytes,
 		.op = io_op_of(flags, bytes),
 		.flags = io_flags_of(flags),
 	};
 
-	if (is_runner(tgid) || !filter_passes(pid, tgid) || !filter_passes(op, io.op))
+	if (!filter_passes(op, io.op) || !task_passes(id) || !filter_passes_disk(device, disk_of(rq)))
 		return NULL;
-	bpf_get_current_comm(name, sizeof(name));
-	if (!filter_passes_text(comm, name) || !wanted_disk(rq))
-		return NULL;
-	__builtin_memcpy(io.comm, name, sizeof(io.comm));
+	bpf_get_current_comm(io.comm, sizeof(io.comm));
 	if (bpf_map_update_elem(&inflight, &key, &io, BPF_ANY)) {
-		count_map_full();
+		count_map_full(inflight);
 		return NULL;
 	}
 	return bpf_map_lookup_elem(&inflight, &key);

@@ -7,8 +7,8 @@
  * the caller has them. That hook makes every system call of the machine a little slower, so it is left out for a
  * probe that does not want failures.
  */
-#include "filter.h"
 #include "syscall.h"
+#include "task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -31,20 +31,11 @@ struct event {
 } DOC("One program execution");
 EVENT(event);
 
-FILTER(u32, pid, 16) DOC("Only these processes") = {};
-FILTER(u32, uid, 16) DOC("Only processes of these users") = {};
-FILTER(comm_t, comm, 8) DOC("Only these commands: after a success the new one, after a failure the caller's") = {};
+/* `comm` is after a success the new command, after a failure the caller's */
+TASK_FILTERS();
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
 
-static __always_inline bool wanted(u32 tgid, u64 *name)
-{
-	if (is_runner(tgid) || !filter_passes(pid, tgid) || !filter_passes(uid, (u32)bpf_get_current_uid_gid()))
-		return false;
-	bpf_get_current_comm(name, 16);
-	return filter_passes_text(comm, name);
-}
-
-static __always_inline void fill(struct event *e, u32 tgid, const u64 *name, s32 ret)
+static __always_inline void fill(struct event *e, u32 tgid, s32 ret)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
@@ -53,13 +44,13 @@ static __always_inline void fill(struct event *e, u32 tgid, const u64 *name, s32
 	e->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	e->uid = bpf_get_current_uid_gid();
 	e->ret = ret;
-	__builtin_memcpy(e->comm, name, sizeof(e->comm));
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
 static __always_inline void fill_success(
-	struct event *e, u32 tgid, const u64 *name, struct linux_binprm *bprm, unsigned long start, unsigned long len, u32 room)
+	struct event *e, u32 tgid, struct linux_binprm *bprm, unsigned long start, unsigned long len, u32 room)
 {
-	fill(e, tgid, name, 0);
+	fill(e, tgid, 0);
 	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), BPF_CORE_READ(bprm, filename));
 	if (len > room) {
 		e->argv.cut = true;
@@ -75,25 +66,25 @@ SEC("tp_btf/sched_process_exec")
 SKIP_IF("failed=true")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tgid = id >> 32;
 	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
 	unsigned long len = BPF_CORE_READ(task, mm, arg_end) - start;
-	u64 name[2] = {};
 	struct event *e;
 
-	if (!wanted(tgid, name))
+	if (!task_passes(id))
 		return 0;
 	/* Two sizes of record: most argument lists are short, and a ring of long ones would be full soon */
 	if (len <= ARGV_SMALL) {
 		e = event_begin_cut(struct event, ARGV_SMALL);
 		if (e) {
-			fill_success(e, tgid, name, bprm, start, len, ARGV_SMALL);
+			fill_success(e, tgid, bprm, start, len, ARGV_SMALL);
 			event_end_cut(ctx, e, ARGV_SMALL);
 		}
 	} else {
 		e = event_begin(struct event);
 		if (e) {
-			fill_success(e, tgid, name, bprm, start, len, ARGV_LARGE);
+			fill_success(e, tgid, bprm, start, len, ARGV_LARGE);
 			event_end(ctx, e);
 		}
 	}
@@ -132,10 +123,10 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 {
 	const char *filename;
 	const char *const *argv;
-	u64 name[2] = {};
 	struct event *e;
 	long nr;
 	u32 tgid;
+	u64 id;
 
 	if (ret >= 0) /* nearly every call of the machine ends here */
 		return 0;
@@ -149,13 +140,14 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 	} else {
 		return 0;
 	}
-	tgid = bpf_get_current_pid_tgid() >> 32;
-	if (!wanted(tgid, name))
+	id = bpf_get_current_pid_tgid();
+	tgid = id >> 32;
+	if (!task_passes(id))
 		return 0;
 	e = event_begin_cut(struct event, ARGV_FAILED);
 	if (!e)
 		return 0;
-	fill(e, tgid, name, ret);
+	fill(e, tgid, ret);
 	bpf_probe_read_user_str(e->filename, sizeof(e->filename), filename);
 	read_pointers(e, argv);
 	event_end_cut(ctx, e, ARGV_FAILED);

@@ -5,8 +5,8 @@
  * One hook, on the return: the kernel has read the path by then, so it is in memory, and flags and path are still where
  * the registers of the call point. What a program opens thousands of times a second pays for each line here.
  */
-#include "filter.h"
 #include "syscall.h"
+#include "task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -46,10 +46,7 @@ struct event {
 } DOC("One open of a file");
 EVENT(event);
 
-FILTER(u32, pid, 16) DOC("Only these processes") = {};
-FILTER(u32, tid, 16) DOC("Only these threads") = {};
-FILTER(u32, uid, 16) DOC("Only processes of these users") = {};
-FILTER(comm_t, comm, 8) DOC("Only these commands") = {};
+TASK_FILTERS();
 FILTER(prefix_t, path_prefix, 4) DOC("Only paths that begin like this, as the caller wrote them") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
 
@@ -82,7 +79,7 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 {
 	long nr = SYSCALL_NR(regs);
-	u64 id, name[2] = {};
+	u64 id;
 	struct event *e;
 	const char *path;
 	u32 flags;
@@ -106,11 +103,7 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 		return 0;
 	}
 	id = bpf_get_current_pid_tgid();
-	if (is_runner(id >> 32) || !filter_passes(pid, id >> 32) || !filter_passes(tid, (u32)id) ||
-	    !filter_passes(failed, ret < 0) || !filter_passes(uid, (u32)bpf_get_current_uid_gid()))
-		return 0;
-	bpf_get_current_comm(name, sizeof(name));
-	if (!filter_passes_text(comm, name) || !wanted_path(path))
+	if (!task_passes(id) || !filter_passes(failed, ret < 0) || !wanted_path(path))
 		return 0;
 	e = event_begin(struct event);
 	if (!e)
@@ -119,7 +112,7 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 	e->pid = id >> 32;
 	e->tid = id;
 	e->uid = bpf_get_current_uid_gid();
-	__builtin_memcpy(e->comm, name, sizeof(e->comm));
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	bpf_probe_read_user_str(e->path, sizeof(e->path), path);
 	e->flags = flags_of(flags);
 	e->ret = ret;

@@ -2,7 +2,7 @@
 /* What programs on block I/O share: a request's disk, operation, flags and error in forms that outlive a kernel. */
 #pragma once
 
-#include "filter.h"
+#include "task.h"
 
 /* REQ_OP_* of include/linux/blk_types.h; those that moved or are rare are put together */
 enum io_op {
@@ -119,3 +119,25 @@ static __always_inline struct gendisk *disk_of(struct request *rq)
 		return BPF_CORE_READ(old, rq_disk);
 	return BPF_CORE_READ(rq, q, disk);
 }
+
+/* Whether a disk passes the filter `f` of struct runner_disk. */
+#define filter_passes_disk(f, disk)                                \
+	({                                                         \
+		bool hit = false;                                  \
+		if ((f).n) {                                       \
+			struct gendisk *__disk = (disk);           \
+			u64 __name[4] = {};                        \
+			u32 __major = BPF_CORE_READ(__disk, major), __minor = BPF_CORE_READ(__disk, first_minor); \
+			bpf_probe_read_kernel_str(__name, sizeof(__name), __disk->disk_name); \
+			_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) { \
+				const volatile u64 *want = (const volatile u64 *)(f).values[i].name; \
+				if (i >= (f).n)                    \
+					break;                     \
+				if (want[0] ? want[0] == __name[0] && want[1] == __name[1] && want[2] == __name[2] && \
+						      want[3] == __name[3] : \
+					      (f).values[i].major == __major && (f).values[i].minor == __minor) \
+					hit = true;                \
+			}                                          \
+		}                                                  \
+		FILTER_VERDICT(f, hit);                            \
+	})

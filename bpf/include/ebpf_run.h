@@ -30,6 +30,19 @@
 #define OPTIONAL __attribute__((btf_decl_tag("optional")))
 /* On a BPF function: "filter=value"; a probe that sets this filter to just this value does not need the hook. */
 #define SKIP_IF(condition) __attribute__((btf_decl_tag("skip_if:" condition)))
+/*
+ * On a BPF function: one of several ways to the same end. All functions of a `group` that have the same `variant` are
+ * taken together; of the variants, in the order of the file, the first that this kernel takes is attached, and only that.
+ *	SEC("fentry/tcp_connect") ALTERNATIVE("connect", "fentry") ...
+ *	SEC("kprobe/tcp_connect") ALTERNATIVE("connect", "kprobe") ...
+ */
+#define ALTERNATIVE(group, variant) __attribute__((btf_decl_tag("alternative:" group "/" variant)))
+/*
+ * On a BPF function in SEC("perf_event"): which perf event runs it, on every CPU that is online. `sources` are names of
+ * enum perf_source (perf.h) in order of preference, "cycles|cpu_clock"; `variable` names the filter with which a probe
+ * chooses one itself (0: the order of preference), `rate` the one that says how often.
+ */
+#define PERF_EVENT(sources, variable, rate) __attribute__((btf_decl_tag("perf_event:" sources "," variable "," rate)))
 
 /*
  * Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata.
@@ -95,11 +108,19 @@ static __always_inline struct runner_counters *runner_count(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-/* An event that could not be followed because a map refused the insert. */
-static __always_inline void count_map_full(void)
+/*
+ * REFUSALS(map); stands beside every map that a program inserts into: it counts the inserts that the map refused.
+ * Rare, so one counter for all CPUs will do.
+ */
+#define REFUSALS(map) u64 refused_##map INTERNAL = 0
+
+/* An event that could not be followed because `map` refused the insert. */
+#define count_map_full(map) runner_map_full(&refused_##map)
+static __always_inline void runner_map_full(u64 *refused)
 {
 	struct runner_counters *c = runner_count();
 
+	__sync_fetch_and_add(refused, 1);
 	if (c) {
 		c->seen++;
 		c->lost_map_full++;

@@ -1,55 +1,72 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Filters that take several values. `n` counts them, 0 says that the filter is off: no value has to double as "any",
- * so uid 0 and pid 0 can be asked for. As all of it is constant at load time, the verifier removes what is not used.
+ * Filters: what a probe may ask for, evaluated in the kernel before anything is sent.
+ *
+ * A filter takes one value, several, or all but these. `n` counts the values, 0 says that the filter is off: no value
+ * has to double as "any", so uid 0 and pid 0 can be asked for. As all of it is constant at load time, the verifier
+ * removes what is not used.
  */
 #pragma once
 
 #include "ebpf_run.h"
 
-typedef char comm_t[16]; /* TASK_COMM_LEN */
-typedef char disk_t[32]; /* DISK_NAME_LEN */
+/* A command, or with a mask of fewer bytes its beginning: `text` and `mask` are made by the runner. */
+struct runner_comm {
+	char text[16]; /* TASK_COMM_LEN */
+	char mask[16];
+};
+/* A disk by its name or, where that is empty, by its numbers. */
+struct runner_disk {
+	char name[32]; /* DISK_NAME_LEN */
+	u32 major;
+	u32 minor;
+};
+/* A cgroup with everything below it: its id, and how many levels it is below the root. */
+struct runner_cgroup {
+	u64 id;
+	u32 level;
+	u32 unused;
+};
 typedef char prefix_t[64];
 
 /* FILTER(u32, pid, 16) DOC("Only these processes") = {}; */
 #define FILTER(T, name, max)                                       \
 	const volatile struct name##_filter {                      \
 		u32 n;                                             \
+		u32 negate; /* not 0: all but these */             \
 		T values[max] __attribute__((aligned(8)));         \
 	} name
 
 #define FILTER_MAX(f) (sizeof((f).values) / sizeof((f).values[0]))
+#define FILTER_VERDICT(f, hit) ((f).n == 0 || (hit) != ((f).negate != 0))
 
 /* Whether `x`, a number, an enum or a bool, passes the filter `f`. */
 #define filter_passes(f, x)                                        \
 	({                                                         \
-		bool hit = (f).n == 0;                             \
+		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
 			if (i < (f).n && (f).values[i] == (x))     \
 				hit = true;                        \
-		hit;                                               \
+		FILTER_VERDICT(f, hit);                            \
 	})
 
-/* The same for text: `words` is a u64 array of the filter's element size, zero behind the text's end. */
-#define filter_passes_text(f, words)                               \
+/* The same for a command: `words` are its 16 bytes as two u64, zero behind the text's end. */
+#define filter_passes_comm(f, words)                               \
 	({                                                         \
-		bool hit = (f).n == 0;                             \
+		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) { \
-			const volatile u64 *want = (const volatile u64 *)(f).values[i]; \
-			bool same = i < (f).n;                     \
-			_Pragma("unroll") for (u32 w = 0; w < sizeof((f).values[0]) / 8; w++) \
-				if (same && want[w] != (words)[w]) \
-					same = false;              \
-			if (same)                                  \
+			const volatile u64 *want = (const volatile u64 *)(f).values[i].text; \
+			const volatile u64 *mask = (const volatile u64 *)(f).values[i].mask; \
+			if (i < (f).n && ((words)[0] & mask[0]) == want[0] && ((words)[1] & mask[1]) == want[1]) \
 				hit = true;                        \
 		}                                                  \
-		hit;                                               \
+		FILTER_VERDICT(f, hit);                            \
 	})
 
 /* Whether `text`, a char array of at least the filter's element size, begins like one of the filter's values. */
 #define filter_passes_prefix(f, text)                              \
 	({                                                         \
-		bool hit = (f).n == 0;                             \
+		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) { \
 			bool same = i < (f).n;                     \
 			_Pragma("clang loop unroll(disable)") for (u32 b = 0; same && b < sizeof((f).values[0]); b++) { \
@@ -60,7 +77,7 @@ typedef char prefix_t[64];
 			if (same)                                  \
 				hit = true;                        \
 		}                                                  \
-		hit;                                               \
+		FILTER_VERDICT(f, hit);                            \
 	})
 
 /* The runner's own work is not what the user wants to see. */

@@ -41,10 +41,14 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_STACK_TRACE = 7,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_LRU_PERCPU_HASH = 10,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
-enum { BPF_ANY = 0 };
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1 };
 enum { BPF_F_CURRENT_CPU = 0xffffffffU };
@@ -53,6 +57,8 @@ enum { BPF_F_CURRENT_CPU = 0xffffffffU };
 
 /* include/linux/blkdev.h, include/linux/genhd.h before 5.18 */
 struct gendisk {
+	int major;
+	int first_minor;
 	char disk_name[32];
 };
 
@@ -80,11 +86,45 @@ struct mm_struct {
 	unsigned long arg_end;
 };
 
+/* include/linux/uidgid_types.h, include/linux/cred.h */
+typedef struct {
+	u32 val;
+} kuid_t;
+struct cred {
+	kuid_t uid;
+};
+
+/* include/linux/kernfs.h, include/linux/cgroup-defs.h */
+struct kernfs_node {
+	u64 id;
+};
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[0]; /* since 6.1 (2dd3ad2c) */
+};
+struct cgroup___with_ids {
+	u64 ancestor_ids[0];
+};
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 /* include/linux/sched.h */
 struct task_struct {
+	int pid;
 	int tgid;
+	char comm[16];
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
+	const struct cred *cred;
+	struct css_set *cgroups;
+	int exit_code;
+	u64 start_time;
+	unsigned int __state; /* since 5.14 (2f064a59a11f) */
+};
+struct task_struct___with_state {
+	volatile long state;
 };
 
 /* include/linux/binfmts.h */

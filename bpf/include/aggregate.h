@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Aggregates: counters and histograms that a program keeps in one map, and the runner reads at an interval and at the
+ * end. A program has either events (EVENT) or an aggregate.
+ *
+ *	struct key { u32 pid DOC("Process"); };                 members are the columns of a row, as those of an event
+ *	struct value { struct runner_hist latency UNIT("ns") DOC("Time ..."); };         one histogram, or ...
+ *	struct value { u64 calls DOC("Calls"); u64 total_ns UNIT("ns") DOC("..."); };    ... counters, u64 each
+ *	AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 10240) DOC("Latencies by process");
+ *	...
+ *	struct value *v = aggregate(latencies, &key);           counts one event as seen
+ *	if (v)                                                  NULL: the map is full, the loss is counted
+ *		hist_add(&v->latency, ns);                      or counter_add(&v->calls, 1)
+ *
+ * The map's type is HASH, PERCPU_HASH, ARRAY or PERCPU_ARRAY (the key of an array is a struct with one u32). Keys are
+ * compared byte by byte: write them whole, padding too (`struct key key = {}` leaves holes undefined; have none).
+ *
+ * Nothing is ever taken out of the map while the window is open: the runner keeps what it has read and tells the
+ * difference, so no update can get lost between a look and a reset.
+ */
+#pragma once
+
+#include "filter.h"
+
+#define HIST_SLOTS 48
+/* Slot i counts values from 2^i to 2^(i+1)-1, slot 0 also 0, the last one everything above. */
+struct runner_hist {
+	u64 slots[HIST_SLOTS];
+	u64 sum;
+	u64 max;
+};
+
+#define AGGREGATED __attribute__((btf_decl_tag("aggregate")))
+#define AGGREGATE(kind, name, K, V, entries)                       \
+	const volatile V name##_zero INTERNAL = {};                \
+	REFUSALS(name);                                            \
+	struct {                                                   \
+		__uint(type, BPF_MAP_TYPE_##kind);                 \
+		__uint(max_entries, entries);                      \
+		__type(key, K);                                    \
+		__type(value, V);                                  \
+	} name SEC(".maps") AGGREGATED
+
+static __always_inline void *runner_aggregate(void *map, const void *key, const volatile void *zero, u64 *refused)
+{
+	struct runner_counters *c = runner_count();
+	void *value = bpf_map_lookup_elem(map, key);
+
+	if (c)
+		c->seen++;
+	if (value)
+		return value;
+	bpf_map_update_elem(map, key, (const void *)zero, BPF_NOEXIST); /* another CPU may have been first */
+	value = bpf_map_lookup_elem(map, key);
+	if (!value) {
+		if (c)
+			c->lost_map_full++;
+		__sync_fetch_and_add(refused, 1);
+	}
+	return value;
+}
+
+/* `value` is libbpf's way to keep the value's type: a pointer to it */
+#define aggregate(name, key) \
+	((typeof((name).value))runner_aggregate(&(name), key, &name##_zero, &refused_##name))
+
+static __always_inline void counter_add(u64 *counter, u64 by)
+{
+	__sync_fetch_and_add(counter, by);
+}
+
+/* The position of the highest bit, 0 for 0 and 1. */
+static __always_inline u32 log2_of(u64 v)
+{
+	u32 r = 0, s;
+
+	s = (v > 0xffffffff) << 5; v >>= s; r |= s;
+	s = (v > 0xffff) << 4; v >>= s; r |= s;
+	s = (v > 0xff) << 3; v >>= s; r |= s;
+	s = (v > 0xf) << 2; v >>= s; r |= s;
+	s = (v > 0x3) << 1; v >>= s; r |= s;
+	return r | (v >> 1);
+}
+
+static __always_inline void hist_add(struct runner_hist *h, u64 value)
+{
+	u32 slot = log2_of(value);
+
+	if (slot >= HIST_SLOTS)
+		slot = HIST_SLOTS - 1;
+	__sync_fetch_and_add(&h->slots[slot], 1);
+	__sync_fetch_and_add(&h->sum, value);
+	if (value > h->max)
+		h->max = value;
+}

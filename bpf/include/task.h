@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The filters on a task, for every program that has one: TASK_FILTERS(), once in the file, declares them all, and
+ *
+ *	task_passes(id)         asks them about the current task; `id` is bpf_get_current_pid_tgid()
+ *	task_passes_other(task) asks them about any task, by its struct
+ *
+ * A program that remembers who began a story asks at its beginning only, where the task is the right one.
+ */
+#pragma once
+
+#include "filter.h"
+
+#define TASK_FILTERS()                                                                                            \
+	FILTER(u32, pid, 16) DOC("Only these processes") = {};                                                    \
+	FILTER(u32, tid, 16) DOC("Only these threads") = {};                                                      \
+	FILTER(u32, uid, 16) AS("user") DOC("Only processes of these users, by number or name (real user id)") = {}; \
+	FILTER(struct runner_comm, comm, 8) DOC("Only these commands; `name*` takes all that begin so") = {};    \
+	FILTER(struct runner_cgroup, cgroup, 4) AS("cgroup") DOC("Only processes in these cgroups or below them, by path") = {}; \
+	FILTER(struct runner_cgroup, unit, 4) AS("unit") DOC("Only processes of these systemd units") = {}
+
+/* Helpers on the current task. A cgroup's ancestor at a level is itself, or what it lies in. */
+#define CURRENT_IN(f)                                              \
+	({                                                         \
+		bool hit = false;                                  \
+		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
+			if (i < (f).n && bpf_get_current_ancestor_cgroup_id((f).values[i].level) == (f).values[i].id) \
+				hit = true;                        \
+		FILTER_VERDICT(f, hit);                            \
+	})
+
+#define task_passes(id)                                                                                 \
+	({                                                                                              \
+		u64 __id = (id);                                                                        \
+		bool __ok = !is_runner(__id >> 32) && filter_passes(pid, (u32)(__id >> 32)) &&          \
+			    filter_passes(tid, (u32)__id);                                              \
+		if (__ok && uid.n)                                                                      \
+			__ok = filter_passes(uid, (u32)bpf_get_current_uid_gid());                      \
+		if (__ok && cgroup.n)                                                                   \
+			__ok = CURRENT_IN(cgroup);                                                      \
+		if (__ok && unit.n)                                                                     \
+			__ok = CURRENT_IN(unit);                                                        \
+		if (__ok && comm.n) {                                                                   \
+			u64 __name[2] = {};                                                             \
+			bpf_get_current_comm(__name, sizeof(__name));                                   \
+			__ok = filter_passes_comm(comm, __name);                                        \
+		}                                                                                       \
+		__ok;                                                                                   \
+	})
+
+/* include/linux/cgroup-defs.h; until 6.0 a cgroup had its ancestors' ids, since 6.1 (2dd3ad2c) pointers to them */
+static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
+{
+	struct cgroup *own = BPF_CORE_READ(task, cgroups, dfl_cgrp), *at = NULL;
+	struct cgroup___with_ids *old = (void *)own;
+	u64 id = 0;
+
+	if ((u32)BPF_CORE_READ(own, level) < level)
+		return 0;
+	if (bpf_core_field_exists(old->ancestor_ids)) {
+		bpf_probe_read_kernel(&id, sizeof(id), (void *)old + bpf_core_field_offset(old->ancestor_ids) + level * sizeof(id));
+		return id;
+	}
+	bpf_probe_read_kernel(&at, sizeof(at), (void *)own + bpf_core_field_offset(own->ancestors) + level * sizeof(at));
+	return BPF_CORE_READ(at, kn, id);
+}
+
+#define OTHER_IN(f, task)                                          \
+	({                                                         \
+		bool hit = false;                                  \
+		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
+			if (i < (f).n && task_ancestor(task, (f).values[i].level) == (f).values[i].id) \
+				hit = true;                        \
+		FILTER_VERDICT(f, hit);                            \
+	})
+
+#define task_passes_other(task)                                                                         \
+	({                                                                                              \
+		struct task_struct *__task = (task);                                                    \
+		u32 __tgid = BPF_CORE_READ(__task, tgid);                                               \
+		bool __ok = !is_runner(__tgid) && filter_passes(pid, __tgid);                           \
+		if (__ok && tid.n)                                                                      \
+			__ok = filter_passes(tid, (u32)BPF_CORE_READ(__task, pid));                     \
+		if (__ok && uid.n)                                                                      \
+			__ok = filter_passes(uid, (u32)BPF_CORE_READ(__task, cred, uid.val));           \
+		if (__ok && cgroup.n)                                                                   \
+			__ok = OTHER_IN(cgroup, __task);                                                \
+		if (__ok && unit.n)                                                                     \
+			__ok = OTHER_IN(unit, __task);                                                  \
+		if (__ok && comm.n) {                                                                   \
+			u64 __name[2] = {};                                                             \
+			BPF_CORE_READ_INTO(&__name, __task, comm);                                      \
+			__ok = filter_passes_comm(comm, __name);                                        \
+		}                                                                                       \
+		__ok;                                                                                   \
+	})
