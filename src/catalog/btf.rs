@@ -109,12 +109,15 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// `struct { u32 n; T values[max]; }` of `bpf/include/filter.h`: where the values are, their type and number.
+    /// `struct { u32 n, negate; T values[max]; }` of `bpf/include/filter.h`: where the values are, their type and number.
     fn list_shape(&self, shape: &Struct<'a>) -> Result<(usize, BtfType<'a>, usize), String> {
         let members: Vec<_> = shape.iter().collect();
-        let [count, values] = members.as_slice() else { return Err("is a struct, but not one of FILTER()".into()) };
-        let (MemberAttr::Normal { offset: 0 }, MemberAttr::Normal { offset }) = (count.attr, values.attr) else {
-            return Err("is a struct, but not one of FILTER()".into());
+        let none = || String::from("is a struct, but not one of FILTER()");
+        let [count, negate, values] = members.as_slice() else { return Err(none()) };
+        let (MemberAttr::Normal { offset: 0 }, MemberAttr::Normal { offset: 32 }, MemberAttr::Normal { offset }) =
+            (count.attr, negate.attr, values.attr)
+        else {
+            return Err(none());
         };
         let array: BtfType<'_> = self.btf.type_by_id(values.ty).ok_or("has a member without a type")?;
         let array = Array::try_from(array.skip_mods_and_typedefs()).map_err(|_| "`values` is no array")?;
@@ -122,13 +125,24 @@ impl<'a> Reader<'a> {
     }
 
     fn element(&self, ty: BtfType<'_>, size: usize, tags: &Tags) -> Result<Element, String> {
+        if ty.kind() == BtfKind::Struct {
+            let name = text(ty.name());
+            let kind = match (name.as_str(), tags.meaning.as_deref()) {
+                ("runner_comm", None) => ElementKind::Comm,
+                ("runner_disk", None) => ElementKind::Disk,
+                ("runner_cgroup", Some("cgroup")) => ElementKind::Cgroup,
+                ("runner_cgroup", Some("unit")) => ElementKind::Unit,
+                _ => return Err(format!("a filter can't be a struct {name}")),
+            };
+            return Ok(Element { size, kind });
+        }
         let kind = match (self.kind(ty, tags)?, tags.unit.as_deref(), tags.meaning.as_deref()) {
             (Kind::Uint, Some("ns"), _) => ElementKind::Duration,
             (Kind::Uint, Some("bytes"), _) => ElementKind::Bytes,
+            (Kind::Uint, _, Some("user")) => ElementKind::User,
             (Kind::Uint, ..) => ElementKind::Uint,
             (Kind::Int, ..) => ElementKind::Int,
             (Kind::Bool, ..) => ElementKind::Bool,
-            (Kind::Text, _, Some("disk")) => ElementKind::Disk,
             (Kind::Text, ..) => ElementKind::Text,
             (Kind::Enum(names), ..) => ElementKind::Enum(names),
             (other, ..) => return Err(format!("a filter can't be {other:?}")),

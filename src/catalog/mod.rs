@@ -97,7 +97,8 @@ pub struct Variable {
 /// Where in a list variable its parts lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListShape {
-    /// Bytes from the variable's start to the first value; the count, a u32, is at its start.
+    /// Bytes from the variable's start to the first value; the count and whether it is negated, a u32 each, are at
+    /// its start.
     pub values: usize,
     /// How many values there is room for.
     pub max: usize,
@@ -127,8 +128,16 @@ pub enum ElementKind {
     Bool,
     /// Text with a NUL behind it.
     Text,
-    /// The name of a disk: text that is no path.
+    /// A command, or its beginning and a `*`: `struct runner_comm`.
+    Comm,
+    /// A disk by name or `major:minor`: `struct runner_disk`.
     Disk,
+    /// A user's number, or a name that is looked up where the capture runs.
+    User,
+    /// The path of a cgroup, looked up where the capture runs: `struct runner_cgroup`.
+    Cgroup,
+    /// The name of a systemd unit, looked up where the capture runs: `struct runner_cgroup`.
+    Unit,
     /// A name of an enum.
     Enum(Arc<Names>),
 }

@@ -19,7 +19,7 @@ pub(super) struct Tags {
 }
 
 /// The meanings that `AS()` takes.
-const MEANINGS: &[&str] = &["ktime", "errno", "bits", "disk"];
+const MEANINGS: &[&str] = &["ktime", "errno", "bits", "user", "cgroup", "unit"];
 /// The units that `UNIT()` takes. The first two make a filter take a quantity.
 const UNITS: &[&str] = &["ns", "bytes", "sectors of 512 bytes"];
 

@@ -69,10 +69,14 @@ fn fields_filters_and_units_come_from_btf() {
         ("min_latency_ns", &ElementKind::Duration, 8)
     );
     let device = program.filter("device").expect("a filter");
-    assert_eq!((&device.element.kind, device.element.size, device.list.unwrap().max), (&ElementKind::Disk, 32, 4));
+    assert_eq!((&device.element.kind, device.element.size, device.list.unwrap().max), (&ElementKind::Disk, 40, 4));
     assert_eq!(device.list.unwrap().values % 8, 0, "the C side compares words");
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
-    assert_eq!(names, ["min_latency", "device", "op", "pid", "comm"], "internal ones are no filters");
+    assert_eq!(
+        names,
+        ["min_latency", "pid", "tid", "uid", "comm", "cgroup", "unit", "device", "op"],
+        "internal ones are no filters"
+    );
     assert_eq!(program.maps[0].name, "inflight");
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_done" && h.optional));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_rq_issue" && !h.optional));
@@ -87,7 +91,7 @@ fn a_list_field_lies_in_the_tail() {
     assert_eq!(argv.kind, Kind::List { tail: program.event.min_size });
     assert_eq!(program.event.size - program.event.min_size, 4096);
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
-    assert_eq!(names, ["pid", "uid", "comm", "failed"]);
+    assert_eq!(names, ["pid", "tid", "uid", "comm", "cgroup", "unit", "failed"]);
     assert_eq!(program.hooks[0].skip_if, Some(("failed".into(), "true".into())));
 }
 

@@ -9,19 +9,56 @@ use crate::config::quantity::{parse_duration, parse_size};
 /// Why a value can't be encoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
+    /// Whether it is about what stands behind `not`.
+    pub negated: bool,
     /// Which entry of a list it is about.
     pub index: Option<usize>,
     /// What is wrong, and what would be right.
     pub message: String,
 }
 
-/// The bytes of `variable` for `value`.
-pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Vec<u8>, Problem> {
-    let mut bytes = vec![0; variable.size];
-    let one = |index, message| Problem { index, message };
+/// A value as the program is to have it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Encoded {
+    /// The variable's bytes.
+    pub bytes: Vec<u8>,
+    /// What only the machine that runs it knows: where in `bytes` it goes, and what it is.
+    pub lookups: Vec<(usize, Name)>,
+}
+
+/// A name that is looked up on the machine that runs the capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// A user; its number, a u32, is wanted.
+    User(String),
+    /// A cgroup by its path below the root; `struct runner_cgroup` is wanted.
+    Cgroup(String),
+    /// A systemd unit; `struct runner_cgroup` is wanted.
+    Unit(String),
+}
+
+/// The bytes of `variable` for `value`: a value, a list of values, or `{not: …}` one of these.
+pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Problem> {
+    let mut encoded = Encoded { bytes: vec![0; variable.size], lookups: Vec::new() };
+    let (value, negated) = match value {
+        Yaml::Mapping(map) => match (map.len(), map.get("not")) {
+            (1, Some(value)) if variable.list.is_some() => (value, true),
+            (1, Some(_)) => {
+                let message = "`not` is for filters that compare values, and this one sets a limit".into();
+                return Err(Problem { negated: false, index: None, message });
+            }
+            _ => {
+                let message = "a value, a list of values or `{not: …}` is needed".into();
+                return Err(Problem { negated: false, index: None, message });
+            }
+        },
+        value => (value, false),
+    };
+    let one = |index, message| Problem { negated, index, message };
     let Some(shape) = variable.list else {
-        element(&variable.element, value, &mut bytes).map_err(|message| one(None, message))?;
-        return Ok(bytes);
+        let lookup = element(&variable.element, value, &mut encoded.bytes).map_err(|message| one(None, message))?;
+        encoded.lookups.extend(lookup.map(|name| (0, name)));
+        return Ok(encoded);
     };
     let single = std::slice::from_ref(value);
     let (items, listed) = match value {
@@ -35,16 +72,61 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Vec<u8>, Pro
         let message = format!("{} values, and this program takes at most {}", items.len(), shape.max);
         return Err(one(Some(shape.max), message));
     }
-    bytes[..4].copy_from_slice(&(items.len() as u32).to_ne_bytes());
+    encoded.bytes[..4].copy_from_slice(&(items.len() as u32).to_ne_bytes());
+    encoded.bytes[4..8].copy_from_slice(&u32::from(negated).to_ne_bytes());
     for (i, item) in items.iter().enumerate() {
         let at = shape.values + i * variable.element.size;
-        let slot = &mut bytes[at..at + variable.element.size];
-        element(&variable.element, item, slot).map_err(|message| one(listed.then_some(i), message))?;
+        let slot = &mut encoded.bytes[at..at + variable.element.size];
+        let lookup = element(&variable.element, item, slot).map_err(|message| one(listed.then_some(i), message))?;
+        encoded.lookups.extend(lookup.map(|name| (at, name)));
     }
-    Ok(bytes)
+    Ok(encoded)
 }
 
-fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+/// Fills `slot`, or says what has to be looked up for it.
+fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<Option<Name>, String> {
+    match &element.kind {
+        ElementKind::User => match value {
+            Yaml::String(name) if name.is_empty() || name.contains([':', '/', '\0']) => {
+                return Err(format!("`{name}` is no name of a user"));
+            }
+            Yaml::String(name) => return Ok(Some(Name::User(name.clone()))),
+            _ => {}
+        },
+        ElementKind::Cgroup => return cgroup(value).map(|path| Some(Name::Cgroup(path))),
+        ElementKind::Unit => return unit(value).map(|name| Some(Name::Unit(name))),
+        _ => {}
+    }
+    plain_element(element, value, slot).map(|()| None)
+}
+
+/// The path of a cgroup as systemd-cgls writes it: from the root of the hierarchy on.
+fn cgroup(value: &Yaml) -> Result<String, String> {
+    let Some(path) = value.as_str() else {
+        return Err(format!("the path of a cgroup such as `/system.slice` is needed, not {}", shown(value)));
+    };
+    let inside = path.strip_prefix("/sys/fs/cgroup").unwrap_or(path);
+    let inside = inside.trim_matches('/');
+    if inside.split('/').any(|part| part == "..") || inside.contains('\0') {
+        return Err(format!("`{path}` is no path of a cgroup"));
+    }
+    Ok(format!("/{inside}"))
+}
+
+/// The name of a unit, with `.service` behind it if it has no type, as systemctl takes it.
+fn unit(value: &Yaml) -> Result<String, String> {
+    let Some(name) = value.as_str().filter(|name| !name.is_empty()) else {
+        return Err(format!("the name of a systemd unit such as `nginx.service` is needed, not {}", shown(value)));
+    };
+    if name.contains(['/', '\0']) {
+        return Err(format!("`{name}` is no name of a unit; a path goes into the filter `cgroup`"));
+    }
+    const TYPES: &[&str] = &[".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
+    let typed = TYPES.iter().any(|end| name.ends_with(end));
+    Ok(if typed { name.to_owned() } else { format!("{name}.service") })
+}
+
+fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
     match &element.kind {
         ElementKind::Duration => unsigned(quantity(value, "time", "10ms", parse_duration)?, slot),
         ElementKind::Bytes => unsigned(quantity(value, "size", "64KiB", parse_size)?, slot),
@@ -61,14 +143,14 @@ fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), Strin
             Yaml::Bool(flag) => unsigned((*flag).into(), slot),
             other => Err(format!("true or false is needed, not {}", shown(other))),
         },
+        ElementKind::User => match value {
+            Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
+            other => Err(format!("a user's number or name is needed, not {}", shown(other))),
+        },
         ElementKind::Text => text(value, slot),
-        ElementKind::Disk => {
-            if let Some(name) = value.as_str().filter(|name| name.contains('/')) {
-                let last = name.rsplit('/').next().unwrap_or_default();
-                return Err(format!("`{name}` is a path; a disk goes by its name, `{last}` (see lsblk)"));
-            }
-            text(value, slot)
-        }
+        ElementKind::Comm => comm(value, slot),
+        ElementKind::Disk => disk(value, slot),
+        ElementKind::Cgroup | ElementKind::Unit => unreachable!("these are looked up"),
         ElementKind::Enum(names) => match value.as_str() {
             Some(name) => match names.value(name) {
                 Some(value) => unsigned(value, slot),
@@ -93,6 +175,42 @@ fn quantity(
         Yaml::String(text) => parse(text),
         Yaml::Number(number) => parse(&number.to_string()),
         other => Err(format!("a {what} such as `{example}` is needed, not {}", shown(other))),
+    }
+}
+
+/// `struct runner_comm`: text and mask.
+fn comm(value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+    let (bytes, mask) = slot.split_at_mut(slot.len() / 2);
+    let Some(start) = value.as_str().and_then(|name| name.strip_suffix('*')) else {
+        mask.fill(0xff);
+        return text(value, bytes);
+    };
+    if start.is_empty() {
+        return Err("`*` alone lets everything through: leave the filter out for that".into());
+    }
+    mask[..start.len().min(bytes.len())].fill(0xff);
+    text(&Yaml::String(start.to_owned()), bytes)
+}
+
+/// `struct runner_disk`: a name, or numbers behind an empty one.
+fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+    let (name, numbers) = slot.split_at_mut(slot.len() - 8);
+    let given = value.as_str().unwrap_or_default();
+    if given.contains('/') {
+        let last = given.rsplit('/').next().unwrap_or_default();
+        return Err(format!("`{given}` is a path; a disk goes by its name, `{last}` (see lsblk)"));
+    }
+    match given.split_once(':') {
+        None => text(value, name),
+        Some((major, minor)) => {
+            let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+            let (Some(major), Some(minor)) = (number(major), number(minor)) else {
+                return Err(format!("`{given}` is neither a disk's name nor its numbers, `major:minor` (see lsblk)"));
+            };
+            numbers[..4].copy_from_slice(&major.to_ne_bytes());
+            numbers[4..].copy_from_slice(&minor.to_ne_bytes());
+            Ok(())
+        }
     }
 }
 
@@ -157,8 +275,12 @@ mod tests {
         Variable { name, symbol, doc, offset: 0, size: whole, list, element: Element { size, kind } }
     }
 
-    fn set(variable: &Variable, yaml: &str) -> Result<Vec<u8>, Problem> {
+    fn encoded(variable: &Variable, yaml: &str) -> Result<Encoded, Problem> {
         super::variable(variable, &serde_yaml::from_str(yaml).expect("YAML"))
+    }
+
+    fn set(variable: &Variable, yaml: &str) -> Result<Vec<u8>, Problem> {
+        encoded(variable, yaml).map(|encoded| encoded.bytes)
     }
 
     #[test]
@@ -189,7 +311,56 @@ mod tests {
         assert!(says("sixteen-letters!").contains("write `sixteen-letters`"));
         assert!(says("12").contains("put quotes around it"));
         assert!(says("''").contains("empty"));
-        let disk = var(ElementKind::Disk, 32, Some(4));
+    }
+
+    #[test]
+    fn a_filter_can_be_turned_round() {
+        let pid = var(ElementKind::Uint, 4, Some(3));
+        assert_eq!(set(&pid, "{not: 7}").unwrap()[..12], [1, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(set(&pid, "{not: [7, 8]}").unwrap()[..8], [2, 0, 0, 0, 1, 0, 0, 0]);
+        let error = set(&pid, "{not: [7, -8]}").unwrap_err();
+        assert_eq!((error.negated, error.index), (true, Some(1)));
+        assert!(set(&pid, "{nto: 7}").unwrap_err().message.contains("{not: …}"));
+        let min = var(ElementKind::Duration, 8, None);
+        assert!(set(&min, "{not: 1ms}").unwrap_err().message.contains("sets a limit"));
+    }
+
+    #[test]
+    fn a_command_is_compared_whole_or_by_its_beginning() {
+        let comm = var(ElementKind::Comm, 32, Some(2));
+        let whole = set(&comm, "dd").unwrap();
+        assert_eq!((&whole[8..12], &whole[24..40]), (&b"dd\0\0"[..], &[0xff; 16][..]));
+        let start = set(&comm, "kworker*").unwrap();
+        assert_eq!(&start[8..17], b"kworker\0\0");
+        assert_eq!((&start[24..31], &start[31..40]), (&[0xff; 7][..], &[0; 9][..]));
+        assert!(set(&comm, "'*'").unwrap_err().message.contains("everything"));
+        assert!(set(&comm, "sixteen-letters!*").is_err());
+    }
+
+    #[test]
+    fn a_disk_has_a_name_or_numbers() {
+        let disk = var(ElementKind::Disk, 40, Some(4));
         assert!(set(&disk, "/dev/vda").unwrap_err().message.contains("`vda`"));
+        assert_eq!(&set(&disk, "vda").unwrap()[8..12], b"vda\0");
+        let numbers = set(&disk, "254:16").unwrap();
+        assert_eq!((numbers[8], &numbers[40..48]), (0, &[254, 0, 0, 0, 16, 0, 0, 0][..]));
+        assert!(set(&disk, "254:x").unwrap_err().message.contains("major:minor"));
+    }
+
+    #[test]
+    fn names_that_only_the_machine_knows_are_left_for_it() {
+        let uid = var(ElementKind::User, 4, Some(4));
+        let both = encoded(&uid, "[0, postgres]").unwrap();
+        assert_eq!(both.lookups, [(12, Name::User("postgres".into()))]);
+        assert!(encoded(&uid, "-1").is_err());
+        let group = var(ElementKind::Cgroup, 16, Some(4));
+        let one = |yaml| encoded(&group, yaml).unwrap().lookups[0].1.clone();
+        assert_eq!(one("system.slice/"), Name::Cgroup("/system.slice".into()));
+        assert_eq!(one("/sys/fs/cgroup/a/b"), Name::Cgroup("/a/b".into()));
+        assert!(encoded(&group, "/a/../b").is_err());
+        let unit = var(ElementKind::Unit, 16, Some(4));
+        assert_eq!(encoded(&unit, "nginx").unwrap().lookups, [(8, Name::Unit("nginx.service".into()))]);
+        assert_eq!(encoded(&unit, "user.slice").unwrap().lookups, [(8, Name::Unit("user.slice".into()))]);
+        assert!(encoded(&unit, "a/b").unwrap_err().message.contains("cgroup"));
     }
 }

@@ -19,6 +19,7 @@ use crate::config::yaml::{Node, Step, Value};
 use crate::error::Result;
 
 pub use buffer::{BufferPlan, Transport, WakeupPlan};
+pub use encode::Name;
 pub use sinks::SinkPlan;
 
 /// Everything that a run will do.
@@ -49,6 +50,8 @@ pub struct ProbePlan {
     pub program: Arc<Program>,
     /// What is written into `.rodata` before load.
     pub rodata: Vec<Setting>,
+    /// What goes into `.rodata` besides, once the machine that runs it has looked it up.
+    pub lookups: Vec<Lookup>,
     /// Sizes of maps, by name.
     pub maps: BTreeMap<String, u32>,
     /// The buffer.
@@ -72,6 +75,17 @@ pub struct Setting {
     pub offset: usize,
     /// The new value.
     pub bytes: Vec<u8>,
+}
+
+/// A name in a filter that only the machine that runs the capture can resolve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    /// The filter.
+    pub filter: String,
+    /// Bytes from the start of `.rodata`.
+    pub offset: usize,
+    /// What is to be looked up.
+    pub name: Name,
 }
 
 /// What the command line and the machine say over the config. A check on another machine takes the default.
@@ -150,7 +164,7 @@ impl Planner<'_> {
             return Ok(None);
         };
         let program = Arc::new(program?);
-        let mut rodata = self.filters(index, probe, &program);
+        let (mut rodata, lookups) = self.filters(index, probe, &program);
         let buffer = self.buffer(&at("buffer"), &probe.buffer, &program, overrides);
         rodata.extend(buffer.settings(&program, buffer::record_bytes(&program)));
         for name in probe.maps.keys() {
@@ -166,12 +180,14 @@ impl Planner<'_> {
             .filter(|filter| filter.element.kind == ElementKind::Disk)
             .filter_map(|filter| probe.filters.get(&filter.name))
             .flat_map(texts)
+            .filter(|disk| !disk.contains(':')) // numbers
             .collect();
         Ok(Some(ProbePlan {
             name: probe.name.clone().unwrap_or_else(|| probe.program.clone()),
             hooks: program.hooks.iter().map(|hook| (hook.clone(), skipped(hook, probe))).collect(),
             program,
             rodata,
+            lookups,
             maps: probe.maps.clone(),
             buffer,
             sinks: self.probe_sinks(index, probe),
@@ -180,8 +196,8 @@ impl Planner<'_> {
         }))
     }
 
-    fn filters(&mut self, index: usize, probe: &model::Probe, program: &Program) -> Vec<Setting> {
-        let mut settings = Vec::new();
+    fn filters(&mut self, index: usize, probe: &model::Probe, program: &Program) -> (Vec<Setting>, Vec<Lookup>) {
+        let (mut settings, mut lookups) = (Vec::new(), Vec::new());
         for (name, value) in &probe.filters {
             let path = [Key("probes"), Index(index), Key("filters"), Key(name)];
             let Some(variable) = program.filter(name) else {
@@ -190,15 +206,24 @@ impl Planner<'_> {
                 continue;
             };
             match encode::variable(variable, value) {
-                Ok(bytes) => settings.push(setting(variable, bytes)),
-                Err(encode::Problem { index, message }) => {
+                Ok(encoded) => {
+                    let found = encoded.lookups.into_iter().map(|(at, value)| Lookup {
+                        filter: name.clone(),
+                        offset: variable.offset + at,
+                        name: value,
+                    });
+                    lookups.extend(found);
+                    settings.push(setting(variable, encoded.bytes));
+                }
+                Err(encode::Problem { negated, index, message }) => {
                     let node = self.source.root.at(&path);
+                    let node = if negated { node.get("not").unwrap_or(node) } else { node };
                     let place = item_place(node, index);
                     self.problems.push(Diagnostic { place, message: format!("filter `{name}`: {message}") });
                 }
             }
         }
-        settings
+        (settings, lookups)
     }
 
     /// Indices of the sinks that a probe names, all of them by default.

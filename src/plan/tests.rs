@@ -53,7 +53,7 @@ fn a_plan_has_every_byte() {
     assert_eq!(bytes(slow, "min_latency_ns").unwrap(), 1_000_000u64.to_ne_bytes());
     assert_eq!(bytes(slow, "op").unwrap()[..12], [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
     assert_eq!(&bytes(slow, "device").unwrap()[8..12], b"vda\0");
-    assert_eq!(&bytes(slow, "device").unwrap()[40..46], b"loop0\0");
+    assert_eq!(&bytes(slow, "device").unwrap()[48..54], b"loop0\0");
     assert_eq!(bytes(slow, "pid"), None, "what the config leaves out stays the program's default");
     assert_eq!(slow.disks, ["vda", "loop0"]);
     assert_eq!((slow.buffer.asked, slow.buffer.effective), (300 << 10, 512 << 10));

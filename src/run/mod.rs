@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod clock;
 mod files;
+mod lookup;
 mod losses;
 mod order;
 mod progress;
@@ -68,6 +69,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     for warning in warnings(plan, &host) {
         say(format!("warning: {warning}"));
     }
+    let plan = &resolved(plan)?;
     let stop = Stop::install()?;
     let globals = Arc::new(Globals {
         name: plan.name.clone(),
@@ -120,6 +122,16 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
     let books = Books { kernel, received, losses, hooks, told };
     Ok(make_report(plan, &books, end, (start, elapsed), outcome))
+}
+
+/// The plan with the names that only this machine knows in place.
+fn resolved(plan: &Plan) -> Result<Plan> {
+    let mut plan = plan.clone();
+    for probe in &mut plan.probes {
+        let found = lookup::resolve(probe)?;
+        probe.rodata.extend(found);
+    }
+    Ok(plan)
 }
 
 /// What is suspicious, but may be meant.
