@@ -48,10 +48,15 @@
 #define RUNNER_SCRATCH 4
 
 /* A field that is a list of texts: they lie one behind the other, each with its NUL, in the event's last member,
- * `char tail[N] INTERNAL`. At most one a struct. */
+ * `char tail[N] INTERNAL`. At most one a struct, be it a list or a text. */
 struct runner_list {
 	u32 len; /* bytes of `tail` in use */
 	u32 cut; /* not 0: there was more */
+};
+
+/* The same for one text. Unlike a char array it lets a record be as short as the text (event_begin_cut). */
+struct runner_text {
+	u32 len; /* bytes of `tail` in use, the NUL among them */
 };
 
 /* How records travel; the runner gives the map `events` the type that goes with it. */
