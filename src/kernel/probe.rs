@@ -1,11 +1,13 @@
 //! A program in the kernel: opened, set up, loaded, attached, and its counters read.
 
+use std::os::fd::AsFd as _;
+
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
 use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::explain::{Stage, explain};
-use super::{Host, log};
+use super::{Host, log, misses};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ProbePlan, Setting, Transport, internal};
 
@@ -127,6 +129,18 @@ impl Loaded {
             sum.peak_unread = sum.peak_unread.max(next());
         }
         Ok(sum)
+    }
+
+    /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has
+    /// this copy of the program, so it counts from the load on.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn missed(&self) -> Result<u64> {
+        let hooks = self.object.progs().filter(|hook| hook.autoload());
+        hooks.map(|hook| misses::of(hook.as_fd())).sum::<std::io::Result<u64>>().map_err(|error| {
+            Error::failed(format!("the kernel does not tell how often it left out {}: {error}", self.program))
+        })
     }
 }
 

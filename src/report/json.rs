@@ -94,6 +94,7 @@ fn probe(account: &Account) -> Value {
         "lost_other": kernel.lost_other + account.lost_other,
         "after_end": account.after_end,
         "unwritten": account.unwritten,
+        "missed": account.missed,
         "late": account.late,
         "balances": account.balances(),
         "buffer": {

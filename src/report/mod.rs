@@ -81,6 +81,9 @@ pub struct Account {
     pub peak_unread: u64,
     /// Records that the kernel itself told of losing (perf buffers): another count of `lost_buffer_full`.
     pub lost_told: Option<u64>,
+    /// How often the kernel left a hook out, for whatever task and before any filter: so many events may be missing at
+    /// the most, besides those that are lost. Not in the books, because nobody knows how many of them were events.
+    pub missed: u64,
     /// The buffer.
     pub buffer: BufferPlan,
     /// After a loss: the size that would have been enough, bytes.
@@ -138,35 +141,49 @@ impl Report {
         if self.failure.is_some() {
             return self.failure.clone();
         }
-        let seen: u64 = self.accounts.iter().map(|account| account.kernel.seen).sum();
-        let lost: u64 = self.accounts.iter().map(Account::lost).sum();
-        (lost > 0 && lost as f64 > self.max_loss * seen as f64).then(|| {
-            let share = 100.0 * lost as f64 / seen.max(1) as f64;
-            let allowed = 100.0 * self.max_loss;
-            Error::new(Kind::Loss, format!("{lost} of {seen} events were lost ({share:.2}%; max_loss is {allowed}%)"))
-                .hint(self.advice())
-        })
+        let sum = |of: fn(&Account) -> u64| self.accounts.iter().map(of).sum::<u64>();
+        let (seen, lost, missed) = (sum(|account| account.kernel.seen), sum(Account::lost), sum(|a| a.missed));
+        let (missing, of) = (lost + missed, seen + missed);
+        if missing == 0 || missing as f64 <= self.max_loss * of as f64 {
+            return None;
+        }
+        let share =
+            format!("{:.2}%; max_loss is {}%", 100.0 * missing as f64 / of.max(1) as f64, 100.0 * self.max_loss);
+        let what = match (lost, missed) {
+            (_, 0) => format!("{lost} of {seen} events were lost ({share})"),
+            (0, _) => {
+                format!("up to {missed} of {of} events may be missing ({share}): so often the kernel left a hook out")
+            }
+            _ => format!("{lost} of {seen} events were lost, and up to {missed} more may be missing ({share})"),
+        };
+        Some(Error::new(Kind::Loss, what).hint(self.advice(lost, missed)))
     }
 
-    fn advice(&self) -> String {
-        let sizes: Vec<String> = self
-            .accounts
-            .iter()
-            .filter_map(|account| Some((&account.probe, account.would_have_held?)))
-            .map(|(probe, size)| format!("for {probe}, try buffer.size: {}", Bytes(size)))
-            .collect();
-        if !sizes.is_empty() {
-            return format!("{}; or use filters that let less through", sizes.join("; "));
+    /// What helps against the losses, the worst first.
+    fn advice(&self, lost: u64, missed: u64) -> String {
+        let mut sizes = Vec::new();
+        for account in &self.accounts {
+            let tries = |what: String| format!("for {}, try {what}", account.probe);
+            sizes.extend(account.would_have_held.map(|size| tries(format!("buffer.size: {}", Bytes(size)))));
         }
-        let any = |lost: fn(&Account) -> u64| self.accounts.iter().any(|account| lost(account) > 0);
-        let advice = if any(|account| account.kernel.lost_map_full) {
-            "give the program's map more entries with `maps:`"
-        } else if any(|account| account.lost_queue_full) {
-            "the sinks are too slow: write to a faster disk, fewer fields, or use filters that let less through"
-        } else {
-            "the lines above say which template failed"
-        };
-        advice.to_owned()
+        let mut advice = sizes.join("; ");
+        if !sizes.is_empty() {
+            advice += "; or use filters that let less through";
+        } else if self.accounts.iter().any(|account| account.lost_queue_full > 0) {
+            advice +=
+                "the sinks are too slow: write to a faster disk, fewer fields, or use filters that let less through";
+        } else if self.accounts.iter().any(|account| account.kernel.lost_map_full > 0) {
+            advice += "give the program's map more entries with `maps:`";
+        } else if lost > 0 {
+            advice += "the lines above say which template failed";
+        }
+        if missed > 0 {
+            advice += if advice.is_empty() { "" } else { "; " };
+            advice += "kernels from 7.0 on leave a hook out for all tasks of a CPU while one of them is preempted in it; how \
+                       many of these calls were events is not known, so it is an upper bound: set max_loss to what you can \
+                       bear, or capture on a kernel up to 6.18";
+        }
+        advice
     }
 }
 
@@ -188,6 +205,9 @@ impl fmt::Display for Report {
             ];
             for (count, cause) in causes.into_iter().filter(|(count, _)| *count > 0) {
                 write!(f, "  ({count}: {cause})")?;
+            }
+            if account.missed > 0 {
+                write!(f, "  (up to {} more may be missing: the kernel left a hook out)", account.missed)?;
             }
             let (peak, size) = (account.peak_unread, u64::from(account.buffer.effective));
             if 2 * peak > size {
@@ -239,6 +259,7 @@ mod tests {
             late: 0,
             peak_unread: 0,
             lost_told: None,
+            missed: 0,
             buffer,
             would_have_held: (full > 0).then_some(8192),
         }
@@ -269,6 +290,28 @@ mod tests {
         assert!(error.message.contains("1 of 1000 events were lost (0.10%"), "{error}");
         assert_eq!(error.hint.unwrap(), "for slow-io, try buffer.size: 8KiB; or use filters that let less through");
         assert!(report(vec![account(1000, 1, 999, 999)], 0.001).verdict().is_none());
+    }
+
+    #[test]
+    fn what_the_kernel_left_out_counts_as_an_upper_bound() {
+        let mut account = account(1000, 0, 1000, 1000);
+        account.missed = 10;
+        assert!(account.balances(), "the books are those of what was seen");
+        assert!(report(vec![account.clone()], 0.01).verdict().is_none());
+        let error = report(vec![account.clone()], 0.0).verdict().expect("nothing may be lost");
+        assert_eq!(error.kind, Kind::Loss);
+        assert!(error.message.starts_with("up to 10 of 1010 events may be missing (0.99%; max_loss is 0%)"), "{error}");
+        let hint = error.hint.expect("a hint");
+        assert!(hint.starts_with("kernels from 7.0 on") && hint.contains("upper bound"), "{hint}");
+        let shown = report(vec![account.clone()], 0.0).to_string();
+        assert!(shown.contains("  0  (up to 10 more may be missing"), "{shown}");
+        account.kernel.seen = 1001;
+        account.kernel.lost_buffer_full = 1;
+        account.would_have_held = Some(8192);
+        let error = report(vec![account], 0.0).verdict().expect("nothing may be lost");
+        assert!(error.message.starts_with("1 of 1001 events were lost, and up to 10 more may be missing"), "{error}");
+        let hint = error.hint.expect("a hint");
+        assert!(hint.contains("8KiB") && hint.contains("kernels from 7.0 on"), "{hint}");
     }
 
     #[test]

@@ -118,7 +118,8 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
     let outcome = join(writer, say)?;
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
-    let books = Books { kernel, received, losses, hooks, told };
+    let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
+    let books = Books { kernel, received, losses, hooks, told, missed };
     Ok(make_report(plan, &books, end, (start, elapsed), outcome))
 }
 
@@ -310,6 +311,7 @@ struct Books {
     losses: Vec<Losses>,
     hooks: Vec<Vec<String>>,
     told: Vec<Told>,
+    missed: Vec<u64>,
 }
 
 /// What a perf buffer tells of itself.
@@ -346,6 +348,7 @@ fn make_report(
             peak_unread: books.told[index].peak.unwrap_or(kernel.peak_unread),
             lost_told: books.told[index].lost,
             unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
+            missed: books.missed[index],
             buffer: probe.buffer.clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
         });
