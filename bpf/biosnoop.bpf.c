@@ -50,6 +50,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct io);
 } inflight SEC(".maps") DOC("Requests that are under way");
+REFUSALS(inflight);
 
 static __always_inline bool wanted_disk(struct request *rq)
 {
@@ -82,7 +83,7 @@ static __always_inline struct io *track(struct request *rq, u64 key, u64 now)
 		return NULL;
 	__builtin_memcpy(io.comm, name, sizeof(io.comm));
 	if (bpf_map_update_elem(&inflight, &key, &io, BPF_ANY)) {
-		count_map_full();
+		count_map_full(inflight);
 		return NULL;
 	}
 	return bpf_map_lookup_elem(&inflight, &key);

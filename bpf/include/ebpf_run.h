@@ -100,11 +100,22 @@ static __always_inline struct runner_counters *runner_count(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-/* An event that could not be followed because a map refused the insert. */
-static __always_inline void count_map_full(void)
+/*
+ * Beside every map that can be full: how many inserts it refused. One number for all CPUs, by an atomic addition, because
+ * it is the exception; 5.10 has those whose result nobody reads.
+ *
+ *	struct { ... } inflight SEC(".maps") DOC("...");
+ *	REFUSALS(inflight);
+ */
+#define REFUSALS(map) u64 refused_##map INTERNAL = 0
+
+/* An event that could not be followed because `map` refused the insert. */
+#define count_map_full(map) runner_map_full(&refused_##map)
+static __always_inline void runner_map_full(u64 *refused)
 {
 	struct runner_counters *c = runner_count();
 
+	__sync_fetch_and_add(refused, 1);
 	if (c) {
 		c->seen++;
 		c->lost_map_full++;

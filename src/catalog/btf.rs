@@ -238,9 +238,18 @@ impl<'a> Reader<'a> {
             let var: Option<Var<'_>> = self.btf.type_by_name(&name);
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
-            maps.push(MapSpec { name, doc, max_entries: map.max_entries() });
+            let refusals = self.refusals(&name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
+            maps.push(MapSpec { name, doc, max_entries: map.max_entries(), refusals });
         }
         Ok(maps)
+    }
+
+    /// Where in `.bss` the refused inserts of `map` are counted.
+    fn refusals(&self, map: &str) -> Option<usize> {
+        let symbol = format!("refused_{map}");
+        let section = self.btf.type_by_name::<DataSec<'_>>(".bss")?;
+        let named = |ty| self.btf.type_by_id::<Var<'_>>(ty).is_some_and(|var| text(var.name()) == symbol);
+        section.iter().find(|info| info.size == 8 && named(info.ty)).map(|info| info.offset as usize)
     }
 
     fn hooks(&self, open: &OpenObject) -> Vec<Hook> {

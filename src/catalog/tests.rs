@@ -73,7 +73,7 @@ fn fields_filters_and_units_come_from_btf() {
     assert_eq!(device.list.unwrap().values % 8, 0, "the C side compares words");
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(names, ["min_latency", "device", "op", "pid", "comm"], "internal ones are no filters");
-    assert_eq!(program.maps[0].name, "inflight");
+    assert_eq!((program.maps[0].name.as_str(), program.maps[0].refusals), ("inflight", 0));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_done" && h.optional));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_rq_issue" && !h.optional));
 }

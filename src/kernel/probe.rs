@@ -8,6 +8,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMap
 
 use super::explain::{Stage, explain};
 use super::{Host, log, misses};
+use crate::catalog::MapSpec;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ProbePlan, Setting, Transport, internal};
 
@@ -129,6 +130,21 @@ impl Loaded {
             sum.peak_unread = sum.peak_unread.max(next());
         }
         Ok(sum)
+    }
+
+    /// Inserts that each of the program's maps refused, in the catalogue's order.
+    ///
+    /// # Errors
+    /// If the kernel does not give the counts.
+    pub fn refusals(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
+        if maps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed = || Error::failed(format!("what the maps of {} refused can't be read", self.program));
+        let bss = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).ok_or_else(failed)?;
+        let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten().ok_or_else(failed)?;
+        let count = |map: &MapSpec| bytes.get(map.refusals..map.refusals + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        maps.iter().map(|map| count(map).ok_or_else(failed)).collect()
     }
 
     /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has

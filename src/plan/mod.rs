@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, ElementKind, Hook, Program, Variable};
+use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
 use crate::config::Source;
 use crate::config::diagnostic::{Diagnostic, Place, suggest};
 use crate::config::model;
@@ -61,6 +61,13 @@ pub struct ProbePlan {
     pub sort: bool,
     /// Disks that its filters name.
     pub disks: Vec<String>,
+}
+
+impl ProbePlan {
+    /// How many entries `map` of the program gets.
+    pub fn entries(&self, map: &MapSpec) -> u32 {
+        self.maps.get(&map.name).copied().unwrap_or(map.max_entries)
+    }
 }
 
 /// One variable of `.rodata` with its bytes.

@@ -84,8 +84,12 @@ pub struct Account {
     /// How often the kernel left a hook out, for whatever task and before any filter: so many events may be missing at
     /// the most, besides those that are lost. Not in the books, because nobody knows how many of them were events.
     pub missed: u64,
+    /// The program's maps.
+    pub maps: Vec<MapAccount>,
     /// The buffer.
     pub buffer: BufferPlan,
+    /// Bytes that the buffer takes on this machine.
+    pub memory: u64,
     /// After a loss: the size that would have been enough, bytes.
     pub would_have_held: Option<u64>,
 }
@@ -104,6 +108,26 @@ impl Account {
         // The kernel tells of a loss with the next record that has room: the last ones it may still owe
         let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full);
         self.kernel.seen == kernel && self.received == user && told
+    }
+}
+
+/// A map of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapAccount {
+    /// Its name.
+    pub name: String,
+    /// How many entries it had room for.
+    pub max_entries: u32,
+    /// Inserts that it refused.
+    pub refused: u64,
+}
+
+impl MapAccount {
+    /// Room for what was refused as well, but not more than four times as much at once: most entries of a map are gone
+    /// before the next ones come.
+    fn larger(&self) -> u64 {
+        let entries = u64::from(self.max_entries);
+        (entries + self.refused.min(3 * entries)).next_power_of_two()
     }
 }
 
@@ -165,6 +189,8 @@ impl Report {
         for account in &self.accounts {
             let tries = |what: String| format!("for {}, try {what}", account.probe);
             sizes.extend(account.would_have_held.map(|size| tries(format!("buffer.size: {}", Bytes(size)))));
+            let full = account.maps.iter().filter(|map| map.refused > 0);
+            sizes.extend(full.map(|map| tries(format!("maps: {{{}: {}}}", map.name, map.larger()))));
         }
         let mut advice = sizes.join("; ");
         if !sizes.is_empty() {
@@ -172,8 +198,6 @@ impl Report {
         } else if self.accounts.iter().any(|account| account.lost_queue_full > 0) {
             advice +=
                 "the sinks are too slow: write to a faster disk, fewer fields, or use filters that let less through";
-        } else if self.accounts.iter().any(|account| account.kernel.lost_map_full > 0) {
-            advice += "give the program's map more entries with `maps:`";
         } else if lost > 0 {
             advice += "the lines above say which template failed";
         }
@@ -196,14 +220,16 @@ impl fmt::Display for Report {
         for account in &self.accounts {
             let Account { probe, received, written, .. } = account;
             write!(f, "\n  {probe:width$}  {received:>10}  {written:>10}  {:>10}", account.lost())?;
+            let named: Vec<_> =
+                account.maps.iter().map(|map| (map.refused, format!("the map `{}` was full", map.name))).collect();
+            let maps = named.iter().map(|(refused, words)| (*refused, words.as_str()));
             let causes = [
                 (account.kernel.lost_buffer_full, "the buffer was full"),
-                (account.kernel.lost_map_full, "a map was full"),
                 (account.kernel.lost_other, "no scratch space was free"),
                 (account.lost_queue_full, "the sinks were too slow"),
                 (account.lost_other, "a template failed on them"),
             ];
-            for (count, cause) in causes.into_iter().filter(|(count, _)| *count > 0) {
+            for (count, cause) in causes.into_iter().chain(maps).filter(|(count, _)| *count > 0) {
                 write!(f, "  ({count}: {cause})")?;
             }
             if account.missed > 0 {
@@ -260,7 +286,9 @@ mod tests {
             peak_unread: 0,
             lost_told: None,
             missed: 0,
+            maps: vec![MapAccount { name: "inflight".into(), max_entries: 16, refused: 0 }],
             buffer,
+            memory: 4096,
             would_have_held: (full > 0).then_some(8192),
         }
     }
@@ -312,6 +340,21 @@ mod tests {
         assert!(error.message.starts_with("1 of 1001 events were lost, and up to 10 more may be missing"), "{error}");
         let hint = error.hint.expect("a hint");
         assert!(hint.contains("8KiB") && hint.contains("kernels from 7.0 on"), "{hint}");
+    }
+
+    #[test]
+    fn a_full_map_is_named_with_a_size_that_helps() {
+        let with = |refused| {
+            let mut account = account(100, 0, 100 - refused, 100 - refused);
+            account.kernel.lost_map_full = refused;
+            account.maps[0].refused = refused;
+            report(vec![account], 0.0)
+        };
+        let report = with(5);
+        assert!(report.to_string().contains("  5  (5: the map `inflight` was full)"), "{report}");
+        let hint = |report: &Report| report.verdict().expect("nothing may be lost").hint.expect("a hint");
+        assert_eq!(hint(&report), "for slow-io, try maps: {inflight: 32}; or use filters that let less through");
+        assert!(hint(&with(90)).contains("inflight: 64"), "{}", hint(&with(90)));
     }
 
     #[test]
