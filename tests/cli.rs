@@ -101,6 +101,19 @@ fn a_wrong_command_line_is_a_wrong_config() {
 }
 
 #[test]
+fn a_plan_needs_no_rights_and_goes_to_standard_output() {
+    let scratch = Scratch::new();
+    let ended = run(unprivileged(&scratch).args(["plan", "io-latency", "--duration", "90s"])).expect(0);
+    assert_eq!(ended.stderr, "");
+    for says in ["plan of io-latency", "after 90s", "auto: wakeup at 64KiB unread", "min_latency_ns"] {
+        assert!(ended.stdout.contains(says), "`{says}` is missing in:\n{}", ended.stdout);
+    }
+    let wrong = scratch.write("wrong.yaml", GOOD.replace("op: write", "op: wriet"));
+    let ended = run(unprivileged(&scratch).arg("plan").arg(wrong)).expect(2).says(&["did you mean `write`?"]);
+    assert_eq!(ended.stdout, "");
+}
+
+#[test]
 fn what_is_no_file_with_a_config_is_refused_in_words() {
     let scratch = Scratch::new();
     let says = |path: &Path, words: &[&str]| {

@@ -4,7 +4,7 @@ use serde_yaml::Value as Yaml;
 
 use crate::catalog::{Element, ElementKind, Variable};
 use crate::config::diagnostic::suggest;
-use crate::config::quantity::{parse_duration, parse_size};
+use crate::config::quantity::{Bytes, Nanoseconds, parse_duration, parse_size};
 
 /// Why a value can't be encoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,41 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Vec<u8>, Pro
         element(&variable.element, item, slot).map_err(|message| one(listed.then_some(i), message))?;
     }
     Ok(bytes)
+}
+
+/// The values in the bytes of `variable`, as a config would write them.
+pub(super) fn decode(variable: &Variable, bytes: &[u8]) -> Vec<String> {
+    let Element { size, kind } = &variable.element;
+    let (first, count) = match variable.list {
+        None => (0, 1),
+        Some(shape) => (shape.values, u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize),
+    };
+    bytes[first..].chunks(*size).take(count).map(|slot| decoded(kind, slot)).collect()
+}
+
+fn decoded(kind: &ElementKind, slot: &[u8]) -> String {
+    match kind {
+        ElementKind::Text | ElementKind::Disk => {
+            let text = slot.split(|&byte| byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(text).into_owned()
+        }
+        ElementKind::Duration => Nanoseconds(number(slot)).to_string(),
+        ElementKind::Bytes => Bytes(number(slot)).to_string(),
+        ElementKind::Uint => number(slot).to_string(),
+        ElementKind::Int => {
+            let unused = 64 - 8 * slot.len() as u32;
+            (((number(slot) << unused) as i64) >> unused).to_string()
+        }
+        ElementKind::Bool => (number(slot) != 0).to_string(),
+        ElementKind::Enum(names) => names.name(number(slot)).map_or_else(|| number(slot).to_string(), str::to_owned),
+    }
+}
+
+fn number(slot: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let from = if cfg!(target_endian = "little") { 0 } else { 8 - slot.len() };
+    bytes[from..from + slot.len()].copy_from_slice(slot);
+    u64::from_ne_bytes(bytes)
 }
 
 fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
@@ -178,6 +213,17 @@ mod tests {
         let int = var(ElementKind::Int, 2, None);
         assert_eq!(set(&int, "-2").unwrap(), (-2i16).to_ne_bytes());
         assert!(set(&int, "40000").is_err());
+    }
+
+    #[test]
+    fn bytes_are_shown_as_a_config_would_write_them() {
+        let back = |variable: &Variable, yaml| decode(variable, &set(variable, yaml).expect("it fits")).join(", ");
+        assert_eq!(back(&var(ElementKind::Uint, 4, Some(3)), "[7, 0]"), "7, 0");
+        assert_eq!(back(&var(ElementKind::Duration, 8, None), "1.5ms"), "1500us");
+        assert_eq!(back(&var(ElementKind::Bytes, 8, None), "64KiB"), "64KiB");
+        assert_eq!(back(&var(ElementKind::Bool, 1, Some(1)), "false"), "false");
+        assert_eq!(back(&var(ElementKind::Int, 2, None), "-2"), "-2");
+        assert_eq!(back(&var(ElementKind::Text, 16, Some(2)), "[dd, fifteen-letters]"), "dd, fifteen-letters");
     }
 
     #[test]

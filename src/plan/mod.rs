@@ -3,6 +3,7 @@
 
 mod buffer;
 mod encode;
+mod show;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ use crate::config::yaml::Step::{Index, Key};
 use crate::config::yaml::{Node, Step, Value};
 use crate::error::Result;
 
-pub use buffer::{BufferPlan, Transport, WakeupPlan};
+pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
+pub use show::Shown;
 pub use sinks::SinkPlan;
 
 /// Everything that a run will do.

@@ -260,7 +260,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Transport, WakeupPlan};
+    use crate::plan::{Left, Transport, WakeupPlan};
 
     fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         let kernel = Counters { seen, lost_buffer_full: full, ..Counters::default() };
@@ -270,6 +270,7 @@ mod tests {
             effective: 4096,
             wakeup: WakeupPlan::Bytes(1024),
             max_latency: Duration::from_millis(100),
+            left: Left::default(),
         };
         Account {
             probe: "slow-io".into(),
