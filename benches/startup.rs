@@ -13,7 +13,7 @@ use ebpf_run::kernel::{Host, Loaded};
 use ebpf_run::plan::{Overrides, plan};
 
 const ROUNDS: usize = 21;
-const CONFIGS: &[&str] = &["probes.d/io-latency.yaml", "probes.d/exec.yaml"];
+const CONFIGS: &[&str] = &["probes.d/io-latency.yaml", "probes.d/execsnoop.yaml"];
 
 fn main() {
     if !rustix::process::geteuid().is_root() {

@@ -44,13 +44,13 @@ struct io {
 };
 
 /* Not an LRU map: that would forget requests in silence. A refused insert is counted. */
-REFUSALS(inflight);
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, u64);
 	__type(value, struct io);
 } inflight SEC(".maps") DOC("Requests that are under way");
+REFUSALS(inflight);
 
 /* Follows `rq` if the filters want it. To be called only where the current task is the one that asked for it. */
 static __always_inline struct io *track(struct request *rq, u64 key, u64 now)

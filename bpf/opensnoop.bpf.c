@@ -34,15 +34,21 @@ enum open_flag {
 	O_TMPFILE = 020000000,
 };
 
+/* Two sizes of record: most paths are short, and what is written to a ring is what the caller pays for. The short one
+ * has room for what the filter looks at. */
+#define PATH_SHORT sizeof(prefix_t)
+#define PATH_LONG 256
+
 struct event {
 	u64 ts AS("ktime") DOC("When the call returned");
 	u32 pid DOC("Process");
 	u32 tid DOC("Thread");
 	u32 uid DOC("User it runs as (real user id)");
 	char comm[16] DOC("Command");
-	char path[256] DOC("What was to be opened, as the caller wrote it, up to 255 bytes");
+	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes");
 	enum open_flag flags AS("bits") DOC("How it was to be opened");
 	s32 ret AS("errno") DOC("The file descriptor, or a negative error number");
+	char tail[PATH_LONG] INTERNAL;
 } DOC("One open of a file");
 EVENT(event);
 
@@ -65,24 +71,26 @@ static __always_inline u32 flags_of(u32 flags)
 	return flags & (O_WRONLY | O_RDWR | O_PATH) ? flags : flags | O_RDONLY;
 }
 
-static __always_inline bool wanted_path(const char *path)
+static __always_inline void fill(struct event *e, u64 id, u32 flags, s32 ret)
 {
-	char start[sizeof(prefix_t)] = {};
-
-	if (!path_prefix.n)
-		return true;
-	bpf_probe_read_user_str(start, sizeof(start), path);
-	return filter_passes_prefix(path_prefix, start);
+	e->ts = bpf_ktime_get_ns();
+	e->pid = id >> 32;
+	e->tid = id;
+	e->uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	e->flags = flags_of(flags);
+	e->ret = ret;
 }
 
 SEC("tp_btf/sys_exit")
 int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 {
 	long nr = SYSCALL_NR(regs);
-	u64 id;
+	u64 id, start[PATH_SHORT / 8] = {};
 	struct event *e;
 	const char *path;
 	u32 flags;
+	long len;
 
 	if (nr == NR_OPENAT) {
 		path = (void *)SYSCALL_ARG2(regs);
@@ -103,19 +111,27 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 		return 0;
 	}
 	id = bpf_get_current_pid_tgid();
-	if (!task_passes(id) || !filter_passes(failed, ret < 0) || !wanted_path(path))
+	if (!task_passes(id) || !filter_passes(failed, ret < 0))
 		return 0;
-	e = event_begin(struct event);
-	if (!e)
+	len = bpf_probe_read_user_str(start, sizeof(start), path);
+	if (!filter_passes_prefix(path_prefix, (char *)start))
 		return 0;
-	e->ts = bpf_ktime_get_ns();
-	e->pid = id >> 32;
-	e->tid = id;
-	e->uid = bpf_get_current_uid_gid();
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	bpf_probe_read_user_str(e->path, sizeof(e->path), path);
-	e->flags = flags_of(flags);
-	e->ret = ret;
-	event_end(ctx, e);
+	if (len < (long)sizeof(start)) {
+		e = event_begin_cut(struct event, PATH_SHORT);
+		if (e) {
+			fill(e, id, flags, ret);
+			__builtin_memcpy(e->tail, start, sizeof(start));
+			e->path.len = len < 0 ? 0 : len;
+			event_end_cut(ctx, e, PATH_SHORT);
+		}
+	} else {
+		e = event_begin(struct event);
+		if (e) {
+			fill(e, id, flags, ret);
+			len = bpf_probe_read_user_str(e->tail, PATH_LONG, path);
+			e->path.len = len < 0 ? 0 : len;
+			event_end(ctx, e);
+		}
+	}
 	return 0;
 }

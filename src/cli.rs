@@ -13,7 +13,7 @@ use crate::config::quantity::parse_duration;
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
-use crate::plan::{Overrides, Plan, plan};
+use crate::plan::{Overrides, Plan, Shown, plan};
 use crate::report::Circumstances;
 use crate::run::{Options, run};
 
@@ -40,6 +40,17 @@ Exit codes:
 enum Command {
     /// Run a capture (the default)
     Run(RunArgs),
+    /// Show what a capture would set, byte by byte; loads nothing and needs no root
+    Plan(PlanArgs),
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    /// A config file, or the name of a built-in one such as `io-latency`
+    config: PathBuf,
+    /// End after this time (10s, 5min), whatever the config says
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -77,23 +88,35 @@ pub fn main() -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(Kind::Config.code());
         }
     };
-    let args = match (cli.command, cli.run) {
-        (Some(Command::Run(args)), _) | (None, Some(args)) => args,
+    let (result, verbose) = match (cli.command, cli.run) {
+        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args), args.verbose),
+        (Some(Command::Plan(args)), _) => (show_plan(&args), false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
-    match capture(&args) {
+    match result {
         Ok(()) => 0,
         Err(error) => {
-            show(&error, args.verbose);
+            show(&error, verbose);
             error.kind.code()
         }
     }
 }
 
+/// The one way from a config to its plan, on this machine.
+fn make_plan(source: &Source, duration: Option<Duration>) -> Result<Plan> {
+    let overrides = Overrides { duration, no_ring_buffer: !Host::has_ring_buffer() };
+    plan(source, &Catalog::embedded(), &overrides)
+}
+
+fn show_plan(args: &PlanArgs) -> Result<()> {
+    let plan = make_plan(&find(&args.config)?, args.duration)?;
+    let shown = Shown { plan: &plan, possible_cpus: Host::possible_cpus() };
+    console::print(&shown.to_string()).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
+}
+
 fn capture(args: &RunArgs) -> Result<()> {
     let source = find(&args.config)?;
-    let overrides = Overrides { duration: args.duration, no_ring_buffer: !Host::has_ring_buffer() };
-    let plan = plan(&source, &Catalog::embedded(), &overrides)?;
+    let plan = make_plan(&source, args.duration)?;
     let report = run(&plan, &Options { quiet: args.quiet })?;
     if let Some(path) = &args.report {
         report.write_json(path, &circumstances(&source, &plan))?;

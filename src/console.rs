@@ -1,14 +1,25 @@
-//! Words for the person at the terminal: standard error, a message at a time.
+//! Words for the person at the terminal: a message at a time.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use crate::event::text::push_shown;
 
-/// Writes `text` and a line's end, in one piece: pieces would be mixed with what others write. A standard error that
-/// nobody reads must not end a capture, so a failure is nobody's business.
-///
-/// Configs, paths and names from the kernel are quoted in messages: what a terminal would obey is shown escaped.
+/// Writes `text` and a line's end to standard error, in one piece: pieces would be mixed with what others write. A
+/// standard error that nobody reads must not end a capture, so a failure is nobody's business.
 pub fn say(text: &str) {
+    let _ = io::stderr().write_all((safe(text) + "\n").as_bytes());
+}
+
+/// Writes `text` to standard output. A reader that has gone away has seen what it wanted.
+pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(safe(text).as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Configs, paths and names from the kernel are quoted in messages: what a terminal would obey is shown escaped.
+fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len() + 1);
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
@@ -18,6 +29,5 @@ pub fn say(text: &str) {
         }
         safe.push_str(end);
     }
-    safe.push('\n');
-    let _ = std::io::stderr().write_all(safe.as_bytes());
+    safe
 }

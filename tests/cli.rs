@@ -93,11 +93,24 @@ fn a_wrong_command_line_is_a_wrong_config() {
     assert_eq!(ebpf_run(&[]).expect(2).says(&["Usage: ebpf-run"]).stdout, "");
     ebpf_run(&["--frobnicate"]).expect(2).says(&["--frobnicate", "--help"]);
     ebpf_run(&["run"]).expect(2).says(&["<CONFIG>"]);
-    ebpf_run(&["io-latency", "exec"]).expect(2).says(&["exec"]);
+    ebpf_run(&["io-latency", "execsnoop"]).expect(2).says(&["execsnoop"]);
     ebpf_run(&["--duration", "10", "io-latency"]).expect(2).says(&["`10` has no unit", "`10ms`"]);
     ebpf_run(&["io-latency", "--duration", "10x"]).expect(2).says(&["`x` is no unit", "known: ns"]);
     ebpf_run(&["io-latency", "--duration=-1s"]).expect(2).says(&["-1s"]);
     ebpf_run(&["io-latency", "--duration", "0s"]).expect(2).says(&["no time"]);
+}
+
+#[test]
+fn a_plan_needs_no_rights_and_goes_to_standard_output() {
+    let scratch = Scratch::new();
+    let ended = run(unprivileged(&scratch).args(["plan", "io-latency", "--duration", "90s"])).expect(0);
+    assert_eq!(ended.stderr, "");
+    for says in ["plan of io-latency", "after 90s", "auto: wakeup at 64KiB unread", "min_latency_ns"] {
+        assert!(ended.stdout.contains(says), "`{says}` is missing in:\n{}", ended.stdout);
+    }
+    let wrong = scratch.write("wrong.yaml", GOOD.replace("op: write", "op: wriet"));
+    let ended = run(unprivileged(&scratch).arg("plan").arg(wrong)).expect(2).says(&["did you mean `write`?"]);
+    assert_eq!(ended.stdout, "");
 }
 
 #[test]
@@ -129,8 +142,8 @@ fn a_file_that_may_not_be_read_is_no_config() {
 
 #[test]
 fn a_name_that_is_not_built_in_gets_a_suggestion() {
-    ebpf_run(&["io-latncy"]).expect(2).says(&["`io-latncy`", "did you mean `io-latency`?", "exec"]);
-    let ended = ebpf_run(&["weather"]).expect(2).says(&["`weather`", "known: exec"]);
+    ebpf_run(&["io-latncy"]).expect(2).says(&["`io-latncy`", "did you mean `io-latency`?", "execsnoop"]);
+    let ended = ebpf_run(&["weather"]).expect(2).says(&["`weather`", "known: execsnoop"]);
     assert!(!ended.stderr.contains("did you mean"), "{}", ended.stderr);
 }
 
@@ -256,7 +269,7 @@ fn every_config_that_is_shipped_gets_past_the_check() {
 #[test]
 fn a_file_goes_before_a_built_in_config_of_its_name() {
     let scratch = Scratch::new();
-    scratch.write("exec", "version: 1\nprobe: []\n");
-    let ended = run(Command::new(BINARY).current_dir(scratch.path("")).arg("exec")).expect(2);
-    ended.says(&["exec:2:1: unknown key `probe`"]);
+    scratch.write("execsnoop", "version: 1\nprobe: []\n");
+    let ended = run(Command::new(BINARY).current_dir(scratch.path("")).arg("execsnoop")).expect(2);
+    ended.says(&["execsnoop:2:1: unknown key `probe`"]);
 }

@@ -94,5 +94,5 @@ fn the_program_of_the_guide_compiles_and_describes_itself() {
     let program = catalog.program("exitsnoop").expect("it is there").expect("it is sound");
     assert_eq!(program.event.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["ts", "pid", "comm"]);
     assert!(program.filter("pid").is_some() && program.filter("comm").is_some());
-    plans("exit.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
+    plans("exitsnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
 }

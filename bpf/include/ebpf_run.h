@@ -61,10 +61,15 @@
 #define RUNNER_SCRATCH 4
 
 /* A field that is a list of texts: they lie one behind the other, each with its NUL, in the event's last member,
- * `char tail[N] INTERNAL`. At most one a struct. */
+ * `char tail[N] INTERNAL`. At most one a struct, be it a list or a text. */
 struct runner_list {
 	u32 len; /* bytes of `tail` in use */
 	u32 cut; /* not 0: there was more */
+};
+
+/* The same for one text. Unlike a char array it lets a record be as short as the text (event_begin_cut). */
+struct runner_text {
+	u32 len; /* bytes of `tail` in use, the NUL among them */
 };
 
 /* How records travel; the runner gives the map `events` the type that goes with it. */
@@ -109,8 +114,11 @@ static __always_inline struct runner_counters *runner_count(void)
 }
 
 /*
- * REFUSALS(map); stands beside every map that a program inserts into: it counts the inserts that the map refused.
- * Rare, so one counter for all CPUs will do.
+ * Beside every map that can be full: how many inserts it refused. One number for all CPUs, by an atomic addition, because
+ * it is the exception; 5.10 has those whose result nobody reads.
+ *
+ *	struct { ... } inflight SEC(".maps") DOC("...");
+ *	REFUSALS(inflight);
  */
 #define REFUSALS(map) u64 refused_##map INTERNAL = 0
 

@@ -16,7 +16,9 @@ use crate::event::{Field, Kind, Layout, Names};
 const EVENT_MARKER: &str = "runner_event";
 /// The type of a field that is a list.
 const LIST_TYPE: &str = "runner_list";
-/// The member that holds a list's texts.
+/// The type of a field whose text is as long as it has to be.
+const TEXT_TYPE: &str = "runner_text";
+/// The member that holds the texts of either.
 const TAIL: &str = "tail";
 /// Maps that are the runner's own.
 const RUNNER_MAPS: &[&str] = &["events", "counters", "scratch"];
@@ -200,11 +202,13 @@ impl<'a> Reader<'a> {
 
     fn field_type(&self, ty: BtfType<'_>, tail: Option<usize>, tags: &Tags) -> Result<(Kind, usize), String> {
         let ty = ty.skip_mods_and_typedefs();
-        if let Ok(list) = Struct::try_from(ty)
-            && list.name() == Some(OsStr::new(LIST_TYPE))
-        {
-            let tail = tail.ok_or("a list needs `char tail[N] INTERNAL` as the struct's last member")?;
-            return Ok((Kind::List { tail }, list.size()));
+        if let Ok(shape) = Struct::try_from(ty) {
+            let tail = tail.ok_or("it needs `char tail[N] INTERNAL` as the struct's last member");
+            match shape.name().and_then(OsStr::to_str) {
+                Some(LIST_TYPE) => return Ok((Kind::List { tail: tail? }, shape.size())),
+                Some(TEXT_TYPE) => return Ok((Kind::Tail { tail: tail? }, shape.size())),
+                _ => {}
+            }
         }
         Ok((self.kind(ty, tags)?, size_of(ty)?))
     }
@@ -248,9 +252,18 @@ impl<'a> Reader<'a> {
             let var: Option<Var<'_>> = self.btf.type_by_name(&name);
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
-            maps.push(MapSpec { name, doc, max_entries: map.max_entries() });
+            let refusals = self.refusals(&name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
+            maps.push(MapSpec { name, doc, max_entries: map.max_entries(), refusals });
         }
         Ok(maps)
+    }
+
+    /// Where in `.bss` the refused inserts of `map` are counted.
+    fn refusals(&self, map: &str) -> Option<usize> {
+        let symbol = format!("refused_{map}");
+        let section = self.btf.type_by_name::<DataSec<'_>>(".bss")?;
+        let named = |ty| self.btf.type_by_id::<Var<'_>>(ty).is_some_and(|var| text(var.name()) == symbol);
+        section.iter().find(|info| info.size == 8 && named(info.ty)).map(|info| info.offset as usize)
     }
 
     fn hooks(&self, open: &OpenObject) -> Vec<Hook> {

@@ -151,6 +151,8 @@ pub struct MapSpec {
     pub doc: String,
     /// How many entries, unless the probe says otherwise.
     pub max_entries: u32,
+    /// Where in `.bss` the program counts the inserts that it refused, a u64: bytes from the start.
+    pub refusals: usize,
 }
 
 /// One BPF function and the place it attaches to.

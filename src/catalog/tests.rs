@@ -77,13 +77,16 @@ fn fields_filters_and_units_come_from_btf() {
         ["min_latency", "pid", "tid", "uid", "comm", "cgroup", "unit", "device", "op"],
         "internal ones are no filters"
     );
-    assert_eq!(program.maps[0].name, "inflight");
+    assert_eq!((program.maps[0].name.as_str(), program.maps[0].refusals), ("inflight", 0));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_done" && h.optional));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_rq_issue" && !h.optional));
 }
 
 #[test]
-fn a_list_field_lies_in_the_tail() {
+fn a_list_or_a_text_of_any_length_lies_in_the_tail() {
+    let program = get("opensnoop");
+    let path = &program.event.fields[program.event.index("path").expect("a field")];
+    assert_eq!(path.kind, Kind::Tail { tail: program.event.min_size });
     let program = get("execsnoop");
     let fields: Vec<&str> = program.event.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["ts", "pid", "ppid", "uid", "comm", "filename", "argv", "ret"]);

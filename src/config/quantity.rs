@@ -150,6 +150,22 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl fmt::Display for Nanoseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One name for each unit, and the largest that leaves a whole number
+        let mut units = DURATION_UNITS.iter().rev().filter(|(unit, _)| unit.is_ascii() && *unit != "m");
+        let (unit, factor) =
+            units.find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)).unwrap_or(&("ns", 1));
+        write!(f, "{}{unit}", self.0 / factor)
+    }
+}
+
+impl From<Duration> for Nanoseconds {
+    fn from(duration: Duration) -> Self {
+        Nanoseconds(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0 * 100.0)

@@ -53,6 +53,11 @@ pub enum Kind {
     Bool,
     /// Text up to the first NUL or the field's end; any bytes, not only UTF-8.
     Text,
+    /// One text that lies in the record's tail.
+    Tail {
+        /// Where the tail begins.
+        tail: usize,
+    },
     /// One of several named values.
     Enum(Arc<Names>),
     /// Any of several named bits.
@@ -118,6 +123,7 @@ impl Layout {
             Kind::Uint => Scalar::Uint(unsigned(bytes)),
             Kind::Int => Scalar::Int(signed(bytes)),
             Kind::Text => Scalar::Text(until_nul(bytes)),
+            Kind::Tail { tail } => Scalar::Text(counted(bytes, &raw[*tail..])),
             Kind::Bool => Scalar::Bool(bytes[0] != 0),
             Kind::Enum(names) => {
                 let value = unsigned(bytes);
@@ -155,6 +161,14 @@ fn unsigned(bytes: &[u8]) -> u64 {
 fn signed(bytes: &[u8]) -> i64 {
     let unused = 64 - 8 * bytes.len() as u32;
     ((unsigned(bytes) << unused) as i64) >> unused
+}
+
+/// The text of a `struct runner_text` of `bpf/include/ebpf_run.h`: its length with the NUL, 0 if it could not be read.
+/// A length that the record does not have is never trusted.
+#[inline]
+fn counted<'a>(head: &[u8], tail: &'a [u8]) -> &'a [u8] {
+    let len = (unsigned(head) as usize).saturating_sub(1);
+    &tail[..len.min(tail.len())]
 }
 
 #[inline]
@@ -195,5 +209,8 @@ mod tests {
         assert_eq!(until_nul(b"dd\0junk"), b"dd");
         assert_eq!(until_nul(b"full"), b"full");
         assert_eq!(until_nul(b""), b"");
+        assert_eq!(counted(&3u32.to_ne_bytes(), b"dd\0junk"), b"dd");
+        assert_eq!(counted(&0u32.to_ne_bytes(), b"junk"), b"");
+        assert_eq!(counted(&u32::MAX.to_ne_bytes(), b"junk"), b"junk");
     }
 }

@@ -51,6 +51,11 @@ impl Host {
         MapType::RingBuf.is_supported().unwrap_or_else(|error| refused(&error))
     }
 
+    /// CPUs that there may ever be: what is kept for each CPU is kept so many times.
+    pub fn possible_cpus() -> u64 {
+        libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus as u64)
+    }
+
     fn has(&self, capability: u32) -> bool {
         self.capabilities & 1 << capability != 0
     }

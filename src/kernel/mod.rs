@@ -4,6 +4,7 @@ mod buffer;
 mod explain;
 mod host;
 mod log;
+mod misses;
 mod perf;
 mod probe;
 

@@ -1,11 +1,14 @@
 //! A program in the kernel: opened, set up, loaded, attached, and its counters read.
 
+use std::os::fd::AsFd as _;
+
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
 use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::explain::{Stage, explain};
-use super::{Host, log};
+use super::{Host, log, misses};
+use crate::catalog::MapSpec;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ProbePlan, Setting, Transport, internal};
 
@@ -127,6 +130,33 @@ impl Loaded {
             sum.peak_unread = sum.peak_unread.max(next());
         }
         Ok(sum)
+    }
+
+    /// Inserts that each of the program's maps refused, in the catalogue's order.
+    ///
+    /// # Errors
+    /// If the kernel does not give the counts.
+    pub fn refusals(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
+        if maps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed = || Error::failed(format!("what the maps of {} refused can't be read", self.program));
+        let bss = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).ok_or_else(failed)?;
+        let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten().ok_or_else(failed)?;
+        let count = |map: &MapSpec| bytes.get(map.refusals..map.refusals + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        maps.iter().map(|map| count(map).ok_or_else(failed)).collect()
+    }
+
+    /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has
+    /// this copy of the program, so it counts from the load on.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn missed(&self) -> Result<u64> {
+        let hooks = self.object.progs().filter(|hook| hook.autoload());
+        hooks.map(|hook| misses::of(hook.as_fd())).sum::<std::io::Result<u64>>().map_err(|error| {
+            Error::failed(format!("the kernel does not tell how often it left out {}: {error}", self.program))
+        })
     }
 }
 

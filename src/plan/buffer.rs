@@ -63,6 +63,19 @@ pub struct BufferPlan {
     pub wakeup: WakeupPlan,
     /// The runner looks by itself at least this often.
     pub max_latency: Duration,
+    /// What the config did not decide.
+    pub left: Left,
+}
+
+/// What a config left to the runner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Ring or perf buffer.
+    pub kind: bool,
+    /// The size.
+    pub size: bool,
+    /// When the kernel wakes the runner.
+    pub wakeup: bool,
 }
 
 impl BufferPlan {
@@ -179,7 +192,12 @@ impl Planner<'_> {
             }
             model::Wakeup::When(_) => batch, // the schema does not let an empty mapping pass
         };
-        BufferPlan { transport, asked, effective: effective as u32, wakeup, max_latency }
+        let left = Left {
+            kind: buffer.kind == BufferType::Auto,
+            size: buffer.size.is_none(),
+            wakeup: matches!(buffer.wakeup, model::Wakeup::Named(NamedWakeup::Auto)),
+        };
+        BufferPlan { transport, asked, effective: effective as u32, wakeup, max_latency, left }
     }
 
     fn transport(

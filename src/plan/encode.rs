@@ -1,5 +1,7 @@
 //! Values of a config as the bytes of a variable.
 
+use std::fmt;
+
 use serde_yaml::Value as Yaml;
 
 use crate::catalog::{Element, ElementKind, Variable};
@@ -35,6 +37,16 @@ pub enum Name {
     Cgroup(String),
     /// A systemd unit; `struct runner_cgroup` is wanted.
     Unit(String),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::User(name) => write!(f, "user {name}"),
+            Name::Cgroup(path) => write!(f, "cgroup {path}"),
+            Name::Unit(name) => write!(f, "unit {name}"),
+        }
+    }
 }
 
 /// The bytes of `variable` for `value`: a value, a list of values, or `{not: …}` one of these.
@@ -267,6 +279,7 @@ fn shown(value: &Yaml) -> String {
 mod tests {
     use super::*;
     use crate::catalog::ListShape;
+    use crate::plan::decode::decode;
 
     fn var(kind: ElementKind, size: usize, max: Option<usize>) -> Variable {
         let list = max.map(|max| ListShape { values: 8, max });
@@ -300,6 +313,19 @@ mod tests {
         let int = var(ElementKind::Int, 2, None);
         assert_eq!(set(&int, "-2").unwrap(), (-2i16).to_ne_bytes());
         assert!(set(&int, "40000").is_err());
+    }
+
+    #[test]
+    fn bytes_are_shown_as_a_config_would_write_them() {
+        let back = |variable: &Variable, yaml| decode(variable, &set(variable, yaml).expect("it fits")).join(", ");
+        assert_eq!(back(&var(ElementKind::Uint, 4, Some(3)), "[7, 0]"), "7, 0");
+        assert_eq!(back(&var(ElementKind::Duration, 8, None), "1.5ms"), "1500us");
+        assert_eq!(back(&var(ElementKind::Bytes, 8, None), "64KiB"), "64KiB");
+        assert_eq!(back(&var(ElementKind::Bool, 1, Some(1)), "false"), "false");
+        assert_eq!(back(&var(ElementKind::Int, 2, None), "-2"), "-2");
+        assert_eq!(back(&var(ElementKind::Text, 16, Some(2)), "[dd, fifteen-letters]"), "dd, fifteen-letters");
+        assert_eq!(back(&var(ElementKind::Comm, 32, Some(2)), "{not: [dd, 'kworker*']}"), "not dd, not kworker*");
+        assert_eq!(back(&var(ElementKind::Disk, 40, Some(2)), "[vda, '254:1']"), "vda, 254:1");
     }
 
     #[test]

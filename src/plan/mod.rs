@@ -2,14 +2,16 @@
 //! loaded, and making it touches neither the kernel nor the disk: what a check says holds for the run.
 
 mod buffer;
+mod decode;
 mod encode;
+mod show;
 mod sinks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, ElementKind, Hook, Program, Variable};
+use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
 use crate::config::Source;
 use crate::config::diagnostic::{Diagnostic, Place, suggest};
 use crate::config::model;
@@ -18,8 +20,9 @@ use crate::config::yaml::Step::{Index, Key};
 use crate::config::yaml::{Node, Step, Value};
 use crate::error::Result;
 
-pub use buffer::{BufferPlan, Transport, WakeupPlan};
+pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
 pub use encode::Name;
+pub use show::Shown;
 pub use sinks::SinkPlan;
 
 /// Everything that a run will do.
@@ -64,6 +67,13 @@ pub struct ProbePlan {
     pub sort: bool,
     /// Disks that its filters name.
     pub disks: Vec<String>,
+}
+
+impl ProbePlan {
+    /// How many entries `map` of the program gets.
+    pub fn entries(&self, map: &MapSpec) -> u32 {
+        self.maps.get(&map.name).copied().unwrap_or(map.max_entries)
+    }
 }
 
 /// One variable of `.rodata` with its bytes.

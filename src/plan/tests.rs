@@ -70,6 +70,39 @@ fn a_plan_has_every_byte() {
 }
 
 #[test]
+fn a_plan_is_shown_with_where_each_value_comes_from() {
+    let yaml =
+        GOOD.replace("failed: false}", "failed: false}\n    buffer: {type: perfbuf, size: 64KiB, wakeup: {events: 9}}");
+    let shown = Shown { plan: &try_plan(&yaml).expect("it is good"), possible_cpus: 4 }.to_string();
+    let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for says in [
+        "memory of buffers 768KiB",
+        "probe slow: biosnoop, One block I/O request",
+        "device vda, loop0 (168 bytes at .rodata+",
+        "min_latency_ns 1ms (8 bytes at .rodata+",
+        "op write (",
+        "runner_wakeup_bytes 65536 (4 bytes at .rodata+",
+        "left as they are pid, tid,",
+        "inflight 4096 entries: Requests",
+        "type auto: ringbuf, submit reserve",
+        "size 512KiB (asked: 300KiB)",
+        "memory 512KiB",
+        "wakeup auto: wakeup at 64KiB unread",
+        "max_latency 50ms",
+        "io_done tp_btf/block_io_done, where the kernel has it",
+        "exec_failed tp_btf/sys_exit, left out: not needed with `failed: false`",
+        "type perfbuf",
+        "memory 256KiB, 64KiB for each of 4 possible CPUs",
+        "wakeup with every 9 events of a CPU",
+        "sinks: file",
+        "sink file: jsonl to {{ name }}-{{ start | date('%Y') }}.jsonl",
+        "fields time, argv, host",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(says)), "`{says}` is missing in:\n{shown}");
+    }
+}
+
+#[test]
 fn the_command_line_goes_over_the_config() {
     let source = Source::parse("x.yaml".into(), "x".into(), GOOD.into()).expect("it is good");
     let overrides = Overrides { duration: Some(Duration::from_secs(3)), ..Overrides::default() };

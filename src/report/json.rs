@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Account, Report};
+use super::{Account, MapAccount, Report};
 use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 
@@ -94,17 +94,24 @@ fn probe(account: &Account) -> Value {
         "lost_other": kernel.lost_other + account.lost_other,
         "after_end": account.after_end,
         "unwritten": account.unwritten,
+        "missed": account.missed,
         "late": account.late,
         "balances": account.balances(),
+        "maps": account.maps.iter().map(map).collect::<Map<_, _>>(),
         "buffer": {
             "description": buffer.to_string(),
             "size": buffer.effective,
             "asked": buffer.asked,
+            "memory": account.memory,
             "peak_unread": account.peak_unread,
             "lost_told_by_kernel": account.lost_told,
             "would_have_held": account.would_have_held,
         },
     })
+}
+
+fn map(MapAccount { name, max_entries, refused }: &MapAccount) -> (String, Value) {
+    (name.clone(), json!({ "max_entries": max_entries, "refused": refused }))
 }
 
 fn rfc3339(time: i64) -> String {

@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
+use crate::catalog::MapSpec;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Counters, Host, Loaded};
 use crate::output::sink::Source;
 use crate::output::{Globals, Sink};
-use crate::plan::{Plan, SinkPlan};
-use crate::report::{self, Account, End, Report};
+use crate::plan::{Plan, ProbePlan, SinkPlan};
+use crate::report::{self, Account, End, MapAccount, Report};
 use batch::{Collector, QUEUE_BYTES, Written};
 use files::Opened;
 pub(crate) use files::write_new;
@@ -120,7 +121,10 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
     let outcome = join(writer, say)?;
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
-    let books = Books { kernel, received, losses, hooks, told };
+    let refused = loaded.iter().zip(&plan.probes).map(|(loaded, probe)| loaded.refusals(&probe.program.maps));
+    let refused = refused.collect::<Result<_>>()?;
+    let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
+    let books = Books { kernel, received, losses, hooks, told, refused, missed };
     Ok(make_report(plan, &books, end, (start, elapsed), outcome))
 }
 
@@ -161,7 +165,7 @@ fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
 }
 
 fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
-    let probe = |(probe, loaded): (&crate::plan::ProbePlan, &Loaded)| match loaded.hooks().len() {
+    let probe = |(probe, loaded): (&ProbePlan, &Loaded)| match loaded.hooks().len() {
         1 => format!("{} ({}, 1 hook)", probe.name, probe.program.name),
         hooks => format!("{} ({}, {hooks} hooks)", probe.name, probe.program.name),
     };
@@ -183,7 +187,7 @@ fn start_writer(
 ) -> Result<JoinHandle<Outcome>> {
     let mut sinks = Vec::new();
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
-        let source = |probe: &crate::plan::ProbePlan| probe.sinks.contains(&index);
+        let source = |probe: &ProbePlan| probe.sinks.contains(&index);
         let sources: Vec<Option<Source<'_>>> = plan
             .probes
             .iter()
@@ -322,6 +326,9 @@ struct Books {
     losses: Vec<Losses>,
     hooks: Vec<Vec<String>>,
     told: Vec<Told>,
+    /// Inserts that each map of the program refused.
+    refused: Vec<Vec<u64>>,
+    missed: Vec<u64>,
 }
 
 /// What a perf buffer tells of itself.
@@ -358,6 +365,9 @@ fn make_report(
             peak_unread: books.told[index].peak.unwrap_or(kernel.peak_unread),
             lost_told: books.told[index].lost,
             unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
+            missed: books.missed[index],
+            maps: maps(probe, &books.refused[index]),
+            memory: probe.buffer.memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
         });
@@ -367,6 +377,15 @@ fn make_report(
     let failure = outcome.broken.filter(|(_, error)| error.kind() != std::io::ErrorKind::BrokenPipe);
     let failure = failure.map(|(index, error)| sink_failed(&plan.sinks[index], &error));
     Report { end, start, elapsed, accounts, max_loss: plan.max_loss, template_failure, failure }
+}
+
+fn maps(probe: &ProbePlan, refused: &[u64]) -> Vec<MapAccount> {
+    let account = |(map, refused): (&MapSpec, &u64)| MapAccount {
+        name: map.name.clone(),
+        max_entries: probe.entries(map),
+        refused: *refused,
+    };
+    probe.program.maps.iter().zip(refused).map(account).collect()
 }
 
 fn sink_failed(sink: &SinkPlan, error: &std::io::Error) -> Error {

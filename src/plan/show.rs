@@ -1,0 +1,142 @@
+//! The plan for a person: every value that will be set, where it comes from, and what it costs.
+
+use std::fmt::{self, Write as _};
+
+use super::{BufferPlan, Lookup, Plan, ProbePlan, Setting, SinkPlan, Transport, WakeupPlan, decode};
+use crate::config::quantity::{Bytes, Nanoseconds, Share};
+use crate::output::{Column, Shape};
+
+/// Columns that the first word of a line takes.
+const FIRST: usize = 22;
+
+/// A plan as text, for a machine with so many possible CPUs.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// What is shown.
+    pub plan: &'a Plan,
+    /// CPUs that there may ever be: perf buffers are counted for each of them.
+    pub possible_cpus: u64,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { name, duration, max_events, max_loss, probes, sinks, .. } = self.plan;
+        writeln!(f, "plan of {name}; nothing is loaded")?;
+        let mut ends = Vec::new();
+        ends.extend(duration.map(|duration| format!("after {}", Nanoseconds::from(duration))));
+        ends.extend(max_events.map(|events| format!("after {events} events")));
+        ends.push("when interrupted".into());
+        line(f, "window ends", &ends.join(", or "))?;
+        line(f, "max_loss", &Share(*max_loss).to_string())?;
+        let memory = probes.iter().map(|probe| probe.buffer.memory(self.possible_cpus)).sum();
+        line(f, "memory of buffers", &Bytes(memory).to_string())?;
+        for probe in probes {
+            self.probe(f, probe)?;
+        }
+        sinks.iter().try_for_each(|plan| sink(f, plan))
+    }
+}
+
+impl Shown<'_> {
+    fn probe(&self, f: &mut fmt::Formatter<'_>, probe: &ProbePlan) -> fmt::Result {
+        let program = &probe.program;
+        writeln!(f, "\nprobe {}: {}, {}", probe.name, program.name, program.event.doc)?;
+        let variables = || program.filters.iter().chain(&program.internals);
+        writeln!(f, " variables, set before load")?;
+        for Setting { symbol, offset, bytes } in &probe.rodata {
+            let variable = variables().find(|variable| variable.symbol == *symbol);
+            let value = variable.map(|variable| decode::decode(variable, bytes).join(", ")).unwrap_or_default();
+            line(f, symbol, &format!("{value}  ({} bytes at .rodata+{offset}: {})", bytes.len(), hex(bytes)))?;
+        }
+        for Lookup { filter, offset, name } in &probe.lookups {
+            line(f, filter, &format!("{name}, at .rodata+{offset}, looked up when the capture starts"))?;
+        }
+        line(f, "runner_self", "the runner's own process")?;
+        let set = |symbol: &String| probe.rodata.iter().any(|setting| setting.symbol == *symbol);
+        let left = program.filters.iter().filter(|filter| !set(&filter.symbol));
+        let left: Vec<&str> = left.map(|filter| filter.name.as_str()).collect();
+        if !left.is_empty() {
+            line(f, "left as they are", &left.join(", "))?;
+        }
+        if !program.maps.is_empty() {
+            writeln!(f, " maps")?;
+        }
+        for map in &program.maps {
+            let origin = if probe.maps.contains_key(&map.name) { "" } else { ", the program's own size" };
+            line(f, &map.name, &format!("{} entries{origin}: {}", probe.entries(map), map.doc))?;
+        }
+        writeln!(f, " buffer")?;
+        self.buffer(f, &probe.buffer)?;
+        line(f, "order", if probe.sort { "time" } else { "arrival" })?;
+        writeln!(f, " hooks, attached from the last to the first")?;
+        for (hook, skipped) in &probe.hooks {
+            let mut what = hook.section.clone();
+            match skipped {
+                Some(reason) => write!(what, ", left out: {reason}")?,
+                None if hook.optional => what += ", where the kernel has it",
+                None => {}
+            }
+            line(f, &hook.name, &what)?;
+        }
+        let sinks: Vec<&str> = probe.sinks.iter().map(|index| self.plan.sinks[*index].name.as_str()).collect();
+        writeln!(f, " sinks: {}", sinks.join(", "))
+    }
+
+    fn buffer(&self, f: &mut fmt::Formatter<'_>, buffer: &BufferPlan) -> fmt::Result {
+        let chosen = |auto: bool, what: String| if auto { format!("auto: {what}") } else { what };
+        let perf = buffer.transport == Transport::Perf;
+        let kind = match buffer.transport {
+            Transport::Reserve => "ringbuf, submit reserve",
+            Transport::Output => "ringbuf, submit output",
+            Transport::Perf => "perfbuf",
+        };
+        line(f, "type", &chosen(buffer.left.kind, kind.into()))?;
+        let (asked, size) = (Bytes(buffer.asked), Bytes(buffer.effective.into()));
+        let each = if perf { " a CPU" } else { "" };
+        let origin = if buffer.left.size { "the default".into() } else { format!("asked: {asked}") };
+        line(f, "size", &format!("{size}{each} ({origin})"))?;
+        let memory = Bytes(buffer.memory(self.possible_cpus));
+        let cpus = if perf { format!(", {size} for each of {} possible CPUs", self.possible_cpus) } else { "".into() };
+        line(f, "memory", &format!("{memory}{cpus}"))?;
+        let wakeup = match buffer.wakeup {
+            WakeupPlan::Adaptive => "adaptive: when the runner has read everything before".into(),
+            WakeupPlan::Events(1) => "every_event".into(),
+            WakeupPlan::Events(events) => format!("with every {events} events of a CPU"),
+            WakeupPlan::Bytes(bytes) => format!("wakeup at {} unread", Bytes(bytes.into())),
+            WakeupPlan::Timer => "never: the runner looks by itself".into(),
+        };
+        line(f, "wakeup", &chosen(buffer.left.wakeup, wakeup))?;
+        line(f, "max_latency", &Nanoseconds::from(buffer.max_latency).to_string())
+    }
+}
+
+fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -> fmt::Result {
+    let path = if path == "-" { "standard output" } else { path };
+    let kind = match shape {
+        Shape::Text { .. } => "stdout",
+        Shape::Csv { .. } => "csv",
+        Shape::Jsonl { .. } => "jsonl",
+    };
+    writeln!(f, "\nsink {name}: {kind} to {path}")?;
+    let list = |columns: &[Column]| columns.iter().map(Column::name).collect::<Vec<_>>().join(", ");
+    match shape {
+        Shape::Text { template, .. } => line(f, "template", template),
+        Shape::Csv { columns } => line(f, "columns", &list(columns)),
+        Shape::Jsonl { fields: Some(fields) } => line(f, "fields", &list(fields)),
+        Shape::Jsonl { fields: None } => line(f, "fields", "all"),
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, first: &str, rest: &str) -> fmt::Result {
+    writeln!(f, "  {first:FIRST$} {rest}")
+}
+
+/// The bytes as they lie in memory, without the zeros behind the last that is none.
+fn hex(bytes: &[u8]) -> String {
+    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let mut out: Vec<String> = bytes[..used].iter().map(|byte| format!("{byte:02x}")).collect();
+    if used < bytes.len() {
+        out.push(if used == 0 { "all 0".into() } else { "then 0".into() });
+    }
+    out.join(" ")
+}
