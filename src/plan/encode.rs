@@ -117,7 +117,8 @@ fn cgroup(value: &Yaml) -> Result<String, String> {
     let Some(path) = value.as_str() else {
         return Err(format!("the path of a cgroup such as `/system.slice` is needed, not {}", shown(value)));
     };
-    let inside = path.strip_prefix("/sys/fs/cgroup").unwrap_or(path);
+    let inside =
+        ["/sys/fs/cgroup/unified/", "/sys/fs/cgroup/"].iter().find_map(|root| path.strip_prefix(root)).unwrap_or(path);
     let inside = inside.trim_matches('/');
     if inside.split('/').any(|part| part == "..") || inside.contains('\0') {
         return Err(format!("`{path}` is no path of a cgroup"));

@@ -16,6 +16,7 @@ mod load;
 mod loss;
 mod opensnoop;
 mod sinks;
+mod task_filters;
 mod words;
 
 /// Whether a test can run; if not, it has said why.
