@@ -6,11 +6,11 @@ DESTDIR ?=
 ARGS ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build run test check bench install clean
+.PHONY: help deps build run test test-kernels check bench install clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the packages that are missing (Debian, Ubuntu, Fedora)
 	@scripts/install-deps
@@ -24,6 +24,9 @@ run: build ## build, then capture slow block I/O for 20 s (other options: ARGS="
 # --tests: all but the documentation's examples. The runner takes the live tests, and only them, to root.
 test: deps ## all tests that this machine can run; the live ones as root (sudo)
 	$(CARGO) test --release --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
+
+test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
+	scripts/test-kernels
 
 check: deps ## formatting and lints, as CI wants them
 	$(CARGO) fmt --check

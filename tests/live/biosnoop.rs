@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, summary, to_jsonl};
 use crate::common::{Ended, Scratch, run};
-use crate::disk::{Disk, Loop};
+use crate::disk::{Disk, Loop, starts_are_traced};
 use crate::load::{Held, SmallFolder, clock, copy_as, copy_of, unique_name};
 use crate::root;
 
@@ -266,7 +266,7 @@ fn a_file_is_read_and_written_where_it_lies() {
         let cache = fs::read_to_string(format!("/sys/block/{}/queue/write_cache", disk.name)).unwrap_or_default();
         let all = [(read, expected.len()), (written, 2 * expected.len())];
         match all.iter().all(|(sectors, len)| sectors.len() == *len)
-            && flushes.is_empty() != cache.starts_with("write back")
+            && flushes.is_empty() != (cache.starts_with("write back") && starts_are_traced())
         {
             true => Ok(()),
             false => Err(format!("{:?} sectors, {} flushes", all.map(|(sectors, _)| sectors.len()), flushes.len())),
@@ -312,6 +312,8 @@ fn flushes_discards_and_errors_are_told() {
             assert!([-5, -28].contains(&error), "EIO or ENOSPC, by the kernel's release: {record}");
         }
         let counts = [with_op(&records, "flush").len(), with_op(&records, "discard").len(), failed.len().min(1)];
-        if counts == [1, 1, 1] { Ok(()) } else { Err(format!("{counts:?} of flushes, discards, errors")) }
+        // Before 6.5 a flush is first seen in a kernel worker, so none of them is the command's (docs/limits.md)
+        let expected = [usize::from(starts_are_traced()), 1, 1];
+        if counts == expected { Ok(()) } else { Err(format!("{counts:?} of flushes, discards, errors")) }
     });
 }

@@ -9,6 +9,13 @@ use std::process::Command;
 
 use crate::common::run;
 
+/// Whether the kernel tells of a request's start, in the context of who asked for it (since 6.5).
+pub fn starts_are_traced() -> bool {
+    let types = fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF");
+    let name = b"btf_trace_block_io_start\0";
+    types.windows(name.len()).any(|window| window == name)
+}
+
 /// A loop device, gone after the test.
 pub struct Loop {
     /// As `lsblk` has it: `loop3`.
