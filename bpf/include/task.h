@@ -19,35 +19,6 @@
 	FILTER(struct runner_cgroup, cgroup, 4) AS("cgroup") DOC("Only processes in these cgroups or below them, by path") = {}; \
 	FILTER(struct runner_cgroup, unit, 4) AS("unit") DOC("Only processes of these systemd units") = {}
 
-/* Helpers on the current task. A cgroup's ancestor at a level is itself, or what it lies in. */
-#define CURRENT_IN(f)                                              \
-	({                                                         \
-		bool hit = false;                                  \
-		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
-			if (i < (f).n && bpf_get_current_ancestor_cgroup_id((f).values[i].level) == (f).values[i].id) \
-				hit = true;                        \
-		FILTER_VERDICT(f, hit);                            \
-	})
-
-#define task_passes(id)                                                                                 \
-	({                                                                                              \
-		u64 __id = (id);                                                                        \
-		bool __ok = !is_runner(__id >> 32) && filter_passes(pid, (u32)(__id >> 32)) &&          \
-			    filter_passes(tid, (u32)__id);                                              \
-		if (__ok && uid.n)                                                                      \
-			__ok = filter_passes(uid, (u32)bpf_get_current_uid_gid());                      \
-		if (__ok && cgroup.n)                                                                   \
-			__ok = CURRENT_IN(cgroup);                                                      \
-		if (__ok && unit.n)                                                                     \
-			__ok = CURRENT_IN(unit);                                                        \
-		if (__ok && comm.n) {                                                                   \
-			u64 __name[2] = {};                                                             \
-			bpf_get_current_comm(__name, sizeof(__name));                                   \
-			__ok = filter_passes_comm(comm, __name);                                        \
-		}                                                                                       \
-		__ok;                                                                                   \
-	})
-
 /* include/linux/cgroup-defs.h; until 6.0 a cgroup had its ancestors' ids, since 6.1 (2dd3ad2c) pointers to them */
 static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 {
@@ -65,13 +36,33 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 	return BPF_CORE_READ(at, kn, id);
 }
 
-#define OTHER_IN(f, task)                                          \
+/* Not the helper for the current task's ancestor: 5.10 does not have it for tracing. */
+#define TASK_IN(f, task)                                          \
 	({                                                         \
 		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
 			if (i < (f).n && task_ancestor(task, (f).values[i].level) == (f).values[i].id) \
 				hit = true;                        \
 		FILTER_VERDICT(f, hit);                            \
+	})
+
+#define task_passes(id)                                                                                 \
+	({                                                                                              \
+		u64 __id = (id);                                                                        \
+		bool __ok = !is_runner(__id >> 32) && filter_passes(pid, (u32)(__id >> 32)) &&          \
+			    filter_passes(tid, (u32)__id);                                              \
+		if (__ok && uid.n)                                                                      \
+			__ok = filter_passes(uid, (u32)bpf_get_current_uid_gid());                      \
+		if (__ok && cgroup.n)                                                                   \
+			__ok = TASK_IN(cgroup, (struct task_struct *)bpf_get_current_task());                                                      \
+		if (__ok && unit.n)                                                                     \
+			__ok = TASK_IN(unit, (struct task_struct *)bpf_get_current_task());                                                        \
+		if (__ok && comm.n) {                                                                   \
+			u64 __name[2] = {};                                                             \
+			bpf_get_current_comm(__name, sizeof(__name));                                   \
+			__ok = filter_passes_comm(comm, __name);                                        \
+		}                                                                                       \
+		__ok;                                                                                   \
 	})
 
 #define task_passes_other(task)                                                                         \
@@ -84,9 +75,9 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 		if (__ok && uid.n)                                                                      \
 			__ok = filter_passes(uid, (u32)BPF_CORE_READ(__task, cred, uid.val));           \
 		if (__ok && cgroup.n)                                                                   \
-			__ok = OTHER_IN(cgroup, __task);                                                \
+			__ok = TASK_IN(cgroup, __task);                                                \
 		if (__ok && unit.n)                                                                     \
-			__ok = OTHER_IN(unit, __task);                                                  \
+			__ok = TASK_IN(unit, __task);                                                  \
 		if (__ok && comm.n) {                                                                   \
 			u64 __name[2] = {};                                                             \
 			BPF_CORE_READ_INTO(&__name, __task, comm);                                      \

@@ -15,6 +15,7 @@ mod execsnoop_filters;
 mod load;
 mod loss;
 mod opensnoop;
+mod peers;
 mod sinks;
 mod task_filters;
 mod words;

@@ -1,0 +1,179 @@
+//! Side by side with the tools of libbpf-tools, where they are installed: the same load, the same events.
+//!
+//! What differs and why is said at each comparison. A tool that is not here, or that does not run on this kernel, is
+//! skipped with a word: `SKIPPED`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value as Json, json};
+
+use crate::capture::{Capture, records, to_jsonl};
+use crate::common::{Scratch, run};
+use crate::disk::Loop;
+use crate::load::{Held, copy_of};
+use crate::root;
+
+/// These tools do not say when they are attached.
+const START: Duration = Duration::from_secs(3);
+
+/// One of the tools at work.
+struct Peer {
+    child: Child,
+    out: PathBuf,
+}
+
+impl Peer {
+    /// `None`, with a word, if it is not installed or does not run here.
+    fn start(scratch: &Scratch, tool: &str, args: &[&str]) -> Option<Self> {
+        let Some(path) = ["/usr/sbin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(tool)).find(|p| p.exists())
+        else {
+            eprintln!("SKIPPED: libbpf-tools' {tool} is not installed");
+            return None;
+        };
+        let out = scratch.path(tool);
+        let file = File::create(&out).expect("a file");
+        let errors = File::create(scratch.path("errors")).expect("a file");
+        let child = Command::new(path).args(args).stdin(Stdio::null()).stdout(file).stderr(errors).spawn();
+        let mut child = child.expect("it starts");
+        thread::sleep(START);
+        if child.try_wait().expect("it can be waited for").is_some() {
+            let words = fs::read_to_string(scratch.path("errors")).unwrap_or_default();
+            eprintln!("SKIPPED: {tool} does not run on this kernel: {}", words.lines().last().unwrap_or_default());
+            return None;
+        }
+        Some(Peer { child, out })
+    }
+
+    /// Its lines, as words.
+    fn stop(mut self) -> Vec<Vec<String>> {
+        thread::sleep(Duration::from_millis(500)); // it may still have something to read
+        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
+        self.child.wait().expect("it ends");
+        let text = String::from_utf8_lossy(&fs::read(&self.out).expect("its output")).into_owned();
+        text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn count<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    items.into_iter().fold(BTreeMap::new(), |mut counts, item| {
+        *counts.entry(item).or_default() += 1;
+        counts
+    })
+}
+
+fn number(record: &Json, field: &str) -> i64 {
+    record[field].as_i64().unwrap_or_else(|| panic!("{field}: {record}"))
+}
+
+/// Every open of a program from its start to its end.
+#[test]
+fn opensnoop_sees_the_same_opens() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (cat, comm) = copy_of(&scratch, "cat");
+    let Some(peer) = Peer::start(&scratch, "opensnoop", &["-n", &comm]) else { return };
+    let capture =
+        Capture::start(&scratch, &to_jsonl(json!([{"program": "opensnoop", "filters": {"comm": comm}}])), &[]);
+    let missing = scratch.path("missing");
+    for _ in 0..20 {
+        run(Command::new(&cat).args([Path::new("/etc/hostname"), &missing])).expect(1);
+    }
+    let ours = records(&capture.stop().expect(0).stdout);
+    // PID COMM FD ERR PATH. It shows the error without its sign, and a descriptor of -1 with it
+    let theirs = peer.stop();
+    let theirs = theirs.iter().filter(|words| words.len() == 5 && words[1] == comm).map(|words| {
+        let (fd, error): (i64, i64) = (words[2].parse().expect("a number"), words[3].parse().expect("a number"));
+        (words[0].clone(), if error == 0 { fd } else { -error }, words[4].clone())
+    });
+    let ours = ours.iter().map(|record| {
+        (record["pid"].to_string(), number(record, "ret"), record["path"].as_str().expect("text").to_owned())
+    });
+    let (ours, theirs) = (count(ours), count(theirs));
+    assert!(ours.len() > 40, "{ours:?}");
+    assert_eq!(ours, theirs);
+}
+
+/// Executions that work and that fail.
+#[test]
+fn execsnoop_sees_the_same_executions() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, comm) = copy_of(&scratch, "true");
+    let (shell, caller) = copy_of(&scratch, "sh");
+    // Both names begin alike; it matches a part of the command
+    let common = comm.split('-').next().expect("a part");
+    let Some(peer) = Peer::start(&scratch, "execsnoop", &["-x", "-n", common]) else { return };
+    let probes = json!([{"program": "execsnoop", "filters": {"comm": [comm, caller]}}]);
+    let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+    for i in 0..20 {
+        let target = if i % 4 == 0 { Path::new("/no/such/program") } else { &program };
+        Held::new(&shell, target, ["a", "b c"]).go();
+    }
+    let ours = records(&capture.stop().expect(0).stdout);
+    // PCOMM PID PPID RET ARGS
+    let theirs = peer.stop();
+    let theirs = theirs.iter().filter(|words| words.len() > 3 && (words[0] == comm || words[0] == caller));
+    let theirs = count(theirs.map(|words| (words[0].clone(), words[1].clone(), words[2].clone(), words[3].clone())));
+    let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let ours = ours.iter().map(|r| (text(&r["comm"]), text(&r["pid"]), text(&r["ppid"]), text(&r["ret"])));
+    let ours = count(ours);
+    assert_eq!(ours.len(), 40, "each shell, and what it runs: {ours:?}");
+    assert_eq!(ours, theirs);
+}
+
+/// Requests of a disk that nobody else uses.
+#[test]
+fn biosnoop_sees_the_same_requests() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let disk = Loop::new(&scratch.path("disk"), 8 << 20);
+    let (dd, comm) = copy_of(&scratch, "dd");
+    let Some(peer) = Peer::start(&scratch, "biosnoop", &["-d", &disk.name]) else { return };
+    let filters = json!({"device": disk.name, "comm": comm});
+    let capture = Capture::start(&scratch, &to_jsonl(json!([{"program": "biosnoop", "filters": filters}])), &[]);
+    let path = disk.path.display();
+    run(Command::new(dd).args([&format!("if={path}"), "of=/dev/null", "bs=64k", "iflag=direct"])).expect(0);
+    let ours = records(&capture.stop().expect(0).stdout);
+    // TIME(s) COMM PID DISK T SECTOR BYTES LAT(ms)
+    let theirs = peer.stop();
+    let theirs: BTreeMap<i64, (i64, f64)> = theirs
+        .iter()
+        .filter(|words| words.len() == 8 && words[3] == disk.name && words[1] == comm)
+        .map(|words| {
+            let number = |i: usize| words[i].parse::<f64>().expect("a number");
+            (number(5) as i64, (number(6) as i64, number(7)))
+        })
+        .collect();
+    let ours: BTreeMap<i64, (i64, f64)> = ours
+        .iter()
+        .map(|r| (number(r, "sector"), (number(r, "bytes"), number(r, "latency_ns") as f64 / 1e6)))
+        .collect();
+    assert_eq!(ours.len(), 128);
+    let sizes =
+        |side: &BTreeMap<i64, (i64, f64)>| side.iter().map(|(at, (bytes, _))| (*at, *bytes)).collect::<Vec<_>>();
+    assert_eq!(sizes(&ours), sizes(&theirs));
+    // Two programs on the same hooks: one is called after the other
+    let apart = |(at, (_, ms)): (&i64, &(i64, f64))| (ms - theirs[at].1).abs();
+    let mut apart: Vec<f64> = ours.iter().map(apart).collect();
+    apart.sort_by(f64::total_cmp);
+    assert!(apart[64] < 0.1, "half of them differ by more than {} ms", apart[64]);
+}
