@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A batch is handed over when it has so many bytes, and after every look into the buffers.
 const BATCH_BYTES: usize = 256 << 10;
-/// Bytes of records that may wait for the sinks.
+/// Bytes of records that may wait for the sinks, with what is kept of each besides its own.
 pub const QUEUE_BYTES: usize = 64 << 20;
 /// Empty batches that are kept for the next use.
 const SPARE: usize = 8;
@@ -94,6 +94,11 @@ impl Batch {
 
     fn push_gap(&mut self, probe: usize, lost: u64, cause: Cause) {
         self.index.push(Entry::Gap { probe: probe as u32, gap: Gap { lost, cause } });
+    }
+
+    /// What it holds of the queue's bound.
+    fn memory(&self) -> usize {
+        self.bytes.len() + self.index.len() * size_of::<Entry>()
     }
 
     fn clear(&mut self) {
@@ -197,18 +202,17 @@ impl Collector {
 
     /// Queues what has been taken, or drops and counts it if the queue is full.
     pub fn hand_over(&mut self) {
-        if self.batch.index.is_empty() && !self.ticks {
+        if self.batch.index.is_empty() && !self.ticks && self.dropped.iter().all(|dropped| *dropped == 0) {
             return;
         }
-        let bytes = self.batch.bytes.len();
-        if self.shared.queued.load(Ordering::Acquire) + bytes > self.bound {
+        if self.shared.queued.load(Ordering::Acquire).saturating_add(self.batch.memory()) > self.bound {
             return self.drop_batch();
         }
         for (probe, dropped) in self.dropped.iter_mut().enumerate().filter(|(_, dropped)| **dropped > 0) {
             self.batch.push_gap(probe, std::mem::take(dropped), Cause::Queue);
         }
         self.batch.read_at = super::clock::monotonic();
-        self.shared.queued.fetch_add(bytes, Ordering::AcqRel);
+        self.shared.queued.fetch_add(self.batch.memory(), Ordering::AcqRel);
         let next = self.shared.spare().pop().unwrap_or_default();
         // A writer that is gone has said why; its records are not lost to slowness
         let _ = self.sender.send(std::mem::replace(&mut self.batch, next));
@@ -257,7 +261,7 @@ impl Queue {
 
     /// Gives a batch back once it is written.
     pub fn done(&self, mut batch: Batch) {
-        self.shared.queued.fetch_sub(batch.bytes.len(), Ordering::AcqRel);
+        self.shared.queued.fetch_sub(batch.memory(), Ordering::AcqRel);
         batch.clear();
         let mut spare = self.shared.spare();
         if spare.len() < SPARE {
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts_and_takes_again_when_there_is_room() {
-        let (mut collector, queue) = queue(vec![1], 10, None, false);
+        let (mut collector, queue) = queue(vec![1], 50, None, false);
         for _ in 0..3 {
             collector.take(0, b"12345678");
             collector.hand_over();
@@ -305,6 +309,20 @@ mod tests {
         let batch = queue.next().expect("the next batch");
         let gap = Gap { lost: 2, cause: Cause::Queue };
         assert_eq!(batch.pieces().nth(1), Some((0, Piece::Gap(gap))), "the stream says what is missing");
+    }
+
+    #[test]
+    fn what_is_dropped_last_is_told_too() {
+        let (mut collector, queue) = queue(vec![1], 50, None, false);
+        for _ in 0..3 {
+            collector.take(0, b"12345678");
+            collector.hand_over();
+        }
+        assert_eq!(collector.finish()[0].lost_queue_full, 2);
+        queue.done(queue.next().expect("the first batch"));
+        let batch = queue.next().expect("a batch of nothing but a gap");
+        let gap = Gap { lost: 2, cause: Cause::Queue };
+        assert_eq!(batch.pieces().collect::<Vec<_>>(), [(0, Piece::Gap(gap))]);
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub struct Options {
     pub quiet: bool,
 }
 
+/// As `nice -n -15` would start it.
+const READER_PRIORITY: i32 = -15;
+
 /// How long the writer may take for the rest without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -105,6 +108,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let written = Written::default();
     let on_stdout = opened.iter().any(|opened| opened.path.is_none());
     let writer = start_writer(plan, opened, &globals, queue, &written, &stop)?;
+    go_first();
     let progress = Progress::new(!options.quiet, on_stdout);
     let losses = vec![Losses::default(); plan.probes.len()];
     let mut reader = Reader { plan, buffers, losses, collector: &collector, written: &written, progress, started };
@@ -175,6 +179,12 @@ fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
     ends.extend(plan.max_events.map(|events| format!("after {events} events")));
     ends.push("with Ctrl-C".into());
     format!("attached {}; ends {}", probes.join(", "), ends.join(" or "))
+}
+
+/// This thread, from now on the reader, goes before others: it has little to do, but while it waits for a CPU the buffer
+/// fills. The writer, which has a queue of its own, keeps its place. Where this is not permitted, it goes without.
+fn go_first() {
+    let _ = rustix::process::setpriority_process(None, READER_PRIORITY);
 }
 
 fn start_writer(

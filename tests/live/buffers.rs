@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, records, to_jsonl};
+use crate::capture::{Capture, records, report, to_jsonl};
 use crate::common::Scratch;
 use crate::load::{clock, failing_calls, unique_name};
 use crate::root;
@@ -33,12 +33,6 @@ fn all() -> Vec<Json> {
 
 fn probe(comm: &str, buffer: &Json) -> Json {
     json!({"program": "execsnoop", "name": "p", "filters": {"comm": comm}, "buffer": buffer})
-}
-
-/// A report as JSON.
-fn report(scratch: &Scratch) -> Json {
-    let text = std::fs::read_to_string(scratch.path("report.json")).expect("a report");
-    serde_json::from_str(&text).expect("JSON")
 }
 
 #[test]

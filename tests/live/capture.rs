@@ -32,6 +32,13 @@ pub fn of_probe<'a>(records: &'a [Json], name: &str) -> Vec<&'a Json> {
     records.iter().filter(|record| record["probe"] == name).collect()
 }
 
+/// The report of a run that was started with `--report`, as report.json in `scratch`.
+#[track_caller]
+pub fn report(scratch: &Scratch) -> Json {
+    let text = std::fs::read_to_string(scratch.path("report.json")).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
 /// What the summary says of the probe `name`: received, written and lost records.
 #[track_caller]
 pub fn summary(ended: &Ended, name: &str) -> [u64; 3] {

@@ -1,20 +1,19 @@
 //! How a window ends, and that nothing is left of it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::query::{LinkInfoIter, ProgInfoIter};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, records, summary, to_jsonl};
 use crate::common::{Scratch, run};
-use crate::load::{copy_of, failing_calls, unique_name};
+use crate::load::{copy_of, failing_calls, pipe, unique_name};
 use crate::root;
 
 /// A probe that sees what has this command, and nothing else.
@@ -133,17 +132,11 @@ fn a_sink_that_stands_still_holds_nothing_else_up() {
         return;
     }
     let (scratch, comm) = (Scratch::new(), unique_name());
-    let pipe = scratch.path("pipe");
-    mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o600), 0).expect("a pipe");
-    let reader = thread::spawn({
-        let pipe = pipe.clone();
-        move || File::open(pipe)
-    });
+    let path = scratch.path("pipe");
     let mut config = to_jsonl(probe(&comm));
     config["probes"][0]["buffer"] = json!({"size": "256KiB"});
-    config["sinks"] = json!({"pipe": {"type": "jsonl", "path": pipe}});
-    let capture = Capture::start(&scratch, &config, &[]);
-    let mut reader = reader.join().expect("it does not panic").expect("a pipe opens");
+    config["sinks"] = json!({"pipe": {"type": "jsonl", "path": path}});
+    let (mut reader, capture) = pipe(&path, || Capture::start(&scratch, &config, &[]));
     let began = Instant::now();
     // Several times what buffer and pipe hold together, in portions that the buffer has room for
     let rest = |i: usize| {

@@ -1,12 +1,15 @@
 //! What the tests give the programs to see: processes that nobody else can have started.
 
-use std::ffi::OsStr;
-use std::fs;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
 use crate::common::{Scratch, run};
 
@@ -74,6 +77,31 @@ pub fn failing_calls(comm: &str, count: usize, bytes: usize, pace: impl Fn(usize
         }
     };
     thread::Builder::new().name(comm.into()).spawn(calls).expect("a thread starts")
+}
+
+/// Opens the missing file `path` `count` times as fast as it can, from a thread whose command is `comm`; says how long it
+/// took. Each is one event of `opensnoop`.
+pub fn flood_of_opens(comm: &str, count: usize, path: &str) -> JoinHandle<Duration> {
+    let path = CString::new(path).expect("no NUL");
+    let opens = move || {
+        let start = Instant::now();
+        for _ in 0..count {
+            open(&path, OFlags::RDONLY, Mode::empty()).expect_err("it is not there");
+        }
+        start.elapsed()
+    };
+    thread::Builder::new().name(comm.into()).spawn(opens).expect("a thread starts")
+}
+
+/// A pipe called `path`, with its reading end, which nobody reads yet: `opens` is what opens the other end.
+pub fn pipe<T>(path: &Path, opens: impl FnOnce() -> T) -> (File, T) {
+    mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0).expect("a pipe");
+    let reader = thread::spawn({
+        let path = path.to_owned();
+        move || File::open(path)
+    });
+    let opened = opens();
+    (reader.join().expect("it does not panic").expect("a pipe opens"), opened)
 }
 
 /// A file system in memory that is full soon.

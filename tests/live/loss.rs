@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
-use crate::capture::{Capture, records, summary, to_jsonl};
+use crate::capture::{Capture, records, report, summary, to_jsonl};
 use crate::common::{Ended, Scratch, run};
 use crate::disk::Loop;
 use crate::load::{copy_of, failing_calls, unique_name};
@@ -111,8 +111,8 @@ fn what_a_full_map_can_not_follow_is_counted() {
     let filters = json!({"comm": comm, "device": disk.name}); // its own files it may have to read from another disk
     let buffer = json!({"size": "8MiB"}); // has room for all of them
     let probe = json!([{"program": "biosnoop", "filters": filters, "maps": {"inflight": 1}, "buffer": buffer}]);
-    let report = scratch.path("report.json");
-    let args = ["--report", report.to_str().expect("text")];
+    let path = scratch.path("report.json");
+    let args = ["--report", path.to_str().expect("text")];
     let capture = Capture::start(&scratch, &to_jsonl(probe), &args);
     let path = disk.path.display();
     thread::scope(|scope| {
@@ -126,8 +126,7 @@ fn what_a_full_map_can_not_follow_is_counted() {
     let ended = capture.stop().expect(3);
     let [received, _, lost] = summary(&ended, "biosnoop");
     assert!(ended.stderr.contains(&format!("({lost}: the map `inflight` was full)")), "{}", ended.stderr);
-    let report: Json = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
-    assert_eq!(report["probes"][0]["maps"], json!({"inflight": {"max_entries": 1, "refused": lost}}));
+    assert_eq!(report(&scratch)["probes"][0]["maps"], json!({"inflight": {"max_entries": 1, "refused": lost}}));
     // A completion that the host hides is neither: it may have been any request's (docs/limits.md)
     assert!((READERS * READS - 100..=READERS * READS).contains(&(received + lost)), "{received} + {lost}");
     ended.says(&["hint: ", "for biosnoop, try maps: {inflight: 4}"]);

@@ -12,6 +12,7 @@ mod disk;
 mod ends;
 mod execsnoop;
 mod execsnoop_filters;
+mod floods;
 mod load;
 mod loss;
 mod opensnoop;
