@@ -10,7 +10,7 @@
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* include/linux/sched.h */
 struct task_struct___sched {
-	int on_cpu; /* before 6.17 only with CONFIG_SMP */
+	unsigned int on_cpu; /* int; u8 in 7.3, and libbpf makes no signed one shorter. Only with CONFIG_SMP, until 6.17 */
 	struct task_struct *group_leader;
 };
 #pragma clang attribute pop
