@@ -69,10 +69,10 @@ static __always_inline void counter_add(u64 *counter, u64 by)
 	__sync_fetch_and_add(counter, by);
 }
 
-/* The position of the highest bit, 0 for 0 and 1. */
-static __always_inline u32 log2_of(u64 v)
+/* The position of the highest bit, 0 for 0 and 1. (u64: verifiers up to 6.1 know bounds of all 64 bits or of none.) */
+static __always_inline u64 log2_of(u64 v)
 {
-	u32 r = 0, s;
+	u64 r = 0, s;
 
 	s = (v > 0xffffffff) << 5; v >>= s; r |= s;
 	s = (v > 0xffff) << 4; v >>= s; r |= s;
@@ -84,7 +84,7 @@ static __always_inline u32 log2_of(u64 v)
 
 static __always_inline void hist_add(struct runner_hist *h, u64 value)
 {
-	u32 slot = log2_of(value);
+	u64 slot = log2_of(value);
 
 	if (slot >= HIST_SLOTS)
 		slot = HIST_SLOTS - 1;

@@ -43,11 +43,12 @@ typedef char prefix_t[64];
 /* Whether `x`, a number, an enum or a bool, passes the filter `f`. */
 #define filter_passes(f, x)                                        \
 	({                                                         \
+		u32 count = (f).n; /* once: the verifier removes branches, but no reads */ \
 		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
-			if (i < (f).n && (f).values[i] == (x))     \
+			if (i < count && (f).values[i] == (x))     \
 				hit = true;                        \
-		FILTER_VERDICT(f, hit);                            \
+		count == 0 || hit != ((f).negate != 0);            \
 	})
 
 /* The same for a command: `words` are its 16 bytes as two u64, zero behind the text's end. */

@@ -80,7 +80,8 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 			__ok = TASK_IN(unit, __task);                                                  \
 		if (__ok && comm.n) {                                                                   \
 			u64 __name[2] = {};                                                             \
-			BPF_CORE_READ_INTO(&__name, __task, comm);                                      \
+			/* As text: until 5.16 what an earlier, longer name left stood behind its end */      \
+			BPF_CORE_READ_STR_INTO(&__name, __task, comm);                                  \
 			__ok = filter_passes_comm(comm, __name);                                        \
 		}                                                                                       \
 		__ok;                                                                                   \

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * References to the last level of the CPUs' caches and misses, by process.
+ *
+ * The CPU counts, and every so many-th reference and miss runs a function here, which charges them all to the process that
+ * runs just then.
+ */
+#include "aggregate.h"
+#include "perf.h"
+#include "task.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct key {
+	u32 pid DOC("Process; 0: the CPU was idle");
+	char comm[16] DOC("Command of the thread");
+};
+struct value {
+	u64 references DOC("References to the last-level cache, or what `event` says: of a clock, ns");
+	u64 misses DOC("Of these, not answered by it; 0 with an `event` of one's own");
+};
+AGGREGATE(PERCPU_HASH, cache, struct key, struct value, 10240) DOC("References and misses by process");
+
+TASK_FILTERS();
+const volatile enum perf_source event DOC("What to count in place of the cache's references; `auto`: these, and misses") = PERF_AUTO;
+const volatile u32 period DOC("Run with every so many-th reference, miss or event; of a clock, ns") = 10000;
+
+static __always_inline struct value *charged(void)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	struct key key = {.pid = id >> 32};
+
+	if (!task_passes(id))
+		return NULL;
+	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	return aggregate(cache, &key);
+}
+
+SEC("perf_event")
+PERF_EVENT("cache_references", "event", "period")
+int referenced(struct bpf_perf_event_data *ctx)
+{
+	struct value *value = charged();
+
+	if (value)
+		counter_add(&value->references, ctx->sample_period);
+	return 0;
+}
+
+SEC("perf_event")
+PERF_EVENT("cache_misses", "event", "period")
+int missed(struct bpf_perf_event_data *ctx)
+{
+	struct value *value;
+
+	if (event != PERF_AUTO) /* `references` has it already */
+		return 0;
+	value = charged();
+	if (value)
+		counter_add(&value->misses, ctx->sample_period);
+	return 0;
+}

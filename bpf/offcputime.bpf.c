@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Time that threads spend off the CPU, by where they left it.
+ *
+ * A thread is charged when it comes back, for all the time since it was switched out. Its entry in `away` stays until the
+ * thread ends, so that no switch has to insert or delete one.
+ */
+#include "aggregate.h"
+#include "sched.h"
+#include "stack.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Why a thread left the CPU */
+enum off_reason {
+	OFF_RUNNABLE,        /* it could go on, another thread was first */
+	OFF_INTERRUPTIBLE,   /* it sleeps until something comes or a signal does */
+	OFF_UNINTERRUPTIBLE, /* it sleeps until something comes: disk, locks */
+	OFF_OTHER,           /* stopped, traced, parked */
+};
+
+struct key {
+	u32 pid DOC("Process");
+	char comm[16] DOC("Command of the thread");
+	s32 kernel_stack AS("kernel_stack") DOC("Where in the kernel it left the CPU");
+	s32 user_stack AS("user_stack") DOC("Where in the process, unless `user_stacks: false`");
+};
+struct value {
+	u64 count DOC("How often it left the CPU and came back");
+	u64 total_ns UNIT("ns") DOC("How long it was away, all in all");
+};
+AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks");
+
+TASK_FILTERS();
+FILTER(enum off_reason, reason, 4) DOC("Only what was left for these reasons: `runnable` is preempted, `uninterruptible` waits for a disk or a lock") = {};
+const volatile u64 min_block_ns UNIT("ns") DOC("Only what took at least this long") = 0;
+const volatile u64 max_block_ns UNIT("ns") DOC("Only what took at most this long") = ~0ULL;
+const volatile bool user_stacks DOC("Whether processes' own stacks are taken too") = true;
+
+struct absence {
+	u64 since; /* 0: it is not away */
+	struct key key;
+	u32 unused;
+};
+
+REFUSALS(away);
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, u32);
+	__type(value, struct absence);
+} away SEC(".maps") DOC("Threads that left the CPU since the start, and since when those that are away are");
+
+static __always_inline enum off_reason reason_of(bool preempt, struct task_struct *task)
+{
+	u32 state = state_of(task);
+
+	if (still_runnable(preempt, task))
+		return OFF_RUNNABLE;
+	if (state & STATE_INTERRUPTIBLE)
+		return OFF_INTERRUPTIBLE;
+	return state & STATE_UNINTERRUPTIBLE ? OFF_UNINTERRUPTIBLE : OFF_OTHER;
+}
+
+/* `task`, which is still the current one, leaves. */
+static __always_inline void leave(void *ctx, bool preempt, struct task_struct *task)
+{
+	u32 thread = task->pid;
+	struct absence absence = {}, *entry;
+
+	if (!thread || !task_number_passes(task))
+		return;
+	if (state_of(task) & STATE_DEAD) {
+		bpf_map_delete_elem(&away, &thread);
+		return;
+	}
+	if (!filter_passes(reason, reason_of(preempt, task)) || !task_passes(bpf_get_current_pid_tgid()))
+		return;
+	absence.key.pid = task->tgid;
+	bpf_get_current_comm(absence.key.comm, sizeof(absence.key.comm));
+	absence.key.kernel_stack = kernel_stack_id(ctx);
+	absence.key.user_stack = user_stacks ? user_stack_id(ctx) : STACK_NONE;
+	absence.since = bpf_ktime_get_ns();
+	entry = bpf_map_lookup_elem(&away, &thread);
+	if (entry)
+		*entry = absence;
+	else if (bpf_map_update_elem(&away, &thread, &absence, BPF_ANY))
+		count_map_full(away);
+}
+
+static __always_inline void come_back(struct task_struct *task)
+{
+	u32 thread = task->pid;
+	struct absence *absence;
+	struct value *value;
+	struct key key;
+	u64 took;
+
+	if (!thread || !task_number_passes(task))
+		return;
+	absence = bpf_map_lookup_elem(&away, &thread);
+	if (!absence || !absence->since)
+		return;
+	took = bpf_ktime_get_ns() - absence->since;
+	absence->since = 0;
+	if (took < min_block_ns || took > max_block_ns)
+		return;
+	key = absence->key;
+	value = aggregate(off_cpu, &key);
+	if (!value)
+		return;
+	counter_add(&value->count, 1);
+	counter_add(&value->total_ns, took);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(task_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	leave(ctx, preempt, prev);
+	come_back(next);
+	return 0;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* One event per wait for a CPU, when it is over. */
+#include "runqueue.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct event {
+	u64 ts AS("ktime") DOC("When it got the CPU");
+	u32 pid DOC("Process that waited");
+	u32 tid DOC("Its thread");
+	char comm[16] DOC("Its command");
+	u64 latency_ns UNIT("ns") DOC("From the moment at which it could run until it ran");
+	u32 cpu DOC("CPU that it got");
+	u32 prev_pid DOC("Process that ran there until then; 0: the CPU was idle");
+	char prev_comm[16] DOC("Command that ran there until then");
+} DOC("One wait for a CPU");
+EVENT(event);
+
+const volatile u64 min_latency_ns UNIT("ns") DOC("Only waits that took at least this long") = 0;
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(wakeup, struct task_struct *task)
+{
+	woken(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(wakeup_new, struct task_struct *task)
+{
+	woken(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(task_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	u64 now, latency = switched(preempt, prev, next, &now);
+	struct event *e;
+
+	if (!latency || latency < min_latency_ns)
+		return 0;
+	e = event_begin(struct event);
+	if (!e)
+		return 0;
+	e->ts = now;
+	e->pid = next->tgid;
+	e->tid = next->pid;
+	e->latency_ns = latency;
+	e->cpu = bpf_get_smp_processor_id();
+	e->prev_pid = prev->tgid;
+	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), next->comm);
+	bpf_probe_read_kernel_str(e->prev_comm, sizeof(e->prev_comm), prev->comm);
+	event_end(ctx, e);
+	return 0;
+}
