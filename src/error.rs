@@ -14,6 +14,8 @@ pub enum Kind {
     Loss,
     /// A probe can't run on this kernel; nothing stays attached.
     Unsupported,
+    /// This kernel has what a probe needs and refuses it nevertheless; nothing stays attached.
+    Broken,
     /// A capability or a kernel setting is in the way.
     NotPermitted,
 }
@@ -25,7 +27,7 @@ impl Kind {
             Kind::Failed => 1,
             Kind::Config => 2,
             Kind::Loss => 3,
-            Kind::Unsupported => 4,
+            Kind::Unsupported | Kind::Broken => 4,
             Kind::NotPermitted => 5,
         }
     }

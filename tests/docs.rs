@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebpf_run::catalog::Catalog;
+use ebpf_run::catalog::{Catalog, Output, Shape};
 use ebpf_run::config::Source;
 use ebpf_run::plan::{Overrides, plan};
 use libbpf_cargo::SkeletonBuilder;
@@ -66,8 +66,20 @@ fn every_program_and_filter_is_in_the_config_reference() {
         assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
         let (_, section) = reference.split_once(&format!("## `{name}`")).expect("it has a section");
         let section = section.split("\n##").next().unwrap_or_default();
-        let fields: Vec<&str> = program.event.fields.iter().map(|field| field.name.as_str()).collect();
-        assert!(section.contains(&format!("Fields: `{}`", fields.join(" "))), "the fields of {name}");
+        let (what, fields): (&str, Vec<&str>) = match (&program.output, program.aggregate().map(|a| &a.shape)) {
+            (Output::Events(event), _) => ("Fields", event.fields.iter().map(|field| field.name.as_str()).collect()),
+            (Output::Aggregate(aggregate), shape) => {
+                let keys = aggregate.key.iter().map(|key| key.field.name.as_str());
+                let values: Vec<&str> = match shape {
+                    Some(Shape::Counters { fields, .. }) => fields.iter().map(|field| field.name.as_str()).collect(),
+                    Some(Shape::Histogram { field, .. }) => vec![field.name.as_str()],
+                    None => Vec::new(),
+                };
+                ("Rows", keys.chain(values).collect())
+            }
+        };
+        let said = format!("{what}: `{}`", fields.join(" "));
+        assert!(section.contains(&said), "{name} lacks `{said}`");
         for filter in &program.filters {
             let said = format!("`{}`", filter.name);
             assert!(section.contains(&said) || common.contains(&said), "filter {} of {name}", filter.name);
@@ -92,7 +104,10 @@ fn the_program_of_the_guide_compiles_and_describes_itself() {
     let object: &'static [u8] = fs::read(&object).expect("the object is there").leak();
     let catalog = Catalog::from_objects([("exitsnoop", object)]);
     let program = catalog.program("exitsnoop").expect("it is there").expect("it is sound");
-    assert_eq!(program.event.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["ts", "pid", "comm"]);
+    assert_eq!(
+        program.event().expect("it has events").fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
+        ["ts", "pid", "comm"]
+    );
     assert!(program.filter("pid").is_some() && program.filter("comm").is_some());
     plans("exitsnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
 }

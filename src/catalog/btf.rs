@@ -7,13 +7,15 @@ use libbpf_rs::btf::types::{Array, DataSec, Enum, Int, IntEncoding, MemberAttr, 
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize, ReferencesType};
 use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
 
-use super::tags::{TagIndex, Tags};
-use super::{Element, ElementKind, Hook, ListShape, MapSpec, Program, Variable};
+use super::tags::{PerfTag, TagIndex, Tags};
+use super::{Element, ElementKind, Hook, ListShape, MapSpec, Output, PerfEvent, Program, Variable};
 use crate::error::{Error, Result};
 use crate::event::{Field, Kind, Layout, Names};
 
 /// The variable whose type points at the event struct.
 const EVENT_MARKER: &str = "runner_event";
+/// How the names of an aggregate's empty values end.
+const ZERO: &str = "_zero";
 /// The type of a field that is a list.
 const LIST_TYPE: &str = "runner_list";
 /// The type of a field whose text is as long as it has to be.
@@ -32,16 +34,20 @@ pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program>
     let btf = object_btf(&open).ok_or_else(|| broken("its object has no BTF".into()))?;
     let reader = Reader { btf: &btf, tags: TagIndex::read(&btf, name)? };
     let variables = reader.variables().map_err(broken)?;
+    let hooks = reader.hooks(&open, &variables).map_err(broken)?;
     let (internals, filters) = variables.into_iter().partition(|(_, tags)| tags.internal);
     let plain = |list: Vec<(Variable, Tags)>| list.into_iter().map(|(variable, _)| variable).collect();
     Ok(Program {
         name,
         object,
-        event: Arc::new(reader.event().map_err(broken)?),
+        output: match reader.aggregate(&open).map_err(broken)? {
+            Some(aggregate) => Output::Aggregate(Arc::new(aggregate)),
+            None => Output::Events(Arc::new(reader.event().map_err(broken)?)),
+        },
         filters: plain(filters),
         internals: plain(internals),
         maps: reader.maps(&open).map_err(broken)?,
-        hooks: reader.hooks(&open),
+        hooks,
     })
 }
 
@@ -52,12 +58,12 @@ fn object_btf(open: &OpenObject) -> Option<Btf<'_>> {
     Btf::from_bpf_object(raw).ok().flatten()
 }
 
-struct Reader<'a> {
-    btf: &'a Btf<'a>,
-    tags: TagIndex,
+pub(super) struct Reader<'a> {
+    pub(super) btf: &'a Btf<'a>,
+    pub(super) tags: TagIndex,
 }
 
-fn text(name: Option<&OsStr>) -> String {
+pub(super) fn text(name: Option<&OsStr>) -> String {
     name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -70,7 +76,7 @@ impl<'a> Reader<'a> {
             let var: Var<'_> = self.btf.type_by_id(info.ty).ok_or("a .rodata entry is no variable")?;
             let symbol = text(var.name());
             let tags = self.tags.of(var.type_id());
-            if symbol == EVENT_MARKER {
+            if symbol == EVENT_MARKER || tags.internal && symbol.ends_with(ZERO) {
                 continue;
             }
             let variable = self
@@ -141,6 +147,7 @@ impl<'a> Reader<'a> {
         let kind = match (self.kind(ty, tags)?, tags.unit.as_deref(), tags.meaning.as_deref()) {
             (Kind::Uint, Some("ns"), _) => ElementKind::Duration,
             (Kind::Uint, Some("bytes"), _) => ElementKind::Bytes,
+            (Kind::Uint, Some("Hz"), _) => ElementKind::Frequency,
             (Kind::Uint, _, Some("user")) => ElementKind::User,
             (Kind::Uint, ..) => ElementKind::Uint,
             (Kind::Int, ..) => ElementKind::Int,
@@ -213,7 +220,7 @@ impl<'a> Reader<'a> {
         Ok((self.kind(ty, tags)?, size_of(ty)?))
     }
 
-    fn kind(&self, ty: BtfType<'_>, tags: &Tags) -> Result<Kind, String> {
+    pub(super) fn kind(&self, ty: BtfType<'_>, tags: &Tags) -> Result<Kind, String> {
         match ty.kind() {
             BtfKind::Int => {
                 let int = Int::try_from(ty).map_err(|_| "odd integer")?;
@@ -246,7 +253,8 @@ impl<'a> Reader<'a> {
         let mut maps = Vec::new();
         for map in open.maps() {
             let name = text(Some(map.name()));
-            if RUNNER_MAPS.contains(&name.as_str()) || map.map_type() == MapType::Array {
+            let array = matches!(map.map_type(), MapType::Array | MapType::PercpuArray);
+            if RUNNER_MAPS.contains(&name.as_str()) || array {
                 continue; // an array's size is the program's own matter; data sections are arrays too
             }
             let var: Option<Var<'_>> = self.btf.type_by_name(&name);
@@ -266,23 +274,54 @@ impl<'a> Reader<'a> {
         section.iter().find(|info| info.size == 8 && named(info.ty)).map(|info| info.offset as usize)
     }
 
-    fn hooks(&self, open: &OpenObject) -> Vec<Hook> {
+    fn hooks(&self, open: &OpenObject, variables: &[(Variable, Tags)]) -> Result<Vec<Hook>, String> {
         open.progs()
             .map(|prog| {
                 let func = self.btf.type_by_name::<libbpf_rs::btf::types::Func<'_>>(&text(Some(prog.name())));
                 let tags = func.map(|func| self.tags.of(func.type_id())).unwrap_or_default();
-                Hook {
-                    name: text(Some(prog.name())),
-                    section: text(Some(prog.section())),
+                let (name, section) = (text(Some(prog.name())), text(Some(prog.section())));
+                let perf_event = tags.perf_event.map(|tag| perf_event(&tag, variables));
+                if perf_event.is_some() != (section == "perf_event") {
+                    return Err(format!("hook {name}: SEC(\"perf_event\") and PERF_EVENT() go together"));
+                }
+                Ok(Hook {
+                    perf_event: perf_event.transpose().map_err(|what| format!("hook {name}: {what}"))?,
+                    name,
+                    section,
                     optional: tags.optional,
                     skip_if: tags.skip_if,
-                }
+                    alternative: tags.alternative,
+                })
             })
             .collect()
     }
 }
 
-fn size_of(ty: BtfType<'_>) -> Result<usize, String> {
+/// What `PERF_EVENT()` says, with its variables found.
+fn perf_event(tag: &PerfTag, variables: &[(Variable, Tags)]) -> Result<PerfEvent, String> {
+    let find = |symbol: &str| {
+        let found = variables.iter().map(|(variable, _)| variable).find(|variable| variable.symbol == symbol);
+        found.ok_or_else(|| format!("PERF_EVENT() names no variable: {symbol}"))
+    };
+    let (chosen, rate) = (find(&tag.variable)?, find(&tag.rate)?);
+    let ElementKind::Enum(names) = &chosen.element.kind else { return Err(format!("{} is no enum", tag.variable)) };
+    if (chosen.size, rate.size) != (4, 4) {
+        return Err("PERF_EVENT() wants variables of four bytes".into());
+    }
+    let source = |name: &String| {
+        let value = names.value(name).and_then(|value| u32::try_from(value).ok());
+        value.ok_or_else(|| format!("{name} is no perf event that enum perf_source has"))
+    };
+    Ok(PerfEvent {
+        sources: tag.sources.iter().map(source).collect::<Result<_, _>>()?,
+        names: Arc::clone(names),
+        chosen_at: chosen.offset,
+        rate_at: rate.offset,
+        frequency: rate.element.kind == ElementKind::Frequency,
+    })
+}
+
+pub(super) fn size_of(ty: BtfType<'_>) -> Result<usize, String> {
     if let Ok(int) = Int::try_from(ty) {
         return Ok(int.size());
     }
@@ -295,6 +334,6 @@ fn size_of(ty: BtfType<'_>) -> Result<usize, String> {
 
 /// `min_latency_ns` with the unit `ns` is `min_latency` in a config, where the value brings its unit along.
 fn config_name(symbol: &str, unit: Option<&str>) -> String {
-    let suffix = unit.map(|unit| format!("_{unit}"));
+    let suffix = unit.map(|unit| format!("_{}", unit.to_ascii_lowercase()));
     suffix.and_then(|suffix| symbol.strip_suffix(&suffix)).unwrap_or(symbol).to_owned()
 }

@@ -1,5 +1,6 @@
 //! The built-in programs, as their embedded objects describe themselves. Reads bytes, never the kernel.
 
+mod aggregate;
 mod btf;
 mod tags;
 
@@ -12,6 +13,8 @@ use crate::event::{Layout, Names};
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
+
+pub use aggregate::{Aggregate, HIST_TRAILER, KeyField, Shape, StackKind};
 
 /// All programs by name.
 pub struct Catalog {
@@ -56,8 +59,8 @@ pub struct Program {
     pub name: &'static str,
     /// The compiled object.
     pub object: &'static [u8],
-    /// The shape of its events.
-    pub event: Arc<Layout>,
+    /// What it hands out.
+    pub output: Output,
     /// What a probe may set before load.
     pub filters: Vec<Variable>,
     /// What the runner sets before load, by its C name.
@@ -68,7 +71,40 @@ pub struct Program {
     pub hooks: Vec<Hook>,
 }
 
+/// What a program hands out: one or the other.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Events through a buffer, in this shape.
+    Events(Arc<Layout>),
+    /// What it keeps in a map, read at an interval and at the end.
+    Aggregate(Arc<Aggregate>),
+}
+
 impl Program {
+    /// The shape of its events, if it has any.
+    pub fn event(&self) -> Option<&Arc<Layout>> {
+        match &self.output {
+            Output::Events(layout) => Some(layout),
+            Output::Aggregate(_) => None,
+        }
+    }
+
+    /// Its aggregate, if it has one.
+    pub fn aggregate(&self) -> Option<&Arc<Aggregate>> {
+        match &self.output {
+            Output::Events(_) => None,
+            Output::Aggregate(aggregate) => Some(aggregate),
+        }
+    }
+
+    /// What one event, or the aggregate, is: a sentence.
+    pub fn doc(&self) -> &str {
+        match &self.output {
+            Output::Events(layout) => &layout.doc,
+            Output::Aggregate(aggregate) => &aggregate.doc,
+        }
+    }
+
     /// The filter called `name` in a config.
     pub fn filter(&self, name: &str) -> Option<&Variable> {
         self.filters.iter().find(|filter| filter.name == name)
@@ -124,6 +160,8 @@ pub enum ElementKind {
     Duration,
     /// A size with its unit, encoded in bytes.
     Bytes,
+    /// A frequency with its unit, encoded in Hz.
+    Frequency,
     /// true or false.
     Bool,
     /// Text with a NUL behind it.
@@ -166,6 +204,25 @@ pub struct Hook {
     pub optional: bool,
     /// A filter and the one value that makes the hook superfluous.
     pub skip_if: Option<(String, String)>,
+    /// The group of alternatives that it is a part of, and the variant.
+    pub alternative: Option<(String, String)>,
+    /// What runs it, if its section is `perf_event`.
+    pub perf_event: Option<PerfEvent>,
+}
+
+/// The perf event that runs a hook. Sources are values of `enum perf_source` in `bpf/include/perf.h`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerfEvent {
+    /// The sources' names.
+    pub names: Arc<Names>,
+    /// In the order of preference.
+    pub sources: Vec<u32>,
+    /// Bytes from the start of `.rodata` to the source that a probe chooses, a u32; 0 there leaves the choice open.
+    pub chosen_at: usize,
+    /// Bytes from the start of `.rodata` to how often, a u32.
+    pub rate_at: usize,
+    /// Whether that is a number of times a second; else it is a period.
+    pub frequency: bool,
 }
 
 #[cfg(test)]

@@ -7,6 +7,17 @@ use libbpf_rs::btf::{Btf, ReferencesType, TypeId};
 
 use crate::error::{Error, Result};
 
+/// `PERF_EVENT()`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct PerfTag {
+    /// Names of perf events in order of preference.
+    pub sources: Vec<String>,
+    /// The variable with which a probe chooses one.
+    pub variable: String,
+    /// The variable that says how often.
+    pub rate: String,
+}
+
 /// What the tags of one declaration say. See `bpf/include/ebpf_run.h` for the macros.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Tags {
@@ -15,13 +26,19 @@ pub(super) struct Tags {
     pub meaning: Option<String>,
     pub internal: bool,
     pub optional: bool,
+    /// On a map: the program's aggregate.
+    pub aggregate: bool,
     pub skip_if: Option<(String, String)>,
+    /// On a function: the group and the variant that it is a part of.
+    pub alternative: Option<(String, String)>,
+    /// On a function: what runs it.
+    pub perf_event: Option<PerfTag>,
 }
 
 /// The meanings that `AS()` takes.
-const MEANINGS: &[&str] = &["ktime", "errno", "bits", "user", "cgroup", "unit"];
-/// The units that `UNIT()` takes. The first two make a filter take a quantity.
-const UNITS: &[&str] = &["ns", "bytes", "sectors of 512 bytes"];
+const MEANINGS: &[&str] = &["ktime", "errno", "bits", "user", "cgroup", "unit", "kernel_stack", "user_stack", "events"];
+/// The units that `UNIT()` takes. The first three make a filter take a quantity.
+const UNITS: &[&str] = &["ns", "bytes", "Hz", "sectors of 512 bytes"];
 
 impl Tags {
     fn add(&mut self, text: &str) -> Result<(), String> {
@@ -38,10 +55,27 @@ impl Tags {
             ("as", value) => self.meaning = Some(known(MEANINGS, value)?),
             ("internal", "") => self.internal = true,
             ("optional", "") => self.optional = true,
+            ("aggregate", "") => self.aggregate = true,
             ("skip_if", value) => {
                 let (filter, value) =
                     value.split_once('=').ok_or_else(|| format!("`{text}`: filter=value expected"))?;
                 self.skip_if = Some((filter.to_owned(), value.to_owned()));
+            }
+            ("alternative", value) => {
+                let (group, variant) =
+                    value.split_once('/').ok_or_else(|| format!("`{text}`: group/variant expected"))?;
+                self.alternative = Some((group.to_owned(), variant.to_owned()));
+            }
+            ("perf_event", value) => {
+                let parts: Vec<&str> = value.split(',').collect();
+                let [sources, variable, rate] = parts.as_slice() else {
+                    return Err(format!("`{text}`: sources,variable,rate expected"));
+                };
+                self.perf_event = Some(PerfTag {
+                    sources: sources.split('|').map(str::to_owned).collect(),
+                    variable: (*variable).to_owned(),
+                    rate: (*rate).to_owned(),
+                });
             }
             _ => return Err(format!("`{text}` is no tag that the runner knows")),
         }

@@ -65,6 +65,19 @@ pub struct Probe {
     /// Order of the records.
     #[serde(default)]
     pub order: Order,
+    /// What to do where this kernel can't run the program: fail with exit code 4 (the default), or go on without it.
+    #[serde(default)]
+    pub on_unsupported: OnUnsupported,
+    /// Programs that add up in a map: how often it is read. Default: once, at the end.
+    pub interval: Option<Nanoseconds>,
+    /// Programs that add up in a map: rows tell what came since the last reading (true, the default), or since the
+    /// start (false).
+    pub clear: Option<bool>,
+    /// Programs that add up in a map: CPUs are kept apart.
+    pub per_cpu: Option<bool>,
+    /// Programs with counters: only so many rows, those with the largest first counter.
+    #[cfg_attr(test, schemars(range(min = 1)))]
+    pub top: Option<u32>,
     /// Number of entries of the program's maps, by the map's name.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, std::num::NonZeroU32>"))]
@@ -72,6 +85,18 @@ pub struct Probe {
     /// Names of the sinks that the records go to. Default: every sink.
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub sinks: Option<Vec<String>>,
+}
+
+/// What to do about a probe that can't run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnsupported {
+    /// End with exit code 4; nothing stays attached.
+    #[default]
+    Fail,
+    /// Go on without the probe; the report says why.
+    Skip,
 }
 
 /// Orders of records.
@@ -185,8 +210,9 @@ pub struct WakeupWhen {
 pub enum Sink {
     /// One line of text a record, made by a template.
     Stdout {
-        /// Template of a record, in the syntax of Jinja: `{{ time | clock }} {{ comm }}`.
-        template: String,
+        /// Template of a record, in the syntax of Jinja: `{{ time | clock }} {{ comm }}`. Needed for events; what a
+        /// program adds up is drawn without one.
+        template: Option<String>,
         /// Template of a first line.
         header: Option<String>,
         /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.

@@ -15,6 +15,7 @@ const DURATION_UNITS: &[(&str, u64)] = &[
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];
+const FREQUENCY_UNITS: &[(&str, u64)] = &[("Hz", 1), ("kHz", 1_000)];
 const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// Splits `1.5ms` into the number and the unit.
@@ -77,6 +78,14 @@ pub fn parse_duration(text: &str) -> Result<u64, String> {
 /// One sentence that shows how to write it.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     scaled(text, SIZE_UNITS, "size", "64KiB")
+}
+
+/// A frequency in Hz out of `99Hz`.
+///
+/// # Errors
+/// One sentence that shows how to write it.
+pub fn parse_frequency(text: &str) -> Result<u64, String> {
+    scaled(text, FREQUENCY_UNITS, "frequency", "99Hz")
 }
 
 /// A share between 0 and 1 out of `0.1%`.

@@ -70,7 +70,6 @@ fn wrong_types_and_values_are_refused() {
     wrong("type: csv", "type: cvs", "15:11", "`cvs` is no type of sink, did you mean `csv`?");
     wrong("    type: csv\n", "", "15:5", "needs `type` (stdout, csv, jsonl)");
     wrong("program: biosnoop", "name: x", "5:5", "needs `program`");
-    wrong("    template: '{{ comm }}'\n", "", "12:5", "needs `template`");
     wrong("out.csv", "7", "16:11", "put quotes around it, \"7\"");
     wrong("{ms:", "{a: b, ms:", "17:21", "more than one key");
 }

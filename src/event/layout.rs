@@ -67,6 +67,11 @@ pub enum Kind {
         /// Where the tail begins.
         tail: usize,
     },
+    /// A stack: a list of frames in the tail, the innermost first. There may be several a record.
+    Stack {
+        /// Where the tail begins.
+        tail: usize,
+    },
 }
 
 /// One member of an event struct.
@@ -131,6 +136,7 @@ impl Layout {
             }
             Kind::Bits(names) => Scalar::Bits(unsigned(bytes), names),
             Kind::List { tail } => Scalar::List(List::new(bytes, &raw[*tail..])),
+            Kind::Stack { tail } => Scalar::Stack(List::within(bytes, &raw[*tail..])),
         }
     }
 

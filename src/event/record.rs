@@ -36,6 +36,8 @@ pub enum Scalar<'a> {
     Bits(u64, &'a Names),
     /// A list of texts.
     List(List<'a>),
+    /// The frames of a stack, the innermost first.
+    Stack(List<'a>),
     /// Wall-clock time, nanoseconds since 1970 in UTC.
     Time(i64),
 }
@@ -57,6 +59,13 @@ impl<'a> List<'a> {
         let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let len = word(0) as usize;
         List { bytes: &tail[..len.min(tail.len())], cut: word(4) != 0 || len > tail.len() }
+    }
+
+    /// One of several lists of a tail: `head` has where it begins, then what [`List::new`] wants.
+    #[inline]
+    pub fn within(head: &[u8], tail: &'a [u8]) -> Self {
+        let start = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        List::new(&head[4..], tail.get(start..).unwrap_or_default())
     }
 
     /// The texts, and a last `…` if there were more than the record could hold.

@@ -49,7 +49,8 @@ pub(super) fn explain(
         )
     } else {
         let verb = if stage == Stage::Load { "refuses" } else { "can't attach" };
-        Error::new(Kind::Unsupported, format!("{kernel} {verb} {what}{reason}"))
+        let kind = if is_judged(log) { Kind::Broken } else { Kind::Unsupported };
+        Error::new(kind, format!("{kernel} {verb} {what}{reason}"))
             .hint("run it with --verbose for the kernel's own words; docs/limits.md says what each program needs")
     };
     answer.detail(detail)
@@ -100,6 +101,18 @@ fn reason(log: &str) -> Option<String> {
     ];
     let line = log.lines().find(|line| TELLING.iter().any(|telling| line.contains(telling)))?;
     Some(line.trim_start_matches("libbpf: ").trim().to_owned())
+}
+
+/// Whether the verifier has looked at the program and found fault with what it does, not with what the kernel lacks.
+fn is_judged(log: &str) -> bool {
+    let lacking = ["unknown func", "invalid func", "cannot use helper", "not supported"];
+    log.contains("BEGIN PROG LOAD LOG") && !lacking.iter().any(|words| log.contains(words))
+}
+
+/// The function and the words of a refusal, for a variant that is not taken because of it.
+pub(super) fn refusal(error: &libbpf_rs::Error, log: &str) -> (Option<String>, String) {
+    let words = reason(log).unwrap_or_else(|| root_cause(error));
+    (failed_hook(log), words)
 }
 
 fn is_memlock(log: &str) -> bool {

@@ -1,13 +1,18 @@
 //! The only module that calls bpf(2): loading, attaching, ring buffers, counters, and what to say when that fails.
 
+mod aggregate;
 mod buffer;
+mod choice;
 mod explain;
 mod host;
 mod log;
 mod misses;
 mod perf;
+mod perf_events;
 mod probe;
 
+pub use aggregate::Entry;
 pub use buffer::Buffer;
+pub use choice::Verdict;
 pub use host::Host;
 pub use probe::{Counters, Loaded};

@@ -1,14 +1,16 @@
 //! A program in the kernel: opened, set up, loaded, attached, and its counters read.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::Typedef;
 use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
-use super::explain::{Stage, explain};
+use super::choice::{Choice, Refusal, Verdict, choose, reasons};
+use super::explain::{Stage, explain, refusal};
+use super::perf_events::{self, Rate};
 use super::{Host, log, misses};
-use crate::catalog::MapSpec;
+use crate::catalog::{Hook, MapSpec, PerfEvent};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{ProbePlan, Setting, Transport, internal};
 
@@ -19,7 +21,16 @@ pub struct Loaded {
     program: &'static str,
     /// The hooks that are in use, in the order of the C file.
     hooks: Vec<String>,
+    /// Group and variant of the alternatives that are in use.
+    variants: BTreeMap<String, String>,
+    /// What runs the hooks that a perf event runs.
+    perf_events: PerfEvents,
+    /// Why it is not its first choice.
+    reason: Option<String>,
 }
+
+/// By hook: its event, the source that the probe chose, and how often.
+type PerfEvents = Vec<(String, PerfEvent, u32, Rate)>;
 
 /// The kernel's side of the books, added up over all possible CPUs. See `struct runner_counters`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,19 +62,71 @@ impl Loaded {
     pub fn load(plan: &ProbePlan, host: &Host) -> Result<Self> {
         log::start();
         let program = &plan.program;
-        let broken =
-            |error: libbpf_rs::Error| Error::failed(format!("program {} can't be set up: {error:#}", program.name));
+        let wanted: Vec<&Hook> =
+            plan.hooks.iter().filter(|(_, skipped)| skipped.is_none()).map(|(hook, _)| hook).collect();
+        // Reading the kernel's types takes milliseconds: only where there is something to choose
+        let choices = wanted.iter().any(|hook| hook.optional || hook.alternative.is_some());
+        let vmlinux = if choices { Some(kernel_btf(host)?) } else { None };
+        let mut refused = Vec::new();
+        // Each turn takes a variant away, or ends
+        loop {
+            let choice = choose(program.name, &host.release, &wanted, &vmlinux, &mut refused)?;
+            let mut loaded = match Loaded::load_chosen(plan, host, &choice) {
+                Ok(loaded) => loaded,
+                Err(refusal) => match refusal.variant(&wanted) {
+                    Some(variant) => {
+                        refused.push(variant);
+                        continue;
+                    }
+                    None => return Err(refusal.error),
+                },
+            };
+            if let Err(refusal) = loaded.try_alternatives(plan, host) {
+                match refusal.variant(&wanted) {
+                    Some(variant) => {
+                        refused.push(variant);
+                        continue;
+                    }
+                    None => return Err(refusal.error),
+                }
+            }
+            loaded.reason = (!refused.is_empty()).then(|| reasons(refused.iter()));
+            return Ok(loaded);
+        }
+    }
+
+    fn load_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
+        log::take();
+        let program = &plan.program;
+        let broken = |error: libbpf_rs::Error| {
+            let error = Error::failed(format!("program {} can't be set up: {error:#}", program.name));
+            Box::new(Refused { error, hook: None, words: String::new() })
+        };
         let mut open = ObjectBuilder::default()
             .name(program.name)
             .and_then(|builder| builder.open_memory(program.object))
             .map_err(broken)?;
         let own = host.own_process().unwrap_or(0);
         let own = internal(program, "runner_self", &own.to_ne_bytes());
-        set_up_maps(&mut open, plan, own.as_ref()).map_err(broken)?;
-        let hooks = choose_hooks(&mut open, plan, host)?;
-        let object =
-            open.load().map_err(|error| explain(host, Stage::Load, program.name, None, &error, &log::take()))?;
-        Ok(Loaded { object, links: Vec::new(), program: program.name, hooks })
+        let perf_events = set_up_maps(&mut open, plan, own.as_ref()).map_err(broken)?;
+        for mut prog in open.progs_mut() {
+            let name = prog.name().to_string_lossy().into_owned();
+            prog.set_autoload(choice.hooks.contains(&name));
+        }
+        let object = open.load().map_err(|error| Refused::new(host, Stage::Load, program.name, None, &error))?;
+        let hooks = choice.hooks.clone();
+        let variants = choice.variants.clone();
+        Ok(Loaded { object, links: Vec::new(), program: program.name, hooks, variants, perf_events, reason: None })
+    }
+
+    /// Attaches what has alternatives, and takes it away again: only then it is known whether it can be attached.
+    fn try_alternatives(&mut self, plan: &ProbePlan, host: &Host) -> Result<(), Box<Refused>> {
+        let several = |hook: &Hook| hook.alternative.is_some() || plan.skip_unsupported;
+        let names: Vec<&str> =
+            plan.hooks.iter().filter(|(hook, _)| several(hook)).map(|(hook, _)| hook.name.as_str()).collect();
+        let result = self.attach_where(host, |name| names.contains(&name));
+        self.detach();
+        result
     }
 
     /// Attaches every hook, the last of the C file first: programs have the start of a story first and its end last,
@@ -72,17 +135,46 @@ impl Loaded {
     /// # Errors
     /// As [`Loaded::load`]; what was attached before is detached when this is dropped.
     pub fn attach(&mut self, host: &Host) -> Result<()> {
+        self.attach_where(host, |_| true).map_err(|refused| refused.error)
+    }
+
+    fn attach_where(&mut self, host: &Host, wanted: impl Fn(&str) -> bool) -> Result<(), Box<Refused>> {
         log::take();
         let mut hooks: Vec<_> = self.object.progs_mut().filter(|hook| hook.autoload()).collect();
         hooks.reverse();
         for hook in hooks {
             let name = hook.name().to_string_lossy().into_owned();
-            let link = hook
-                .attach()
-                .map_err(|error| explain(host, Stage::Attach, self.program, Some(&name), &error, &log::take()))?;
+            if !wanted(&name) {
+                continue;
+            }
+            if let Some((_, event, chosen, rate)) = self.perf_events.iter().find(|(of, ..)| *of == name) {
+                let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate).map_err(|error| {
+                    let message = format!("hook `{name}` of program `{}`: {}", self.program, error.message);
+                    let words = error.message.clone();
+                    Box::new(Refused { error: Error { message, ..error }, hook: Some(name.clone()), words })
+                })?;
+                self.links.extend(links);
+                self.reason = self.reason.take().or(reason);
+                continue;
+            }
+            let link =
+                hook.attach().map_err(|error| Refused::new(host, Stage::Attach, self.program, Some(&name), &error))?;
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// What became of it on this kernel, and why, if that is not its first choice.
+    pub fn verdict(&self) -> (Verdict, Option<&str>) {
+        match &self.reason {
+            None => (Verdict::Ok, None),
+            Some(reason) => (Verdict::Fallback, Some(reason)),
+        }
+    }
+
+    /// The variant that is taken of each group of alternatives.
+    pub fn variants(&self) -> &BTreeMap<String, String> {
+        &self.variants
     }
 
     /// The hooks that are in use.
@@ -102,7 +194,7 @@ impl Loaded {
         self.map("events")
     }
 
-    fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>> {
+    pub(super) fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>> {
         let found = self.object.maps().find(|map| map.name() == name);
         found.ok_or_else(|| Error::failed(format!("program {} has no map `{name}`", self.program)))
     }
@@ -160,23 +252,48 @@ impl Loaded {
     }
 }
 
-fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -> libbpf_rs::Result<()> {
+/// Returns what the perf events of the hooks are to be, which is in `.rodata` as well.
+fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -> libbpf_rs::Result<PerfEvents> {
+    let mut perf_events = Vec::new();
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
+        let aggregate = plan.aggregate.as_ref();
         if name == "events" {
-            set_up_events(&mut map, plan)?;
+            match aggregate {
+                Some(_) => map.set_autocreate(false)?,
+                None => set_up_events(&mut map, plan)?,
+            }
         } else if name == "scratch" {
             map.set_autocreate(plan.buffer.transport != Transport::Reserve)?;
-        } else if let Some(entries) = plan.maps.get(&name) {
-            map.set_max_entries(*entries)?;
+        } else if plan.program.maps.iter().any(|map| map.name == name) {
+            if let Some(entries) = plan.maps.get(&name) {
+                map.set_max_entries(*entries)?;
+            }
+            if aggregate.is_some_and(|aggregate| aggregate.per_cpu && aggregate.spec.map == name) {
+                keep_cpus_apart(&mut map)?;
+            }
         } else if name.ends_with(".rodata") {
             let Some(bytes) = map.initial_value_mut() else { continue };
             for Setting { offset, bytes: value, .. } in plan.rodata.iter().chain(own) {
                 bytes[*offset..*offset + value.len()].copy_from_slice(value);
             }
+            let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+            for (hook, event) in plan.hooks.iter().filter_map(|(hook, _)| Some((hook, hook.perf_event.as_ref()?))) {
+                let rate = Rate { value: word(event.rate_at).into(), frequency: event.frequency };
+                perf_events.push((hook.name.clone(), event.clone(), word(event.chosen_at), rate));
+            }
         }
     }
-    Ok(())
+    Ok(perf_events)
+}
+
+/// The program's calls are the same for either type.
+fn keep_cpus_apart(map: &mut OpenMapMut<'_>) -> libbpf_rs::Result<()> {
+    match map.map_type() {
+        MapType::Hash => map.set_type(MapType::PercpuHash),
+        MapType::Array => map.set_type(MapType::PercpuArray),
+        _ => Ok(()),
+    }
 }
 
 /// The one map has the type that goes with the transport; the verifier never sees the calls that need another one.
@@ -190,32 +307,33 @@ fn set_up_events(map: &mut OpenMapMut<'_>, plan: &ProbePlan) -> libbpf_rs::Resul
     map.set_max_entries(0) // libbpf: as many as there are CPUs
 }
 
-/// Leaves out the hooks that the plan does without and the optional ones that this kernel does not have.
-fn choose_hooks(open: &mut OpenObject, plan: &ProbePlan, host: &Host) -> Result<Vec<String>> {
-    let optional = plan.hooks.iter().any(|(hook, skipped)| hook.optional && skipped.is_none());
-    let vmlinux = if optional { Some(kernel_btf(host)?) } else { None };
-    let mut used = Vec::new();
-    for mut prog in open.progs_mut() {
-        let name = prog.name().to_string_lossy().into_owned();
-        let Some((hook, skipped)) = plan.hooks.iter().find(|(hook, _)| hook.name == name) else { continue };
-        let absent = || hook.optional && !vmlinux.as_ref().is_some_and(|btf| has_tracepoint(btf, &hook.section));
-        if skipped.is_some() || absent() {
-            prog.set_autoload(false);
-        } else {
-            used.push(name);
-        }
-    }
-    Ok(used)
-}
-
 fn kernel_btf(host: &Host) -> Result<Btf<'static>> {
     Btf::from_vmlinux().map_err(|error| {
         Error::new(Kind::Unsupported, format!("the types of this kernel ({}) can't be read: {error}", host.release))
     })
 }
 
-/// A kernel has a tracepoint if, and only if, its BTF has the type of its probe function.
-fn has_tracepoint(btf: &Btf<'_>, section: &str) -> bool {
-    let tracepoint = section.rsplit('/').next().unwrap_or_default();
-    btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{tracepoint}")).is_some()
+/// Why the kernel did not take an object or a hook.
+struct Refused {
+    error: Error,
+    /// The hook that it was about, if that is known.
+    hook: Option<String>,
+    /// The reason alone.
+    words: String,
+}
+
+impl Refused {
+    fn new(host: &Host, stage: Stage, program: &str, hook: Option<&str>, error: &libbpf_rs::Error) -> Box<Self> {
+        let log = log::take();
+        let (failed, words) = refusal(error, &log);
+        let hook = hook.map(str::to_owned).or(failed);
+        Box::new(Refused { error: explain(host, stage, program, hook.as_deref(), error, &log), hook, words })
+    }
+
+    /// The variant that the refusal is about, if it is about one of several.
+    fn variant(&self, hooks: &[&Hook]) -> Option<Refusal> {
+        let hook = hooks.iter().find(|hook| Some(&hook.name) == self.hook.as_ref())?;
+        let (group, variant) = hook.alternative.clone()?;
+        Some(Refusal { group, variant, reason: self.words.clone() })
+    }
 }

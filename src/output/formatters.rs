@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::time;
 
 /// The names of all formatters.
-pub const NAMES: &[&str] = &["clock", "date", "duration", "bytes", "errno", "left", "right"];
+pub const NAMES: &[&str] = &["clock", "date", "duration", "bytes", "errno", "folded", "left", "right"];
 
 /// What a formatter is applied to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +47,8 @@ pub enum Formatter {
     Bytes,
     /// An error number's name; other numbers as they are.
     Errno,
+    /// A stack for a flame graph, which is how stacks are written anyway: it says so where it is read.
+    Folded,
     /// Left-aligned in so many columns.
     Left(usize),
     /// Right-aligned in so many columns.
@@ -69,6 +71,7 @@ impl Formatter {
             "duration" => bare(Formatter::Duration),
             "bytes" => bare(Formatter::Bytes),
             "errno" => bare(Formatter::Errno),
+            "folded" => bare(Formatter::Folded),
             "left" => width("left").map(Formatter::Left),
             "right" => width("right").map(Formatter::Right),
             "date" => match args {
@@ -96,6 +99,8 @@ impl Formatter {
             (Formatter::Errno, Operand::Int(value)) => push_errno(value, out),
             (Formatter::Errno, Operand::Uint(value)) => push_uint(value, out),
             (Formatter::Errno, _) => return Err("errno wants a whole number".into()),
+            (Formatter::Folded, Operand::Text(text)) => out.push_str(text),
+            (Formatter::Folded, _) => return Err("folded wants a stack".into()),
             (Formatter::Left(width), input) => pad(input, *width, Side::Left, out),
             (Formatter::Right(width), input) => pad(input, *width, Side::Right, out),
         }

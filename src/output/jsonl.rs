@@ -94,7 +94,7 @@ fn push_value(scalar: Scalar<'_>, out: &mut String) {
             push_bits(bits, names, out); // C identifiers and digits: nothing to escape
             out.push('"');
         }
-        Scalar::List(list) => {
+        Scalar::List(list) | Scalar::Stack(list) => {
             out.push('[');
             for (i, item) in list.iter().enumerate() {
                 if i > 0 {

@@ -1,5 +1,6 @@
 //! From records to bytes in a file: formatters, templates and the three kinds of sinks. Needs no root and no kernel.
 
+mod draw;
 pub mod formatters;
 mod jsonl;
 pub mod sink;

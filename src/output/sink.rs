@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::draw::{Row, draw};
 use super::jsonl::{self, Member};
 use super::template::{RecordTemplate, render_global};
 use super::value::{Field, Globals, TextMode, push_scalar};
@@ -36,6 +37,8 @@ impl Column {
 pub enum Shape {
     /// Lines of text.
     Text { template: String, header: Option<String> },
+    /// What a program adds up, as tables and histograms for a person.
+    Drawn { header: Option<String> },
     /// Comma-separated values. The columns are never empty.
     Csv { columns: Vec<Column> },
     /// JSON Lines; `None`: every field of the record's program.
@@ -68,6 +71,17 @@ impl Output {
             Output::Stdout => io::stdout().is_terminal(),
             Output::File(file) => file.is_terminal(),
         }
+    }
+}
+
+impl Output {
+    /// Columns of the terminal, if it is one.
+    fn width(&self) -> Option<usize> {
+        let size = match self {
+            Output::Stdout => rustix::termios::tcgetwinsize(rustix::stdio::stdout()),
+            Output::File(file) => rustix::termios::tcgetwinsize(file),
+        };
+        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
 }
 
@@ -127,6 +141,7 @@ pub struct Sink {
 #[derive(Debug)]
 enum Writer {
     Text { templates: Vec<Option<RecordTemplate>>, lines: Lines },
+    Drawn { probes: Vec<Option<(String, Arc<Layout>)>>, waiting: Vec<(usize, Row)>, width: Option<usize>, lines: Lines },
     Csv { cells: Vec<Option<Vec<Cell>>>, mode: TextMode, row: csv::ByteRecord, csv: Box<csv::Writer<Output>> },
     Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
 }
@@ -174,6 +189,18 @@ impl Sink {
                 };
                 Writer::Text { templates: each(sources, make)?, lines: Lines { buffer, output } }
             }
+            Shape::Drawn { header } => {
+                let mut buffer = String::new();
+                if let Some(header) = header {
+                    buffer.push_str(&render_global(header, globals)?);
+                    buffer.push('\n');
+                }
+                let probe = |source: &Option<Source<'_>>| {
+                    source.map(|source| (source.name.to_owned(), Arc::clone(source.layout)))
+                };
+                let (probes, width) = (sources.iter().map(probe).collect(), output.width());
+                Writer::Drawn { probes, waiting: Vec::new(), width, lines: Lines { buffer, output } }
+            }
             Shape::Csv { columns } => {
                 // On a terminal a person reads it, and names must not run the terminal
                 let mode = if output.is_terminal() { TextMode::Shown } else { TextMode::Lossless };
@@ -211,6 +238,12 @@ impl Sink {
                 lines.buffer.push('\n');
                 lines.flush_if_full().map_err(WriteError::File)
             }
+            Writer::Drawn { probes, waiting, .. } => {
+                let Some((_, layout)) = &probes[probe] else { return Ok(()) };
+                let (layout, raw) = (Arc::clone(layout), record.raw.to_vec());
+                waiting.push((probe, Row { layout, raw, time: record.time }));
+                Ok(())
+            }
             Writer::Csv { cells, mode, row, csv } => {
                 let Some(cells) = &mut cells[probe] else { return Ok(()) };
                 row.clear();
@@ -241,8 +274,23 @@ impl Sink {
                 jsonl::push_gap(time, probe, lost, cause, &mut lines.buffer);
                 lines.flush_if_full()
             }
-            Writer::Text { .. } | Writer::Csv { .. } => Ok(()),
+            Writer::Text { .. } | Writer::Csv { .. } | Writer::Drawn { .. } => Ok(()),
         }
+    }
+
+    /// Notes that a reading of the aggregate is complete, whose rows have the indices `streams`: now it can be drawn.
+    ///
+    /// # Errors
+    /// If the file takes no more.
+    pub fn end_of_reading(&mut self, streams: std::ops::Range<usize>) -> io::Result<()> {
+        let Writer::Drawn { probes, waiting, width, lines } = &mut self.writer else { return Ok(()) };
+        let (rows, others): (Vec<_>, Vec<_>) =
+            std::mem::take(waiting).into_iter().partition(|(stream, _)| streams.contains(stream));
+        *waiting = others;
+        let Some((name, _)) = streams.clone().find_map(|stream| probes.get(stream)?.as_ref()) else { return Ok(()) };
+        let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+        draw(name, &rows, *width, &mut lines.buffer);
+        lines.flush_if_full()
     }
 
     /// Hands everything to the file.
@@ -251,7 +299,7 @@ impl Sink {
     /// If the file takes no more.
     pub fn flush(&mut self) -> io::Result<()> {
         match &mut self.writer {
-            Writer::Text { lines, .. } | Writer::Jsonl { lines, .. } => lines.flush(),
+            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => lines.flush(),
             Writer::Csv { csv, .. } => csv.flush(),
         }
     }

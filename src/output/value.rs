@@ -86,6 +86,7 @@ pub fn push_scalar(scalar: Scalar<'_>, mode: TextMode, out: &mut String) {
         Scalar::Name(name) => out.push_str(name),
         Scalar::Bits(bits, names) => push_bits(bits, names, out),
         Scalar::List(list) => push_list(list, out),
+        Scalar::Stack(frames) => push_folded(frames, mode, out),
         Scalar::Time(at) => time::push_rfc3339(at, out),
     }
 }
@@ -115,6 +116,23 @@ pub fn push_list(list: List<'_>, out: &mut String) {
             out.push(' ');
         }
         text::push_quoted(item, out);
+    }
+}
+
+/// A stack as flame graphs want it: from the outermost frame to the innermost, `;` between them.
+pub fn push_folded(frames: List<'_>, mode: TextMode, out: &mut String) {
+    let frames: Vec<&[u8]> = frames.iter().collect();
+    for (i, frame) in frames.iter().rev().enumerate() {
+        if i > 0 {
+            out.push(';');
+        }
+        let start = out.len();
+        mode.push(frame, out);
+        if out[start..].contains(';') {
+            let name = out[start..].replace(';', ":");
+            out.truncate(start);
+            out.push_str(&name);
+        }
     }
 }
 
@@ -207,6 +225,7 @@ impl Object for RecordObject {
             Scalar::Bool(value) => Value::from(value),
             Scalar::Time(at) => Value::from_object(Time(at)),
             Scalar::List(list) => Value::from_object(ListObject::new(list, self.mode)),
+            Scalar::Stack(frames) => Value::from_object(ListObject::of_frames(frames, self.mode)),
             text => {
                 let mut out = String::new();
                 push_scalar(text, self.mode, &mut out);
@@ -232,23 +251,33 @@ impl Object for Time {
     }
 }
 
-/// A list in a template: shell words as a whole, each text by its index.
+/// A list in a template: shell words or a folded stack as a whole, each text by its index.
 #[derive(Debug)]
 struct ListObject {
-    quoted: String,
+    whole: String,
     items: Vec<Value>,
 }
 
 impl ListObject {
     fn new(list: List<'_>, mode: TextMode) -> Self {
-        let mut quoted = String::new();
-        push_list(list, &mut quoted);
+        let mut whole = String::new();
+        push_list(list, &mut whole);
+        ListObject { whole, items: ListObject::items(list, mode) }
+    }
+
+    fn of_frames(frames: List<'_>, mode: TextMode) -> Self {
+        let mut whole = String::new();
+        push_folded(frames, mode, &mut whole);
+        ListObject { whole, items: ListObject::items(frames, mode) }
+    }
+
+    fn items(list: List<'_>, mode: TextMode) -> Vec<Value> {
         let item = |bytes: &[u8]| {
             let mut out = String::new();
             mode.push(bytes, &mut out);
             Value::from(out)
         };
-        ListObject { quoted, items: list.iter().map(item).collect() }
+        list.iter().map(item).collect()
     }
 }
 
@@ -266,7 +295,7 @@ impl Object for ListObject {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.quoted)
+        f.write_str(&self.whole)
     }
 }
 

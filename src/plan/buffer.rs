@@ -228,5 +228,5 @@ impl Planner<'_> {
 
 /// The largest record of a program with its header in a ring, bytes.
 pub(super) fn record_bytes(program: &Program) -> u64 {
-    program.event.size as u64 + 8
+    program.event().map_or(0, |event| event.size as u64) + 8
 }

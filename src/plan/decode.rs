@@ -28,6 +28,7 @@ fn decoded(kind: &ElementKind, slot: &[u8]) -> String {
             if name[0] == 0 { format!("{}:{}", number(major), number(minor)) } else { text(name) }
         }
         ElementKind::Duration => Nanoseconds(number(slot)).to_string(),
+        ElementKind::Frequency => format!("{}Hz", number(slot)),
         ElementKind::Bytes => Bytes(number(slot)).to_string(),
         ElementKind::Uint | ElementKind::User => number(slot).to_string(),
         ElementKind::Cgroup | ElementKind::Unit => "looked up at the start".into(),

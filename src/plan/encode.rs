@@ -6,7 +6,7 @@ use serde_yaml::Value as Yaml;
 
 use crate::catalog::{Element, ElementKind, Variable};
 use crate::config::diagnostic::suggest;
-use crate::config::quantity::{parse_duration, parse_size};
+use crate::config::quantity::{parse_duration, parse_frequency, parse_size};
 
 /// Why a value can't be encoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,6 +143,13 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
     match &element.kind {
         ElementKind::Duration => unsigned(quantity(value, "time", "10ms", parse_duration)?, slot),
         ElementKind::Bytes => unsigned(quantity(value, "size", "64KiB", parse_size)?, slot),
+        ElementKind::Frequency => {
+            let value = quantity(value, "frequency", "99Hz", parse_frequency)?;
+            if value == 0 {
+                return Err("0Hz is never".into());
+            }
+            unsigned(value, slot)
+        }
         ElementKind::Uint => match value {
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
             Yaml::Number(number) => Err(format!("{number} is not a whole number from 0 on")),
@@ -165,7 +172,8 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
         ElementKind::Disk => disk(value, slot),
         ElementKind::Cgroup | ElementKind::Unit => unreachable!("these are looked up"),
         ElementKind::Enum(names) => match value.as_str() {
-            Some(name) => match names.value(name) {
+            // `cpu-clock` as well as `cpu_clock`
+            Some(name) => match names.value(&name.replace('-', "_")) {
                 Some(value) => unsigned(value, slot),
                 None => Err(format!("`{name}` is not possible{}", suggest(name, names.iter().map(|(_, name)| name)))),
             },

@@ -4,6 +4,7 @@
 mod buffer;
 mod decode;
 mod encode;
+mod rows;
 mod show;
 mod sinks;
 
@@ -22,6 +23,7 @@ use crate::error::Result;
 
 pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
 pub use encode::Name;
+pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
 pub use show::Shown;
 pub use sinks::SinkPlan;
 
@@ -61,8 +63,14 @@ pub struct ProbePlan {
     pub buffer: BufferPlan,
     /// The program's hooks, with the reason why one is left out.
     pub hooks: Vec<(Hook, Option<String>)>,
+    /// How its aggregate is read, if it has one.
+    pub aggregate: Option<AggregatePlan>,
+    /// The sorts of records that it hands out.
+    pub streams: Vec<Stream>,
     /// Indices of the sinks that it writes to.
     pub sinks: Vec<usize>,
+    /// Go on without it where the kernel can't run it.
+    pub skip_unsupported: bool,
     /// Whether its records are to be sorted by time.
     pub sort: bool,
     /// Disks that its filters name.
@@ -120,8 +128,9 @@ pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result
         probes.push(planner.probe(index, probe, catalog, overrides)?);
     }
     planner.check_names(&config.probes);
-    let probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
+    let mut probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
     let sinks = planner.sinks(&probes);
+    sinks::route(&mut probes, &sinks);
     if config.window.duration == Some(Nanoseconds(0)) {
         planner.say(&[Key("window"), Key("duration")], "a window of no time catches nothing: leave `duration` out");
     }
@@ -192,7 +201,10 @@ impl Planner<'_> {
             .flat_map(texts)
             .filter(|disk| !disk.contains(':')) // numbers
             .collect();
+        let aggregate = self.aggregate(&here, probe, &program);
         Ok(Some(ProbePlan {
+            streams: rows::streams(&program, aggregate.as_ref()),
+            aggregate,
             name: probe.name.clone().unwrap_or_else(|| probe.program.clone()),
             hooks: program.hooks.iter().map(|hook| (hook.clone(), skipped(hook, probe))).collect(),
             program,
@@ -201,6 +213,7 @@ impl Planner<'_> {
             maps: probe.maps.clone(),
             buffer,
             sinks: self.probe_sinks(index, probe),
+            skip_unsupported: probe.on_unsupported == model::OnUnsupported::Skip,
             sort: probe.order == model::Order::Time,
             disks,
         }))

@@ -40,7 +40,7 @@ impl fmt::Display for Shown<'_> {
 impl Shown<'_> {
     fn probe(&self, f: &mut fmt::Formatter<'_>, probe: &ProbePlan) -> fmt::Result {
         let program = &probe.program;
-        writeln!(f, "\nprobe {}: {}, {}", probe.name, program.name, program.event.doc)?;
+        writeln!(f, "\nprobe {}: {}, {}", probe.name, program.name, program.doc())?;
         let variables = || program.filters.iter().chain(&program.internals);
         writeln!(f, " variables, set before load")?;
         for Setting { symbol, offset, bytes } in &probe.rodata {
@@ -113,7 +113,7 @@ impl Shown<'_> {
 fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -> fmt::Result {
     let path = if path == "-" { "standard output" } else { path };
     let kind = match shape {
-        Shape::Text { .. } => "stdout",
+        Shape::Text { .. } | Shape::Drawn { .. } => "stdout",
         Shape::Csv { .. } => "csv",
         Shape::Jsonl { .. } => "jsonl",
     };
@@ -121,6 +121,7 @@ fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -
     let list = |columns: &[Column]| columns.iter().map(Column::name).collect::<Vec<_>>().join(", ");
     match shape {
         Shape::Text { template, .. } => line(f, "template", template),
+        Shape::Drawn { .. } => line(f, "template", "none: tables and histograms"),
         Shape::Csv { columns } => line(f, "columns", &list(columns)),
         Shape::Jsonl { fields: Some(fields) } => line(f, "fields", &list(fields)),
         Shape::Jsonl { fields: None } => line(f, "fields", "all"),

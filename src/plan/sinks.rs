@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::{Planner, ProbePlan};
 use crate::config::diagnostic::{Diagnostic, Place, suggest};
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::{Index, Key};
+use crate::event::Layout;
 use crate::output::template::{self, Problem};
 use crate::output::{Column, Field, Shape};
 
@@ -51,13 +53,27 @@ impl Planner<'_> {
         match sink {
             model::Sink::Stdout { template, header, .. } => {
                 let path = [here[0], here[1], Key("template")];
-                self.check_template(&path, template, writers);
+                match template {
+                    Some(template) => self.check_template(&path, template, writers),
+                    None => {
+                        for probe in writers.iter().filter(|probe| probe.aggregate.is_none()) {
+                            let program = probe.program.name;
+                            let what = format!(
+                                "`{program}` sends events, so this sink needs a `template`: \"{{{{ time | clock }}}} {{{{ comm }}}}\""
+                            );
+                            self.say_key(here, what);
+                        }
+                    }
+                }
                 if let Some(header) = header {
                     for problem in template::check_path(header) {
                         self.say_template(&[here[0], here[1], Key("header")], header, problem);
                     }
                 }
-                Shape::Text { template: template.clone(), header: header.clone() }
+                match template {
+                    Some(template) => Shape::Text { template: template.clone(), header: header.clone() },
+                    None => Shape::Drawn { header: header.clone() },
+                }
             }
             model::Sink::Csv { columns, .. } => {
                 let columns = match columns {
@@ -79,7 +95,7 @@ impl Planner<'_> {
         if writers.iter().any(|other| other.program.name != first.program.name) {
             self.say_key(here, "probes of different programs write here: say which `columns` the table has");
         }
-        Field::all(&first.program.event).iter().map(|(_, name)| Column::Field((*name).to_owned())).collect()
+        names(first).into_iter().map(|name| Column::Field(name.to_owned())).collect()
     }
 
     fn columns(&mut self, path: &[Step<'_>; 3], columns: &[model::Column], writers: &[&ProbePlan]) -> Vec<Column> {
@@ -88,8 +104,7 @@ impl Planner<'_> {
             let here = [path[0], path[1], path[2], Index(i)];
             let column = match column {
                 model::Column::Field(name) => {
-                    let fields = writers.iter().flat_map(|probe| Field::all(&probe.program.event));
-                    let mut known: Vec<&str> = fields.map(|(_, name)| name).collect();
+                    let mut known: Vec<&str> = writers.iter().flat_map(|probe| names(probe)).collect();
                     known.dedup();
                     if !writers.is_empty() && !known.contains(&name.as_str()) {
                         let programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
@@ -117,7 +132,10 @@ impl Planner<'_> {
     fn check_template(&mut self, path: &[Step<'_>], text: &str, writers: &[&ProbePlan]) {
         let mut said: Vec<Problem> = Vec::new();
         for probe in writers {
-            for mut problem in template::check(text, &probe.program.event) {
+            // A template is for the records that have all its fields; of several sorts, the last has most of them
+            let found = probe.streams.iter().rev().map(|stream| template::check(text, &stream.layout));
+            let found = found.min_by_key(Vec::len).unwrap_or_default();
+            for mut problem in found {
                 problem.message = problem.message.replace("this program", probe.program.name);
                 if !said.iter().any(|other| other.range == problem.range) {
                     said.push(problem.clone());
@@ -131,6 +149,49 @@ impl Planner<'_> {
         let whole = self.source.root.at(path).place;
         let place = problem.range.and_then(|range| within(&self.source.text, whole, text, range)).unwrap_or(whole);
         self.problems.push(Diagnostic { place, message: problem.message });
+    }
+}
+
+/// The names of all fields of a probe's records, each once.
+fn names(probe: &ProbePlan) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for (_, name) in probe.streams.iter().flat_map(|stream| Field::all(&stream.layout)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Sends each sort of a probe's records to the sinks that have a use for it: where one sort has every field that a
+/// sink names, sorts that lack one stay away.
+pub(super) fn route(probes: &mut [ProbePlan], sinks: &[SinkPlan]) {
+    for probe in probes {
+        for index in probe.sinks.clone() {
+            let shape = &sinks[index].shape;
+            let fits: Vec<bool> = probe.streams.iter().map(|stream| fits(shape, &stream.layout)).collect();
+            let none = !fits.contains(&true);
+            for (stream, fits) in probe.streams.iter_mut().zip(fits) {
+                if fits || none {
+                    stream.sinks.push(index);
+                }
+            }
+        }
+    }
+}
+
+/// Whether records of this layout have every field that the shape names.
+fn fits(shape: &Shape, layout: &Arc<Layout>) -> bool {
+    let all = |columns: &[Column]| {
+        columns.iter().all(|column| match column {
+            Column::Field(name) => Field::find(name, layout).is_some(),
+            Column::Template(_, text) => template::check(text, layout).is_empty(),
+        })
+    };
+    match shape {
+        Shape::Text { template, .. } => template::check(template, layout).is_empty(),
+        Shape::Csv { columns } | Shape::Jsonl { fields: Some(columns) } => all(columns),
+        Shape::Jsonl { fields: None } | Shape::Drawn { .. } => true,
     }
 }
 

@@ -61,7 +61,7 @@ fn a_plan_has_every_byte() {
     assert_eq!(slow.buffer.max_latency, Duration::from_millis(50));
     let band = bytes(exec, "runner_wakeup_band").unwrap();
     let band = u32::from_ne_bytes(band.try_into().unwrap()) as usize;
-    assert!(band > exec.program.event.size, "no record can jump over the band");
+    assert!(band > exec.program.event().expect("it has events").size, "no record can jump over the band");
     assert_eq!((slow.sinks.as_slice(), exec.sinks.as_slice()), (&[1][..], &[0][..]));
     let hook = |name: &str| exec.hooks.iter().find(|(hook, _)| hook.name == name).unwrap().1.clone();
     assert_eq!(hook("exec_failed").as_deref(), Some("not needed with `failed: false`"));
@@ -145,6 +145,35 @@ fn faults_in_templates_have_their_own_places() {
 #[test]
 fn two_sinks_never_share_a_file() {
     wrong("path: \"{{ name }}-{{ start | date('%Y') }}.jsonl\"", "path: '-'", "17:3", "standard output");
+}
+
+#[test]
+fn what_is_for_events_and_what_is_for_aggregates_is_kept_apart() {
+    wrong("    template: \"{{ time | clock }} {{ comm }}\"\n", "", "17:3", "needs a `template`");
+    wrong("    maps:", "    interval: 1s\n    maps:", "11:5", "`interval` is for programs that add up");
+    let yaml = "version: 1\nprobes:\n  - program: runqlat\n    interval: 1s\nsinks: {screen: {type: stdout}}\n";
+    let plan = try_plan(yaml).expect("it is good");
+    assert_eq!(plan.probes[0].streams.len(), 2);
+    let says = |to: &str| try_plan(&yaml.replace("interval: 1s", to)).expect_err("it is wrong").message;
+    assert!(says("interval: 1ms").contains("the load itself"));
+    assert!(says("buffer: {size: 1MiB}").contains("has no buffer"));
+    assert!(says("top: 3").contains("`top` is for counters"));
+    assert!(says("order: time").contains("for events"));
+}
+
+#[test]
+fn a_row_goes_to_the_sinks_that_have_a_use_for_it() {
+    let yaml = |sink: &str| format!("version: 1\nprobes: [{{program: runqlat}}]\nsinks: {{s: {sink}}}\n");
+    let routed = |sink: &str| {
+        let plan = try_plan(&yaml(sink)).expect("it is good");
+        plan.probes[0].streams.iter().map(|stream| !stream.sinks.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(routed("{type: jsonl}"), [true, true]);
+    assert_eq!(routed("{type: csv}"), [true, true]);
+    assert_eq!(routed("{type: stdout}"), [true, true]);
+    assert_eq!(routed("{type: csv, columns: [bucket_low, bucket_high, count]}"), [true, false]);
+    assert_eq!(routed("{type: stdout, template: '{{ p99 }}'}"), [false, true]);
+    assert!(try_plan(&yaml("{type: stdout, template: '{{ p98 }}'}")).unwrap_err().message.contains("did you mean `p9"));
 }
 
 #[test]

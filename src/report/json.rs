@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, MapAccount, Report};
+use super::{Account, MapAccount, Report, Skipped};
 use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 
@@ -52,7 +52,7 @@ impl Report {
             "balances": self.accounts.iter().all(Account::balances),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
             "error": verdict.map(|error| error.message),
-            "probes": self.accounts.iter().map(probe).collect::<Vec<_>>(),
+            "probes": self.accounts.iter().map(probe).chain(self.skipped.iter().map(skipped)).collect::<Vec<_>>(),
         })
     }
 
@@ -77,15 +77,22 @@ impl Report {
     }
 }
 
+fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
+    json!({ "name": probe, "program": program, "verdict": verdict.key(), "reason": reason, "hooks": [] })
+}
+
 fn probe(account: &Account) -> Value {
     let Account { kernel, buffer, .. } = account;
     json!({
         "name": account.probe,
         "program": account.program,
-        "verdict": "ok",
+        "verdict": account.verdict.key(),
+        "reason": account.reason,
         "hooks": account.hooks,
+        "variants": account.variants,
         "seen": kernel.seen,
         "received": account.received,
+        "counted": account.counted,
         "written": account.written,
         "lost": account.lost(),
         "lost_buffer_full": kernel.lost_buffer_full,

@@ -2,12 +2,13 @@
 
 mod json;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Kind};
-use crate::kernel::Counters;
+use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
 
 pub use json::Circumstances;
@@ -61,10 +62,18 @@ pub struct Account {
     pub program: String,
     /// The hooks that were attached.
     pub hooks: Vec<String>,
+    /// What became of it on this kernel.
+    pub verdict: Verdict,
+    /// Why it is not its first choice.
+    pub reason: Option<String>,
+    /// Group and variant of the alternatives that were attached.
+    pub variants: BTreeMap<String, String>,
     /// The kernel's counters.
     pub kernel: Counters,
     /// Records taken out of the buffer within the window.
     pub received: u64,
+    /// For an aggregate, whose records are rows: the events that are in them.
+    pub counted: Option<u64>,
     /// Records that reached all of their sinks.
     pub written: u64,
     /// Records that came after the window had all that it wanted.
@@ -103,12 +112,26 @@ impl Account {
 
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
-        let kernel = self.received + self.after_end + self.kernel.lost();
+        let arrived = self.counted.unwrap_or(self.received + self.after_end);
+        let kernel = arrived + self.kernel.lost();
         let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
         // The kernel tells of a loss with the next record that has room: the last ones it may still owe
         let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full);
         self.kernel.seen == kernel && self.received == user && told
     }
+}
+
+/// A probe that this kernel can't run and the config can do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The probe's name.
+    pub probe: String,
+    /// The program's name.
+    pub program: String,
+    /// Unsupported or broken.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: String,
 }
 
 /// A map of a program.
@@ -151,6 +174,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// A probe each.
     pub accounts: Vec<Account>,
+    /// Probes that were left out.
+    pub skipped: Vec<Skipped>,
     /// Share of the events that may be lost.
     pub max_loss: f64,
     /// The first words of a template that failed on a record.
@@ -245,10 +270,19 @@ impl fmt::Display for Report {
             if account.unwritten > 0 {
                 write!(f, "  ({} more not written)", account.unwritten)?;
             }
+            if let Some(counted) = account.counted {
+                write!(f, "  (rows, of {counted} events)")?;
+            }
+            if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
+                write!(f, "  (fallback: {reason})")?;
+            }
             if !account.balances() {
                 let Counters { seen, .. } = account.kernel;
                 write!(f, "  (the books do not balance: the kernel counted {seen} events)")?;
             }
+        }
+        for Skipped { probe, verdict, reason, .. } in &self.skipped {
+            write!(f, "\n  {probe:width$}  {}: {reason}", verdict.key())?;
         }
         if let Some(words) = &self.template_failure {
             write!(f, "\n  {words}")?;
@@ -276,8 +310,12 @@ mod tests {
             probe: "slow-io".into(),
             program: "p".into(),
             hooks: vec![],
+            verdict: Verdict::Ok,
+            reason: None,
+            variants: BTreeMap::new(),
             kernel,
             received,
+            counted: None,
             written,
             after_end: 0,
             lost_queue_full: 0,
@@ -297,7 +335,17 @@ mod tests {
     fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
         let elapsed = Duration::from_millis(1234);
         let start = Instant { wall: 0, monotonic: 0 };
-        Report { end: End::Interrupted, start, elapsed, accounts, max_loss, template_failure: None, failure: None }
+        let skipped = Vec::new();
+        Report {
+            end: End::Interrupted,
+            start,
+            elapsed,
+            accounts,
+            skipped,
+            max_loss,
+            template_failure: None,
+            failure: None,
+        }
     }
 
     #[test]

@@ -34,6 +34,11 @@ enum Entry {
         probe: u32,
         gap: Gap,
     },
+    /// A reading of an aggregate is complete: its rows are in the streams from this on, so many of them.
+    End {
+        stream: u32,
+        count: u32,
+    },
 }
 
 /// Where records are missing.
@@ -50,6 +55,8 @@ pub struct Gap {
 pub enum Cause {
     /// The buffer, a map or the scratch space was full.
     Kernel,
+    /// The map of an aggregate was full.
+    Map,
     /// The sinks were too slow.
     Queue,
 }
@@ -59,6 +66,7 @@ impl Cause {
     pub fn words(self) -> &'static str {
         match self {
             Cause::Kernel => "buffer full",
+            Cause::Map => "map full",
             Cause::Queue => "sinks too slow",
         }
     }
@@ -71,6 +79,8 @@ pub enum Piece<'a> {
     Record(&'a [u8]),
     /// Records are missing here, or since the last look into the buffer.
     Gap(Gap),
+    /// All rows of a reading are there: those of so many streams from this one on.
+    End(usize),
 }
 
 impl Batch {
@@ -84,6 +94,7 @@ impl Batch {
                 (probe as usize, Piece::Record(&self.bytes[start..at]))
             }
             Entry::Gap { probe, gap } => (probe as usize, Piece::Gap(gap)),
+            Entry::End { stream, count } => (stream as usize, Piece::End(count as usize)),
         })
     }
 
@@ -133,6 +144,19 @@ pub struct Received {
     pub malformed: u64,
     /// Bytes of the records.
     pub bytes: u64,
+}
+
+impl Received {
+    /// Both together.
+    pub fn plus(self, other: &Received) -> Received {
+        Received {
+            records: self.records + other.records,
+            lost_queue_full: self.lost_queue_full + other.lost_queue_full,
+            after_end: self.after_end + other.after_end,
+            malformed: self.malformed + other.malformed,
+            bytes: self.bytes + other.bytes,
+        }
+    }
 }
 
 /// The reader's end of the queue.
@@ -195,9 +219,25 @@ impl Collector {
         }
     }
 
+    /// Takes a row of an aggregate. `max_events` is about events, so rows are not counted against it.
+    pub fn take_row(&mut self, stream: usize, row: &[u8]) {
+        let counts = &mut self.counts[stream];
+        counts.records += 1;
+        counts.bytes += row.len() as u64;
+        self.batch.push(stream, row);
+        if self.batch.bytes.len() >= BATCH_BYTES {
+            self.hand_over();
+        }
+    }
+
+    /// Notes that a reading is complete whose rows are in `count` streams from `stream` on.
+    pub fn end_of_reading(&mut self, stream: usize, count: usize) {
+        self.batch.index.push(Entry::End { stream: stream as u32, count: count as u32 });
+    }
+
     /// Notes that the kernel lost events of a probe since the last look.
-    pub fn gap(&mut self, probe: usize, lost: u64) {
-        self.batch.push_gap(probe, lost, Cause::Kernel);
+    pub fn gap(&mut self, probe: usize, lost: u64, cause: Cause) {
+        self.batch.push_gap(probe, lost, cause);
     }
 
     /// Queues what has been taken, or drops and counts it if the queue is full.
@@ -227,7 +267,7 @@ impl Collector {
                     self.counts[probe as usize].lost_queue_full += 1;
                     self.dropped[probe as usize] += 1;
                 }
-                gap @ Entry::Gap { .. } => gaps.push(gap),
+                gap @ (Entry::Gap { .. } | Entry::End { .. }) => gaps.push(gap),
             }
         }
         self.batch.clear();

@@ -87,6 +87,7 @@ impl Writer {
             let whole = batch.pieces().all(|(probe, piece)| match piece {
                 Piece::Record(raw) => self.take(probe, raw),
                 Piece::Gap(gap) => self.gap(probe, gap),
+                Piece::End(count) => self.end_of_reading(probe, count),
             });
             if !whole || !self.sorted(batch.read_at) || !self.flush(progress) {
                 return;
@@ -152,6 +153,16 @@ impl Writer {
         let Routed { name, sinks, .. } = &self.probes[probe];
         for &index in sinks {
             if let Err(error) = self.sinks[index].gap(clock::now(), name, gap.lost, gap.cause.words()) {
+                self.outcome.broken = Some((index, error));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn end_of_reading(&mut self, stream: usize, count: usize) -> bool {
+        for (index, sink) in self.sinks.iter_mut().enumerate() {
+            if let Err(error) = sink.end_of_reading(stream..stream + count) {
                 self.outcome.broken = Some((index, error));
                 return false;
             }

@@ -36,13 +36,17 @@ fn records(name: &str) -> Vec<Vec<u8>> {
 fn rendered(program: &Program, shape: &Shape) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("out");
-    let sources = [Some(Source { layout: &program.event, name: "probe" })];
+    let sources = [Some(Source { layout: program.event().expect("it has events"), name: "probe" })];
     let output = Output::File(fs::File::create(&file).expect("a file"));
     let mut sink = Sink::new(shape, &sources, &Arc::new(Globals::default()), output).expect("the shape is right");
     for raw in records(program.name) {
-        assert!(raw.len() >= program.event.min_size, "a record of {} bytes is none", raw.len());
-        let time = BOOT.wrapping_add(program.event.ts(&raw) as i64);
-        let record = Record { layout: &program.event, raw: &raw, time, probe: "probe" };
+        assert!(
+            raw.len() >= program.event().expect("it has events").min_size,
+            "a record of {} bytes is none",
+            raw.len()
+        );
+        let time = BOOT.wrapping_add(program.event().expect("it has events").ts(&raw) as i64);
+        let record = Record { layout: program.event().expect("it has events"), raw: &raw, time, probe: "probe" };
         sink.write(0, &record).expect("it is written");
     }
     sink.flush().expect("it is written");
@@ -60,7 +64,10 @@ fn golden(program: &str, ending: &str, actual: &str) {
 }
 
 fn all(program: &Program) -> Vec<Column> {
-    ebpf_run::output::Field::all(&program.event).iter().map(|(_, name)| Column::Field((*name).to_owned())).collect()
+    ebpf_run::output::Field::all(program.event().expect("it has events"))
+        .iter()
+        .map(|(_, name)| Column::Field((*name).to_owned()))
+        .collect()
 }
 
 #[test]
@@ -93,7 +100,8 @@ fn csv_is_for_spreadsheets_and_safe_there() {
             let row = row.expect("every row has all columns");
             let cell = |name: &str| row.get(names.iter().position(|n| n == name).expect("a column")).expect("a cell");
             let comm = text::restore(cell("comm").strip_prefix('\'').unwrap_or(cell("comm")));
-            let at = &program.event.fields[program.event.index("comm").expect("a field")];
+            let at = &program.event().expect("it has events").fields
+                [program.event().expect("it has events").index("comm").expect("a field")];
             assert!(raw[at.offset..].starts_with(&comm), "the bytes can be had back");
             let dangerous = |cell: &str| cell.starts_with(['=', '+', '@', '\t', '\r']);
             assert!(!row.iter().any(dangerous), "a spreadsheet would run a cell of {row:?}");
@@ -110,7 +118,7 @@ fn json_is_for_programs_and_exact() {
         assert_eq!(lines.lines().count(), records(name).len());
         for (line, raw) in lines.lines().zip(records(name)) {
             let object: serde_json::Value = serde_json::from_str(line).expect("every line is JSON");
-            assert_eq!(object["ts"].as_u64(), Some(program.event.ts(&raw)), "all 64 bits");
+            assert_eq!(object["ts"].as_u64(), Some(program.event().expect("it has events").ts(&raw)), "all 64 bits");
             let keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
             assert_eq!(keys.len(), all(&program).len());
         }

@@ -1,0 +1,48 @@
+//! Reading what a program keeps in its maps.
+
+use libbpf_rs::{MapCore, MapFlags, MapType};
+
+use super::Loaded;
+use crate::error::{Error, Result};
+
+/// The map that stacks are kept in, `bpf/include/stack.h`.
+const STACKS: &str = "stacks";
+
+/// One entry of a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// The value; of a map that keeps CPUs apart, one a *possible* CPU, in their order.
+    pub values: Vec<Vec<u8>>,
+}
+
+impl Loaded {
+    /// All entries of the map `name`. What is inserted meanwhile may be among them or not; nothing is taken out.
+    ///
+    /// # Errors
+    /// If the kernel does not give them.
+    pub fn entries(&self, name: &str) -> Result<Vec<Entry>> {
+        let map = self.map(name)?;
+        let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be read: {error:#}"));
+        let per_cpu = matches!(map.map_type(), MapType::PercpuHash | MapType::PercpuArray);
+        let mut entries = Vec::new();
+        for key in map.keys() {
+            // The kernel writes a value for every possible CPU, online or not: lookup_percpu makes room for all of them
+            let values = if per_cpu {
+                map.lookup_percpu(&key, MapFlags::ANY).map_err(failed)?
+            } else {
+                map.lookup(&key, MapFlags::ANY).map_err(failed)?.map(|value| vec![value])
+            };
+            entries.extend(values.map(|values| Entry { key, values }));
+        }
+        Ok(entries)
+    }
+
+    /// The addresses of the stack with the number `id`, the innermost first; `None` if it was not kept.
+    pub fn stack(&self, id: u32) -> Option<Vec<u64>> {
+        let bytes = self.map(STACKS).ok()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
+        let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
+        Some(words.take_while(|address| *address != 0).collect())
+    }
+}

@@ -1,0 +1,213 @@
+//! Which hooks of a program are attached on this kernel: of several ways to the same end, the first that works.
+
+use std::collections::BTreeMap;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{Func, Typedef};
+
+use crate::catalog::Hook;
+use crate::error::{Error, Kind, Result};
+
+/// A variant that this kernel does not take, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The group of alternatives.
+    pub group: String,
+    /// The variant of it.
+    pub variant: String,
+    /// Why it is not taken, without a full stop.
+    pub reason: String,
+}
+
+/// What became of a probe on this kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It runs by its first choice.
+    Ok,
+    /// It runs by another choice; the reason says why not by the first.
+    Fallback,
+    /// This kernel lacks something that it needs.
+    Unsupported,
+    /// This kernel has all that it needs, and refuses it nevertheless.
+    Broken,
+}
+
+impl Verdict {
+    /// For the report.
+    pub fn key(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Fallback => "fallback",
+            Verdict::Unsupported => "unsupported",
+            Verdict::Broken => "broken",
+        }
+    }
+}
+
+/// What the kernel tells of places to attach to, as far as it can be known without trying.
+pub trait Places {
+    /// Why nothing can be attached to `section` here; `None` if there is no reason against it.
+    fn missing(&self, section: &str) -> Option<String>;
+}
+
+/// What was not looked at has nothing against it: the kernel has the last word.
+impl<P: Places> Places for Option<P> {
+    fn missing(&self, section: &str) -> Option<String> {
+        self.as_ref()?.missing(section)
+    }
+}
+
+impl Places for Btf<'_> {
+    fn missing(&self, section: &str) -> Option<String> {
+        let (kind, target) = section.split_once('/').unwrap_or((section, ""));
+        let target = target.split('+').next().unwrap_or_default();
+        match kind {
+            "tp_btf" | "raw_tp" => {
+                let found = self.type_by_name::<Typedef<'_>>(&format!("btf_trace_{target}"));
+                found.is_none().then(|| format!("there is no tracepoint {target}"))
+            }
+            "fentry" | "fexit" | "kprobe" | "kretprobe" => {
+                let found = self.type_by_name::<Func<'_>>(target);
+                found.is_none().then(|| format!("there is no function {target}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The hooks to be attached, by name, and for each group the variant that is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Names of the hooks.
+    pub hooks: Vec<String>,
+    /// Group and variant.
+    pub variants: BTreeMap<String, String>,
+}
+
+/// Chooses among `hooks`, those that the plan wants, with what is known of the kernel and what was `refused` before; adds
+/// what it refuses itself.
+///
+/// # Errors
+/// [`Kind::Unsupported`] if a hook that is needed has no place here, or no variant of a group is left: with all reasons.
+pub fn choose(
+    program: &str,
+    release: &str,
+    hooks: &[&Hook],
+    places: &dyn Places,
+    refused: &mut Vec<Refusal>,
+) -> Result<Choice> {
+    let unsupported = |what: String| {
+        Error::new(Kind::Unsupported, format!("this kernel ({release}) can't run program `{program}`: {what}"))
+            .hint("docs/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe")
+    };
+    let mut choice = Choice::default();
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (group, variant) in hooks.iter().filter_map(|hook| hook.alternative.as_ref()) {
+        match groups.iter_mut().find(|(known, _)| known == group) {
+            None => groups.push((group, vec![variant])),
+            Some((_, variants)) if !variants.contains(&variant.as_str()) => variants.push(variant),
+            Some(_) => {}
+        }
+    }
+    for (group, variants) in groups {
+        for variant in &variants {
+            let known = refused.iter().any(|refusal| refusal.group == group && refusal.variant == *variant);
+            let parts = hooks.iter().filter(|hook| is_of(hook, group, variant) && !hook.optional);
+            let missing = parts.filter_map(|hook| places.missing(&hook.section)).next();
+            if let (false, Some(reason)) = (known, missing) {
+                refused.push(Refusal { group: group.into(), variant: (*variant).into(), reason });
+            }
+        }
+        let left = variants
+            .iter()
+            .find(|variant| !refused.iter().any(|refusal| refusal.group == group && refusal.variant == **variant));
+        match left {
+            Some(variant) => choice.variants.insert(group.to_owned(), (*variant).to_owned()),
+            None => return Err(unsupported(reasons(refused.iter().filter(|refusal| refusal.group == group)))),
+        };
+    }
+    for hook in hooks {
+        let taken =
+            hook.alternative.as_ref().is_none_or(|(group, variant)| choice.variants.get(group) == Some(variant));
+        match places.missing(&hook.section) {
+            _ if !taken => {}
+            None => choice.hooks.push(hook.name.clone()),
+            Some(_) if hook.optional => {}
+            Some(reason) => return Err(unsupported(format!("{reason}, which hook `{}` needs", hook.name))),
+        }
+    }
+    Ok(choice)
+}
+
+fn is_of(hook: &Hook, group: &str, variant: &str) -> bool {
+    hook.alternative.as_ref().is_some_and(|(g, v)| g == group && v == variant)
+}
+
+/// All reasons in one sentence.
+pub fn reasons<'a>(refused: impl Iterator<Item = &'a Refusal>) -> String {
+    let each: Vec<String> = refused.map(|refusal| format!("not by {}: {}", refusal.variant, refusal.reason)).collect();
+    each.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Only(&'static [&'static str]);
+
+    impl Places for Only {
+        fn missing(&self, section: &str) -> Option<String> {
+            (!self.0.contains(&section)).then(|| format!("there is no {section}"))
+        }
+    }
+
+    fn hook(section: &str, alternative: Option<(&str, &str)>, optional: bool) -> Hook {
+        Hook {
+            name: section.into(),
+            section: section.into(),
+            optional,
+            skip_if: None,
+            alternative: alternative.map(|(group, variant)| (group.into(), variant.into())),
+            perf_event: None,
+        }
+    }
+
+    fn three() -> [Hook; 4] {
+        [
+            hook("fentry/a", Some(("a", "fentry")), false),
+            hook("fexit/a", Some(("a", "fentry")), false),
+            hook("kprobe/a", Some(("a", "kprobe")), false),
+            hook("tp_btf/b", None, true),
+        ]
+    }
+
+    fn chosen(places: &Only, refused: &mut Vec<Refusal>) -> Result<Choice> {
+        let hooks = three();
+        choose("p", "6.1", &hooks.iter().collect::<Vec<_>>(), places, refused)
+    }
+
+    #[test]
+    fn the_first_variant_that_is_whole_is_taken_and_only_that() {
+        let all = Only(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
+        assert_eq!(chosen(&all, &mut Vec::new()).unwrap().hooks, ["fentry/a", "fexit/a", "tp_btf/b"]);
+        let mut refused = Vec::new();
+        let half = Only(&["fentry/a", "kprobe/a"]);
+        assert_eq!(chosen(&half, &mut refused).unwrap().hooks, ["kprobe/a"], "half a variant is none");
+        assert_eq!(reasons(refused.iter()), "not by fentry: there is no fexit/a");
+        let mut refused =
+            vec![Refusal { group: "a".into(), variant: "fentry".into(), reason: "the kernel refuses it".into() }];
+        assert_eq!(chosen(&all, &mut refused).unwrap().variants["a"], "kprobe");
+    }
+
+    #[test]
+    fn where_nothing_is_left_every_reason_is_told() {
+        let error = chosen(&Only(&["tp_btf/b"]), &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind, Kind::Unsupported);
+        let says = "this kernel (6.1) can't run program `p`: not by fentry: there is no fentry/a; not by kprobe: there is \
+                    no kprobe/a";
+        assert_eq!(error.message, says);
+        let needed = hook("tp_btf/b", None, false);
+        let error = choose("p", "6.1", &[&needed], &Only(&[]), &mut Vec::new()).unwrap_err();
+        assert!(error.message.ends_with("there is no tp_btf/b, which hook `tp_btf/b` needs"), "{error}");
+    }
+}

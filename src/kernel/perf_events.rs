@@ -1,0 +1,145 @@
+//! Perf events that run a program: opened on every CPU that is online.
+
+use std::fs;
+use std::io;
+
+use libbpf_rs::{Link, ProgramMut};
+use libbpf_sys::perf_event_attr;
+
+use crate::catalog::PerfEvent;
+use crate::error::{Error, Kind, Result};
+
+/// `perf_event_open` closes the descriptor in programs that are run.
+const PERF_FLAG_FD_CLOEXEC: u64 = 8;
+
+/// How often a perf event runs the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Times a second, or every so many-th event.
+    pub value: u64,
+    /// Which of the two.
+    pub frequency: bool,
+}
+
+/// Opens the first of `event`'s sources that this machine has, or the one that was chosen, on every CPU that is online,
+/// and attaches `prog` to it. Returns the links, and why sources before it were not taken.
+///
+/// # Errors
+/// [`Kind::Unsupported`] if this machine has none of them, [`Kind::NotPermitted`].
+pub fn attach(
+    prog: &ProgramMut<'_>,
+    event: &PerfEvent,
+    chosen: u32,
+    rate: Rate,
+) -> Result<(Vec<Link>, Option<String>)> {
+    let sources = if chosen == 0 { event.sources.clone() } else { vec![chosen] };
+    let name = |source: u32| event.names.name(source.into()).unwrap_or("?").replace('_', "-");
+    let mut reasons = Vec::new();
+    for source in sources {
+        match attach_source(prog, source, rate) {
+            Ok(links) => return Ok((links, (!reasons.is_empty()).then(|| reasons.join("; ")))),
+            Err(error) => match error.raw_os_error() {
+                Some(libc_errno::EACCES | libc_errno::EPERM) => {
+                    let what = format!("the kernel does not permit perf events ({})", name(source));
+                    return Err(Error::new(Kind::NotPermitted, what).hint(
+                        "run it as root, or with CAP_PERFMON and `sysctl kernel.perf_event_paranoid` at 2 or less",
+                    ));
+                }
+                Some(libc_errno::ENOENT | libc_errno::ENODEV | libc_errno::EOPNOTSUPP) => {
+                    reasons.push(format!("this machine has no counter `{}`", name(source)));
+                }
+                _ => reasons.push(format!("the perf event `{}` can't be opened: {error}", name(source))),
+            },
+        }
+    }
+    let what = reasons.join("; ");
+    Err(Error::new(Kind::Unsupported, what)
+        .hint("virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock`"))
+}
+
+/// The numbers of errors that have words of their own here.
+mod libc_errno {
+    pub const EPERM: i32 = 1;
+    pub const ENOENT: i32 = 2;
+    pub const EACCES: i32 = 13;
+    pub const ENODEV: i32 = 19;
+    pub const EOPNOTSUPP: i32 = 95;
+}
+
+fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for cpu in online()? {
+        let fd = match open(source, rate, cpu) {
+            // It went offline since the list was read
+            Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) && !links.is_empty() => continue,
+            other => other?,
+        };
+        let link = prog.attach_perf_event(fd).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        links.push(link);
+    }
+    Ok(links)
+}
+
+/// `source` is an enumerator of `bpf/include/perf.h`: type and config, and one.
+fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<i32> {
+    let code = source - 1;
+    let mut attr = perf_event_attr {
+        size: size_of::<perf_event_attr>() as u32,
+        type_: code >> 8,
+        config: u64::from(code & 0xff),
+        ..Default::default()
+    };
+    if rate.frequency {
+        attr.__bindgen_anon_1.sample_freq = rate.value;
+        attr.set_freq(1);
+    } else {
+        attr.__bindgen_anon_1.sample_period = rate.value;
+    }
+    // SAFETY: the attribute is valid for the call, which has no other pointer.
+    let fd = unsafe { perf_event_open(&raw const attr, -1, cpu as i32, -1, PERF_FLAG_FD_CLOEXEC) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd as i32) }
+}
+
+unsafe extern "C" {
+    /// The C library's way to make any system call.
+    fn syscall(number: std::ffi::c_long, ...) -> std::ffi::c_long;
+}
+
+#[cfg(target_arch = "x86_64")]
+const SYS_PERF_EVENT_OPEN: std::ffi::c_long = 298;
+#[cfg(target_arch = "aarch64")]
+const SYS_PERF_EVENT_OPEN: std::ffi::c_long = 241;
+
+/// perf_event_open(2); the C library has no function of that name.
+unsafe fn perf_event_open(attr: *const perf_event_attr, pid: i32, cpu: i32, group: i32, flags: u64) -> i64 {
+    // SAFETY: the caller's.
+    unsafe { syscall(SYS_PERF_EVENT_OPEN, attr, pid, cpu, group, flags) }
+}
+
+/// The CPUs that are online.
+fn online() -> io::Result<Vec<u32>> {
+    parse_list(&fs::read_to_string("/sys/devices/system/cpu/online")?)
+        .ok_or_else(|| io::Error::other("the list of CPUs that are online can't be read"))
+}
+
+/// `0-3,8` as numbers.
+fn parse_list(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_have_ranges() {
+        assert_eq!(parse_list("0-2,5,7-8\n"), Some(vec![0, 1, 2, 5, 7, 8]));
+        assert_eq!(parse_list("0\n"), Some(vec![0]));
+        assert_eq!(parse_list(""), None);
+    }
+}

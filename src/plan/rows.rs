@@ -1,0 +1,179 @@
+//! An aggregate in a plan: how often it is read, and the shape of the rows that sinks get.
+//!
+//! Rows are records like any other: flat bytes that a [`Layout`] describes, so sinks and templates need nothing new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Planner;
+use crate::catalog::{Aggregate, Output, Program, Shape};
+use crate::config::model;
+use crate::config::yaml::Step;
+use crate::config::yaml::Step::Key;
+use crate::event::{Field, Kind, Layout, Names};
+
+/// Where a row's own words end and the copy of the key begins: `ts`, and which kind of row it is.
+pub const KEY_AT: usize = 16;
+/// Bytes of the head of a stack: where its frames begin in the tail, their bytes, whether there were more.
+pub const STACK_HEAD: usize = 12;
+/// Which kind of row: the numbers of `row`.
+pub const ROW_BUCKET: u32 = 0;
+pub const ROW_SUMMARY: u32 = 1;
+/// Reading a map costs; nobody looks at rows faster.
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How a probe's aggregate is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AggregatePlan {
+    /// What is read.
+    pub spec: Arc<Aggregate>,
+    /// How often; `None`: at the end only.
+    pub interval: Option<Duration>,
+    /// Rows tell what came since the last reading, not since the start.
+    pub clear: bool,
+    /// CPUs are kept apart.
+    pub per_cpu: bool,
+    /// Only so many rows: those with the largest first counter.
+    pub top: Option<usize>,
+}
+
+/// One sort of records of a probe, and the sinks that they go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The shape of its records.
+    pub layout: Arc<Layout>,
+    /// Indices of the sinks.
+    pub sinks: Vec<usize>,
+}
+
+/// The sorts of records that a probe has: its events; or its rows; or its buckets, then its summaries.
+pub(super) fn streams(program: &Program, aggregate: Option<&AggregatePlan>) -> Vec<Stream> {
+    let layouts = match (&program.output, aggregate) {
+        (Output::Events(layout), _) => vec![Arc::clone(layout)],
+        (Output::Aggregate(_), Some(plan)) => row_layouts(plan).into_iter().map(Arc::new).collect(),
+        (Output::Aggregate(_), None) => Vec::new(),
+    };
+    layouts.into_iter().map(|layout| Stream { layout, sinks: Vec::new() }).collect()
+}
+
+/// The shapes of the rows that an aggregate gives: see [`Stream`].
+pub fn row_layouts(plan: &AggregatePlan) -> Vec<Layout> {
+    match &plan.spec.shape {
+        Shape::Counters { fields, .. } => {
+            let values = fields.iter().map(|field| (field.name.clone(), field.doc.clone(), field.unit.clone()));
+            vec![layout(plan, false, values.collect())]
+        }
+        Shape::Histogram { field, .. } => {
+            let unit = || field.unit.clone();
+            let value = |name: &str, doc: &str, unit| (name.to_owned(), format!("{doc}: {}", field.doc), unit);
+            let bucket = vec![
+                value("bucket_low", "Least value of the bucket", unit()),
+                value("bucket_high", "Largest value of the bucket", unit()),
+                value("count", "How many were in the bucket", None),
+            ];
+            let summary = vec![
+                value("count", "How many there were", None),
+                value("sum", "All together", unit()),
+                value("p50", "Half of them are at most this, by the bucket's edges", unit()),
+                value("p90", "90 % of them are at most this", unit()),
+                value("p99", "99 % of them are at most this", unit()),
+                value("max", "The largest, or a bound of it where only a part of the time is told", unit()),
+            ];
+            vec![layout(plan, true, bucket), layout(plan, true, summary)]
+        }
+    }
+}
+
+/// `ts`, `row` where there are several kinds, the key, the CPU, the values, the stacks.
+fn layout(plan: &AggregatePlan, kinds: bool, values: Vec<(String, String, Option<String>)>) -> Layout {
+    let spec = &plan.spec;
+    let field = |name: &str, doc: &str, kind, offset, size| Field {
+        name: name.into(),
+        doc: doc.into(),
+        unit: None,
+        errno: false,
+        kind,
+        offset,
+        size,
+    };
+    let mut fields = vec![field("ts", "When the map was read", Kind::Uint, 0, 8)];
+    if kinds {
+        let names = vec![(u64::from(ROW_BUCKET), "bucket".into()), (u64::from(ROW_SUMMARY), "summary".into())];
+        let names = Arc::new(Names::from_c(names));
+        fields.push(field("row", "A bucket of a histogram, or its summary", Kind::Enum(names), 8, 4));
+    }
+    let stacks = spec.key.iter().filter(|key| key.stack.is_some()).count();
+    let cpu_at = KEY_AT + spec.key_size.next_multiple_of(8);
+    let values_at = cpu_at + 8;
+    let stacks_at = values_at + 8 * values.len();
+    let tail = (stacks_at + STACK_HEAD * stacks).next_multiple_of(8);
+    let mut stack = 0;
+    for key in &spec.key {
+        let mut one = key.field.clone();
+        if key.stack.is_some() {
+            (one.kind, one.offset, one.size) = (Kind::Stack { tail }, stacks_at + STACK_HEAD * stack, STACK_HEAD);
+            stack += 1;
+        } else {
+            one.offset += KEY_AT;
+        }
+        fields.push(one);
+    }
+    if plan.per_cpu {
+        fields.push(field("cpu", "CPU", Kind::Uint, cpu_at, 4));
+    }
+    for (i, (name, doc, unit)) in values.into_iter().enumerate() {
+        let mut one = field(&name, &doc, Kind::Uint, values_at + 8 * i, 8);
+        one.unit = unit;
+        fields.push(one);
+    }
+    Layout { doc: spec.doc.clone(), fields, size: tail, min_size: tail }
+}
+
+impl Planner<'_> {
+    /// What a probe says of its aggregate; problems where the program has none.
+    pub(super) fn aggregate(
+        &mut self,
+        here: &[Step<'_>; 2],
+        probe: &model::Probe,
+        program: &Program,
+    ) -> Option<AggregatePlan> {
+        let at = |key| [here[0], here[1], Key(key)];
+        let Some(spec) = program.aggregate() else {
+            let given = [
+                ("interval", probe.interval.is_some()),
+                ("clear", probe.clear.is_some()),
+                ("per_cpu", probe.per_cpu.is_some()),
+                ("top", probe.top.is_some()),
+            ];
+            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                let what = format!("`{key}` is for programs that add up in a map; `{}` sends events", program.name);
+                self.say_key(&at(key), what);
+            }
+            return None;
+        };
+        if self.source.root.at(here).get("buffer").is_some() {
+            let what = format!(
+                "`{}` sends no events, so it has no buffer: `interval` says how often it is read",
+                program.name
+            );
+            self.say_key(&at("buffer"), what);
+        }
+        if probe.order == model::Order::Time {
+            self.say(&at("order"), "rows have an order already: `order` is for events");
+        }
+        let interval = probe.interval.map(Duration::from);
+        if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
+            self.say(&at("interval"), "an interval of less than 10ms would be the load itself");
+        }
+        if probe.top.is_some() && matches!(spec.shape, Shape::Histogram { .. }) {
+            self.say_key(&at("top"), "`top` is for counters; a histogram has all of its buckets");
+        }
+        Some(AggregatePlan {
+            spec: Arc::clone(spec),
+            interval,
+            clear: probe.clear.unwrap_or(true),
+            per_cpu: probe.per_cpu.unwrap_or(false),
+            top: probe.top.map(|top| top as usize),
+        })
+    }
+}

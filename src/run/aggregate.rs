@@ -1,0 +1,244 @@
+//! From what a map holds to rows: sums over CPUs, differences between readings, percentiles. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::catalog::{HIST_TRAILER, Shape, StackKind};
+use crate::event::Layout;
+use crate::kernel::Entry;
+use crate::plan::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD};
+
+/// A stack as a row has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// Each frame with a NUL behind it, the innermost first.
+    pub texts: Vec<u8>,
+    /// There were more.
+    pub cut: bool,
+}
+
+/// What a reading comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Rows: which of the probe's streams, and the bytes.
+    pub rows: Vec<(usize, Vec<u8>)>,
+    /// Events that are in the map, since the start; `None` if its counters do not tell.
+    pub counted: Option<u64>,
+}
+
+/// Remembers what was read before.
+#[derive(Debug)]
+pub struct Aggregator {
+    plan: AggregatePlan,
+    layouts: Vec<Arc<Layout>>,
+    before: HashMap<(Vec<u8>, usize), Vec<u64>>,
+}
+
+/// The values of one key (of one CPU), as words.
+struct Group {
+    key: Vec<u8>,
+    cpu: usize,
+    words: Vec<u64>,
+}
+
+impl Aggregator {
+    /// `layouts` are those of the probe's streams.
+    pub fn new(plan: &AggregatePlan, layouts: Vec<Arc<Layout>>) -> Self {
+        Aggregator { plan: plan.clone(), layouts, before: HashMap::new() }
+    }
+
+    /// Makes rows of `entries`, read at `ts`. `frames` turns a process and the number of one of its stacks into text.
+    pub fn read(
+        &mut self,
+        entries: &[Entry],
+        ts: u64,
+        frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames,
+    ) -> Reading {
+        let counted = self.counted(entries);
+        let mut groups = Vec::new();
+        for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
+            groups.extend(self.changed(group));
+        }
+        self.sort(&mut groups);
+        if let Some(top) = self.plan.top {
+            groups.truncate(top);
+        }
+        let mut rows = Vec::new();
+        for group in &groups {
+            self.push_rows(group, ts, frames, &mut rows);
+        }
+        Reading { rows, counted }
+    }
+
+    /// Events in `entries`; `None` if the counters do not tell.
+    pub fn counted(&self, entries: &[Entry]) -> Option<u64> {
+        self.events(&[])?;
+        Some(entries.iter().flat_map(|entry| self.groups(entry)).filter_map(|group| self.events(&group.words)).sum())
+    }
+
+    /// One group for all CPUs, or one for each.
+    fn groups(&self, entry: &Entry) -> Vec<Group> {
+        let words = |value: &Vec<u8>| -> Vec<u64> {
+            value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect()
+        };
+        let group = |cpu, words| Group { key: entry.key.clone(), cpu, words };
+        let values = entry.values.iter().map(words);
+        if self.plan.per_cpu {
+            return values.enumerate().map(|(cpu, words)| group(cpu, words)).collect();
+        }
+        let sum = values.reduce(|mut sum, words| {
+            let last = sum.len().saturating_sub(1);
+            for (i, (sum, word)) in sum.iter_mut().zip(words).enumerate() {
+                let largest = i == last && matches!(self.plan.spec.shape, Shape::Histogram { .. });
+                *sum = if largest { (*sum).max(word) } else { sum.wrapping_add(word) };
+            }
+            sum
+        });
+        sum.map(|words| group(0, words)).into_iter().collect()
+    }
+
+    /// Events in the words of a group.
+    fn events(&self, words: &[u64]) -> Option<u64> {
+        match &self.plan.spec.shape {
+            Shape::Histogram { slots, .. } => Some(words.iter().take(*slots).sum()),
+            Shape::Counters { fields, events } => {
+                let at = fields[(*events)?].offset / 8;
+                Some(words.get(at).copied().unwrap_or(0))
+            }
+        }
+    }
+
+    /// What has come since the last reading, or since the start; `None` if that is nothing.
+    fn changed(&mut self, mut group: Group) -> Option<Group> {
+        let now = group.words.clone();
+        if self.plan.clear {
+            let place = (group.key.clone(), group.cpu);
+            if let Some(before) = self.before.get(&place) {
+                let counts = match &self.plan.spec.shape {
+                    Shape::Histogram { slots, .. } => slots + 1,
+                    Shape::Counters { .. } => now.len(),
+                };
+                group.words.iter_mut().zip(before).take(counts).for_each(|(word, before)| {
+                    *word = word.wrapping_sub(*before);
+                });
+            }
+            self.before.insert(place, now);
+        }
+        let counts = match &self.plan.spec.shape {
+            Shape::Histogram { slots, .. } => *slots,
+            Shape::Counters { .. } => group.words.len(),
+        };
+        group.words.iter().take(counts).any(|word| *word != 0).then_some(group)
+    }
+
+    /// Counters: the largest first. Histograms, and what is equal: by the key's bytes, so that it is always the same.
+    fn sort(&self, groups: &mut [Group]) {
+        let first = match &self.plan.spec.shape {
+            Shape::Counters { fields, .. } => Some(fields[0].offset / 8),
+            Shape::Histogram { .. } => None,
+        };
+        groups.sort_by(|a, b| {
+            let largest = first.map_or(std::cmp::Ordering::Equal, |at| b.words[at].cmp(&a.words[at]));
+            largest.then_with(|| (&a.key, a.cpu).cmp(&(&b.key, b.cpu)))
+        });
+    }
+
+    fn push_rows(
+        &self,
+        group: &Group,
+        ts: u64,
+        frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames,
+        rows: &mut Vec<(usize, Vec<u8>)>,
+    ) {
+        let stacks = self.stacks(group, frames);
+        let mut push = |stream: usize, kind: u32, values: &[u64]| {
+            rows.push((stream, self.row(stream, kind, group, ts, values, &stacks)));
+        };
+        match &self.plan.spec.shape {
+            Shape::Counters { fields, .. } => {
+                let values: Vec<u64> = fields.iter().map(|field| group.words[field.offset / 8]).collect();
+                push(0, 0, &values);
+            }
+            Shape::Histogram { slots, .. } => {
+                let (buckets, trailer) = group.words.split_at(*slots);
+                for (slot, count) in buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    push(0, ROW_BUCKET, &[low(slot), high(slot, *slots), *count]);
+                }
+                debug_assert_eq!(trailer.len(), HIST_TRAILER);
+                push(1, ROW_SUMMARY, &summary(buckets, trailer[0], trailer[1]));
+            }
+        }
+    }
+
+    fn stacks(&self, group: &Group, frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames) -> Vec<Frames> {
+        let word = |at: usize| group.key.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+        let spec = &self.plan.spec;
+        let pid = spec
+            .key
+            .iter()
+            .find(|key| key.field.name == "pid")
+            .map_or(0, |key| u32::from_ne_bytes(word(key.field.offset)));
+        let stacks = spec.key.iter().filter_map(|key| Some((key.stack?, key.field.offset)));
+        stacks.map(|(kind, at)| frames(kind, pid, i32::from_ne_bytes(word(at)))).collect()
+    }
+
+    /// The bytes that the stream's layout describes; see `plan/rows.rs`.
+    fn row(&self, stream: usize, kind: u32, group: &Group, ts: u64, values: &[u64], stacks: &[Frames]) -> Vec<u8> {
+        let layout = &self.layouts[stream];
+        let mut row = vec![0; layout.min_size];
+        let mut put = |at: usize, bytes: &[u8]| row[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &ts.to_ne_bytes());
+        put(8, &kind.to_ne_bytes());
+        put(KEY_AT, &group.key);
+        let cpu_at = KEY_AT + group.key.len().next_multiple_of(8);
+        put(cpu_at, &(group.cpu as u32).to_ne_bytes());
+        for (i, value) in values.iter().enumerate() {
+            put(cpu_at + 8 + 8 * i, &value.to_ne_bytes());
+        }
+        let mut start = 0;
+        for (i, stack) in stacks.iter().enumerate() {
+            let head = [start as u32, stack.texts.len() as u32, stack.cut.into()];
+            for (j, word) in head.iter().enumerate() {
+                put(cpu_at + 8 + 8 * values.len() + STACK_HEAD * i + 4 * j, &word.to_ne_bytes());
+            }
+            start += stack.texts.len();
+        }
+        stacks.iter().for_each(|stack| row.extend_from_slice(&stack.texts));
+        row
+    }
+}
+
+/// The least value of a slot.
+fn low(slot: usize) -> u64 {
+    if slot == 0 { 0 } else { 1 << slot }
+}
+
+/// The largest value of a slot; the last has all that is larger.
+fn high(slot: usize, slots: usize) -> u64 {
+    if slot + 1 == slots { u64::MAX } else { (1 << (slot + 1)) - 1 }
+}
+
+/// count, sum, p50, p90, p99, max. A percentile is found by assuming that the values of a slot lie evenly in it.
+fn summary(buckets: &[u64], sum: u64, largest: u64) -> [u64; 6] {
+    let count: u64 = buckets.iter().sum();
+    let last = buckets.iter().rposition(|count| *count > 0).unwrap_or(0);
+    // The largest value since the start may be of an earlier time than the buckets
+    let max = largest.min(high(last, buckets.len()));
+    let percentile = |share: u64| {
+        let rank = (count * share).div_ceil(100).max(1);
+        let mut below = 0;
+        for (slot, in_slot) in buckets.iter().enumerate() {
+            if below + in_slot >= rank {
+                let width = high(slot, buckets.len()).min(max.max(low(slot))) - low(slot);
+                let part = u128::from(width) * u128::from(rank - below) / u128::from(*in_slot);
+                return (low(slot) + part as u64).min(max);
+            }
+            below += in_slot;
+        }
+        max
+    };
+    [count, sum, percentile(50), percentile(90), percentile(99), max]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use super::*;
+use crate::catalog::{Aggregate, KeyField};
+use crate::event::{Field, Kind, Scalar};
+
+fn field(name: &str, kind: Kind, offset: usize, size: usize) -> Field {
+    Field { name: name.into(), doc: "x".into(), unit: None, errno: false, kind, offset, size }
+}
+
+/// Keys are a pid and a stack; values two counters, or a histogram of eight slots.
+fn plan(histogram: bool) -> AggregatePlan {
+    let shape = if histogram {
+        Shape::Histogram { field: field("latency_ns", Kind::Uint, 0, 80), slots: 8 }
+    } else {
+        let fields = vec![field("calls", Kind::Uint, 0, 8), field("total_ns", Kind::Uint, 8, 8)];
+        Shape::Counters { fields, events: Some(0) }
+    };
+    let spec = Aggregate {
+        map: "m".into(),
+        doc: "x".into(),
+        per_cpu: true,
+        key: vec![
+            KeyField { field: field("pid", Kind::Uint, 0, 4), stack: None },
+            KeyField { field: field("stack", Kind::Int, 4, 4), stack: Some(StackKind::Kernel) },
+        ],
+        key_size: 8,
+        shape,
+        value_size: if histogram { 80 } else { 16 },
+    };
+    AggregatePlan { spec: Arc::new(spec), interval: None, clear: true, per_cpu: false, top: None }
+}
+
+fn entry(pid: u32, stack: i32, values: &[&[u64]]) -> Entry {
+    let values = values.iter().map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect()).collect();
+    Entry { key: [pid.to_ne_bytes(), stack.to_ne_bytes()].concat(), values }
+}
+
+struct Run {
+    aggregator: Aggregator,
+    layouts: Vec<Arc<Layout>>,
+}
+
+impl Run {
+    fn new(plan: &AggregatePlan) -> Self {
+        let layouts: Vec<Arc<Layout>> = crate::plan::row_layouts(plan).into_iter().map(Arc::new).collect();
+        Run { aggregator: Aggregator::new(plan, layouts.clone()), layouts }
+    }
+
+    /// The rows as text, `name=value` each but for `ts`, and the count of events.
+    fn read(&mut self, entries: &[Entry]) -> (Vec<String>, Option<u64>) {
+        let mut frames = |_, pid: u32, id: i32| Frames { texts: format!("f{id}\0of{pid}\0").into(), cut: false };
+        let reading = self.aggregator.read(entries, 7, &mut frames);
+        let shown = |(stream, raw): &(usize, Vec<u8>)| {
+            let layout = &self.layouts[*stream];
+            assert_eq!(layout.ts(raw), 7);
+            let fields = layout.fields.iter().enumerate().skip(1);
+            let one = |(i, field): (usize, &Field)| match layout.read(i, raw) {
+                Scalar::Uint(value) => format!("{}={value}", field.name),
+                Scalar::Name(name) => format!("{}={name}", field.name),
+                Scalar::Stack(frames) => {
+                    let frames: Vec<String> = frames.iter().map(|f| String::from_utf8(f.to_vec()).unwrap()).collect();
+                    format!("{}={}", field.name, frames.join("<"))
+                }
+                other => panic!("{other:?}"),
+            };
+            fields.map(one).collect::<Vec<_>>().join(" ")
+        };
+        (reading.rows.iter().map(shown).collect(), reading.counted)
+    }
+}
+
+#[test]
+fn cpus_are_added_up_and_the_largest_comes_first() {
+    let mut run = Run::new(&plan(false));
+    let entries = [entry(1, 5, &[&[1, 10], &[2, 20]]), entry(2, 6, &[&[0, 0], &[9, 90]]), entry(3, 7, &[&[0, 0]])];
+    let (rows, counted) = run.read(&entries);
+    assert_eq!(rows, ["pid=2 stack=f6<of2 calls=9 total_ns=90", "pid=1 stack=f5<of1 calls=3 total_ns=30"]);
+    assert_eq!(counted, Some(12));
+}
+
+#[test]
+fn rows_of_a_later_reading_tell_the_difference_unless_asked_otherwise() {
+    let (first, second) = ([entry(1, 5, &[&[1, 10]])], [entry(1, 5, &[&[4, 40]]), entry(2, 5, &[&[1, 1]])]);
+    let mut run = Run::new(&plan(false));
+    run.read(&first);
+    let (rows, counted) = run.read(&second);
+    assert_eq!(rows, ["pid=1 stack=f5<of1 calls=3 total_ns=30", "pid=2 stack=f5<of2 calls=1 total_ns=1"]);
+    assert_eq!(counted, Some(5), "what is in the map, whatever was told before");
+    assert!(run.read(&second).0.is_empty(), "nothing new, no row");
+    let mut run = Run::new(&AggregatePlan { clear: false, ..plan(false) });
+    run.read(&first);
+    assert_eq!(run.read(&second).0[0], "pid=1 stack=f5<of1 calls=4 total_ns=40");
+}
+
+#[test]
+fn cpus_are_kept_apart_on_demand_and_the_rest_is_cut() {
+    let mut run = Run::new(&AggregatePlan { per_cpu: true, top: Some(2), ..plan(false) });
+    let (rows, counted) = run.read(&[entry(1, 5, &[&[1, 10], &[0, 0], &[7, 70], &[3, 30]])]);
+    let expected = ["pid=1 stack=f5<of1 cpu=2 calls=7 total_ns=70", "pid=1 stack=f5<of1 cpu=3 calls=3 total_ns=30"];
+    assert_eq!((rows.as_slice(), counted), (&expected.map(String::from)[..], Some(11)));
+}
+
+#[test]
+fn a_histogram_is_its_buckets_and_a_summary() {
+    let mut run = Run::new(&plan(true));
+    // Slots 0 to 7, the sum, the largest
+    let (rows, counted) =
+        run.read(&[entry(1, 5, &[&[1, 0, 2, 0, 0, 0, 0, 0, 13, 7], &[0, 0, 0, 0, 1, 0, 0, 0, 20, 20]])]);
+    let of = "pid=1 stack=f5<of1";
+    let expected = [
+        format!("row=bucket {of} bucket_low=0 bucket_high=1 count=1"),
+        format!("row=bucket {of} bucket_low=4 bucket_high=7 count=2"),
+        format!("row=bucket {of} bucket_low=16 bucket_high=31 count=1"),
+        format!("row=summary {of} count=4 sum=33 p50=5 p90=20 p99=20 max=20"),
+    ];
+    assert_eq!((rows, counted), (expected.to_vec(), Some(4)));
+    let (rows, _) = run.read(&[entry(1, 5, &[&[1, 0, 3, 0, 0, 0, 0, 0, 18, 7], &[0, 0, 0, 0, 1, 0, 0, 0, 20, 20]])]);
+    let expected = [
+        format!("row=bucket {of} bucket_low=4 bucket_high=7 count=1"),
+        format!("row=summary {of} count=1 sum=5 p50=7 p90=7 p99=7 max=7"),
+    ];
+    assert_eq!(rows, expected, "the largest was before: the bucket's edge is what is known");
+}
+
+#[test]
+fn slots_are_powers_of_two_and_the_last_has_no_end() {
+    assert_eq!((low(0), high(0, 8)), (0, 1));
+    assert_eq!((low(1), high(1, 8)), (2, 3));
+    assert_eq!((low(7), high(7, 8)), (128, u64::MAX));
+    assert_eq!(summary(&[0, 0, 0, 0, 0, 0, 0, 1], 300, 300)[2..], [300, 300, 300, 300]);
+    assert_eq!(summary(&[0; 8], 0, 0), [0; 6], "nothing is nothing");
+}

@@ -1,0 +1,176 @@
+//! The loop between the kernel and the queue.
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+use rustix::fd::{AsFd, OwnedFd};
+
+use super::batch::{Cause, Collector, Written};
+use super::losses::Losses;
+use super::progress::Progress;
+use super::reading::Reading;
+use super::signals::Stop;
+use crate::error::{Error, Result};
+use crate::kernel::{Buffer, Counters, Loaded};
+use crate::plan::Plan;
+use crate::report::End;
+
+/// How long the end of a window may wait for records that the kernel has counted and not yet handed out.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How long the loop sleeps where nothing else wakes it.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Keys of the epoll set; smaller ones are probes.
+const KEY_STOP: u64 = u64::MAX;
+const KEY_STDOUT: u64 = u64::MAX - 1;
+
+/// The loop between the kernel's buffers and the queue. It never waits for a sink.
+pub(super) struct Reader<'a> {
+    pub plan: &'a Plan,
+    /// A probe each; none for an aggregate.
+    pub buffers: Vec<Option<Buffer<'a>>>,
+    /// A probe each; none for events.
+    pub readings: Vec<Option<Reading>>,
+    pub losses: Vec<Losses>,
+    pub collector: &'a RefCell<Collector>,
+    pub written: &'a Written,
+    pub progress: Progress,
+    pub started: Instant,
+}
+
+impl Reader<'_> {
+    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away.
+    pub fn watch(&self, stop: &Stop, on_stdout: bool) -> Result<OwnedFd> {
+        let failed = |error| Error::failed(format!("epoll: {error}"));
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+        let add =
+            |fd: rustix::fd::BorrowedFd<'_>, key, flags| epoll::add(&set, fd, epoll::EventData::new_u64(key), flags);
+        for (index, buffer) in self.buffers.iter().enumerate().filter_map(|(i, buffer)| Some((i, buffer.as_ref()?))) {
+            // Edge-triggered: woken when the program says so, not for as long as anything is unread
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            add(buffer.wakeups(), index as u64, flags).map_err(failed)?;
+        }
+        add(stop.as_fd(), KEY_STOP, epoll::EventFlags::IN).map_err(failed)?;
+        if on_stdout {
+            // Errors are always reported, so nothing is asked for. A regular file refuses: nobody can close it.
+            let _ = add(rustix::stdio::stdout(), KEY_STDOUT, epoll::EventFlags::empty());
+        }
+        Ok(set)
+    }
+
+    /// Reads until the window ends.
+    pub fn read(&mut self, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<End> {
+        let deadline = self.plan.duration.map(|duration| self.started + duration);
+        let events = self.plan.probes.iter().filter(|probe| probe.aggregate.is_none());
+        let latency = events.map(|probe| probe.buffer.max_latency).min();
+        let pause = latency.into_iter().chain(self.progress.interval()).min().unwrap_or(IDLE);
+        let mut events = Vec::with_capacity(8);
+        let mut more = false;
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let due = self.readings.iter().flatten().filter_map(Reading::due).min();
+            let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let wait = left.into_iter().chain(due).fold(pause, Duration::min);
+            let wait = if more { Duration::ZERO } else { wait };
+            events.clear();
+            let timeout = rustix::time::Timespec::try_from(wait).ok();
+            match epoll::wait(set, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
+            }
+            more = self.consume(loaded)?;
+            self.read_due(loaded)?;
+            if self.collector.borrow().is_full() {
+                return Ok(End::MaxEvents);
+            }
+            // The keys are in a packed struct, hence the copies
+            let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
+            if keys.contains(&KEY_STOP) {
+                return Ok(if stop.by_signal() { End::Interrupted } else { End::SinkFailed });
+            }
+            if keys.contains(&KEY_STDOUT) {
+                return Ok(End::Closed);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(End::Duration);
+            }
+            let lost = || loaded.iter().filter_map(|loaded| loaded.counters().ok()).map(|c| c.lost_buffer_full).sum();
+            let written = self.written.load(Ordering::Relaxed);
+            self.progress.draw(self.started.elapsed(), self.plan.duration, written, lost);
+        }
+    }
+
+    /// A look into every buffer. Returns whether there may be more.
+    fn consume(&mut self, loaded: &[Loaded]) -> Result<bool> {
+        let mut more = false;
+        let mut stream = 0;
+        for (index, probe) in self.plan.probes.iter().enumerate() {
+            if let Some(buffer) = &mut self.buffers[index] {
+                more |= buffer.consume()?;
+            }
+            let mut collector = self.collector.borrow_mut();
+            if let Some(lost) = self.losses[index].look(loaded[index].counters()?.lost()) {
+                let cause = if probe.aggregate.is_some() { Cause::Map } else { Cause::Kernel };
+                collector.gap(stream, lost, cause);
+            }
+            collector.hand_over();
+            stream += probe.streams.len();
+        }
+        Ok(more)
+    }
+
+    /// Reads the aggregates whose time has come.
+    fn read_due(&mut self, loaded: &[Loaded]) -> Result<()> {
+        let now = Instant::now();
+        for (index, reading) in self.readings.iter_mut().enumerate() {
+            if let Some(reading) = reading.as_mut().filter(|reading| reading.due().is_some_and(|due| due <= now)) {
+                reading.read(&loaded[index], &mut self.collector.borrow_mut())?;
+                reading.plan_next(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
+    /// the kernel's count says when all is there.
+    pub fn drain(&mut self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
+        let until = Instant::now() + SETTLE;
+        let kernel = loop {
+            let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
+            while self.consume(loaded)? {}
+            if self.is_complete(loaded, &kernel)? || Instant::now() >= until {
+                break kernel;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        for (index, reading) in self.readings.iter_mut().enumerate() {
+            if let Some(reading) = reading {
+                reading.read(&loaded[index], &mut self.collector.borrow_mut())?;
+            }
+        }
+        self.collector.borrow_mut().hand_over();
+        Ok(kernel)
+    }
+
+    /// Whether all is there that the kernel has counted.
+    fn is_complete(&self, loaded: &[Loaded], kernel: &[Counters]) -> Result<bool> {
+        let mut stream = 0;
+        for (index, probe) in self.plan.probes.iter().enumerate() {
+            let counted = match &self.readings[index] {
+                Some(reading) => reading.counted(&loaded[index])?,
+                None => {
+                    let collector = self.collector.borrow();
+                    let user = collector.counts()[stream];
+                    Some(user.records + user.after_end)
+                }
+            };
+            if counted.is_some_and(|counted| kernel[index].seen != counted + kernel[index].lost()) {
+                return Ok(false);
+            }
+            stream += probe.streams.len();
+        }
+        Ok(true)
+    }
+}
