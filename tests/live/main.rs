@@ -17,6 +17,8 @@ mod load;
 mod loss;
 mod opensnoop;
 mod peers;
+mod runqslower;
+mod sched;
 mod sinks;
 mod task_filters;
 mod words;

@@ -14,14 +14,14 @@ use crate::load::{Held, copy_of, unique_name};
 use crate::root;
 
 /// A cgroup of a test's own, and one in it that is called like a unit.
-struct Cgroups {
-    outer: PathBuf,
-    unit: PathBuf,
+pub struct Cgroups {
+    pub outer: PathBuf,
+    pub unit: PathBuf,
 }
 
 impl Cgroups {
     /// `None` where cgroups of version 2 can't be made.
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
         let root = roots.into_iter().find(|root| root.join("cgroup.procs").exists())?;
         let outer = root.join(unique_name());
@@ -30,7 +30,7 @@ impl Cgroups {
         Some(Cgroups { outer, unit })
     }
 
-    fn join(cgroup: &Path, pid: u32) {
+    pub fn join(cgroup: &Path, pid: u32) {
         fs::write(cgroup.join("cgroup.procs"), pid.to_string()).expect("a process can be moved");
     }
 }
