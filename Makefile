@@ -32,7 +32,8 @@ check: deps ## formatting and lints, as CI wants them
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
-bench: deps ## the benchmarks
+# Some minutes; as root also what tracing a flood costs. docs/performance.md has the figures and says how they are taken.
+bench: deps ## the benchmarks (docs/performance.md)
 	$(CARGO) bench
 
 # Builds nothing: under sudo there may be no cargo.

@@ -14,7 +14,9 @@ const SHIPPED: &str = include_str!("../../probes.d/opensnoop.yaml");
 /// Which consumers are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// The bare reader, `ebpf-run` with its three shapes of records, other tools.
+    /// The bare reader, `ebpf-run` with its three shapes of records.
+    Ours,
+    /// The same, and other tools.
     Tools,
     /// The bare reader, and `ebpf-run` with every buffer and wakeup.
     Policies,
@@ -49,7 +51,9 @@ pub fn all(family: Family, folder: &Path, own: &Path) -> Vec<Consumer> {
     ] {
         all.push(ours(folder, name, buffer, sink));
     }
-    all.extend(peers(folder));
+    if family == Family::Tools {
+        all.extend(peers(folder));
+    }
     all
 }
 

@@ -7,8 +7,8 @@
 //!
 //!     cargo bench --bench flood [-- PART [CALLS [ROUNDS]]]
 //!
-//! PART is `full` (as fast as it can), `paced` (100,000 calls a second) or `policies` (every buffer with every wakeup, as
-//! fast as it can); without it, all three.
+//! PART is `full` (as fast as it can), `paced` (100,000 calls a second), `policies` (every buffer with every wakeup, as fast
+//! as it can) or `ours` (as `full`, without other tools, which take most of its time); without it, the first three.
 
 mod consumers;
 mod load;
@@ -17,7 +17,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -29,6 +29,8 @@ const COMM: &str = "opens-flood";
 const SETTLE: Duration = Duration::from_millis(400);
 /// What tools that do not say when they are ready are given to become so.
 const PEER_START: Duration = Duration::from_secs(5);
+/// What a tool is given to end, once it is asked to.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Calls a second of the paced part.
 const PACE: u32 = 100_000;
 
@@ -48,10 +50,13 @@ fn main() {
     let own = std::env::current_exe().expect("this program");
     let folder = tempfile::tempdir().expect("a folder");
     let flood = |pace| Flood { generator: own.clone(), calls, pace };
-    for (name, family, pace) in
-        [("full", Family::Tools, 0), ("paced", Family::Tools, PACE), ("policies", Family::Policies, 0)]
-    {
-        if part.is_empty() || part == name {
+    for (name, family, pace) in [
+        ("full", Family::Tools, 0),
+        ("paced", Family::Tools, PACE),
+        ("policies", Family::Policies, 0),
+        ("ours", Family::Ours, 0),
+    ] {
+        if part == name || part.is_empty() && family != Family::Ours {
             measure(&flood(pace), rounds, &consumers::all(family, folder.path(), &own));
         }
     }
@@ -177,6 +182,14 @@ fn one(consumer: &Consumer, flood: &Flood) -> Option<Run> {
 fn end(child: &mut Child, mut stderr: impl Read) -> String {
     if child.stdin.take().is_none() {
         let _ = kill_process(Pid::from_child(child), Signal::INT);
+    }
+    // Not every tool ends when it is asked, and nobody could use the machine meanwhile
+    let until = Instant::now() + PATIENCE;
+    while child.stdout.is_none() && child.try_wait().expect("it can be waited for").is_none() {
+        if Instant::now() > until {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
     let (mut rest, mut stdout) = (String::new(), String::new());
     let _ = stderr.read_to_string(&mut rest);
