@@ -265,13 +265,6 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -
             }
         } else if name == "scratch" {
             map.set_autocreate(plan.buffer.transport != Transport::Reserve)?;
-        } else if plan.program.maps.iter().any(|map| map.name == name) {
-            if let Some(entries) = plan.maps.get(&name) {
-                map.set_max_entries(*entries)?;
-            }
-            if aggregate.is_some_and(|aggregate| aggregate.per_cpu && aggregate.spec.map == name) {
-                keep_cpus_apart(&mut map)?;
-            }
         } else if name.ends_with(".rodata") {
             let Some(bytes) = map.initial_value_mut() else { continue };
             for Setting { offset, bytes: value, .. } in plan.rodata.iter().chain(own) {
@@ -282,6 +275,11 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -
                 let rate = Rate { value: word(event.rate_at).into(), frequency: event.frequency };
                 perf_events.push((hook.name.clone(), event.clone(), word(event.chosen_at), rate));
             }
+        } else if let Some(entries) = plan.maps.get(&name) {
+            map.set_max_entries(*entries)?;
+        }
+        if aggregate.is_some_and(|aggregate| aggregate.per_cpu && aggregate.spec.map == name) {
+            keep_cpus_apart(&mut map)?;
         }
     }
     Ok(perf_events)

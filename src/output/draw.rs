@@ -32,11 +32,14 @@ pub struct Row {
 }
 
 /// A histogram of one key.
+#[derive(Default)]
 struct Histogram {
     title: String,
+    /// Lines of the stacks in the key.
+    stacks: String,
     buckets: Vec<(u64, u64, u64)>,
     unit: Option<String>,
-    summary: String,
+    summary: Vec<String>,
 }
 
 /// Draws one reading of the probe called `probe`, `width` columns wide; 80 if the width is not known.
@@ -58,9 +61,9 @@ pub fn draw(probe: &str, rows: &[Row], width: Option<usize>, out: &mut String) {
 fn histograms(rows: &[Row], width: usize, out: &mut String) {
     let mut found: Vec<Histogram> = Vec::new();
     for row in rows {
-        let title = title(row);
-        if found.last().is_none_or(|last| last.title != title) {
-            found.push(Histogram { title, buckets: Vec::new(), unit: None, summary: String::new() });
+        let (title, stacks) = (title(row), stacks(row));
+        if found.last().is_none_or(|last| last.title != title || last.stacks != stacks) {
+            found.push(Histogram { title, stacks, ..Histogram::default() });
         }
         let Some(histogram) = found.last_mut() else { continue };
         let value = |name| number(row, name);
@@ -78,11 +81,13 @@ fn histograms(rows: &[Row], width: usize, out: &mut String) {
     let counts = found.iter().flat_map(|h| h.buckets.iter().map(|(.., count)| count.to_string().len()));
     let count = counts.max().unwrap_or(1);
     let fixed = label + count + 6; // " : ", a blank and two bars
-    let side_by_side = ((width + GUTTER.len()) / (fixed + LEAST_BARS + GUTTER.len())).clamp(1, found.len().max(1));
+    let fit = (width + GUTTER.len()) / (fixed + LEAST_BARS + GUTTER.len());
+    let stacked = found.iter().any(|histogram| !histogram.stacks.is_empty());
+    let side_by_side = if stacked { 1 } else { fit.clamp(1, found.len().max(1)) };
     let each = (width - GUTTER.len() * (side_by_side - 1)) / side_by_side;
     let bars = each.saturating_sub(fixed).max(LEAST_BARS);
     for group in found.chunks(side_by_side) {
-        let blocks: Vec<Vec<String>> = group.iter().map(|one| block(one, label, count, bars)).collect();
+        let blocks: Vec<Vec<String>> = group.iter().map(|one| block(one, label, count, bars, each)).collect();
         for line in 0..blocks.iter().map(Vec::len).max().unwrap_or(0) {
             let mut text = String::new();
             for (i, block) in blocks.iter().enumerate() {
@@ -128,11 +133,14 @@ fn labels_of(histogram: &Histogram) -> Vec<String> {
     filled(&histogram.buckets).into_iter().map(label).collect()
 }
 
-fn block(histogram: &Histogram, label: usize, width: usize, bars: usize) -> Vec<String> {
+/// The lines of one histogram: `label`, `width` and `bars` are the columns of a label, a count and the bars, `each` of
+/// all of it.
+fn block(histogram: &Histogram, label: usize, width: usize, bars: usize, each: usize) -> Vec<String> {
     let mut lines = Vec::new();
     if !histogram.title.is_empty() {
         lines.push(histogram.title.clone());
     }
+    lines.extend(histogram.stacks.lines().map(str::to_owned));
     let most = histogram.buckets.iter().map(|(.., count)| *count).max().unwrap_or(1).max(1);
     for (text, (.., count)) in labels_of(histogram).into_iter().zip(filled(&histogram.buckets)) {
         let mut line = String::new();
@@ -141,9 +149,31 @@ fn block(histogram: &Histogram, label: usize, width: usize, bars: usize) -> Vec<
         line.push_str(&format!(" : {count:>width$} |{:<bars$}|", "*".repeat(stars)));
         lines.push(line);
     }
-    lines.push(histogram.summary.clone());
+    let mut last = String::new();
+    for part in &histogram.summary {
+        let separator = if last.is_empty() { "" } else { ", " };
+        if !last.is_empty() && last.width() + separator.len() + part.width() > each {
+            lines.push(std::mem::take(&mut last) + ",");
+            last.push_str(part);
+        } else {
+            last += separator;
+            last += part;
+        }
+    }
+    if !last.is_empty() {
+        lines.push(last);
+    }
     lines.push(String::new());
     lines
+}
+
+/// The stacks of a row's key, a line a frame.
+fn stacks(row: &Row) -> String {
+    let mut out = String::new();
+    for (index, field) in key_fields(&row.layout).filter(|(_, field)| matches!(field.kind, Kind::Stack { .. })) {
+        push_stack(row.layout.read(index, &row.raw), field, &mut out);
+    }
+    out
 }
 
 /// `comm=postgres device=vda`: the members of the key that say something.
@@ -154,7 +184,7 @@ fn title(row: &Row) -> String {
         let empty = match value {
             Scalar::Uint(0) => field.name != "cpu",
             Scalar::Text(text) => text.is_empty(),
-            Scalar::Stack(frames) => frames.iter().next().is_none(),
+            Scalar::Stack(_) => true, // these have lines of their own
             _ => false,
         };
         if empty {
@@ -183,19 +213,16 @@ fn number(row: &Row, name: &str) -> Option<u64> {
     }
 }
 
-fn summary(row: &Row) -> String {
+fn summary(row: &Row) -> Vec<String> {
     let unit = row.layout.index("sum").and_then(|at| row.layout.fields[at].unit.clone());
-    let value = |name| number(row, name).unwrap_or(0);
+    let value = |name: &str| number(row, name).unwrap_or(0);
     let shown = |value| quantity(value, unit.as_deref());
     let count = value("count");
-    format!(
-        "{count} in all, average {}, p50 {}, p90 {}, p99 {}, max {}",
-        shown(value("sum").checked_div(count).unwrap_or(0)),
-        shown(value("p50")),
-        shown(value("p90")),
-        shown(value("p99")),
-        shown(value("max"))
-    )
+    let named = |name: &str| format!("{name} {}", shown(value(name)));
+    let average = shown(value("sum").checked_div(count).unwrap_or(0));
+    let mut parts = vec![format!("{count} in all"), format!("average {average}")];
+    parts.extend(["p50", "p90", "p99", "max"].map(named));
+    parts
 }
 
 /// A number in the unit that suits it.

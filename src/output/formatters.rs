@@ -47,8 +47,8 @@ pub enum Formatter {
     Bytes,
     /// An error number's name; other numbers as they are.
     Errno,
-    /// A stack for a flame graph, which is how stacks are written anyway: it says so where it is read.
-    Folded,
+    /// A stack for a flame graph. Stacks are written so anyway; an argument is put before one that is not empty.
+    Folded(String),
     /// Left-aligned in so many columns.
     Left(usize),
     /// Right-aligned in so many columns.
@@ -71,7 +71,11 @@ impl Formatter {
             "duration" => bare(Formatter::Duration),
             "bytes" => bare(Formatter::Bytes),
             "errno" => bare(Formatter::Errno),
-            "folded" => bare(Formatter::Folded),
+            "folded" => match args {
+                [] => Ok(Formatter::Folded(String::new())),
+                [Arg::Text(before)] => Ok(Formatter::Folded((*before).to_owned())),
+                _ => Err("folded takes at most what stands before a stack that is not empty: folded(';')".into()),
+            },
             "left" => width("left").map(Formatter::Left),
             "right" => width("right").map(Formatter::Right),
             "date" => match args {
@@ -99,8 +103,12 @@ impl Formatter {
             (Formatter::Errno, Operand::Int(value)) => push_errno(value, out),
             (Formatter::Errno, Operand::Uint(value)) => push_uint(value, out),
             (Formatter::Errno, _) => return Err("errno wants a whole number".into()),
-            (Formatter::Folded, Operand::Text(text)) => out.push_str(text),
-            (Formatter::Folded, _) => return Err("folded wants a stack".into()),
+            (Formatter::Folded(_), Operand::Text("")) => {}
+            (Formatter::Folded(before), Operand::Text(text)) => {
+                out.push_str(before);
+                out.push_str(text);
+            }
+            (Formatter::Folded(_), _) => return Err("folded wants a stack".into()),
             (Formatter::Left(width), input) => pad(input, *width, Side::Left, out),
             (Formatter::Right(width), input) => pad(input, *width, Side::Right, out),
         }
@@ -376,6 +384,13 @@ mod tests {
         assert_eq!(left("é", 3), "é  ");
         assert_eq!(with("right", &[Arg::Int(3)], Operand::Uint(123_456)), "123456");
         assert_eq!(with("left", &[Arg::Int(4)], Operand::Int(-1)), "-1  ");
+    }
+
+    #[test]
+    fn folded_brings_its_separator_only_where_there_is_a_stack() {
+        let folded = |stack: &str| with("folded", &[Arg::Text(";")], Operand::Text(stack));
+        assert_eq!((folded("main;read").as_str(), folded("").as_str()), (";main;read", ""));
+        assert_eq!(with("folded", &[], Operand::Text("main")), "main");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct ProbePlan {
     pub lookups: Vec<Lookup>,
     /// Sizes of maps, by name.
     pub maps: BTreeMap<String, u32>,
-    /// The buffer.
+    /// The buffer of its events; an aggregate has no use for it.
     pub buffer: BufferPlan,
     /// The program's hooks, with the reason why one is left out.
     pub hooks: Vec<(Hook, Option<String>)>,
@@ -131,6 +131,11 @@ pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result
     let mut probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
     let sinks = planner.sinks(&probes);
     sinks::route(&mut probes, &sinks);
+    let events = probes.iter().any(|probe| probe.aggregate.is_none());
+    if config.window.max_events.is_some() && !events && probes.len() == config.probes.len() {
+        let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
+        planner.say_key(&[Key("window"), Key("max_events")], what);
+    }
     if config.window.duration == Some(Nanoseconds(0)) {
         planner.say(&[Key("window"), Key("duration")], "a window of no time catches nothing: leave `duration` out");
     }
@@ -152,6 +157,13 @@ pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result
 struct Planner<'a> {
     source: &'a Source,
     problems: Vec<Diagnostic>,
+}
+
+impl ProbePlan {
+    /// Bytes that its buffer takes on a machine with so many possible CPUs.
+    pub fn buffer_memory(&self, possible_cpus: u64) -> u64 {
+        if self.aggregate.is_some() { 0 } else { self.buffer.memory(possible_cpus) }
+    }
 }
 
 impl Planner<'_> {
@@ -185,7 +197,10 @@ impl Planner<'_> {
         let program = Arc::new(program?);
         let (mut rodata, lookups) = self.filters(index, probe, &program);
         let buffer = self.buffer(&at("buffer"), &probe.buffer, &program, overrides);
-        rodata.extend(buffer.settings(&program, buffer::record_bytes(&program)));
+        let aggregate = self.aggregate(&here, probe, &program);
+        if aggregate.is_none() {
+            rodata.extend(buffer.settings(&program, buffer::record_bytes(&program)));
+        }
         for name in probe.maps.keys() {
             if !program.maps.iter().any(|map| map.name == *name) {
                 let known = suggest(name, program.maps.iter().map(|map| map.name.as_str()));
@@ -201,7 +216,6 @@ impl Planner<'_> {
             .flat_map(texts)
             .filter(|disk| !disk.contains(':')) // numbers
             .collect();
-        let aggregate = self.aggregate(&here, probe, &program);
         Ok(Some(ProbePlan {
             streams: rows::streams(&program, aggregate.as_ref()),
             aggregate,

@@ -177,3 +177,6 @@ impl Planner<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

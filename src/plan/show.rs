@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{BufferPlan, Lookup, Plan, ProbePlan, Setting, SinkPlan, Transport, WakeupPlan, decode};
+use super::{AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, Setting, SinkPlan, Transport, WakeupPlan, decode};
 use crate::config::quantity::{Bytes, Nanoseconds, Share};
 use crate::output::{Column, Shape};
 
@@ -28,7 +28,7 @@ impl fmt::Display for Shown<'_> {
         ends.push("when interrupted".into());
         line(f, "window ends", &ends.join(", or "))?;
         line(f, "max_loss", &Share(*max_loss).to_string())?;
-        let memory = probes.iter().map(|probe| probe.buffer.memory(self.possible_cpus)).sum();
+        let memory = probes.iter().map(|probe| probe.buffer_memory(self.possible_cpus)).sum();
         line(f, "memory of buffers", &Bytes(memory).to_string())?;
         for probe in probes {
             self.probe(f, probe)?;
@@ -65,9 +65,14 @@ impl Shown<'_> {
             let origin = if probe.maps.contains_key(&map.name) { "" } else { ", the program's own size" };
             line(f, &map.name, &format!("{} entries{origin}: {}", probe.entries(map), map.doc))?;
         }
-        writeln!(f, " buffer")?;
-        self.buffer(f, &probe.buffer)?;
-        line(f, "order", if probe.sort { "time" } else { "arrival" })?;
+        match &probe.aggregate {
+            Some(aggregate) => reading(f, aggregate)?,
+            None => {
+                writeln!(f, " buffer")?;
+                self.buffer(f, &probe.buffer)?;
+                line(f, "order", if probe.sort { "time" } else { "arrival" })?;
+            }
+        }
         writeln!(f, " hooks, attached from the last to the first")?;
         for (hook, skipped) in &probe.hooks {
             let mut what = hook.section.clone();
@@ -108,6 +113,16 @@ impl Shown<'_> {
         line(f, "wakeup", &chosen(buffer.left.wakeup, wakeup))?;
         line(f, "max_latency", &Nanoseconds::from(buffer.max_latency).to_string())
     }
+}
+
+fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan) -> fmt::Result {
+    writeln!(f, " reading of map {}", plan.spec.map)?;
+    let interval = plan.interval.map(|interval| format!("every {}, and at the end", Nanoseconds::from(interval)));
+    line(f, "interval", &interval.unwrap_or_else(|| "at the end only".into()))?;
+    line(f, "clear", if plan.clear { "true: what came since the last reading" } else { "false: all since the start" })?;
+    line(f, "per_cpu", if plan.per_cpu { "true" } else { "false: CPUs are added up" })?;
+    let top = plan.top.map(|top| format!("the {top} largest"));
+    line(f, "top", &top.unwrap_or_else(|| "all".into()))
 }
 
 fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -> fmt::Result {

@@ -82,7 +82,7 @@ fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
 }
 
 fn probe(account: &Account) -> Value {
-    let Account { kernel, buffer, .. } = account;
+    let kernel = &account.kernel;
     json!({
         "name": account.probe,
         "program": account.program,
@@ -105,15 +105,20 @@ fn probe(account: &Account) -> Value {
         "late": account.late,
         "balances": account.balances(),
         "maps": account.maps.iter().map(map).collect::<Map<_, _>>(),
-        "buffer": {
-            "description": buffer.to_string(),
-            "size": buffer.effective,
-            "asked": buffer.asked,
-            "memory": account.memory,
-            "peak_unread": account.peak_unread,
-            "lost_told_by_kernel": account.lost_told,
-            "would_have_held": account.would_have_held,
-        },
+        "buffer": account.counted.is_none().then(|| buffer_of(account)),
+    })
+}
+
+fn buffer_of(account: &Account) -> Value {
+    let buffer = &account.buffer;
+    json!({
+        "description": buffer.to_string(),
+        "size": buffer.effective,
+        "asked": buffer.asked,
+        "memory": account.memory,
+        "peak_unread": account.peak_unread,
+        "lost_told_by_kernel": account.lost_told,
+        "would_have_held": account.would_have_held,
     })
 }
 

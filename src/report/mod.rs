@@ -245,6 +245,9 @@ impl fmt::Display for Report {
         for account in &self.accounts {
             let Account { probe, received, written, .. } = account;
             write!(f, "\n  {probe:width$}  {received:>10}  {written:>10}  {:>10}", account.lost())?;
+            if let Some(events) = account.counted {
+                write!(f, "  (rows of {events} events)")?;
+            }
             let named: Vec<_> =
                 account.maps.iter().map(|map| (map.refused, format!("the map `{}` was full", map.name))).collect();
             let maps = named.iter().map(|(refused, words)| (*refused, words.as_str()));
@@ -404,6 +407,17 @@ mod tests {
         let hint = |report: &Report| report.verdict().expect("nothing may be lost").hint.expect("a hint");
         assert_eq!(hint(&report), "for slow-io, try maps: {inflight: 32}; or use filters that let less through");
         assert!(hint(&with(90)).contains("inflight: 64"), "{}", hint(&with(90)));
+    }
+
+    #[test]
+    fn an_aggregate_is_judged_by_the_events_in_its_rows() {
+        let mut aggregate = account(100, 0, 7, 7);
+        aggregate.counted = Some(90);
+        assert!(!aggregate.balances(), "ten are nowhere");
+        aggregate.kernel.lost_map_full = 10;
+        assert!(aggregate.balances());
+        let shown = report(vec![aggregate], 0.0).to_string();
+        assert!(shown.contains("slow-io           7           7          10  (rows of 90 events)"), "{shown}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From what a map holds to rows: sums over CPUs, differences between readings, percentiles. Pure.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::sync::Arc;
 
 use crate::catalog::{HIST_TRAILER, Shape, StackKind};
@@ -9,7 +10,7 @@ use crate::kernel::Entry;
 use crate::plan::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD};
 
 /// A stack as a row has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frames {
     /// Each frame with a NUL behind it, the innermost first.
     pub texts: Vec<u8>,
@@ -39,6 +40,8 @@ struct Group {
     key: Vec<u8>,
     cpu: usize,
     words: Vec<u64>,
+    /// What the numbers of stacks in the key stand for, once that is known.
+    stacks: Vec<Frames>,
 }
 
 impl Aggregator {
@@ -59,13 +62,14 @@ impl Aggregator {
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
             groups.extend(self.changed(group));
         }
+        let mut groups = self.named(groups, frames);
         self.sort(&mut groups);
         if let Some(top) = self.plan.top {
             groups.truncate(top);
         }
         let mut rows = Vec::new();
         for group in &groups {
-            self.push_rows(group, ts, frames, &mut rows);
+            self.push_rows(group, ts, &mut rows);
         }
         Reading { rows, counted }
     }
@@ -81,20 +85,49 @@ impl Aggregator {
         let words = |value: &Vec<u8>| -> Vec<u64> {
             value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect()
         };
-        let group = |cpu, words| Group { key: entry.key.clone(), cpu, words };
+        let group = |cpu, words| Group { key: entry.key.clone(), cpu, words, stacks: Vec::new() };
         let values = entry.values.iter().map(words);
         if self.plan.per_cpu {
             return values.enumerate().map(|(cpu, words)| group(cpu, words)).collect();
         }
         let sum = values.reduce(|mut sum, words| {
-            let last = sum.len().saturating_sub(1);
-            for (i, (sum, word)) in sum.iter_mut().zip(words).enumerate() {
-                let largest = i == last && matches!(self.plan.spec.shape, Shape::Histogram { .. });
-                *sum = if largest { (*sum).max(word) } else { sum.wrapping_add(word) };
-            }
+            self.add(&mut sum, &words);
             sum
         });
         sum.map(|words| group(0, words)).into_iter().collect()
+    }
+
+    /// Adds the words of a value to those of another one.
+    fn add(&self, sum: &mut [u64], words: &[u64]) {
+        let last = sum.len().saturating_sub(1);
+        for (i, (sum, word)) in sum.iter_mut().zip(words).enumerate() {
+            let largest = i == last && matches!(self.plan.spec.shape, Shape::Histogram { .. });
+            *sum = if largest { (*sum).max(*word) } else { sum.wrapping_add(*word) };
+        }
+    }
+
+    /// Puts names to stacks. Two addresses in the same function are two stacks for the kernel, but one for a reader: what
+    /// can't be told apart any more becomes one group.
+    fn named(&self, groups: Vec<Group>, frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames) -> Vec<Group> {
+        let places: Vec<usize> =
+            self.plan.spec.key.iter().filter(|key| key.stack.is_some()).map(|key| key.field.offset).collect();
+        if places.is_empty() {
+            return groups;
+        }
+        let mut named: Vec<Group> = Vec::new();
+        let mut known: HashMap<_, usize> = HashMap::new();
+        for mut group in groups {
+            group.stacks = self.stacks(&group, frames);
+            places.iter().for_each(|at| group.key[*at..*at + 4].fill(0));
+            match known.entry((group.key.clone(), group.cpu, group.stacks.clone())) {
+                Occupied(same) => self.add(&mut named[*same.get()].words, &group.words),
+                Vacant(new) => {
+                    new.insert(named.len());
+                    named.push(group);
+                }
+            }
+        }
+        named
     }
 
     /// Events in the words of a group.
@@ -131,7 +164,7 @@ impl Aggregator {
         group.words.iter().take(counts).any(|word| *word != 0).then_some(group)
     }
 
-    /// Counters: the largest first. Histograms, and what is equal: by the key's bytes, so that it is always the same.
+    /// Counters: the largest first. Histograms, and what is equal: by the key, so that it is always the same.
     fn sort(&self, groups: &mut [Group]) {
         let first = match &self.plan.spec.shape {
             Shape::Counters { fields, .. } => Some(fields[0].offset / 8),
@@ -139,20 +172,13 @@ impl Aggregator {
         };
         groups.sort_by(|a, b| {
             let largest = first.map_or(std::cmp::Ordering::Equal, |at| b.words[at].cmp(&a.words[at]));
-            largest.then_with(|| (&a.key, a.cpu).cmp(&(&b.key, b.cpu)))
+            largest.then_with(|| (&a.key, a.cpu, &a.stacks).cmp(&(&b.key, b.cpu, &b.stacks)))
         });
     }
 
-    fn push_rows(
-        &self,
-        group: &Group,
-        ts: u64,
-        frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames,
-        rows: &mut Vec<(usize, Vec<u8>)>,
-    ) {
-        let stacks = self.stacks(group, frames);
+    fn push_rows(&self, group: &Group, ts: u64, rows: &mut Vec<(usize, Vec<u8>)>) {
         let mut push = |stream: usize, kind: u32, values: &[u64]| {
-            rows.push((stream, self.row(stream, kind, group, ts, values, &stacks)));
+            rows.push((stream, self.row(stream, kind, group, ts, values)));
         };
         match &self.plan.spec.shape {
             Shape::Counters { fields, .. } => {
@@ -183,7 +209,7 @@ impl Aggregator {
     }
 
     /// The bytes that the stream's layout describes; see `plan/rows.rs`.
-    fn row(&self, stream: usize, kind: u32, group: &Group, ts: u64, values: &[u64], stacks: &[Frames]) -> Vec<u8> {
+    fn row(&self, stream: usize, kind: u32, group: &Group, ts: u64, values: &[u64]) -> Vec<u8> {
         let layout = &self.layouts[stream];
         let mut row = vec![0; layout.min_size];
         let mut put = |at: usize, bytes: &[u8]| row[at..at + bytes.len()].copy_from_slice(bytes);
@@ -196,14 +222,14 @@ impl Aggregator {
             put(cpu_at + 8 + 8 * i, &value.to_ne_bytes());
         }
         let mut start = 0;
-        for (i, stack) in stacks.iter().enumerate() {
+        for (i, stack) in group.stacks.iter().enumerate() {
             let head = [start as u32, stack.texts.len() as u32, stack.cut.into()];
             for (j, word) in head.iter().enumerate() {
                 put(cpu_at + 8 + 8 * values.len() + STACK_HEAD * i + 4 * j, &word.to_ne_bytes());
             }
             start += stack.texts.len();
         }
-        stacks.iter().for_each(|stack| row.extend_from_slice(&stack.texts));
+        group.stacks.iter().for_each(|stack| row.extend_from_slice(&stack.texts));
         row
     }
 }
@@ -222,8 +248,9 @@ fn high(slot: usize, slots: usize) -> u64 {
 fn summary(buckets: &[u64], sum: u64, largest: u64) -> [u64; 6] {
     let count: u64 = buckets.iter().sum();
     let last = buckets.iter().rposition(|count| *count > 0).unwrap_or(0);
-    // The largest value since the start may be of an earlier time than the buckets
-    let max = largest.min(high(last, buckets.len()));
+    // The largest value since the start may be of an earlier time than the buckets; and where a CPU is at work while the
+    // map is read, it may lag behind them
+    let max = largest.clamp(low(last), high(last, buckets.len()));
     let percentile = |share: u64| {
         let rank = (count * share).div_ceil(100).max(1);
         let mut below = 0;

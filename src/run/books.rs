@@ -76,7 +76,7 @@ pub(super) fn make_report(
             unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
             missed: books.missed[index],
             maps: maps(probe, &books.refused[index]),
-            memory: probe.buffer.memory(Host::possible_cpus()),
+            memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
         });

@@ -73,6 +73,35 @@ fn histograms_of_several_keys_stand_side_by_side_where_they_fit() {
 }
 
 #[test]
+fn a_stack_stands_above_its_histogram() {
+    let bucket = with(&[("bucket_low", Some("ns")), ("bucket_high", Some("ns")), ("count", None)]);
+    let mut layout = Layout::clone(&bucket);
+    let tail = layout.size + 16;
+    layout.fields.push(field("kernel_stack", Kind::Stack { tail }, layout.size, 12, None));
+    layout.min_size = tail;
+    let layout = Arc::new(layout);
+    let with_stack = |texts: &[u8]| {
+        let mut row = row(&layout, b"dd", &[4, 7, 2]);
+        row.raw.resize(tail, 0);
+        row.raw[bucket.size + 4..bucket.size + 8].copy_from_slice(&(texts.len() as u32).to_ne_bytes());
+        row.raw.extend_from_slice(texts);
+        row
+    };
+    let shown = drawn(&[with_stack(b"read\0main\0"), with_stack(b"write\0main\0")], 100);
+    let lines = |frame: &str| {
+        let bar = format!("4ns - 8ns    : 2 |{}|", "*".repeat(100 - 22));
+        [
+            "comm=dd".into(),
+            "    kernel stack".into(),
+            format!("        {frame}"),
+            "        main".into(),
+            format!("   {bar}"),
+        ]
+    };
+    assert_eq!((&shown[..5], &shown[6..11]), (&lines("read")[..], &lines("write")[..]), "{shown:#?}");
+}
+
+#[test]
 fn counters_are_a_table_with_units() {
     let layout = with(&[("calls", None), ("total_ns", Some("ns"))]);
     let rows = [row(&layout, b"dd", &[12, 1_500_000]), row(&layout, b"longer", &[3, 20])];

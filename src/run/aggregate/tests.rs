@@ -128,4 +128,25 @@ fn slots_are_powers_of_two_and_the_last_has_no_end() {
     assert_eq!((low(7), high(7, 8)), (128, u64::MAX));
     assert_eq!(summary(&[0, 0, 0, 0, 0, 0, 0, 1], 300, 300)[2..], [300, 300, 300, 300]);
     assert_eq!(summary(&[0; 8], 0, 0), [0; 6], "nothing is nothing");
+    assert_eq!(summary(&[0, 0, 0, 1, 0, 0, 0, 0], 9, 0)[5], 8, "read between a slot and the largest: the slot holds");
+}
+
+#[test]
+fn stacks_with_the_same_names_are_one() {
+    let same = |_, _, _| Frames { texts: b"f\0".into(), cut: false };
+    let mut run = Run::new(&plan(false));
+    let entries = [entry(1, 5, &[&[3, 10]]), entry(2, 6, &[&[4, 0]]), entry(1, 7, &[&[2, 1]])];
+    let reading = run.aggregator.read(&entries, 7, &mut { same });
+    let calls = run.layouts[0].index("calls").expect("a field");
+    let shown = |(_, raw): &(usize, Vec<u8>)| match run.layouts[0].read(calls, raw) {
+        Scalar::Uint(calls) => calls,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reading.rows.iter().map(shown).collect::<Vec<_>>(), [5, 4], "two of process 1, one of process 2");
+    let mut run = Run::new(&plan(true));
+    let entries = [entry(1, 5, &[&[0, 1, 0, 0, 0, 0, 0, 0, 3, 3]]), entry(1, 7, &[&[0, 1, 0, 0, 0, 0, 0, 0, 2, 2]])];
+    let reading = run.aggregator.read(&entries, 7, &mut { same });
+    assert_eq!(reading.rows.len(), 2, "a bucket and a summary");
+    let max = run.layouts[1].index("max").expect("a field");
+    assert!(matches!(run.layouts[1].read(max, &reading.rows[1].1), Scalar::Uint(3)), "of several, not their sum");
 }
