@@ -43,7 +43,7 @@ fn without_btf_the_message_names_the_file() {
 
 /// Runs `test` again, in a process of its own; `true` there. Elsewhere other tests start processes, and the
 /// signals of their ends interrupt bpf(2) until libbpf gives up.
-fn alone(test: &str) -> bool {
+pub fn alone(test: &str) -> bool {
     const ALONE: &str = "EBPF_RUN_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;
