@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::{Func, Typedef};
-
 use crate::catalog::Hook;
 use crate::error::{Error, Kind, Result};
 
@@ -17,6 +14,32 @@ pub struct Refusal {
     pub variant: String,
     /// Why it is not taken, without a full stop.
     pub reason: String,
+    /// What kind of reason that is.
+    pub cause: Cause,
+}
+
+/// Kinds of reasons against a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A place that it attaches to is not there.
+    Missing,
+    /// The kernel was asked and can't do it.
+    Refused,
+    /// The verifier has read the program and finds fault with it.
+    Judged,
+    /// A right, a limit or a mode of the kernel is in the way.
+    Forbidden,
+}
+
+impl Cause {
+    /// What the words for a refusal mean for the variant that it is about.
+    pub fn of(error: &Error) -> Self {
+        match error.kind {
+            Kind::Broken => Cause::Judged,
+            Kind::NotPermitted => Cause::Forbidden,
+            _ => Cause::Refused,
+        }
+    }
 }
 
 /// What became of a probe on this kernel.
@@ -42,6 +65,28 @@ impl Verdict {
             Verdict::Broken => "broken",
         }
     }
+
+    /// Of a probe that can't be loaded or attached; `None` if that tells nothing of the kernel.
+    pub fn of(error: &Error) -> Option<Self> {
+        match error.kind {
+            Kind::Unsupported => Some(Verdict::Unsupported),
+            Kind::Broken => Some(Verdict::Broken),
+            _ => None,
+        }
+    }
+}
+
+/// What a probe has come to when no variant of a group is left. A right that is missing goes before a fault of the program,
+/// because it can be had; a fault before what the kernel lacks, because it can be mended.
+fn exhausted<'a>(refused: impl Iterator<Item = &'a Refusal> + Clone) -> Kind {
+    let any = |cause| refused.clone().any(|refusal| refusal.cause == cause);
+    if any(Cause::Forbidden) {
+        Kind::NotPermitted
+    } else if any(Cause::Judged) {
+        Kind::Broken
+    } else {
+        Kind::Unsupported
+    }
 }
 
 /// What the kernel tells of places to attach to, as far as it can be known without trying.
@@ -50,28 +95,12 @@ pub trait Places {
     fn missing(&self, section: &str) -> Option<String>;
 }
 
-/// What was not looked at has nothing against it: the kernel has the last word.
-impl<P: Places> Places for Option<P> {
-    fn missing(&self, section: &str) -> Option<String> {
-        self.as_ref()?.missing(section)
-    }
-}
+/// Nothing is known, so there is nothing against any place: the kernel has the last word.
+pub struct Unknown;
 
-impl Places for Btf<'_> {
-    fn missing(&self, section: &str) -> Option<String> {
-        let (kind, target) = section.split_once('/').unwrap_or((section, ""));
-        let target = target.split('+').next().unwrap_or_default();
-        match kind {
-            "tp_btf" | "raw_tp" => {
-                let found = self.type_by_name::<Typedef<'_>>(&format!("btf_trace_{target}"));
-                found.is_none().then(|| format!("there is no tracepoint {target}"))
-            }
-            "fentry" | "fexit" | "kprobe" | "kretprobe" => {
-                let found = self.type_by_name::<Func<'_>>(target);
-                found.is_none().then(|| format!("there is no function {target}"))
-            }
-            _ => None,
-        }
+impl Places for Unknown {
+    fn missing(&self, _: &str) -> Option<String> {
+        None
     }
 }
 
@@ -88,7 +117,8 @@ pub struct Choice {
 /// what it refuses itself.
 ///
 /// # Errors
-/// [`Kind::Unsupported`] if a hook that is needed has no place here, or no variant of a group is left: with all reasons.
+/// [`Kind::Unsupported`] if a hook that is needed has no place here; if no variant of a group is left, with all reasons,
+/// also [`Kind::Broken`] or [`Kind::NotPermitted`].
 pub fn choose(
     program: &str,
     release: &str,
@@ -96,9 +126,12 @@ pub fn choose(
     places: &dyn Places,
     refused: &mut Vec<Refusal>,
 ) -> Result<Choice> {
-    let unsupported = |what: String| {
-        Error::new(Kind::Unsupported, format!("this kernel ({release}) can't run program `{program}`: {what}"))
-            .hint("docs/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe")
+    let cannot = |kind: Kind, what: String| {
+        let hint = match kind {
+            Kind::NotPermitted => "run it as root; if it is root, look at the kernel's lockdown mode and the container",
+            _ => "docs/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe",
+        };
+        Error::new(kind, format!("this kernel ({release}) can't run program `{program}`: {what}")).hint(hint)
     };
     let mut choice = Choice::default();
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -115,7 +148,8 @@ pub fn choose(
             let parts = hooks.iter().filter(|hook| is_of(hook, group, variant) && !hook.optional);
             let missing = parts.filter_map(|hook| places.missing(&hook.section)).next();
             if let (false, Some(reason)) = (known, missing) {
-                refused.push(Refusal { group: group.into(), variant: (*variant).into(), reason });
+                let (group, variant) = (group.to_owned(), (*variant).to_owned());
+                refused.push(Refusal { group, variant, reason, cause: Cause::Missing });
             }
         }
         let left = variants
@@ -123,7 +157,10 @@ pub fn choose(
             .find(|variant| !refused.iter().any(|refusal| refusal.group == group && refusal.variant == **variant));
         match left {
             Some(variant) => choice.variants.insert(group.to_owned(), (*variant).to_owned()),
-            None => return Err(unsupported(reasons(refused.iter().filter(|refusal| refusal.group == group)))),
+            None => {
+                let why = refused.iter().filter(|refusal| refusal.group == group);
+                return Err(cannot(exhausted(why.clone()), reasons(why)));
+            }
         };
     }
     for hook in hooks {
@@ -133,7 +170,9 @@ pub fn choose(
             _ if !taken => {}
             None => choice.hooks.push(hook.name.clone()),
             Some(_) if hook.optional => {}
-            Some(reason) => return Err(unsupported(format!("{reason}, which hook `{}` needs", hook.name))),
+            Some(reason) => {
+                return Err(cannot(Kind::Unsupported, format!("{reason}, which hook `{}` needs", hook.name)));
+            }
         }
     }
     Ok(choice)
@@ -186,6 +225,10 @@ mod tests {
         choose("p", "6.1", &hooks.iter().collect::<Vec<_>>(), places, refused)
     }
 
+    fn refusal(variant: &str, cause: Cause) -> Refusal {
+        Refusal { group: "a".into(), variant: variant.into(), reason: "it won't".into(), cause }
+    }
+
     #[test]
     fn the_first_variant_that_is_whole_is_taken_and_only_that() {
         let all = Only(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
@@ -194,8 +237,7 @@ mod tests {
         let half = Only(&["fentry/a", "kprobe/a"]);
         assert_eq!(chosen(&half, &mut refused).unwrap().hooks, ["kprobe/a"], "half a variant is none");
         assert_eq!(reasons(refused.iter()), "not by fentry: there is no fexit/a");
-        let mut refused =
-            vec![Refusal { group: "a".into(), variant: "fentry".into(), reason: "the kernel refuses it".into() }];
+        let mut refused = vec![refusal("fentry", Cause::Refused)];
         assert_eq!(chosen(&all, &mut refused).unwrap().variants["a"], "kprobe");
     }
 
@@ -209,5 +251,21 @@ mod tests {
         let needed = hook("tp_btf/b", None, false);
         let error = choose("p", "6.1", &[&needed], &Only(&[]), &mut Vec::new()).unwrap_err();
         assert!(error.message.ends_with("there is no tp_btf/b, which hook `tp_btf/b` needs"), "{error}");
+    }
+    #[test]
+    fn the_verdict_follows_from_why_each_variant_was_not_taken() {
+        let all = Only(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
+        let ends = |first, second| {
+            let error = chosen(&all, &mut vec![refusal("fentry", first), refusal("kprobe", second)]).unwrap_err();
+            assert!(error.message.ends_with("not by fentry: it won't; not by kprobe: it won't"), "{error}");
+            (error.kind, Verdict::of(&error))
+        };
+        assert_eq!(ends(Cause::Missing, Cause::Refused), (Kind::Unsupported, Some(Verdict::Unsupported)));
+        assert_eq!(ends(Cause::Judged, Cause::Missing), (Kind::Broken, Some(Verdict::Broken)));
+        assert_eq!(ends(Cause::Refused, Cause::Judged), (Kind::Broken, Some(Verdict::Broken)));
+        assert_eq!(ends(Cause::Forbidden, Cause::Judged), (Kind::NotPermitted, None), "that is for the user to mend");
+        assert_eq!(Cause::of(&Error::new(Kind::Broken, "")), Cause::Judged);
+        assert_eq!(Cause::of(&Error::new(Kind::NotPermitted, "")), Cause::Forbidden);
+        assert_eq!(Cause::of(&Error::failed("")), Cause::Refused);
     }
 }

@@ -40,17 +40,27 @@ pub(super) fn explain(
             format!("the kernel is locked down (mode confidentiality), so no eBPF program may read its memory: {what}"),
         )
         .hint("boot with lockdown=integrity or without lockdown; see /sys/kernel/security/lockdown")
-    } else if error.kind() == ErrorKind::PermissionDenied && is_memlock(log) {
+    } else if is_judged(log) {
+        // The verifier has EACCES for a forbidden access: that is no lack of rights
+        Error::new(Kind::Broken, format!("{kernel} refuses {what}{reason}"))
+            .hint("it has all that the program needs: please report it, with what --verbose shows")
+    } else if error.kind() == ErrorKind::PermissionDenied && host.memlock && is_memlock(log) {
         Error::new(Kind::NotPermitted, format!("the limit of locked memory is too low for {what}"))
             .hint("raise it: `ulimit -l unlimited`, systemd: LimitMEMLOCK=infinity")
     } else if error.kind() == ErrorKind::PermissionDenied {
-        Error::new(Kind::NotPermitted, format!("{kernel} does not permit {what}{reason}")).hint(
-            "run it as root; if it is root, look at the kernel's lockdown mode and the container's seccomp profile",
-        )
+        let hint = if host.user_namespace {
+            "this process is in a user namespace, whose root may not do this: run it outside, or in a container without one"
+        } else if host.seccomp {
+            "a seccomp filter is on this process: the container's profile must permit bpf and perf_event_open"
+        } else {
+            "run it as root; if it is root, look at the kernel's lockdown mode and at `sysctl kernel.perf_event_paranoid`"
+        };
+        // libbpf guesses at the limit of locked memory whatever it was
+        let reason = if is_memlock(&reason) { String::new() } else { reason };
+        Error::new(Kind::NotPermitted, format!("{kernel} does not permit {what}{reason}")).hint(hint)
     } else {
         let verb = if stage == Stage::Load { "refuses" } else { "can't attach" };
-        let kind = if is_judged(log) { Kind::Broken } else { Kind::Unsupported };
-        Error::new(kind, format!("{kernel} {verb} {what}{reason}"))
+        Error::new(Kind::Unsupported, format!("{kernel} {verb} {what}{reason}"))
             .hint("run it with --verbose for the kernel's own words; docs/limits.md says what each program needs")
     };
     answer.detail(detail)
@@ -95,6 +105,8 @@ fn reason(log: &str) -> Option<String> {
         "is not supported",
         "is not allowed",
         "too large",
+        "failed to resolve CO-RE relocation",
+        "invalid mem access",
         "R0 invalid",
         "invalid access",
         "Permission denied",
@@ -105,8 +117,10 @@ fn reason(log: &str) -> Option<String> {
 
 /// Whether the verifier has looked at the program and found fault with what it does, not with what the kernel lacks.
 fn is_judged(log: &str) -> bool {
-    let lacking = ["unknown func", "invalid func", "cannot use helper", "not supported"];
-    log.contains("BEGIN PROG LOAD LOG") && !lacking.iter().any(|words| log.contains(words))
+    let lacking = ["unknown func", "invalid func", "cannot use helper", "not supported", "CO-RE relocation"];
+    log.contains("BEGIN PROG LOAD LOG")
+        && log.contains("processed ")
+        && !lacking.iter().any(|words| log.contains(words))
 }
 
 /// The function and the words of a refusal, for a variant that is not taken because of it.
@@ -148,9 +162,23 @@ mod tests {
         assert!(error.message.contains("map `inflight` of program `biosnoop` can't be made"), "{error}");
         let memlock =
             "libbpf: Error in bpf_create_map_xattr(events): Operation not permitted. Try increasing ulimit -l";
-        assert!(refused(&host, 1, memlock).hint.unwrap().contains("ulimit -l unlimited"));
+        assert!(!refused(&host, 1, memlock).hint.unwrap().contains("ulimit"), "libbpf only guesses");
+        let limited = Host { memlock: true, ..host.clone() };
+        assert!(refused(&limited, 1, memlock).hint.unwrap().contains("ulimit -l unlimited"));
+        let inside = Host { user_namespace: true, ..host.clone() };
+        assert!(refused(&inside, 1, memlock).hint.unwrap().contains("user namespace"));
+        let filtered = Host { seccomp: true, ..host.clone() };
+        assert!(refused(&filtered, 1, memlock).hint.unwrap().contains("seccomp"));
         let error = refused(&host, 22, "program of this type cannot use helper bpf_probe_read#4");
         assert_eq!(error.kind, Kind::NotPermitted, "lockdown without its file");
+        let judged = "libbpf: prog 'x': BPF program load failed: -EACCES\nlibbpf: prog 'x': -- BEGIN PROG LOAD LOG --\n\
+                      R0 invalid mem access 'scalar'\nprocessed 9 insns (limit 1000000)\n-- END PROG LOAD LOG --\n";
+        let error = refused(&host, 13, judged);
+        assert_eq!(error.kind, Kind::Broken, "a fault of the program is no lack of rights: {error}");
+        assert!(error.message.ends_with("refuses hook `x` of program `biosnoop`: R0 invalid mem access 'scalar'"));
+        let lacking =
+            judged.replace("R0 invalid mem access 'scalar'", "failed to resolve CO-RE relocation <byte_off> x");
+        assert_eq!(refused(&host, 22, &lacking).kind, Kind::Unsupported, "the kernel's types are others");
         let locked = Host { lockdown: Some("confidentiality".into()), ..host };
         let error = refused(&locked, 22, "program of this type cannot use helper bpf_probe_read_kernel#113");
         assert_eq!(error.kind, Kind::NotPermitted);

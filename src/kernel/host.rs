@@ -13,6 +13,7 @@ const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
@@ -29,15 +30,29 @@ pub struct Host {
     pub lockdown: Option<String>,
     /// Whether pids seen here are those that eBPF programs see.
     pub initial_pid_namespace: bool,
+    /// Whether this process is in a user namespace of its own, where root's rights end.
+    pub user_namespace: bool,
+    /// Whether a seccomp filter decides which system calls it may make.
+    pub seccomp: bool,
+    /// Whether what is loaded counts as locked memory of this process, and that is limited: before 5.11.
+    pub memlock: bool,
 }
 
 impl Host {
     /// Looks at this machine.
     pub fn read() -> Self {
         let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy().into_owned();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let capabilities = capabilities(&status);
+        let limited = rustix::process::getrlimit(rustix::process::Resource::Memlock).current.is_some();
         Host {
-            release: uname.release().to_string_lossy().into_owned(),
-            capabilities: fs::read_to_string("/proc/self/status").map_or(0, |status| capabilities(&status)),
+            capabilities,
+            seccomp: status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
+            user_namespace: fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_everyone(&map)),
+            // Where the limit may be raised, libbpf does so
+            memlock: limited && before_5_11(&release) && capabilities & 1 << CAP_SYS_RESOURCE == 0,
+            release,
             btf: Path::new(VMLINUX_BTF).exists(),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown_mode(&text)),
             initial_pid_namespace: fs::read_link("/proc/self/ns/pid")
@@ -97,6 +112,17 @@ fn capabilities(status: &str) -> u64 {
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// The initial user namespace's map: every user is itself.
+fn maps_everyone(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// From 5.11 on what is loaded counts for the memory cgroup.
+fn before_5_11(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(major), Some(minor)) if (major, minor) < (5, 11))
+}
+
 /// The mode in brackets: `none [integrity] confidentiality`.
 fn lockdown_mode(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
@@ -112,6 +138,9 @@ mod tests {
         assert_eq!(capabilities("Name:\tx\nCapPrm:\t0\nCapEff:\t000000c000000000\n"), 0xc0_0000_0000);
         assert_eq!(lockdown_mode("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(lockdown_mode(""), None);
+        assert!(maps_everyone("         0          0 4294967295\n") && !maps_everyone("0 1000 1\n"));
+        assert!(before_5_11("5.10.0-36-amd64") && before_5_11("4.19") && !before_5_11("5.11.0"));
+        assert!(!before_5_11("7.3-amd64") && !before_5_11("6.1.0"));
     }
 
     #[test]

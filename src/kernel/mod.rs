@@ -9,10 +9,12 @@ mod log;
 mod misses;
 mod perf;
 mod perf_events;
+mod places;
 mod probe;
 
 pub use aggregate::Entry;
 pub use buffer::Buffer;
 pub use choice::Verdict;
 pub use host::Host;
+pub use places::Kernel;
 pub use probe::{Counters, Loaded};

@@ -7,7 +7,8 @@ use std::ptr::{self, NonNull};
 use libbpf_sys::{perf_buffer, perf_event_attr, perf_event_header};
 
 use super::buffer::failed;
-use crate::error::Result;
+use super::perf_events::PERMISSION_HINT;
+use crate::error::{Error, Kind, Result};
 use crate::plan::{BufferPlan, WakeupPlan};
 
 /// include/uapi/linux/perf_event.h
@@ -82,7 +83,7 @@ impl<'a> PerfBuffer<'a> {
             let error = std::io::Error::last_os_error();
             // SAFETY: libbpf has not kept the pointer that it failed with.
             drop(unsafe { Box::from_raw(context.as_ptr()) });
-            failed(error)
+            refused(error)
         })
     }
 
@@ -141,6 +142,17 @@ impl Drop for PerfBuffer<'_> {
             libbpf_sys::perf_buffer__free(self.raw.as_ptr());
             drop(Box::from_raw(self.context.as_ptr()));
         }
+    }
+}
+
+/// libbpf passes on what perf_event_open(2) says.
+fn refused(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Error::new(Kind::NotPermitted, format!("the kernel does not permit perf buffers: {error}"))
+                .hint(PERMISSION_HINT)
+        }
+        _ => failed(error),
     }
 }
 

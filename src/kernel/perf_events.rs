@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use libbpf_rs::{Link, ProgramMut};
 use libbpf_sys::perf_event_attr;
@@ -38,18 +39,7 @@ pub fn attach(
     for source in sources {
         match attach_source(prog, source, rate) {
             Ok(links) => return Ok((links, (!reasons.is_empty()).then(|| reasons.join("; ")))),
-            Err(error) => match error.raw_os_error() {
-                Some(libc_errno::EACCES | libc_errno::EPERM) => {
-                    let what = format!("the kernel does not permit perf events ({})", name(source));
-                    return Err(Error::new(Kind::NotPermitted, what).hint(
-                        "run it as root, or with CAP_PERFMON and `sysctl kernel.perf_event_paranoid` at 2 or less",
-                    ));
-                }
-                Some(libc_errno::ENOENT | libc_errno::ENODEV | libc_errno::EOPNOTSUPP) => {
-                    reasons.push(format!("this machine has no counter `{}`", name(source)));
-                }
-                _ => reasons.push(format!("the perf event `{}` can't be opened: {error}", name(source))),
-            },
+            Err(error) => reasons.push(explain(&name(source), rate, &error)?),
         }
     }
     let what = reasons.join("; ");
@@ -57,12 +47,39 @@ pub fn attach(
         .hint("virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock`"))
 }
 
+/// Why `source` can't be had.
+///
+/// # Errors
+/// [`Kind::NotPermitted`] if no other source could be had either.
+fn explain(source: &str, rate: Rate, error: &io::Error) -> Result<String> {
+    Ok(match error.raw_os_error() {
+        Some(libc_errno::EACCES | libc_errno::EPERM) => {
+            let what = format!("the kernel does not permit perf events (`{source}`: {error})");
+            return Err(Error::new(Kind::NotPermitted, what).hint(PERMISSION_HINT));
+        }
+        Some(libc_errno::ENOENT) => format!("this machine has no counter `{source}` (ENOENT)"),
+        Some(libc_errno::ENODEV) => format!("this machine has no counter `{source}` (ENODEV)"),
+        Some(libc_errno::EOPNOTSUPP) => format!("this machine's counter `{source}` can't run programs (EOPNOTSUPP)"),
+        Some(libc_errno::EINVAL) if rate.frequency => format!(
+            "the perf event `{source}` can't run {} times a second: `sysctl kernel.perf_event_max_sample_rate` has the \
+             limit",
+            rate.value
+        ),
+        _ => format!("the perf event `{source}` can't be opened: {error}"),
+    })
+}
+
+/// What perf events and perf buffers need.
+pub(super) const PERMISSION_HINT: &str = "run it as root; without CAP_SYS_ADMIN it takes CAP_PERFMON and a value of \
+                                          `sysctl kernel.perf_event_paranoid` that is 2 or less";
+
 /// The numbers of errors that have words of their own here.
 mod libc_errno {
     pub const EPERM: i32 = 1;
     pub const ENOENT: i32 = 2;
     pub const EACCES: i32 = 13;
     pub const ENODEV: i32 = 19;
+    pub const EINVAL: i32 = 22;
     pub const EOPNOTSUPP: i32 = 95;
 }
 
@@ -71,17 +88,18 @@ fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<V
     for cpu in online()? {
         let fd = match open(source, rate, cpu) {
             // It went offline since the list was read
-            Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) && !links.is_empty() => continue,
+            Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) && !online()?.contains(&cpu) => continue,
             other => other?,
         };
-        let link = prog.attach_perf_event(fd).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let link = prog.attach_perf_event(fd.as_raw_fd()).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let _ = fd.into_raw_fd(); // the link closes it
         links.push(link);
     }
     Ok(links)
 }
 
 /// `source` is an enumerator of `bpf/include/perf.h`: type and config, and one.
-fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<i32> {
+fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<OwnedFd> {
     let code = source - 1;
     let mut attr = perf_event_attr {
         size: size_of::<perf_event_attr>() as u32,
@@ -97,7 +115,11 @@ fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<i32> {
     }
     // SAFETY: the attribute is valid for the call, which has no other pointer.
     let fd = unsafe { perf_event_open(&raw const attr, -1, cpu as i32, -1, PERF_FLAG_FD_CLOEXEC) };
-    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(fd as i32) }
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 unsafe extern "C" {
@@ -141,5 +163,17 @@ mod tests {
         assert_eq!(parse_list("0-2,5,7-8\n"), Some(vec![0, 1, 2, 5, 7, 8]));
         assert_eq!(parse_list("0\n"), Some(vec![0]));
         assert_eq!(parse_list(""), None);
+    }
+
+    #[test]
+    fn each_refusal_has_its_own_words() {
+        let rate = Rate { value: 99_999, frequency: true };
+        let says = |errno| explain("cycles", rate, &io::Error::from_raw_os_error(errno));
+        assert_eq!(says(libc_errno::ENOENT).unwrap(), "this machine has no counter `cycles` (ENOENT)");
+        assert!(says(libc_errno::EINVAL).unwrap().contains("99999 times a second"));
+        assert!(says(24).unwrap().contains("can't be opened"));
+        let error = says(libc_errno::EACCES).unwrap_err();
+        assert_eq!(error.kind, Kind::NotPermitted);
+        assert!(error.hint.unwrap().contains("kernel.perf_event_paranoid"));
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
-use libbpf_rs::btf::Btf;
-use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
+use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
-use super::choice::{Choice, Refusal, Verdict, choose, reasons};
+use super::choice::{Cause, Choice, Places, Refusal, Unknown, Verdict, choose, reasons};
 use super::explain::{Stage, explain, refusal};
 use super::perf_events::{self, Rate};
+use super::places::Kernel;
 use super::{Host, log, misses};
 use crate::catalog::{Hook, MapSpec, PerfEvent};
 use crate::error::{Error, Kind, Result};
@@ -25,8 +25,8 @@ pub struct Loaded {
     variants: BTreeMap<String, String>,
     /// What runs the hooks that a perf event runs.
     perf_events: PerfEvents,
-    /// Why it is not its first choice.
-    reason: Option<String>,
+    /// Why it is not its first choice, if it is another.
+    not_first: Option<String>,
 }
 
 /// By hook: its event, the source that the probe chose, and how often.
@@ -58,41 +58,48 @@ impl Loaded {
     /// Loads the program of `plan`, with every setting in place before.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] if this kernel lacks something that the program needs, [`Kind::NotPermitted`].
-    pub fn load(plan: &ProbePlan, host: &Host) -> Result<Self> {
+    /// [`Kind::Unsupported`] if this kernel lacks something that the program needs, [`Kind::Broken`] if it has all of it and
+    /// refuses the program nevertheless, [`Kind::NotPermitted`].
+    pub fn load(plan: &ProbePlan, host: &Host, kernel: &Kernel) -> Result<Self> {
         log::start();
         let program = &plan.program;
         let wanted: Vec<&Hook> =
             plan.hooks.iter().filter(|(_, skipped)| skipped.is_none()).map(|(hook, _)| hook).collect();
-        // Reading the kernel's types takes milliseconds: only where there is something to choose
+        // Reading the kernel's types takes milliseconds: only where there is something to choose, or to explain
         let choices = wanted.iter().any(|hook| hook.optional || hook.alternative.is_some());
-        let vmlinux = if choices { Some(kernel_btf(host)?) } else { None };
+        let places: &dyn Places = if choices { kernel.read(host)? } else { &Unknown };
         let mut refused = Vec::new();
         // Each turn takes a variant away, or ends
         loop {
-            let choice = choose(program.name, &host.release, &wanted, &vmlinux, &mut refused)?;
-            let mut loaded = match Loaded::load_chosen(plan, host, &choice) {
-                Ok(loaded) => loaded,
-                Err(refusal) => match refusal.variant(&wanted) {
-                    Some(variant) => {
-                        refused.push(variant);
-                        continue;
-                    }
-                    None => return Err(refusal.error),
-                },
-            };
-            if let Err(refusal) = loaded.try_alternatives(plan, host) {
-                match refusal.variant(&wanted) {
-                    Some(variant) => {
-                        refused.push(variant);
-                        continue;
-                    }
-                    None => return Err(refusal.error),
+            let choice = choose(program.name, &host.release, &wanted, places, &mut refused)?;
+            match Loaded::try_chosen(plan, host, &choice) {
+                Ok(loaded) => {
+                    let not_first = (!refused.is_empty()).then(|| reasons(refused.iter()));
+                    return Ok(Loaded { not_first, ..loaded });
                 }
+                Err(refusal) => match refusal.variant(&wanted) {
+                    Some(variant) => refused.push(variant),
+                    None if choices || refusal.error.kind != Kind::Unsupported => return Err(refusal.error),
+                    None => {
+                        // Of a place that is not there, libbpf's words say little
+                        choose(program.name, &host.release, &wanted, kernel.read(host)?, &mut refused)?;
+                        return Err(refusal.error);
+                    }
+                },
             }
-            loaded.reason = (!refused.is_empty()).then(|| reasons(refused.iter()));
+        }
+    }
+
+    /// Loads it, and where that matters tries whether it can be attached: the kernel tells by doing it. What the hooks have
+    /// seen meanwhile is not of the window, so another copy takes the place of the one that was tried.
+    fn try_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
+        let mut loaded = Loaded::load_chosen(plan, host, choice)?;
+        if choice.variants.is_empty() && !plan.skip_unsupported {
             return Ok(loaded);
         }
+        loaded.attach_all(host)?;
+        drop(loaded);
+        Loaded::load_chosen(plan, host, choice)
     }
 
     fn load_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
@@ -116,17 +123,7 @@ impl Loaded {
         let object = open.load().map_err(|error| Refused::new(host, Stage::Load, program.name, None, &error))?;
         let hooks = choice.hooks.clone();
         let variants = choice.variants.clone();
-        Ok(Loaded { object, links: Vec::new(), program: program.name, hooks, variants, perf_events, reason: None })
-    }
-
-    /// Attaches what has alternatives, and takes it away again: only then it is known whether it can be attached.
-    fn try_alternatives(&mut self, plan: &ProbePlan, host: &Host) -> Result<(), Box<Refused>> {
-        let several = |hook: &Hook| hook.alternative.is_some() || plan.skip_unsupported;
-        let names: Vec<&str> =
-            plan.hooks.iter().filter(|(hook, _)| several(hook)).map(|(hook, _)| hook.name.as_str()).collect();
-        let result = self.attach_where(host, |name| names.contains(&name));
-        self.detach();
-        result
+        Ok(Loaded { object, links: Vec::new(), program: program.name, hooks, variants, perf_events, not_first: None })
     }
 
     /// Attaches every hook, the last of the C file first: programs have the start of a story first and its end last,
@@ -135,18 +132,15 @@ impl Loaded {
     /// # Errors
     /// As [`Loaded::load`]; what was attached before is detached when this is dropped.
     pub fn attach(&mut self, host: &Host) -> Result<()> {
-        self.attach_where(host, |_| true).map_err(|refused| refused.error)
+        self.attach_all(host).map_err(|refused| refused.error)
     }
 
-    fn attach_where(&mut self, host: &Host, wanted: impl Fn(&str) -> bool) -> Result<(), Box<Refused>> {
+    fn attach_all(&mut self, host: &Host) -> Result<(), Box<Refused>> {
         log::take();
         let mut hooks: Vec<_> = self.object.progs_mut().filter(|hook| hook.autoload()).collect();
         hooks.reverse();
         for hook in hooks {
             let name = hook.name().to_string_lossy().into_owned();
-            if !wanted(&name) {
-                continue;
-            }
             if let Some((_, event, chosen, rate)) = self.perf_events.iter().find(|(of, ..)| *of == name) {
                 let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate).map_err(|error| {
                     let message = format!("hook `{name}` of program `{}`: {}", self.program, error.message);
@@ -154,7 +148,7 @@ impl Loaded {
                     Box::new(Refused { error: Error { message, ..error }, hook: Some(name.clone()), words })
                 })?;
                 self.links.extend(links);
-                self.reason = self.reason.take().or(reason);
+                add_reason(&mut self.not_first, reason);
                 continue;
             }
             let link =
@@ -166,7 +160,7 @@ impl Loaded {
 
     /// What became of it on this kernel, and why, if that is not its first choice.
     pub fn verdict(&self) -> (Verdict, Option<&str>) {
-        match &self.reason {
+        match &self.not_first {
             None => (Verdict::Ok, None),
             Some(reason) => (Verdict::Fallback, Some(reason)),
         }
@@ -252,6 +246,15 @@ impl Loaded {
     }
 }
 
+/// One more reason why it is not the first choice, unless it is known.
+fn add_reason(not_first: &mut Option<String>, reason: Option<String>) {
+    match (not_first.as_mut(), reason) {
+        (None, reason) => *not_first = reason,
+        (Some(known), Some(reason)) if !known.contains(&reason) => *known = format!("{known}; {reason}"),
+        _ => {}
+    }
+}
+
 /// Returns what the perf events of the hooks are to be, which is in `.rodata` as well.
 fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -> libbpf_rs::Result<PerfEvents> {
     let mut perf_events = Vec::new();
@@ -305,12 +308,6 @@ fn set_up_events(map: &mut OpenMapMut<'_>, plan: &ProbePlan) -> libbpf_rs::Resul
     map.set_max_entries(0) // libbpf: as many as there are CPUs
 }
 
-fn kernel_btf(host: &Host) -> Result<Btf<'static>> {
-    Btf::from_vmlinux().map_err(|error| {
-        Error::new(Kind::Unsupported, format!("the types of this kernel ({}) can't be read: {error}", host.release))
-    })
-}
-
 /// Why the kernel did not take an object or a hook.
 struct Refused {
     error: Error,
@@ -324,6 +321,8 @@ impl Refused {
     fn new(host: &Host, stage: Stage, program: &str, hook: Option<&str>, error: &libbpf_rs::Error) -> Box<Self> {
         let log = log::take();
         let (failed, words) = refusal(error, &log);
+        // An interruption tells nothing of the kernel
+        let failed = failed.filter(|_| error.kind() != ErrorKind::WouldBlock);
         let hook = hook.map(str::to_owned).or(failed);
         Box::new(Refused { error: explain(host, stage, program, hook.as_deref(), error, &log), hook, words })
     }
@@ -332,6 +331,6 @@ impl Refused {
     fn variant(&self, hooks: &[&Hook]) -> Option<Refusal> {
         let hook = hooks.iter().find(|hook| Some(&hook.name) == self.hook.as_ref())?;
         let (group, variant) = hook.alternative.clone()?;
-        Some(Refusal { group, variant, reason: self.words.clone() })
+        Some(Refusal { group, variant, reason: self.words.clone(), cause: Cause::of(&self.error) })
     }
 }

@@ -78,7 +78,18 @@ impl Report {
 }
 
 fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
-    json!({ "name": probe, "program": program, "verdict": verdict.key(), "reason": reason, "hooks": [] })
+    json!({
+        "name": probe,
+        "program": program,
+        "verdict": verdict.key(),
+        "reason": reason,
+        "hooks": [],
+        "variants": {},
+        "seen": 0,
+        "received": 0,
+        "written": 0,
+        "lost": 0,
+    })
 }
 
 fn probe(account: &Account) -> Value {

@@ -22,8 +22,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::console;
-use crate::error::{Error, Kind, Result};
-use crate::kernel::{Buffer, Host, Loaded, Verdict};
+use crate::error::{Error, Result};
+use crate::kernel::{Buffer, Host, Kernel, Loaded, Verdict};
 use crate::output::sink::Source;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
@@ -146,19 +146,19 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// If a probe can't be loaded and is not to be skipped, or if none is left.
 fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
     let (mut loaded, mut skipped, mut probes, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let kernel = Kernel::default();
     for probe in &plan.probes {
-        match Loaded::load(probe, host) {
+        match Loaded::load(probe, host, &kernel) {
             Ok(one) => {
                 loaded.push(one);
                 probes.push(probe.clone());
             }
-            Err(error) if probe.skip_unsupported && matches!(error.kind, Kind::Unsupported | Kind::Broken) => {
-                let verdict = if error.kind == Kind::Broken { Verdict::Broken } else { Verdict::Unsupported };
+            Err(error) => {
+                let Some(verdict) = Verdict::of(&error).filter(|_| probe.skip_unsupported) else { return Err(error) };
                 let (name, program) = (probe.name.clone(), probe.program.name.to_owned());
                 skipped.push(Skipped { probe: name, program, verdict, reason: error.message.clone() });
                 last = Some(error);
             }
-            Err(error) => return Err(error),
         }
     }
     match last {

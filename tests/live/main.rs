@@ -4,6 +4,7 @@
 //! does is filtered out, by commands and processes that only a test can have.
 
 mod aggregates;
+mod alternatives;
 mod biosnoop;
 mod buffers;
 mod capture;

@@ -1,0 +1,102 @@
+//! The places of the running kernel that programs can attach to, as far as it tells of them.
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::Path;
+
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{Func, Typedef};
+
+use super::Host;
+use super::choice::Places;
+use crate::error::{Error, Kind, Result};
+
+/// Where tracefs is mounted: in a place of its own, or below debugfs.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// The running kernel. Nothing is read before it is asked for, and nothing twice.
+#[derive(Default)]
+pub struct Kernel {
+    tables: OnceCell<Tables>,
+}
+
+impl Kernel {
+    /// What it tells.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] if the kernel's types can't be read.
+    pub(super) fn read(&self, host: &Host) -> Result<&Tables> {
+        if self.tables.get().is_none() {
+            let btf = Btf::from_vmlinux().map_err(|error| {
+                let what = format!("the types of this kernel ({}) can't be read: {error}", host.release);
+                Error::new(Kind::Unsupported, what)
+            })?;
+            let _ = self.tables.set(Tables { btf, symbols: OnceCell::new() });
+        }
+        Ok(self.tables.get().expect("it is set"))
+    }
+}
+
+/// The kernel's types and symbols.
+pub(super) struct Tables {
+    btf: Btf<'static>,
+    /// /proc/kallsyms, modules included; megabytes, and the kernel takes its time for them.
+    symbols: OnceCell<String>,
+}
+
+impl Tables {
+    fn has_tracepoint(&self, name: &str) -> bool {
+        self.btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some()
+    }
+
+    fn has_function(&self, name: &str) -> bool {
+        self.btf.type_by_name::<Func<'_>>(name).is_some()
+    }
+
+    fn has_symbol(&self, name: &str) -> bool {
+        has_symbol(self.symbols.get_or_init(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default()), name)
+    }
+}
+
+impl Places for Tables {
+    fn missing(&self, section: &str) -> Option<String> {
+        let (kind, target) = section.split_once('/').unwrap_or((section, ""));
+        let target = target.split('+').next().unwrap_or_default();
+        let (there, what) = match kind {
+            "tp_btf" | "raw_tp" | "raw_tracepoint" => (self.has_tracepoint(target), "tracepoint"),
+            "tp" | "tracepoint" => {
+                let mounted = TRACEFS.iter().map(|root| Path::new(root).join("events")).find(|path| path.exists());
+                // Without tracefs nothing can be attached to it, and the refusal will say so
+                (mounted.is_none_or(|events| events.join(target).exists()), "tracepoint")
+            }
+            "fentry" | "fexit" => (self.has_function(target), "function"),
+            // One that was inlined everywhere is in neither; a module's is among the symbols only
+            "kprobe" | "kretprobe" => (self.has_function(target) || self.has_symbol(target), "function"),
+            _ => return None,
+        };
+        (!there).then(|| format!("there is no {what} {target}"))
+    }
+}
+
+/// Whether `symbols`, in the format of /proc/kallsyms, has code called just `name`: `name.isra.0` takes other arguments.
+fn has_symbol(symbols: &str, name: &str) -> bool {
+    symbols.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        matches!(words.next(), Some("t" | "T" | "w" | "W")) && words.next() == Some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_is_a_function_of_just_that_name() {
+        let symbols = "ffffffff81000000 T _stext\nffffffff81000010 t foo.isra.0\nffffffff81000020 t bar\t[ext4]\n\
+                       ffffffff82000000 D data\n";
+        assert!(has_symbol(symbols, "_stext") && has_symbol(symbols, "bar"));
+        assert!(!has_symbol(symbols, "foo"), "its arguments are others");
+        assert!(!has_symbol(symbols, "data") && !has_symbol(symbols, "stext"));
+        assert!(!has_symbol("", "bar"));
+    }
+}
