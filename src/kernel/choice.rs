@@ -27,16 +27,17 @@ pub enum Cause {
     Refused,
     /// The verifier has read the program and finds fault with it.
     Judged,
-    /// A right, a limit or a mode of the kernel is in the way.
+    /// This process lacks a right that another one may have.
     Forbidden,
 }
 
 impl Cause {
-    /// What the words for a refusal mean for the variant that it is about.
-    pub fn of(error: &Error) -> Self {
+    /// What a refusal means for the variant that it is about. What is forbidden to a process that has all rights, is so by
+    /// the kernel's mode or make, and no other way will be open just by asking for more.
+    pub fn of(error: &Error, has_all_rights: bool) -> Self {
         match error.kind {
             Kind::Broken => Cause::Judged,
-            Kind::NotPermitted => Cause::Forbidden,
+            Kind::NotPermitted if !has_all_rights => Cause::Forbidden,
             _ => Cause::Refused,
         }
     }
@@ -128,7 +129,7 @@ pub fn choose(
 ) -> Result<Choice> {
     let cannot = |kind: Kind, what: String| {
         let hint = match kind {
-            Kind::NotPermitted => "run it as root; if it is root, look at the kernel's lockdown mode and the container",
+            Kind::NotPermitted => "run it as root, outside of user namespaces and of containers with a seccomp profile",
             _ => "docs/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe",
         };
         Error::new(kind, format!("this kernel ({release}) can't run program `{program}`: {what}")).hint(hint)
@@ -264,8 +265,10 @@ mod tests {
         assert_eq!(ends(Cause::Judged, Cause::Missing), (Kind::Broken, Some(Verdict::Broken)));
         assert_eq!(ends(Cause::Refused, Cause::Judged), (Kind::Broken, Some(Verdict::Broken)));
         assert_eq!(ends(Cause::Forbidden, Cause::Judged), (Kind::NotPermitted, None), "that is for the user to mend");
-        assert_eq!(Cause::of(&Error::new(Kind::Broken, "")), Cause::Judged);
-        assert_eq!(Cause::of(&Error::new(Kind::NotPermitted, "")), Cause::Forbidden);
-        assert_eq!(Cause::of(&Error::failed("")), Cause::Refused);
+        let of = |kind, rights| Cause::of(&Error::new(kind, ""), rights);
+        assert_eq!(of(Kind::Broken, true), Cause::Judged);
+        assert_eq!(of(Kind::NotPermitted, false), Cause::Forbidden);
+        assert_eq!(of(Kind::NotPermitted, true), Cause::Refused, "lockdown: no right helps");
+        assert_eq!(of(Kind::Unsupported, false), Cause::Refused);
     }
 }

@@ -129,6 +129,18 @@ pub(super) fn refusal(error: &libbpf_rs::Error, log: &str) -> (Option<String>, S
     (failed_hook(log), words)
 }
 
+/// Why a hook with `section` was refused, where the error alone says little.
+pub(super) fn in_words(host: &Host, section: &str, kind: ErrorKind) -> Option<&'static str> {
+    let way = section.split('/').next().unwrap_or_default();
+    match (way, kind) {
+        ("kprobe" | "kretprobe", _) if !host.kprobes => Some("this kernel has no kprobes"),
+        ("fentry" | "fexit", ErrorKind::PermissionDenied) if host.has_all_rights() => {
+            Some("this kernel lets nobody hook functions this way (EPERM; it is locked down, or made so)")
+        }
+        _ => None,
+    }
+}
+
 fn is_memlock(log: &str) -> bool {
     log.contains("RLIMIT_MEMLOCK") || log.contains("ulimit -l")
 }
@@ -183,5 +195,17 @@ mod tests {
         let error = refused(&locked, 22, "program of this type cannot use helper bpf_probe_read_kernel#113");
         assert_eq!(error.kind, Kind::NotPermitted);
         assert!(error.message.contains("locked down"), "{error}");
+    }
+
+    #[test]
+    fn a_variant_has_plain_words() {
+        let none = Host { capabilities: u64::MAX, ..Host::default() };
+        let says = |host: &Host, section, kind| in_words(host, section, kind);
+        assert_eq!(says(&none, "kprobe/do_exit", ErrorKind::NotFound), Some("this kernel has no kprobes"));
+        let some = Host { kprobes: true, ..none.clone() };
+        assert_eq!(says(&some, "kprobe/do_exit", ErrorKind::NotFound), None);
+        assert!(says(&some, "fentry/do_exit", ErrorKind::PermissionDenied).unwrap().contains("nobody"));
+        let user = Host { capabilities: 0, ..none };
+        assert_eq!(says(&user, "fentry/do_exit", ErrorKind::PermissionDenied), None, "a right is missing");
     }
 }

@@ -9,6 +9,8 @@ use crate::error::{Error, Kind, Result};
 
 /// The kernel's types, without which no program can be fitted to it.
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// What kprobes are made by.
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// The inode of the initial pid namespace (PROC_PID_INIT_INO).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
@@ -36,6 +38,8 @@ pub struct Host {
     pub seccomp: bool,
     /// Whether what is loaded counts as locked memory of this process, and that is limited: before 5.11.
     pub memlock: bool,
+    /// Whether the kernel has kprobes.
+    pub kprobes: bool,
 }
 
 impl Host {
@@ -53,6 +57,7 @@ impl Host {
             // Where the limit may be raised, libbpf does so
             memlock: limited && before_5_11(&release) && capabilities & 1 << CAP_SYS_RESOURCE == 0,
             release,
+            kprobes: Path::new(KPROBES).exists(),
             btf: Path::new(VMLINUX_BTF).exists(),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown_mode(&text)),
             initial_pid_namespace: fs::read_link("/proc/self/ns/pid")
@@ -73,6 +78,11 @@ impl Host {
 
     fn has(&self, capability: u32) -> bool {
         self.capabilities & 1 << capability != 0
+    }
+
+    /// Whether this process has all rights that there are: what is refused nevertheless, the kernel gives to nobody.
+    pub(super) fn has_all_rights(&self) -> bool {
+        self.has(CAP_SYS_ADMIN) && !self.user_namespace && !self.seccomp
     }
 
     /// Whether anything can be loaded at all.
@@ -138,6 +148,11 @@ mod tests {
         assert_eq!(capabilities("Name:\tx\nCapPrm:\t0\nCapEff:\t000000c000000000\n"), 0xc0_0000_0000);
         assert_eq!(lockdown_mode("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(lockdown_mode(""), None);
+        let root = Host { capabilities: 1 << CAP_SYS_ADMIN, ..Host::default() };
+        assert!(root.has_all_rights());
+        assert!(!Host { user_namespace: true, ..root.clone() }.has_all_rights());
+        assert!(!Host { seccomp: true, ..root }.has_all_rights());
+        assert!(!Host { capabilities: 1 << CAP_BPF | 1 << CAP_PERFMON, ..Host::default() }.has_all_rights());
         assert!(maps_everyone("         0          0 4294967295\n") && !maps_everyone("0 1000 1\n"));
         assert!(before_5_11("5.10.0-36-amd64") && before_5_11("4.19") && !before_5_11("5.11.0"));
         assert!(!before_5_11("7.3-amd64") && !before_5_11("6.1.0"));

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::choice::{Cause, Choice, Places, Refusal, Unknown, Verdict, choose, reasons};
-use super::explain::{Stage, explain, refusal};
+use super::explain::{Stage, explain, in_words, refusal};
 use super::perf_events::{self, Rate};
 use super::places::Kernel;
 use super::{Host, log, misses};
@@ -77,7 +77,7 @@ impl Loaded {
                     let not_first = (!refused.is_empty()).then(|| reasons(refused.iter()));
                     return Ok(Loaded { not_first, ..loaded });
                 }
-                Err(refusal) => match refusal.variant(&wanted) {
+                Err(refusal) => match refusal.variant(&wanted, host) {
                     Some(variant) => refused.push(variant),
                     None if choices || refusal.error.kind != Kind::Unsupported => return Err(refusal.error),
                     None => {
@@ -107,7 +107,7 @@ impl Loaded {
         let program = &plan.program;
         let broken = |error: libbpf_rs::Error| {
             let error = Error::failed(format!("program {} can't be set up: {error:#}", program.name));
-            Box::new(Refused { error, hook: None, words: String::new() })
+            Box::new(Refused { error, hook: None, words: String::new(), kind: None })
         };
         let mut open = ObjectBuilder::default()
             .name(program.name)
@@ -145,7 +145,7 @@ impl Loaded {
                 let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate).map_err(|error| {
                     let message = format!("hook `{name}` of program `{}`: {}", self.program, error.message);
                     let words = error.message.clone();
-                    Box::new(Refused { error: Error { message, ..error }, hook: Some(name.clone()), words })
+                    Box::new(Refused { error: Error { message, ..error }, hook: Some(name.clone()), words, kind: None })
                 })?;
                 self.links.extend(links);
                 add_reason(&mut self.not_first, reason);
@@ -315,6 +315,8 @@ struct Refused {
     hook: Option<String>,
     /// The reason alone.
     words: String,
+    /// The library's error, if it came from there.
+    kind: Option<ErrorKind>,
 }
 
 impl Refused {
@@ -322,15 +324,17 @@ impl Refused {
         let log = log::take();
         let (failed, words) = refusal(error, &log);
         // An interruption tells nothing of the kernel
-        let failed = failed.filter(|_| error.kind() != ErrorKind::WouldBlock);
-        let hook = hook.map(str::to_owned).or(failed);
-        Box::new(Refused { error: explain(host, stage, program, hook.as_deref(), error, &log), hook, words })
+        let hook = hook.map(str::to_owned).or(failed).filter(|_| error.kind() != ErrorKind::WouldBlock);
+        let kind = Some(error.kind());
+        Box::new(Refused { error: explain(host, stage, program, hook.as_deref(), error, &log), hook, words, kind })
     }
 
     /// The variant that the refusal is about, if it is about one of several.
-    fn variant(&self, hooks: &[&Hook]) -> Option<Refusal> {
+    fn variant(&self, hooks: &[&Hook], host: &Host) -> Option<Refusal> {
         let hook = hooks.iter().find(|hook| Some(&hook.name) == self.hook.as_ref())?;
         let (group, variant) = hook.alternative.clone()?;
-        Some(Refusal { group, variant, reason: self.words.clone(), cause: Cause::of(&self.error) })
+        let plain = self.kind.and_then(|kind| in_words(host, &hook.section, kind));
+        let reason = plain.map_or_else(|| self.words.clone(), str::to_owned);
+        Some(Refusal { group, variant, reason, cause: Cause::of(&self.error, host.has_all_rights()) })
     }
 }
