@@ -62,8 +62,13 @@ impl Tags {
                 self.skip_if = Some((filter.to_owned(), value.to_owned()));
             }
             ("alternative", value) => {
-                let (group, variant) =
-                    value.split_once('/').ok_or_else(|| format!("`{text}`: group/variant expected"))?;
+                let word = |part: &str| {
+                    !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                };
+                let (group, variant) = value
+                    .split_once('/')
+                    .filter(|(group, variant)| word(group) && word(variant))
+                    .ok_or_else(|| format!("`{text}`: group/variant expected, two words of lower case"))?;
                 self.alternative = Some((group.to_owned(), variant.to_owned()));
             }
             ("perf_event", value) => {
@@ -124,6 +129,14 @@ mod tests {
         assert!(tags.add("unit:parsec").is_err());
         assert!(tags.add("internal:x").is_err());
         assert!(tags.add("skip_if:failed").is_err());
+        for bad in ["connect", "connect/", "/fentry", "connect/a b", "connect/a/b", "Connect/fentry"] {
+            assert!(tags.add(&format!("alternative:{bad}")).is_err(), "{bad}");
+        }
+        assert!(tags.add("alternative:connect/fentry").is_ok());
+        assert_eq!(tags.alternative, Some(("connect".into(), "fentry".into())));
+        assert!(tags.add("perf_event:cycles|cpu_clock,event").is_err());
+        assert!(tags.add("perf_event:cycles|cpu_clock,event,rate").is_ok());
+        assert_eq!(tags.perf_event.as_ref().map(|tag| tag.sources.len()), Some(2));
         assert!(tags.add("doc:anything: with a colon").is_ok());
         assert_eq!(tags.doc.as_deref(), Some("anything: with a colon"));
     }

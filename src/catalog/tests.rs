@@ -109,6 +109,58 @@ fn a_list_or_a_text_of_any_length_lies_in_the_tail() {
     assert_eq!(program.hooks[0].skip_if, Some(("failed".into(), "true".into())));
 }
 
+/// Embedded programs, and those of the live tests, which have what no embedded one may have.
+fn all_and_those_of_tests() -> Vec<Program> {
+    let alternatives: &'static [u8] = include_bytes!(concat!(env!("OUT_DIR"), "/alternatives.bpf.o"));
+    let nowhere: &'static [u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nowhere.bpf.o"));
+    let others = Catalog::from_objects([("alternatives", alternatives), ("nowhere", nowhere)]);
+    let mut programs = all();
+    programs.extend(others.names().map(|name| others.program(name).expect("it is there").expect("it is sound")));
+    programs
+}
+
+#[test]
+fn alternatives_are_several_ways_and_each_variant_is_one() {
+    // Functions that hook the same kind of thing by the same means may be a variant together
+    let way = |section: &str| match section.split('/').next().unwrap_or_default() {
+        "fentry" | "fexit" => "fentry",
+        "kprobe" | "kretprobe" => "kprobe",
+        "tp" | "tracepoint" => "tracepoint",
+        "raw_tp" | "raw_tracepoint" => "raw_tp",
+        "tp_btf" => "tp_btf",
+        other => panic!("the runner can't tell whether a kernel has a place for {other}"),
+    };
+    let mut groups = 0;
+    for program in all_and_those_of_tests() {
+        let mut variants: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+        for hook in &program.hooks {
+            let Some((group, variant)) = &hook.alternative else { continue };
+            assert!(!hook.optional, "{}.{}: OPTIONAL is a choice too", program.name, hook.name);
+            let known = variants.entry(group).or_default().entry(variant).or_insert(way(&hook.section));
+            assert_eq!(*known, way(&hook.section), "{}: variant {group}/{variant} mixes ways", program.name);
+        }
+        for (group, variants) in &variants {
+            assert!(variants.len() > 1, "{}: group {group} leaves no choice", program.name);
+        }
+        groups += variants.len();
+    }
+    assert!(groups >= 3);
+}
+
+#[test]
+fn perf_events_name_their_sources_and_variables() {
+    let profile = get("profile");
+    let event = profile.hooks[0].perf_event.as_ref().expect("a perf event runs it");
+    let names: Vec<_> = event.sources.iter().map(|source| event.names.name((*source).into())).collect();
+    assert_eq!(names, [Some("cycles"), Some("cpu_clock")]);
+    assert_eq!(event.names.name(0), Some("auto"), "0 leaves the choice to the program");
+    assert!(event.frequency, "its rate has the unit Hz");
+    let offset = |name: &str| profile.filter(name).expect("a filter").offset;
+    assert_eq!((event.chosen_at, event.rate_at), (offset("event"), offset("frequency")));
+    let llcstat = get("llcstat");
+    assert!(llcstat.hooks.iter().all(|hook| hook.perf_event.as_ref().is_some_and(|event| !event.frequency)));
+}
+
 #[test]
 fn an_object_that_is_none_is_an_error() {
     let catalog = Catalog::from_objects([("bad", &b"not an object"[..])]);
