@@ -8,7 +8,7 @@ use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::{BINARY, Scratch, run};
 use crate::load::unique_name;
 use crate::root;
-use crate::sched::{Worker, alone, one_cpu, spin_in_the_test, work};
+use crate::sched::{Worker, alone, burn_in_the_test, one_cpu, work};
 
 #[test]
 fn what_is_counted_is_charged_to_who_ran_and_where() {
@@ -18,7 +18,7 @@ fn what_is_counted_is_charged_to_who_ran_and_where() {
     let scratch = Scratch::new();
     let _alone = alone();
     let (cpu, name) = (one_cpu(), unique_name());
-    let worker = Worker::new(&name, Some(cpu), || spin_in_the_test(Duration::from_millis(1000)));
+    let worker = Worker::new(&name, Some(cpu), || burn_in_the_test(Duration::from_millis(1000)));
     let probe = |name: &str, mut filters: Json, cpus: bool| {
         filters["event"] = json!("cpu_clock");
         filters["period"] = json!(1_000_000);

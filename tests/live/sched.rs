@@ -124,3 +124,16 @@ pub fn spin_in_the_test(time: Duration) {
         std::hint::spin_loop();
     }
 }
+
+/// The same until it has had so much of a CPU, however busy the machine is.
+#[inline(never)]
+pub fn burn_in_the_test(cpu: Duration) {
+    let end = clock(ClockId::ThreadCPUTime) + cpu.as_nanos() as i64;
+    while clock(ClockId::ThreadCPUTime) < end {
+        // No calls in here: without frame pointers, only the innermost function of a stack is sure
+        let mut i = 0u32;
+        while i < 1_000_000 {
+            i += 1;
+        }
+    }
+}
