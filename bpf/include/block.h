@@ -28,6 +28,12 @@ enum io_flag {
 	IO_NOWAIT = 128,
 };
 
+/* What a program that follows requests remembers of each first (request.h) */
+struct request_times {
+	u64 start;
+	u64 issue; /* 0: not with the driver */
+};
+
 static __always_inline bool has_flag(u32 cmd_flags, u32 bit)
 {
 	return cmd_flags & (1U << bit);

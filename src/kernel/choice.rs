@@ -144,18 +144,20 @@ pub fn choose(
         }
     }
     for (group, variants) in groups {
+        let mut left = None;
+        // Only up to the one that is taken: what stands behind it is no reason for anything
         for variant in &variants {
-            let known = refused.iter().any(|refusal| refusal.group == group && refusal.variant == *variant);
-            let parts = hooks.iter().filter(|hook| is_of(hook, group, variant) && !hook.optional);
-            let missing = parts.filter_map(|hook| places.missing(&hook.section)).next();
-            if let (false, Some(reason)) = (known, missing) {
-                let (group, variant) = (group.to_owned(), (*variant).to_owned());
-                refused.push(Refusal { group, variant, reason, cause: Cause::Missing });
+            if refused.iter().any(|refusal| refusal.group == group && refusal.variant == *variant) {
+                continue;
             }
+            let mut parts = hooks.iter().filter(|hook| is_of(hook, group, variant) && !hook.optional);
+            let Some(reason) = parts.find_map(|hook| places.missing(&hook.section)) else {
+                left = Some(variant);
+                break;
+            };
+            let (group, variant) = (group.to_owned(), (*variant).to_owned());
+            refused.push(Refusal { group, variant, reason, cause: Cause::Missing });
         }
-        let left = variants
-            .iter()
-            .find(|variant| !refused.iter().any(|refusal| refusal.group == group && refusal.variant == **variant));
         match left {
             Some(variant) => choice.variants.insert(group.to_owned(), (*variant).to_owned()),
             None => {
@@ -240,6 +242,9 @@ mod tests {
         assert_eq!(reasons(refused.iter()), "not by fentry: there is no fexit/a");
         let mut refused = vec![refusal("fentry", Cause::Refused)];
         assert_eq!(chosen(&all, &mut refused).unwrap().variants["a"], "kprobe");
+        let mut refused = Vec::new();
+        assert_eq!(chosen(&Only(&["fentry/a", "fexit/a"]), &mut refused).unwrap().hooks, ["fentry/a", "fexit/a"]);
+        assert_eq!(refused, [], "that a later choice is missing is no fallback");
     }
 
     #[test]

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * How much of a disk's I/O is sequential: requests that start where the one before them ended.
+ *
+ * Looked at when a request is issued, as that is the order in which the disk gets them; they complete in another one. A
+ * driver may give a request back and get it again: that is not a second one.
+ */
+#include "aggregate.h"
+#include "block.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct key {
+	char device[32] DOC("Disk");
+};
+struct value {
+	u64 sequential DOC("Requests that start where the one before them on the disk ended");
+	u64 random DOC("Requests that start elsewhere");
+	u64 requests AS("events") DOC("All of them; of the first one of a disk it is not known what it is");
+	u64 bytes UNIT("bytes") DOC("Their size");
+};
+AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Counters by disk");
+
+FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
+FILTER(enum io_op, op, 8) DOC("Only these operations; what lies between them makes them random all the same") = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u32);
+	__type(value, u64);
+} positions SEC(".maps") DOC("Where the last request on a disk ended");
+REFUSALS(positions);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, u8);
+} given_back SEC(".maps") DOC("Requests that a driver gave back and has not got again");
+REFUSALS(given_back);
+
+SEC("tp_btf/block_rq_issue")
+int BPF_PROG(rq_issue, struct request *rq)
+{
+	u32 bytes = rq->__data_len, disk_number;
+	enum io_op operation = io_op_of(rq->cmd_flags, bytes);
+	u64 request = (u64)rq, first = rq->__sector, end = first + (bytes >> 9), *position, before = 0;
+	struct gendisk *disk = disk_of(rq);
+	struct key key = {};
+	struct value *value;
+
+	if (operation == OP_FLUSH || operation == OP_DRIVER || !bytes) /* they are nowhere on the disk */
+		return 0;
+	if (!filter_passes_disk(device, disk))
+		return 0;
+	if (!bpf_map_delete_elem(&given_back, &request))
+		return 0;
+	disk_number = (u32)BPF_CORE_READ(disk, major) << 20 | (u32)BPF_CORE_READ(disk, first_minor);
+	position = bpf_map_lookup_elem(&positions, &disk_number);
+	if (position) {
+		before = *position + 1;
+		*position = end;
+	} else if (bpf_map_update_elem(&positions, &disk_number, &end, BPF_ANY)) {
+		count_map_full(positions);
+		return 0;
+	}
+	if (!filter_passes(op, operation))
+		return 0;
+	bpf_probe_read_kernel_str(key.device, sizeof(key.device), disk->disk_name);
+	value = aggregate(patterns, &key);
+	if (!value)
+		return 0;
+	counter_add(&value->requests, 1);
+	counter_add(&value->bytes, bytes);
+	if (before)
+		counter_add(before == first + 1 ? &value->sequential : &value->random, 1);
+	return 0;
+}
+
+SEC("tp_btf/block_rq_requeue")
+int BPF_PROG(rq_requeue, struct request *rq)
+{
+	u64 request = (u64)rq;
+	u8 one = 1;
+
+	if (!filter_passes_disk(device, disk_of(rq)))
+		return 0;
+	/* Refused: it will be counted twice */
+	if (bpf_map_update_elem(&given_back, &request, &one, BPF_ANY))
+		__sync_fetch_and_add(&refused_given_back, 1);
+	return 0;
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * How files are served from the page cache: pages that were asked for, pages that had to be brought in, pages written to.
+ *
+ * What was found in the cache is the difference of the first two. It is left to whoever shows the rows, as a page that is
+ * read ahead is brought in before it is asked for, maybe in another interval: sums over time then stay right.
+ */
+#include "aggregate.h"
+#include "kprobe.h"
+#include "mm.h"
+#include "task.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile bool by_process DOC("true: counters of their own for each process") = false;
+
+struct key {
+	u32 pid DOC("Process, with `by_process: true`; otherwise 0");
+	char comm[16] DOC("Command of the thread; empty without `by_process: true`");
+};
+struct value {
+	u64 accessed DOC("Pages of files that were read or mapped");
+	u64 misses DOC("Pages that had to be brought in for that, with those read ahead");
+	u64 dirtied DOC("Pages that were written to since they had been on the disk");
+};
+AGGREGATE(PERCPU_HASH, pages, struct key, struct value, 4096) DOC("Counters of pages");
+
+TASK_FILTERS();
+
+struct reading {
+	u64 mapping;
+	u64 first;
+	u64 last;
+};
+
+/* An LRU map: what is forgotten makes a read that is under way count twice, no more */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u32);
+	__type(value, struct reading);
+} readings SEC(".maps") DOC("The last read of each thread");
+REFUSALS(readings);
+
+static __always_inline struct value *counters_of_current(void)
+{
+	struct key key = {};
+
+	if (by_process) {
+		key.pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(key.comm, sizeof(key.comm));
+	}
+	return aggregate(pages, &key);
+}
+
+static __always_inline void count_accessed(u64 number)
+{
+	struct value *value = counters_of_current();
+
+	if (value)
+		counter_add(&value->accessed, number);
+}
+
+/* The pages from `first` to `last` of the file, as far as it goes; how many. */
+static __always_inline u64 pages_between(struct inode *inode, u64 first, u64 last)
+{
+	/* Pages of 4 KiB; larger ones can make the file's last page count for several */
+	u64 end = (BPF_CORE_READ(inode, i_size) + 4095) >> 12;
+
+	if (last >= end)
+		last = end - 1;
+	return end && first <= last ? last - first + 1 : 0;
+}
+
+/* A read asks for its pages as often as it takes: each time from where it has come to up to its end. */
+static __always_inline bool goes_on(u64 mapping, u64 first, u64 last)
+{
+	struct reading now = {mapping, first, last}, *before;
+	u32 thread = bpf_get_current_pid_tgid();
+	bool same;
+
+	before = bpf_map_lookup_elem(&readings, &thread);
+	if (!before) {
+		if (bpf_map_update_elem(&readings, &thread, &now, BPF_ANY))
+			__sync_fetch_and_add(&refused_readings, 1);
+		return false;
+	}
+	same = before->mapping == mapping && before->last == last && before->first < first;
+	*before = now;
+	return same;
+}
+
+SEC("tp_btf/mm_filemap_get_pages")
+ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(pages_read, struct address_space *mapping, unsigned long first, unsigned long last)
+{
+	struct inode *inode = mapping->host;
+	u64 number;
+
+	if (!task_passes(bpf_get_current_pid_tgid()) || !is_file(inode))
+		return 0;
+	number = pages_between(inode, first, last);
+	if (number && !goes_on((u64)mapping, first, last))
+		count_accessed(number);
+	return 0;
+}
+
+/* Pages around a fault that are in the cache are mapped with it */
+SEC("tp_btf/mm_filemap_map_pages")
+ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(pages_mapped, struct address_space *mapping, unsigned long first, unsigned long last)
+{
+	struct inode *inode = mapping->host;
+	u64 number;
+
+	if (!task_passes(bpf_get_current_pid_tgid()) || !is_file(inode))
+		return 0;
+	number = pages_between(inode, first, last);
+	if (number)
+		count_accessed(number);
+	return 0;
+}
+
+SEC("tp_btf/mm_filemap_fault")
+ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(page_fault, struct address_space *mapping, unsigned long index)
+{
+	if (task_passes(bpf_get_current_pid_tgid()) && is_file(mapping->host))
+		count_accessed(1);
+	return 0;
+}
+
+/* Kernels before 6.13 have no such tracepoints, but call a function for each page */
+static __always_inline int page_accessed(void *page)
+{
+	struct address_space *mapping;
+
+	if (!task_passes(bpf_get_current_pid_tgid()))
+		return 0;
+	mapping = mapping_of(page);
+	if ((u64)mapping & 3 || !mapping || !is_file(BPF_CORE_READ(mapping, host))) /* PAGE_MAPPING_FLAGS: no file's */
+		return 0;
+	count_accessed(pages_of(page));
+	return 0;
+}
+
+SEC("fentry/folio_mark_accessed")
+ALTERNATIVE("accessed", "folio_fentry") int BPF_PROG(folio_accessed, struct folio *folio)
+{
+	return page_accessed(folio);
+}
+
+SEC("kprobe/folio_mark_accessed")
+ALTERNATIVE("accessed", "folio_kprobe") int folio_accessed_kprobe(struct pt_regs *regs)
+{
+	return page_accessed(FUNCTION_ARG1(regs));
+}
+
+SEC("fentry/mark_page_accessed")
+ALTERNATIVE("accessed", "page_fentry") int BPF_PROG(page_accessed_fentry, struct page *page)
+{
+	return page_accessed(page);
+}
+
+SEC("kprobe/mark_page_accessed")
+ALTERNATIVE("accessed", "page_kprobe") int page_accessed_kprobe(struct pt_regs *regs)
+{
+	return page_accessed(FUNCTION_ARG1(regs));
+}
+
+SEC("tp_btf/mm_filemap_add_to_page_cache")
+int BPF_PROG(page_added, void *page)
+{
+	struct address_space *mapping;
+	struct value *value;
+	struct inode *inode;
+
+	if (!task_passes(bpf_get_current_pid_tgid()))
+		return 0;
+	mapping = mapping_of(page);
+	inode = BPF_CORE_READ(mapping, host);
+	if (!is_file(inode) || is_written(inode)) /* what a write brings in is about to be overwritten */
+		return 0;
+	value = counters_of_current();
+	if (value)
+		counter_add(&value->misses, pages_of(page));
+	return 0;
+}
+
+static __always_inline int page_dirtied(void *page, struct address_space *mapping)
+{
+	struct value *value;
+
+	if (!mapping || !task_passes(bpf_get_current_pid_tgid()) || !is_file(BPF_CORE_READ(mapping, host)))
+		return 0;
+	value = counters_of_current();
+	if (value)
+		counter_add(&value->dirtied, pages_of(page));
+	return 0;
+}
+
+SEC("tp_btf/writeback_dirty_folio")
+ALTERNATIVE("dirtied", "folio") int BPF_PROG(folio_dirtied, void *folio, struct address_space *mapping)
+{
+	return page_dirtied(folio, mapping);
+}
+
+SEC("tp_btf/writeback_dirty_page")
+ALTERNATIVE("dirtied", "page") int BPF_PROG(page_dirtied_tp, void *page, struct address_space *mapping)
+{
+	return page_dirtied(page, mapping);
+}

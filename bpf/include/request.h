@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The life of a block I/O request, for programs that follow requests: start, insert, issue, requeue, merge, completion.
+ *
+ * A request is followed by its address from the first hook that sees it in the context of who asked for it to its end.
+ * Issue and completion run in whatever task is at hand, so what is to be known of the task is taken at the start only.
+ * The program says what it remembers of a request, includes this file after that, and defines the four functions below:
+ *
+ *	#include "block.h"
+ *	struct io { struct request_times times; ... };
+ *	#include "request.h"
+ */
+#pragma once
+
+#include "block.h"
+
+/* What the program does at each turn. The filters on tasks, disks and operations are asked before the first one. */
+static __always_inline void request_begins(void *ctx, struct request *rq, struct io *io);  /* the current task wants it */
+static __always_inline void request_issued(struct request *rq, struct io *io);             /* to the driver; it grows no more */
+static __always_inline void request_fails(struct io *io, s32 error);
+static __always_inline void request_ends(void *ctx, struct request *rq, struct io *io, u64 now); /* `__data_len` is used up */
+
+/* Those of who started the request */
+TASK_FILTERS();
+FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
+FILTER(enum io_op, op, 8) DOC("Only these operations") = {};
+
+/* Not an LRU map: that would forget requests in silence. A refused insert is counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct io);
+} inflight SEC(".maps") DOC("Requests that are under way");
+REFUSALS(inflight);
+
+/* From the (last) issue to `now`; a flush is never issued itself, so for it from its start. */
+static __always_inline u64 request_latency(const struct io *io, u64 now)
+{
+	return now - (io->times.issue ? io->times.issue : io->times.start);
+}
+
+/* Follows `rq` if the filters want it. To be called only where the current task is the one that asked for it. */
+static __always_inline struct io *track(void *ctx, struct request *rq, u64 now)
+{
+	struct io io = {.times.start = now};
+	u64 key = (u64)rq;
+
+	io.op = io_op_of(rq->cmd_flags, rq->__data_len);
+	if (!filter_passes(op, io.op) || !task_passes(bpf_get_current_pid_tgid()) || !filter_passes_disk(device, disk_of(rq)))
+		return NULL;
+	request_begins(ctx, rq, &io);
+	if (bpf_map_update_elem(&inflight, &key, &io, BPF_ANY)) {
+		count_map_full(inflight);
+		return NULL;
+	}
+	return bpf_map_lookup_elem(&inflight, &key);
+}
+
+static __always_inline struct io *find(struct request *rq)
+{
+	u64 key = (u64)rq;
+
+	return bpf_map_lookup_elem(&inflight, &key);
+}
+
+static __always_inline void forget(struct request *rq)
+{
+	u64 key = (u64)rq;
+
+	bpf_map_delete_elem(&inflight, &key);
+}
+
+/* Kernels before 6.5 have no block_io_start: there the request is first seen when it is queued or issued. */
+static __always_inline struct io *find_or_track(void *ctx, struct request *rq, u64 now)
+{
+	struct io *io = find(rq);
+
+	if (io || bpf_core_type_exists(btf_trace_block_io_done))
+		return io;
+	return track(ctx, rq, now);
+}
+
+static __always_inline void finish(void *ctx, struct request *rq, struct io *io)
+{
+	request_ends(ctx, rq, io, bpf_ktime_get_ns());
+	forget(rq);
+}
+
+SEC("tp_btf/block_io_start")
+OPTIONAL int BPF_PROG(io_start, struct request *rq)
+{
+	forget(rq); /* request structs are used again: what is left of the last use ends here */
+	track(ctx, rq, bpf_ktime_get_ns());
+	return 0;
+}
+
+SEC("tp_btf/block_rq_insert")
+int BPF_PROG(rq_insert, struct request *rq)
+{
+	find_or_track(ctx, rq, bpf_ktime_get_ns());
+	return 0;
+}
+
+SEC("tp_btf/block_rq_issue")
+int BPF_PROG(rq_issue, struct request *rq)
+{
+	u64 now = bpf_ktime_get_ns();
+	struct io *io = find_or_track(ctx, rq, now);
+
+	if (!io)
+		return 0;
+	io->times.issue = now;
+	request_issued(rq, io);
+	return 0;
+}
+
+/* The driver gave it back, common on virtio: what follows until the next issue is time in the queue. */
+SEC("tp_btf/block_rq_requeue")
+int BPF_PROG(rq_requeue, struct request *rq)
+{
+	struct io *io = find(rq);
+
+	if (io)
+		io->times.issue = 0;
+	return 0;
+}
+
+/* Swallowed by another request: it has no end of its own. */
+SEC("tp_btf/block_rq_merge")
+int BPF_PROG(rq_merge, struct request *rq)
+{
+	forget(rq);
+	return 0;
+}
+
+/* May come several times for one request; `rq->__data_len` is still what was left before this time. */
+SEC("tp_btf/block_rq_complete")
+int BPF_PROG(rq_complete, struct request *rq, int status, unsigned int nr_bytes)
+{
+	struct io *io = find(rq);
+
+	if (!io)
+		return 0;
+	status = status > 0 ? status & 0xff : status; /* blk_status_t is one byte wide */
+	if (status)
+		request_fails(io, io_error_of(status));
+	if (!bpf_core_type_exists(btf_trace_block_io_done) && nr_bytes >= rq->__data_len)
+		finish(ctx, rq, io);
+	return 0;
+}
+
+SEC("tp_btf/block_io_done")
+OPTIONAL int BPF_PROG(io_done, struct request *rq)
+{
+	struct io *io = find(rq);
+
+	if (io)
+		finish(ctx, rq, io);
+	return 0;
+}
