@@ -177,3 +177,92 @@ fn biosnoop_sees_the_same_requests() {
     apart.sort_by(f64::total_cmp);
     assert!(apart[64] < 0.1, "half of them differ by more than {} ms", apart[64]);
 }
+
+/// Reads and writes of a process, one by one.
+#[test]
+fn syscount_counts_the_same_calls() {
+    if !root() {
+        return;
+    }
+    const CALLS: i64 = 20_000;
+    let scratch = Scratch::new();
+    let (shell, _) = copy_of(&scratch, "sh");
+    let dd = ["if=/dev/zero".into(), "of=/dev/null".into(), "bs=1".into(), format!("count={CALLS}")];
+    let load = Held::new(&shell, Path::new("/bin/dd"), dd);
+    let pid = load.pid();
+    let Some(peer) = Peer::start(&scratch, "syscount", &["-T", "500", "-p", &pid.to_string()]) else { return };
+    let capture = Capture::start(&scratch, &to_jsonl(json!([{"program": "syscount", "filters": {"pid": pid}}])), &[]);
+    assert_eq!(load.go(), Some(0));
+    let ours = records(&capture.stop().expect(0).stdout);
+    let theirs = peer.stop();
+    // SYSCALL COUNT
+    let theirs = theirs
+        .iter()
+        .filter(|words| words.len() == 2)
+        .filter_map(|words| Some((words[0].clone(), words[1].parse::<i64>().ok()?)));
+    let theirs: BTreeMap<String, i64> = theirs.collect();
+    let ours: BTreeMap<String, i64> =
+        ours.iter().map(|row| (row["syscall"].as_str().expect("a name").to_owned(), number(row, "calls"))).collect();
+    for call in ["read", "write", "openat", "close"] {
+        let [ours, theirs] = [&ours, &theirs].map(|calls| calls.get(call).copied().unwrap_or(0));
+        // The call in which the load waits for its word began before the capture: it has no time, and is not in ours
+        let before = i64::from(call == "read");
+        assert!(ours > 0 && (ours..=ours + before).contains(&theirs), "{call}: {ours} and {theirs}");
+    }
+    assert!(ours["write"] >= CALLS);
+}
+
+/// As many requests of a disk that nobody else uses.
+#[test]
+fn biolatency_counts_the_same_requests() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let disk = Loop::new(&scratch.path("disk"), 8 << 20);
+    let Some(peer) = Peer::start(&scratch, "biolatency", &["-d", &disk.name]) else { return };
+    let filters = json!({"device": disk.name});
+    let capture = Capture::start(&scratch, &to_jsonl(json!([{"program": "biolatency", "filters": filters}])), &[]);
+    let path = disk.path.display();
+    run(Command::new("dd").args([&format!("if={path}"), "of=/dev/null", "bs=64k", "iflag=direct"])).expect(0);
+    let ours = records(&capture.stop().expect(0).stdout);
+    let ours: i64 = ours.iter().filter(|row| row["row"] == "bucket").map(|row| number(row, "count")).sum();
+    // LOW -> HIGH : COUNT |****|
+    let theirs = peer.stop();
+    let theirs = theirs.iter().filter(|words| words.len() > 4 && words[1] == "->" && words[3] == ":");
+    let theirs: i64 = theirs.map(|words| words[4].parse::<i64>().expect("a number")).sum();
+    assert!(ours >= 120, "{ours} of 128 (docs/limits.md)");
+    assert!((ours - theirs).abs() <= 8, "{ours} and {theirs}: a host may hide a completion from one of them");
+}
+
+/// Waits of a process that shares a CPU with another one.
+#[test]
+fn runqslower_sees_the_same_waits() {
+    if !root() {
+        return;
+    }
+    let _alone = crate::sched::alone();
+    let scratch = Scratch::new();
+    let (shell, _) = copy_of(&scratch, "sh");
+    let cpu = crate::sched::one_cpu().to_string();
+    let dd = ["-c", &cpu, "dd", "if=/dev/zero", "of=/dev/null", "bs=1M", "count=5000"];
+    let loads = [(); 2].map(|()| Held::new(&shell, Path::new("/usr/bin/taskset"), dd));
+    let pid = loads[0].pid();
+    let Some(peer) = Peer::start(&scratch, "runqslower", &["-p", &pid.to_string(), "1000"]) else { return };
+    let filters = json!({"pid": pid, "min_latency": "1ms"});
+    let capture = Capture::start(&scratch, &to_jsonl(json!([{"program": "runqslower", "filters": filters}])), &[]);
+    let running = loads.map(|load| thread::spawn(move || load.go()));
+    running.into_iter().for_each(|load| assert_eq!(load.join().expect("no panic"), Some(0)));
+    let ours = records(&capture.stop().expect(0).stdout);
+    // TIME COMM TID LAT(us); it leaves out a wait of just the limit
+    let theirs = peer.stop();
+    let theirs = theirs.iter().filter(|words| words.len() == 4 && words[2] == pid.to_string());
+    let mut theirs: Vec<i64> = theirs.map(|words| words[3].parse().expect("a number")).collect();
+    let mut ours: Vec<i64> = ours.iter().map(|record| number(record, "latency_ns") / 1000).collect();
+    (ours.sort_unstable(), theirs.sort_unstable());
+    assert!(ours.len() > 5, "{ours:?}");
+    // Near the limit one of them may see a wait as just long enough and the other not
+    assert!(ours.len().abs_diff(theirs.len()) <= 2 + ours.len() / 20, "{} and {}", ours.len(), theirs.len());
+    let (a, b) = (ours[ours.len() / 2], theirs[theirs.len() / 2]);
+    assert!((a - b).abs() < 50 + a / 20, "half of the waits are longer than {a} us, or {b} us");
+}
