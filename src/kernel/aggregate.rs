@@ -1,6 +1,6 @@
 //! Reading what a program keeps in its maps.
 
-use libbpf_rs::{MapCore, MapFlags, MapType};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::Loaded;
 use crate::error::{Error, Result};
@@ -17,14 +17,37 @@ pub struct Entry {
     pub values: Vec<Vec<u8>>,
 }
 
+/// The map of an aggregate, with the one that its stacks are in: another way to them than by [`Loaded`], for the thread
+/// that reads them.
+#[derive(Debug)]
+pub struct AggregateMap {
+    entries: MapHandle,
+    stacks: Option<MapHandle>,
+}
+
 impl Loaded {
-    /// All entries of the map `name`. What is inserted meanwhile may be among them or not; nothing is taken out.
+    /// The map `name`, and the stacks if the program takes any.
+    ///
+    /// # Errors
+    /// If there is no such map, or no file descriptor is left.
+    pub fn aggregate(&self, name: &str) -> Result<AggregateMap> {
+        let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be used: {error:#}"));
+        let handle = |map: libbpf_rs::Map<'_>| MapHandle::try_from(&map).map_err(failed);
+        let stacks = self.map(STACKS).ok().map(handle).transpose()?;
+        Ok(AggregateMap { entries: handle(self.map(name)?)?, stacks })
+    }
+}
+
+impl AggregateMap {
+    /// All entries. What is inserted meanwhile may be among them or not; nothing is taken out.
     ///
     /// # Errors
     /// If the kernel does not give them.
-    pub fn entries(&self, name: &str) -> Result<Vec<Entry>> {
-        let map = self.map(name)?;
-        let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be read: {error:#}"));
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let map = &self.entries;
+        let failed = |error: libbpf_rs::Error| {
+            Error::failed(format!("map `{}` can't be read: {error:#}", map.name().to_string_lossy()))
+        };
         let per_cpu = matches!(map.map_type(), MapType::PercpuHash | MapType::PercpuArray);
         let mut entries = Vec::new();
         for key in map.keys() {
@@ -41,7 +64,7 @@ impl Loaded {
 
     /// The addresses of the stack with the number `id`, the innermost first; `None` if it was not kept.
     pub fn stack(&self, id: u32) -> Option<Vec<u64>> {
-        let bytes = self.map(STACKS).ok()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
+        let bytes = self.stacks.as_ref()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
         let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
         Some(words.take_while(|address| *address != 0).collect())
     }

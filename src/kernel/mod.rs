@@ -12,7 +12,7 @@ mod perf_events;
 mod places;
 mod probe;
 
-pub use aggregate::Entry;
+pub use aggregate::{AggregateMap, Entry};
 pub use buffer::Buffer;
 pub use choice::Verdict;
 pub use host::Host;

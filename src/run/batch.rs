@@ -19,7 +19,7 @@ const SPARE: usize = 8;
 pub struct Batch {
     bytes: Vec<u8>,
     index: Vec<Entry>,
-    /// When the buffers were looked into, monotonic nanoseconds.
+    /// When the buffers were looked into, monotonic nanoseconds; 0 if they were not.
     pub read_at: u64,
 }
 
@@ -174,6 +174,8 @@ pub struct Collector {
     dropped: Vec<u64>,
     /// Hand over even when there is nothing: the writer sorts, and wants to know that time goes on.
     ticks: bool,
+    /// Whether its batches tell when the buffers were looked into.
+    looks: bool,
 }
 
 /// The writer's end of the queue.
@@ -193,11 +195,29 @@ pub fn queue(min_sizes: Vec<usize>, bound: usize, max_events: Option<u64>, ticks
     let dropped = vec![0; min_sizes.len()];
     let batch = Batch::default();
     let shared_too = Arc::clone(&shared);
-    let collector = Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks };
+    let looks = true;
+    let collector =
+        Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks, looks };
     (collector, Queue { receiver, shared })
 }
 
 impl Collector {
+    /// Another end of the same queue, for a thread that reads no buffers.
+    pub fn another(&self) -> Collector {
+        Collector {
+            batch: Batch::default(),
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+            bound: self.bound,
+            min_sizes: self.min_sizes.clone(),
+            counts: vec![Received::default(); self.counts.len()],
+            room: u64::MAX,
+            dropped: vec![0; self.dropped.len()],
+            ticks: false,
+            looks: false,
+        }
+    }
+
     /// Takes a record of the probe with index `probe`.
     #[inline]
     pub fn take(&mut self, probe: usize, record: &[u8]) {
@@ -251,7 +271,7 @@ impl Collector {
         for (probe, dropped) in self.dropped.iter_mut().enumerate().filter(|(_, dropped)| **dropped > 0) {
             self.batch.push_gap(probe, std::mem::take(dropped), Cause::Queue);
         }
-        self.batch.read_at = super::clock::monotonic();
+        self.batch.read_at = if self.looks { super::clock::monotonic() } else { 0 };
         self.shared.queued.fetch_add(self.batch.memory(), Ordering::AcqRel);
         let next = self.shared.spare().pop().unwrap_or_default();
         // A writer that is gone has said why; its records are not lost to slowness
@@ -371,6 +391,27 @@ mod tests {
         (0..5).for_each(|_| collector.take(0, b"x"));
         assert!(collector.is_full());
         assert_eq!(collector.counts()[0], Received { records: 2, after_end: 3, bytes: 2, ..Received::default() });
+    }
+
+    #[test]
+    fn two_ends_of_a_queue_share_its_bound_and_its_end() {
+        let (mut reader, queue) = queue(vec![1, 1], 50, None, false);
+        let mut other = reader.another();
+        reader.take(0, b"12345678");
+        reader.hand_over();
+        other.take_row(1, b"12345678");
+        other.hand_over();
+        assert_eq!(other.counts()[1].lost_queue_full, 1, "the room is taken already");
+        let batch = queue.next().expect("a batch");
+        assert!(batch.read_at > 0);
+        queue.done(batch);
+        other.take_row(1, b"12345678");
+        other.hand_over();
+        let batch = queue.next().expect("a batch");
+        assert_eq!(batch.read_at, 0, "it knows nothing of the buffers");
+        drop(reader);
+        assert_eq!(other.finish()[1].records, 2);
+        assert!(queue.next().is_none());
     }
 
     #[test]

@@ -28,14 +28,14 @@ use crate::output::sink::Source;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Report, Skipped};
-use batch::{QUEUE_BYTES, Written};
+use batch::{QUEUE_BYTES, Received, Written};
 use books::{Books, Told};
 use files::Opened;
 pub(crate) use files::write_new;
 use losses::Losses;
 use progress::Progress;
 use reader::Reader;
-use reading::Reading;
+use reading::{Read, Readings, Tally};
 use signals::Stop;
 use writer::{Outcome, Routed};
 
@@ -107,13 +107,14 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let written = Written::default();
     let on_stdout = opened.iter().any(|opened| opened.path.is_none());
     let writer = start_writer(plan, opened, &globals, queue, &written, &stop)?;
-    go_first();
+    let readings = Readings::start(plan, &loaded, &collector.borrow(), started, stop.bell()?)?;
+    go_first(); // after the other threads have their start, or they would go first too
     let progress = Progress::new(!options.quiet, on_stdout);
     let losses = vec![Losses::default(); plan.probes.len()];
-    let readings = reading::all(plan, started);
+    let tallies = Tally::all(plan, &loaded)?;
     let collecting = &collector;
     let mut reader =
-        Reader { plan, buffers, readings, losses, collector: collecting, written: &written, progress, started };
+        Reader { plan, buffers, tallies, losses, collector: collecting, written: &written, progress, started };
     let waiting = reader.watch(&stop, on_stdout)?;
     let end = reader.read(&waiting, &stop, &loaded)?;
     let elapsed = started.elapsed();
@@ -124,10 +125,12 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let losses = std::mem::take(&mut reader.losses);
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
-    let counted = reader.readings.iter().map(|reading| reading.as_ref().and_then(Reading::total)).collect();
     drop(reader);
-    let received = collector.into_inner().finish(); // the writer ends when nobody queues any more
+    // The writer ends when nobody queues any more
+    let read = readings.map(Readings::finish);
+    let received = collector.into_inner().finish();
     let outcome = join(writer, say)?;
+    let (received, counted) = added(received, read.transpose()?, plan.probes.len());
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
     let verdict = |loaded: &Loaded| (loaded.verdict().0, loaded.verdict().1.map(str::to_owned));
     let verdicts = loaded.iter().map(verdict).collect();
@@ -253,6 +256,14 @@ fn start_writer(
     let bell = stop.bell()?;
     writer::start(queue, routed.collect(), sinks, Arc::clone(written), move || bell.ring())
         .map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
+}
+
+/// What was read from buffers and from maps, a stream each; and the events that are in the maps, a probe each.
+fn added(received: Vec<Received>, read: Option<Read>, probes: usize) -> (Vec<Received>, Vec<Option<u64>>) {
+    match read {
+        None => (received, vec![None; probes]),
+        Some(read) => (received.iter().zip(&read.received).map(|(one, other)| one.plus(other)).collect(), read.totals),
+    }
 }
 
 /// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens.

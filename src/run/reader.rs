@@ -10,7 +10,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use super::batch::{Cause, Collector, Written};
 use super::losses::Losses;
 use super::progress::Progress;
-use super::reading::Reading;
+use super::reading::Tally;
 use super::signals::Stop;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Counters, Loaded};
@@ -32,7 +32,7 @@ pub(super) struct Reader<'a> {
     /// A probe each; none for an aggregate.
     pub buffers: Vec<Option<Buffer<'a>>>,
     /// A probe each; none for events.
-    pub readings: Vec<Option<Reading>>,
+    pub tallies: Vec<Option<Tally>>,
     pub losses: Vec<Losses>,
     pub collector: &'a RefCell<Collector>,
     pub written: &'a Written,
@@ -70,10 +70,7 @@ impl Reader<'_> {
         let mut more = false;
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let due = self.readings.iter().flatten().filter_map(Reading::due).min();
-            let due = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let wait = left.into_iter().chain(due).fold(pause, Duration::min);
-            let wait = if more { Duration::ZERO } else { wait };
+            let wait = if more { Duration::ZERO } else { left.map_or(pause, |left| pause.min(left)) };
             events.clear();
             let timeout = rustix::time::Timespec::try_from(wait).ok();
             match epoll::wait(set, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
@@ -81,7 +78,6 @@ impl Reader<'_> {
                 Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
             }
             more = self.consume(loaded)?;
-            self.read_due(loaded)?;
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
@@ -121,45 +117,26 @@ impl Reader<'_> {
         Ok(more)
     }
 
-    /// Reads the aggregates whose time has come.
-    fn read_due(&mut self, loaded: &[Loaded]) -> Result<()> {
-        let now = Instant::now();
-        for (index, reading) in self.readings.iter_mut().enumerate() {
-            if let Some(reading) = reading.as_mut().filter(|reading| reading.due().is_some_and(|due| due <= now)) {
-                reading.read(&loaded[index], &mut self.collector.borrow_mut())?;
-                reading.plan_next(now);
-            }
-        }
-        Ok(())
-    }
-
     /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
     /// the kernel's count says when all is there.
     pub fn drain(&mut self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
         let until = Instant::now() + SETTLE;
-        let kernel = loop {
+        loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
             while self.consume(loaded)? {}
-            if self.is_complete(loaded, &kernel)? || Instant::now() >= until {
-                break kernel;
+            if self.is_complete(&kernel)? || Instant::now() >= until {
+                return Ok(kernel);
             }
             std::thread::sleep(Duration::from_millis(1));
-        };
-        for (index, reading) in self.readings.iter_mut().enumerate() {
-            if let Some(reading) = reading {
-                reading.read(&loaded[index], &mut self.collector.borrow_mut())?;
-            }
         }
-        self.collector.borrow_mut().hand_over();
-        Ok(kernel)
     }
 
     /// Whether all is there that the kernel has counted.
-    fn is_complete(&self, loaded: &[Loaded], kernel: &[Counters]) -> Result<bool> {
+    fn is_complete(&self, kernel: &[Counters]) -> Result<bool> {
         let mut stream = 0;
         for (index, probe) in self.plan.probes.iter().enumerate() {
-            let counted = match &self.readings[index] {
-                Some(reading) => reading.counted(&loaded[index])?,
+            let counted = match &self.tallies[index] {
+                Some(tally) => tally.counted()?,
                 None => {
                     let collector = self.collector.borrow();
                     let user = collector.counts()[stream];

@@ -1,16 +1,20 @@
-//! Reading a probe's aggregate, at its interval and at the end.
+//! Reading the probes' aggregates, at their intervals and at the end, in a thread of its own: to find the names of
+//! stacks can take a second, and nobody who reads a buffer has that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::aggregate::{Aggregator, Frames};
-use super::batch::Collector;
+use super::batch::{Collector, Received};
 use super::clock;
+use super::signals::Bell;
 use crate::catalog::StackKind;
-use crate::error::Result;
-use crate::kernel::Loaded;
-use crate::plan::Plan;
+use crate::error::{Error, Result};
+use crate::kernel::{AggregateMap, Loaded};
+use crate::plan::{Plan, ProbePlan};
 use crate::symbols::Symbols;
 
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
@@ -22,47 +26,155 @@ const NOT_KEPT: &[u8] = b"[stack not kept]\0";
 
 /// One probe's aggregate under observation.
 #[derive(Debug)]
-pub struct Reading {
+struct Reading {
     aggregator: Aggregator,
-    map: String,
+    map: AggregateMap,
     /// The first of the probe's streams, and how many there are.
     streams: (usize, usize),
     interval: Option<Duration>,
     next: Option<Instant>,
     total: Option<u64>,
-    symbols: Symbols,
     stacks: HashMap<(StackKind, u32, i32), Frames>,
 }
 
-/// A reading for each probe that has an aggregate.
-pub fn all(plan: &Plan, started: Instant) -> Vec<Option<Reading>> {
-    let mut first = 0;
-    let mut readings = Vec::new();
-    for probe in &plan.probes {
-        let streams = (first, probe.streams.len());
-        first += probe.streams.len();
-        readings.push(probe.aggregate.as_ref().map(|aggregate| Reading {
-            aggregator: Aggregator::new(aggregate, probe.streams.iter().map(|s| Arc::clone(&s.layout)).collect()),
-            map: aggregate.spec.map.clone(),
-            streams,
-            interval: aggregate.interval,
-            next: aggregate.interval.map(|interval| started + interval),
-            total: None,
-            symbols: Symbols::default(),
-            stacks: HashMap::new(),
-        }));
+/// How many events an aggregate has, for whoever waits until all of them are there.
+#[derive(Debug)]
+pub struct Tally {
+    aggregator: Aggregator,
+    map: AggregateMap,
+}
+
+impl Tally {
+    /// One for each probe that has an aggregate.
+    ///
+    /// # Errors
+    /// If there is no file descriptor left.
+    pub fn all(plan: &Plan, loaded: &[Loaded]) -> Result<Vec<Option<Tally>>> {
+        let tally = |(probe, loaded): (&ProbePlan, &Loaded)| {
+            let parts = parts(probe, loaded)?;
+            Ok(parts.map(|(aggregator, map)| Tally { aggregator, map }))
+        };
+        plan.probes.iter().zip(loaded).map(tally).collect()
     }
-    readings
+
+    /// Events that are in the map now; `None` if its counters do not tell.
+    ///
+    /// # Errors
+    /// If the map can't be read.
+    pub fn counted(&self) -> Result<Option<u64>> {
+        Ok(self.aggregator.counted(&self.map.entries()?))
+    }
+}
+
+fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(Aggregator, AggregateMap)>> {
+    let Some(aggregate) = &probe.aggregate else { return Ok(None) };
+    let layouts = probe.streams.iter().map(|stream| Arc::clone(&stream.layout)).collect();
+    Ok(Some((Aggregator::new(aggregate, layouts), loaded.aggregate(&aggregate.spec.map)?)))
+}
+
+/// What the thread read.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Events in the aggregate of each probe at the end, where there is one that tells.
+    pub totals: Vec<Option<u64>>,
+    /// The rows of each stream.
+    pub received: Vec<Received>,
+}
+
+/// The thread at work.
+#[derive(Debug)]
+pub struct Readings {
+    thread: JoinHandle<Result<Read>>,
+    end: Sender<()>,
+}
+
+impl Readings {
+    /// Starts the thread, if any probe has an aggregate. `collector` makes its end of the queue. If a map can't be read,
+    /// `bell` ends the window.
+    ///
+    /// # Errors
+    /// If there is no file descriptor or no thread left.
+    pub fn start(
+        plan: &Plan,
+        loaded: &[Loaded],
+        collector: &Collector,
+        started: Instant,
+        bell: Bell,
+    ) -> Result<Option<Readings>> {
+        let mut first = 0;
+        let mut readings = Vec::new();
+        for (probe, loaded) in plan.probes.iter().zip(loaded) {
+            let streams = (first, probe.streams.len());
+            first += probe.streams.len();
+            let interval = probe.aggregate.as_ref().and_then(|aggregate| aggregate.interval);
+            readings.push(parts(probe, loaded)?.map(|(aggregator, map)| Reading {
+                aggregator,
+                map,
+                streams,
+                interval,
+                next: interval.map(|interval| started + interval),
+                total: None,
+                stacks: HashMap::new(),
+            }));
+        }
+        if readings.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let (end, ended) = channel();
+        let collector = collector.another();
+        let work = move || {
+            let read = read_all(readings, collector, &ended);
+            if read.is_err() {
+                bell.ring();
+            }
+            read
+        };
+        let thread = thread::Builder::new().name("ebpf-run-maps".into()).spawn(work);
+        let thread = thread.map_err(|error| Error::failed(format!("the thread for maps can't be started: {error}")))?;
+        Ok(Some(Readings { thread, end }))
+    }
+
+    /// Has everything read for the last time.
+    ///
+    /// # Errors
+    /// If a map could not be read, now or before.
+    pub fn finish(self) -> Result<Read> {
+        drop(self.end);
+        self.thread.join().map_err(|_| {
+            Error::failed("the thread that reads maps died; this is a bug of ebpf-run, please report it")
+        })?
+    }
+}
+
+/// The thread: reads what is due until `ended`, then all once more.
+fn read_all(mut readings: Vec<Option<Reading>>, mut collector: Collector, ended: &Receiver<()>) -> Result<Read> {
+    let mut symbols = Symbols::default();
+    loop {
+        let due = readings.iter().flatten().filter_map(|reading| reading.next).min();
+        let woken = match due {
+            Some(due) => ended.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => ended.recv().map_err(|RecvError| RecvTimeoutError::Disconnected),
+        };
+        if woken != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+        let now = Instant::now();
+        for reading in readings.iter_mut().flatten().filter(|reading| reading.next.is_some_and(|due| due <= now)) {
+            reading.read(&mut symbols, &mut collector)?;
+            reading.plan_next();
+        }
+    }
+    for reading in readings.iter_mut().flatten() {
+        reading.read(&mut symbols, &mut collector)?;
+    }
+    let totals = readings.iter().map(|reading| reading.as_ref().and_then(|reading| reading.total)).collect();
+    Ok(Read { totals, received: collector.finish() })
 }
 
 impl Reading {
-    /// When it is to be read next.
-    pub fn due(&self) -> Option<Instant> {
-        self.next
-    }
-
     /// The next time of the cadence: what was late makes nothing else late, and what was missed is not made up for.
-    pub fn plan_next(&mut self, now: Instant) {
+    fn plan_next(&mut self) {
+        let now = Instant::now();
         if let (Some(next), Some(interval)) = (&mut self.next, self.interval) {
             while *next <= now {
                 *next += interval;
@@ -70,29 +182,13 @@ impl Reading {
         }
     }
 
-    /// Events that were in the map when it was last read, if its counters tell.
-    pub fn total(&self) -> Option<u64> {
-        self.total
-    }
-
-    /// Events that are in the map now.
-    ///
-    /// # Errors
-    /// If the map can't be read.
-    pub fn counted(&self, loaded: &Loaded) -> Result<Option<u64>> {
-        Ok(self.aggregator.counted(&loaded.entries(&self.map)?))
-    }
-
     /// Reads the map and hands its rows over.
-    ///
-    /// # Errors
-    /// If the map can't be read.
-    pub fn read(&mut self, loaded: &Loaded, collector: &mut Collector) -> Result<()> {
-        let entries = loaded.entries(&self.map)?;
-        let Reading { aggregator, symbols, stacks, .. } = self;
+    fn read(&mut self, symbols: &mut Symbols, collector: &mut Collector) -> Result<()> {
+        let entries = self.map.entries()?;
+        let Reading { aggregator, map, stacks, .. } = self;
         let mut frames = |kind, pid, id| {
             let found = stacks.entry((kind, pid, id));
-            found.or_insert_with(|| frames_of(loaded, symbols, kind, pid, id)).clone()
+            found.or_insert_with(|| frames_of(map, symbols, kind, pid, id)).clone()
         };
         let reading = aggregator.read(&entries, clock::monotonic(), &mut frames);
         self.total = reading.counted;
@@ -105,11 +201,11 @@ impl Reading {
     }
 }
 
-fn frames_of(loaded: &Loaded, symbols: &mut Symbols, kind: StackKind, pid: u32, id: i32) -> Frames {
+fn frames_of(map: &AggregateMap, symbols: &mut Symbols, kind: StackKind, pid: u32, id: i32) -> Frames {
     if id == STACK_NONE {
         return Frames::default();
     }
-    let Some(addresses) = u32::try_from(id).ok().and_then(|id| loaded.stack(id)) else {
+    let Some(addresses) = u32::try_from(id).ok().and_then(|id| map.stack(id)) else {
         return Frames { texts: NOT_KEPT.into(), cut: false };
     };
     let names = match kind {
