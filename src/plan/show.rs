@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, Setting, SinkPlan, Transport, WakeupPlan, decode};
+use crate::catalog::PerfEvent;
 use crate::config::quantity::{Bytes, Nanoseconds, Share};
 use crate::output::{Column, Shape};
 
@@ -76,12 +77,21 @@ impl Shown<'_> {
         writeln!(f, " hooks, attached from the last to the first")?;
         for (hook, skipped) in &probe.hooks {
             let mut what = hook.section.clone();
+            if let Some(event) = &hook.perf_event {
+                write!(what, ": {}", sources(event, &probe.rodata).join(", else "))?;
+            }
+            if let Some((group, variant)) = &hook.alternative {
+                write!(what, ", variant {variant} of {group}: the first that the kernel takes")?;
+            }
             match skipped {
                 Some(reason) => write!(what, ", left out: {reason}")?,
                 None if hook.optional => what += ", where the kernel has it",
                 None => {}
             }
             line(f, &hook.name, &what)?;
+        }
+        if probe.skip_unsupported {
+            writeln!(f, " skipped with a warning where the kernel can't run it")?;
         }
         let sinks: Vec<&str> = probe.sinks.iter().map(|index| self.plan.sinks[*index].name.as_str()).collect();
         writeln!(f, " sinks: {}", sinks.join(", "))
@@ -113,6 +123,14 @@ impl Shown<'_> {
         line(f, "wakeup", &chosen(buffer.left.wakeup, wakeup))?;
         line(f, "max_latency", &Nanoseconds::from(buffer.max_latency).to_string())
     }
+}
+
+/// The perf events that are tried, by name: one if the probe chooses it, else the program's in their order.
+fn sources<'a>(event: &'a PerfEvent, rodata: &[Setting]) -> Vec<&'a str> {
+    let set = rodata.iter().find(|setting| setting.offset == event.chosen_at);
+    let chosen = set.and_then(|setting| Some(u32::from_ne_bytes(setting.bytes.as_slice().try_into().ok()?)));
+    let tried = chosen.filter(|source| *source != 0).map_or_else(|| event.sources.clone(), |source| vec![source]);
+    tried.iter().map(|source| event.names.name((*source).into()).unwrap_or("?")).collect()
 }
 
 fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan) -> fmt::Result {

@@ -70,6 +70,23 @@ fn a_plan_has_every_byte() {
 }
 
 #[test]
+fn what_the_kernel_will_choose_from_is_shown() {
+    let shown = |probe: &str| {
+        let yaml = format!("version: 1\nprobes: [{{program: profile, {probe}}}]\nsinks: {{out: {{type: jsonl}}}}\n");
+        Shown { plan: &try_plan(&yaml).expect("it is good"), possible_cpus: 1 }.to_string()
+    };
+    let left_open = shown("on_unsupported: skip");
+    assert!(left_open.contains("perf_event: cycles, else cpu_clock\n"), "{left_open}");
+    assert!(left_open.contains("skipped with a warning where the kernel can't run it\n"), "{left_open}");
+    let chosen = shown("filters: {event: task-clock, frequency: 1kHz}");
+    assert!(chosen.contains("perf_event: task_clock\n") && chosen.contains(" 1000"), "{chosen}");
+    assert!(!chosen.contains("skipped"), "{chosen}");
+    let wrong = "version: 1\nprobes: [{program: profile, filters: {frequency: 99}}]\nsinks: {out: {type: jsonl}}\n";
+    let error = try_plan(wrong).expect_err("99 what?");
+    assert!(error.message.contains("`99Hz`"), "{error}");
+}
+
+#[test]
 fn a_plan_is_shown_with_where_each_value_comes_from() {
     let yaml =
         GOOD.replace("failed: false}", "failed: false}\n    buffer: {type: perfbuf, size: 64KiB, wakeup: {events: 9}}");
