@@ -12,8 +12,8 @@ use serde_json::{Value as Json, json};
 
 use crate::common::{BINARY, Ended, Scratch};
 
-/// A machine that does other things too may take its time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A machine that does other things too, or that is emulated, may take its time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A config with `probes` and one sink, JSON Lines on standard output. (JSON is YAML.)
 pub fn to_jsonl(probes: Json) -> Json {

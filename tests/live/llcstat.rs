@@ -21,7 +21,7 @@ fn what_is_counted_is_charged_to_who_ran_and_where() {
     let worker = Worker::new(&name, Some(cpu), || burn_in_the_test(Duration::from_millis(1000)));
     let probe = |name: &str, mut filters: Json, cpus: bool| {
         filters["event"] = json!("cpu_clock");
-        filters["period"] = json!(1_000_000);
+        filters["period"] = json!(5_000_000);
         json!({"program": "llcstat", "name": name, "filters": filters, "per_cpu": cpus})
     };
     let probes = json!([
@@ -37,7 +37,8 @@ fn what_is_counted_is_charged_to_who_ran_and_where() {
     for probe in ["one", "cpus", "none"] {
         let mine = of_probe(&rows, probe).into_iter().filter(|row| row["comm"] == name).collect::<Vec<_>>();
         let ns: f64 = mine.iter().map(|row| row["references"].as_f64().expect("a number")).sum();
-        assert!((ns - spent.cpu).abs() < 0.1 * spent.cpu + 5e6, "{probe}: {ns} of {spent:?}");
+        // A CPU that is stopped from outside, as that of a virtual machine, loses ticks
+        assert!(ns > 0.4 * spent.cpu && ns < 1.1 * spent.cpu + 10e6, "{probe}: {ns} of {spent:?}");
         assert!(mine.iter().all(|row| row["misses"] == 0 && row["pid"] == std::process::id()), "{mine:?}");
         if probe == "cpus" {
             assert!(mine.iter().all(|row| row["cpu"] == cpu), "it was on CPU {cpu} only: {mine:?}");

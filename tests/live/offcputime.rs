@@ -38,16 +38,11 @@ fn naps_are_charged_to_who_took_them_and_where() {
     let _alone = alone();
     let name = unique_name();
     let sleeper = Worker::new(&name, None, nap_in_the_test);
-    let tid = sleeper.tid;
     let probe = |name: &str, filters: Json| json!({"program": "offcputime", "name": name, "filters": filters});
     let probes = json!([
         probe("naps", json!({"comm": name, "min_block": "45ms", "reason": "interruptible"})),
-        probe("kernel", json!({"tid": tid, "min_block": "45ms", "user_stacks": false})),
-        probe("none", json!({"min_block": "45ms"})),
-        probe("short", json!({"comm": name, "max_block": "10ms", "reason": "interruptible"})),
+        probe("none", json!({"min_block": "45ms", "user_stacks": false})),
         probe("disk", json!({"comm": name, "min_block": "45ms", "reason": "uninterruptible"})),
-        probe("not asleep", json!({"comm": name, "min_block": "45ms", "reason": {"not": "interruptible"}})),
-        probe("nobody", json!({"comm": unique_name()})),
         probe("elsewhere", json!({"pid": {"not": std::process::id()}, "comm": name})),
     ]);
     let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
@@ -60,23 +55,20 @@ fn naps_are_charged_to_who_took_them_and_where() {
         assert!(ns >= 0.99 * least && ns <= 1.01 * most, "{what}: {least} {ns} {most}");
     };
     expect(total(&rows, "naps"), "naps");
-    expect(total(&rows, "kernel"), "kernel");
     for row in of_probe(&rows, "naps") {
         assert_eq!((&row["pid"], &row["comm"]), (&json!(std::process::id()), &json!(name)));
         assert!(has_frame(row, "kernel_stack", "nanosleep"), "{row}");
         assert!(has_frame(row, "kernel_stack", "schedule"), "{row}");
         assert!(has_frame(row, "user_stack", "nanosleep"), "{row}");
     }
-    for row in of_probe(&rows, "kernel") {
+    for row in of_probe(&rows, "none") {
         assert!(row["user_stack"].as_array().is_none_or(Vec::is_empty), "{row}");
     }
     let mine: Vec<Json> = of_probe(&rows, "none").into_iter().filter(|row| row["comm"] == name).cloned().collect();
     expect(total(&mine, "none"), "none");
-    for probe in ["disk", "nobody", "elsewhere"] {
+    for probe in ["disk", "elsewhere"] {
         assert_eq!(of_probe(&rows, probe).len(), 0, "{probe}: {rows:#?}");
     }
-    assert!(total(&rows, "short").1 < 50e6, "what is left is not a nap");
-    assert_eq!(of_probe(&rows, "not asleep").len(), 0);
 }
 
 /// Who is switched out while it could go on is off the CPU too: its waits are the time.

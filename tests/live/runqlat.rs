@@ -56,13 +56,13 @@ fn the_histograms_hold_the_waits_that_the_kernel_counts() {
         assert!(number(summary, "p99") <= number(summary, "max"), "{summary}");
         (count, sum)
     };
-    // A worker waits once more before it begins, and a few times while its thread ends
+    // A worker waits once more before it begins, and a few times while its thread ends; on a busy machine, for long
     let expect = |probe: &str, (count, sum): (f64, f64), workers: &[usize]| {
         let times: f64 = workers.iter().map(|&i| spent[i].times as f64).sum();
         let waited: f64 = workers.iter().map(|&i| spent[i].waited).sum();
         let n = workers.len() as f64;
         assert!(count >= times - n && count <= times + 6.0 * n, "{probe}: {count} waits, {spent:?}");
-        assert!(sum > 0.95 * waited - 15e6 && sum < 1.05 * waited + 150e6 * n, "{probe}: {sum} ns, {spent:?}");
+        assert!(sum > 0.95 * waited - 15e6 && sum < 1.05 * waited + 1e9 * n, "{probe}: {sum} ns, {spent:?}");
     };
     expect("both", whole("both", "", 0), &[0, 1]);
     expect("one", whole("one", "", 0), &[0]);

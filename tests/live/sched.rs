@@ -47,13 +47,21 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// The books and the clock at one moment: if the thread lost its CPU in between, once more.
     fn so_far() -> Self {
-        let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel keeps these");
-        let numbers: Vec<u64> = stat.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-        let [_, waited, times] = numbers[..] else { panic!("{stat}") };
-        let now = clock(ClockId::Monotonic) as f64;
-        let cpu = clock(ClockId::ThreadCPUTime) as f64;
-        Spent { wall: now, cpu, waited: waited as f64, times: times as usize, window: (now, now) }
+        let books = || {
+            let stat = fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel keeps these");
+            let numbers: Vec<u64> = stat.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+            let [_, waited, times] = numbers[..] else { panic!("{stat}") };
+            (waited as f64, times as usize)
+        };
+        loop {
+            let (waited, times) = books();
+            let (now, cpu) = (clock(ClockId::Monotonic) as f64, clock(ClockId::ThreadCPUTime) as f64);
+            if books().1 == times {
+                return Spent { wall: now, cpu, waited, times, window: (now, now) };
+            }
+        }
     }
 
     fn since(self, before: Self) -> Self {
