@@ -259,7 +259,8 @@ fn runqslower_sees_the_same_waits() {
     let theirs = theirs.iter().filter(|words| words.len() == 4 && words[2] == pid.to_string());
     let mut theirs: Vec<i64> = theirs.map(|words| words[3].parse().expect("a number")).collect();
     let mut ours: Vec<i64> = ours.iter().map(|record| number(record, "latency_ns") / 1000).collect();
-    (ours.sort_unstable(), theirs.sort_unstable());
+    ours.sort_unstable();
+    theirs.sort_unstable();
     assert!(ours.len() > 5, "{ours:?}");
     // Near the limit one of them may see a wait as just long enough and the other not
     assert!(ours.len().abs_diff(theirs.len()) <= 2 + ours.len() / 20, "{} and {}", ours.len(), theirs.len());
