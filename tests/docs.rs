@@ -92,7 +92,7 @@ fn every_program_and_filter_is_in_the_config_reference() {
 fn the_program_of_the_guide_compiles_and_describes_itself() {
     let guide = read("docs/writing-a-program.md");
     let folder = tempfile::tempdir().expect("a folder");
-    let (source, object) = (folder.path().join("exitsnoop.bpf.c"), folder.path().join("exitsnoop.bpf.o"));
+    let (source, object) = (folder.path().join("forksnoop.bpf.c"), folder.path().join("forksnoop.bpf.o"));
     fs::write(&source, &blocks(&guide, "c")[0]).expect("written");
     let include = format!("-I{}", root().join("bpf/include").display());
     SkeletonBuilder::new()
@@ -102,12 +102,12 @@ fn the_program_of_the_guide_compiles_and_describes_itself() {
         .build()
         .expect("it compiles");
     let object: &'static [u8] = fs::read(&object).expect("the object is there").leak();
-    let catalog = Catalog::from_objects([("exitsnoop", object)]);
-    let program = catalog.program("exitsnoop").expect("it is there").expect("it is sound");
+    let catalog = Catalog::from_objects([("forksnoop", object)]);
+    let program = catalog.program("forksnoop").expect("it is there").expect("it is sound");
     assert_eq!(
         program.event().expect("it has events").fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
-        ["ts", "pid", "comm"]
+        ["ts", "pid", "ppid", "comm"]
     );
     assert!(program.filter("pid").is_some() && program.filter("comm").is_some());
-    plans("exitsnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
+    plans("forksnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
 }

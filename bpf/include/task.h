@@ -46,6 +46,9 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 		FILTER_VERDICT(f, hit);                            \
 	})
 
+/* Whether no filter on tasks is set. What has no task passes only then: nobody can say that it is one of those. */
+#define task_filters_off() (!pid.n && !tid.n && !uid.n && !comm.n && !cgroup.n && !unit.n)
+
 #define task_passes(id)                                                                                 \
 	({                                                                                              \
 		u64 __id = (id);                                                                        \

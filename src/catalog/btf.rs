@@ -243,7 +243,12 @@ impl<'a> Reader<'a> {
             BtfKind::Array => {
                 let array = Array::try_from(ty).map_err(|_| "odd array")?;
                 let of = array.contained_type().skip_mods_and_typedefs();
-                if of.name() == Some(OsStr::new("char")) { Ok(Kind::Text) } else { Err("arrays of char only".into()) }
+                match (of.name().and_then(OsStr::to_str), tags.meaning.as_deref()) {
+                    (Some("unsigned char"), Some("ip")) if array.capacity() == 16 => Ok(Kind::Ip),
+                    (_, Some("ip")) => Err("an address is `u8 x[16]`".into()),
+                    (Some("char"), _) => Ok(Kind::Text),
+                    _ => Err("arrays of char only".into()),
+                }
             }
             other => Err(format!("a {other:?} can't be read")),
         }

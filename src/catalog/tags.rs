@@ -36,7 +36,8 @@ pub(super) struct Tags {
 }
 
 /// The meanings that `AS()` takes.
-const MEANINGS: &[&str] = &["ktime", "errno", "bits", "user", "cgroup", "unit", "kernel_stack", "user_stack", "events"];
+const MEANINGS: &[&str] =
+    &["ktime", "errno", "bits", "ip", "user", "cgroup", "unit", "kernel_stack", "user_stack", "events"];
 /// The units that `UNIT()` takes. The first three make a filter take a quantity.
 const UNITS: &[&str] = &["ns", "bytes", "Hz", "sectors of 512 bytes"];
 

@@ -162,6 +162,14 @@ fn perf_events_name_their_sources_and_variables() {
 }
 
 #[test]
+fn an_address_is_sixteen_bytes() {
+    let program = get("tcpconnect");
+    let event = program.event().expect("it has events");
+    let kinds: Vec<(&str, &Kind, usize)> = event.fields.iter().map(|f| (f.name.as_str(), &f.kind, f.size)).collect();
+    assert!(kinds.contains(&("saddr", &Kind::Ip, 16)) && kinds.contains(&("daddr", &Kind::Ip, 16)), "{kinds:?}");
+}
+
+#[test]
 fn an_object_that_is_none_is_an_error() {
     let catalog = Catalog::from_objects([("bad", &b"not an object"[..])]);
     let error = catalog.program("bad").expect("it is listed").expect_err("it is no object");

@@ -1,5 +1,6 @@
 //! The shape of a program's records, as its BTF tells it.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::record::{List, Scalar};
@@ -58,6 +59,8 @@ pub enum Kind {
         /// Where the tail begins.
         tail: usize,
     },
+    /// An IP address of 16 bytes, one of version 4 as `::ffff:a.b.c.d`.
+    Ip,
     /// One of several named values.
     Enum(Arc<Names>),
     /// Any of several named bits.
@@ -130,6 +133,7 @@ impl Layout {
             Kind::Text => Scalar::Text(until_nul(bytes)),
             Kind::Tail { tail } => Scalar::Text(counted(bytes, &raw[*tail..])),
             Kind::Bool => Scalar::Bool(bytes[0] != 0),
+            Kind::Ip => Scalar::Ip(Ipv6Addr::from(fixed::<16>(raw, at))),
             Kind::Enum(names) => {
                 let value = unsigned(bytes);
                 names.name(value).map_or(Scalar::Unnamed(value), Scalar::Name)

@@ -1,5 +1,7 @@
 //! One record, and the values that its fields hold.
 
+use std::net::Ipv6Addr;
+
 use super::layout::{Layout, Names};
 
 /// A record as a sink sees it: the kernel's bytes with what the runner knows of them.
@@ -34,6 +36,8 @@ pub enum Scalar<'a> {
     Unnamed(u64),
     /// Bits with their names.
     Bits(u64, &'a Names),
+    /// An IP address; one of version 4 is mapped into version 6.
+    Ip(Ipv6Addr),
     /// A list of texts.
     List(List<'a>),
     /// The frames of a stack, the innermost first.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::formatters::{push_int, push_uint};
 use super::sink::Cell;
 use super::time;
-use super::value::{TextMode, push_bits};
+use super::value::{TextMode, push_bits, push_ip};
 use crate::event::{Record, Scalar, text};
 
 /// Most lines are shorter: room for one is made once, not piece by piece.
@@ -92,6 +92,11 @@ fn push_value(scalar: Scalar<'_>, out: &mut String) {
         Scalar::Bits(bits, names) => {
             out.push('"');
             push_bits(bits, names, out); // C identifiers and digits: nothing to escape
+            out.push('"');
+        }
+        Scalar::Ip(address) => {
+            out.push('"');
+            push_ip(address, out);
             out.push('"');
         }
         Scalar::List(list) | Scalar::Stack(list) => {

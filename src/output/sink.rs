@@ -335,11 +335,11 @@ fn push_cell(
     scratch.clear();
     match cell {
         Cell::Absent => row.push_field(b""),
-        // Numbers and times can't be mistaken for a formula
+        // Numbers, times and addresses can't be mistaken for a formula
         Cell::Field(field) => match field.read(record) {
             Scalar::Uint(value) => row.push_field(itoa::Buffer::new().format(value).as_bytes()),
             Scalar::Int(value) => row.push_field(itoa::Buffer::new().format(value).as_bytes()),
-            other @ (Scalar::Float(_) | Scalar::Bool(_) | Scalar::Time(_)) => {
+            other @ (Scalar::Float(_) | Scalar::Bool(_) | Scalar::Time(_) | Scalar::Ip(_)) => {
                 push_scalar(other, mode, scratch);
                 row.push_field(scratch.as_bytes());
             }

@@ -1,7 +1,8 @@
 //! The values of a record: by name, as text, and as minijinja sees them.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
@@ -85,6 +86,7 @@ pub fn push_scalar(scalar: Scalar<'_>, mode: TextMode, out: &mut String) {
         Scalar::Text(bytes) => mode.push(bytes, out),
         Scalar::Name(name) => out.push_str(name),
         Scalar::Bits(bits, names) => push_bits(bits, names, out),
+        Scalar::Ip(address) => push_ip(address, out),
         Scalar::List(list) => push_list(list, out),
         Scalar::Stack(frames) => push_folded(frames, mode, out),
         Scalar::Time(at) => time::push_rfc3339(at, out),
@@ -107,6 +109,15 @@ pub fn push_bits(bits: u64, names: &Names, out: &mut String) {
     if left != 0 {
         push(&format!("{left:#x}"));
     }
+}
+
+/// The usual notation of either version.
+pub fn push_ip(address: Ipv6Addr, out: &mut String) {
+    let written = match address.to_ipv4_mapped() {
+        Some(v4) => write!(out, "{v4}"),
+        None => write!(out, "{address}"),
+    };
+    written.expect("a String takes all");
 }
 
 /// Words of a shell.

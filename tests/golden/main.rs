@@ -77,7 +77,9 @@ fn text_is_for_people() {
                {{ error | errno }}";
     let exec = "{{ time }} {{ pid }} {{ ppid }} {{ uid }} {{ comm }} {{ filename }} {{ ret | errno }} {{ argv }}\
                 {% if argv | length > 7 %} 4th: {{ argv[3] }}{% endif %}";
-    for (name, template) in [("biosnoop", bio), ("execsnoop", exec)] {
+    let tcp = "{{ time | date('%T') }} {{ comm | left(16) }} {{ family }} {{ saddr | left(24) }} {{ sport }} {{ daddr }} {{ dport }}\
+               {% if daddr == '::1' %} here: {{ daddr | upper }}{% endif %}";
+    for (name, template) in [("biosnoop", bio), ("execsnoop", exec), ("tcpconnect", tcp)] {
         let shape = Shape::Text { template: template.into(), header: Some("HEADER".into()) };
         let shown = rendered(&program(name), &shape);
         assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "nothing that a terminal obeys: {shown:?}");
@@ -88,7 +90,7 @@ fn text_is_for_people() {
 
 #[test]
 fn csv_is_for_spreadsheets_and_safe_there() {
-    for name in ["biosnoop", "execsnoop"] {
+    for name in ["biosnoop", "execsnoop", "tcpconnect"] {
         let program = program(name);
         let mut columns = all(&program);
         columns.push(Column::Template("upper".into(), "{{ comm | upper }}".into()));
@@ -111,7 +113,7 @@ fn csv_is_for_spreadsheets_and_safe_there() {
 
 #[test]
 fn json_is_for_programs_and_exact() {
-    for name in ["biosnoop", "execsnoop"] {
+    for name in ["biosnoop", "execsnoop", "tcpconnect"] {
         let program = program(name);
         let lines = rendered(&program, &Shape::Jsonl { fields: None });
         golden(name, "jsonl", &lines);

@@ -35,6 +35,21 @@ pub fn copy_as(scratch: &Scratch, from: &str, name: &str) -> PathBuf {
     scratch.path(name)
 }
 
+/// A program of the test's own, from its C source: what needs system calls that Rust has no safe words for.
+pub fn compiled(scratch: &Scratch, source: &str) -> (PathBuf, String) {
+    let name = unique_name();
+    let code = scratch.write(&format!("{name}.c"), source);
+    let mut cc = Command::new("cc");
+    cc.args(["-O1", "-pthread", "-o"]).arg(scratch.path(&name)).arg(code).args(["-lrt"]);
+    run(&mut cc).expect(0);
+    (scratch.path(&name), name)
+}
+
+/// Runs `work` on a thread whose command is `comm`.
+pub fn named<T: Send + 'static>(comm: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().name(comm.into()).spawn(work).expect("a thread starts")
+}
+
 /// A process that waits for a word before it becomes another program: so its number is known before anything happens.
 pub struct Held(Child);
 

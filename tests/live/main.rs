@@ -14,19 +14,25 @@ mod disk;
 mod ends;
 mod execsnoop;
 mod execsnoop_filters;
+mod exitsnoop;
 mod floods;
 mod llcstat;
 mod load;
 mod loss;
+mod net;
 mod offcputime;
+mod oomkill;
 mod opensnoop;
 mod peers;
 mod profile;
 mod runqlat;
 mod runqslower;
 mod sched;
+mod sigsnoop;
 mod sinks;
 mod task_filters;
+mod tcpconnect;
+mod tcplife;
 mod words;
 
 /// Whether a test can run; if not, it has said why.

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * One event per process that ends, or with `threads: true` per thread.
+ *
+ * A process ends with its last thread, which need not be the one that it began with: that one can be gone long before.
+ * And how it ended is what its parent is told: the code of exit_group() or of a signal that ended all, else the code of
+ * the first thread.
+ */
+#include "process.h"
+#include "signals.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct event {
+	u64 ts AS("ktime") DOC("When it ended");
+	u32 pid DOC("Process");
+	u32 tid DOC("Thread; of a process as a whole its first");
+	u32 ppid DOC("Parent of the process");
+	u32 uid DOC("User it ran as (real user id)");
+	char comm[16] DOC("Its command");
+	u64 age_ns UNIT("ns") DOC("Since it was started");
+	u32 exit_code DOC("What it gave to exit(), up to 255; 0 if a signal ended it");
+	enum signal signal DOC("What ended it, or none");
+	bool core_dumped DOC("Whether there is a core dump");
+} DOC("One process that ended, or one thread");
+EVENT(event);
+
+/* About the process by its first thread, so that `comm` is what ps shows; with `threads: true` about the thread */
+TASK_FILTERS();
+const volatile bool threads DOC("true: every thread is an event, not every process") = false;
+FILTER(bool, failed, 1) DOC("true: only what ended with a code other than 0 or by a signal; false: only the rest") = {};
+FILTER(enum signal, signal, 8) DOC("Only what these signals ended; none: what none did") = {};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+/* include/trace/events/sched.h: since 6.16 the tracepoint says whether the thread is the last one. Its record has the
+ * same members as its arguments, and unlike those can be asked for. */
+struct trace_event_raw_sched_process_exit {
+	bool group_dead;
+};
+#pragma clang attribute pop
+
+/* Before, several threads that end together each see that no thread is left: the first one to ask is the last one. LRU,
+ * because an entry matters for as long as they take to end. */
+struct first_thread {
+	u64 task;
+	u64 start;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct first_thread);
+	__type(value, u8);
+} ended SEC(".maps") DOC("Processes whose end was seen just now (kernels before 6.16)");
+REFUSALS(ended);
+
+#define EEXIST 17
+
+static __always_inline bool is_last(u64 *ctx, struct task_struct *task, struct task_struct *first)
+{
+	struct trace_event_raw_sched_process_exit *record = NULL;
+	struct first_thread key = { .task = (u64)first, .start = BPF_CORE_READ(first, start_time) };
+	u8 yes = 1;
+
+	if (bpf_core_field_exists(record->group_dead))
+		return (bool)ctx[1];
+	if (BPF_CORE_READ(process_of(task), signal, live.counter))
+		return false;
+	return bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST) != -EEXIST;
+}
+
+static __always_inline int code_of(struct task_struct *task, struct task_struct *first)
+{
+	struct signal_struct *all = BPF_CORE_READ(process_of(task), signal);
+
+	if (!threads && BPF_CORE_READ(all, flags) & SIGNAL_GROUP_EXIT)
+		return BPF_CORE_READ(all, group_exit_code);
+	return BPF_CORE_READ(first, exit_code);
+}
+
+SEC("tp_btf/sched_process_exit")
+int process_exit(u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0], *about = task;
+	struct event *e;
+	u64 now;
+	int code;
+
+	if (!threads) {
+		about = BPF_CORE_READ(process_of(task), group_leader);
+		if (!is_last(ctx, task, about))
+			return 0;
+	}
+	code = code_of(task, about);
+	if (!filter_passes(failed, code != 0) || !filter_passes(signal, (enum signal)(code & 0x7f)) || !task_passes_other(about))
+		return 0;
+	e = event_begin(struct event);
+	if (!e)
+		return 0;
+	now = bpf_ktime_get_ns();
+	e->ts = now;
+	e->pid = BPF_CORE_READ(about, tgid);
+	e->tid = BPF_CORE_READ(about, pid);
+	e->ppid = BPF_CORE_READ(about, real_parent, tgid);
+	e->uid = BPF_CORE_READ(about, cred, uid.val);
+	BPF_CORE_READ_STR_INTO(&e->comm, about, comm);
+	e->age_ns = now - BPF_CORE_READ(about, start_time);
+	e->exit_code = code >> 8 & 0xff;
+	e->signal = code & 0x7f;
+	e->core_dumped = code & 0x80;
+	event_end(ctx, e);
+	return 0;
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * One event per process that the kernel chooses to end because memory ran out, of the machine or of a cgroup.
+ *
+ * The tracepoint comes when the victim is marked, with all of its memory still there. Where it lacks a change of 6.8
+ * (72ba14deb40a), which many older kernels have got too, it has no task but a number: then the function that does it.
+ */
+#include "kprobe.h"
+#include "process.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct event {
+	u64 ts AS("ktime") DOC("When it was chosen");
+	u32 pid DOC("Process that has to go");
+	u32 uid DOC("User it runs as (real user id)");
+	char comm[16] DOC("Its command");
+	u64 total_vm_bytes UNIT("bytes") DOC("Its address space");
+	u64 rss_bytes UNIT("bytes") DOC("Its memory in use: anonymous, of files, shared");
+	u32 trigger_pid DOC("Process whose request for memory could not be met");
+	char trigger_comm[16] DOC("The command of the thread that made it");
+	s32 oom_score_adj DOC("The victim's, from -1000 (never) to 1000 (first)");
+} DOC("One process that is ended for want of memory");
+EVENT(event);
+
+/* About the process that has to go */
+TASK_FILTERS();
+
+/* kernel/bpf/ringbuf.c: two members that have a page each. The page's size is nowhere else in BTF. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct bpf_ringbuf {
+	unsigned long consumer_pos;
+	unsigned long producer_pos;
+};
+#pragma clang attribute pop
+
+static __always_inline u64 page_size(void)
+{
+	struct bpf_ringbuf *rb = NULL;
+
+	return bpf_core_field_offset(rb->producer_pos) - bpf_core_field_offset(rb->consumer_pos);
+}
+
+/* A macro, because only a literal index is relocated. What each CPU counts for itself can make a sum negative. */
+#define PAGES_OF(mm, kind)                                                                             \
+	({                                                                                             \
+		struct mm_struct___before_6_2 *__old = (void *)(mm);                                   \
+		s64 __pages = bpf_core_field_exists(__old->rss_stat.count) ?                           \
+				      BPF_CORE_READ(__old, rss_stat.count[kind].counter) :             \
+				      BPF_CORE_READ(mm, rss_stat[kind].count);                         \
+		__pages < 0 ? 0 : __pages;                                                             \
+	})
+/* include/linux/mm_types_task.h; between them is MM_SWAPENTS, which is no memory */
+#define MM_FILEPAGES 0
+#define MM_ANONPAGES 1
+#define MM_SHMEMPAGES 3
+
+/* include/linux/oom.h */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct oom_control {
+	struct task_struct *chosen;
+};
+#pragma clang attribute pop
+
+static __always_inline int chosen(void *ctx, struct task_struct *task, u32 user)
+{
+	struct mm_struct___usage *mm;
+	struct event *e;
+
+	if (!task_passes_other(task))
+		return 0;
+	e = event_begin(struct event);
+	if (!e)
+		return 0;
+	mm = BPF_CORE_READ(process_of(task), mm);
+	e->ts = bpf_ktime_get_ns();
+	e->pid = BPF_CORE_READ(task, tgid);
+	e->uid = user;
+	BPF_CORE_READ_STR_INTO(&e->comm, task, comm);
+	e->total_vm_bytes = BPF_CORE_READ(mm, total_vm) * page_size();
+	e->rss_bytes = (PAGES_OF(mm, MM_FILEPAGES) + PAGES_OF(mm, MM_ANONPAGES) + PAGES_OF(mm, MM_SHMEMPAGES)) * page_size();
+	e->trigger_pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(e->trigger_comm, sizeof(e->trigger_comm));
+	e->oom_score_adj = BPF_CORE_READ(process_of(task), signal, oom_score_adj);
+	event_end(ctx, e);
+	return 0;
+}
+
+/* The older form of the tracepoint has no second argument, and the verifier refuses to read it. */
+SEC("tp_btf/mark_victim")
+ALTERNATIVE("victim", "tracepoint")
+int BPF_PROG(mark_victim, struct task_struct *task, u32 user)
+{
+	return chosen(ctx, task, user);
+}
+
+static __always_inline int killing(void *ctx, struct oom_control *oc)
+{
+	struct task_struct *task = BPF_CORE_READ(oc, chosen);
+
+	return chosen(ctx, task, BPF_CORE_READ(task, cred, uid.val));
+}
+
+SEC("fentry/oom_kill_process")
+ALTERNATIVE("victim", "fentry")
+int BPF_PROG(kill_called, struct oom_control *oc)
+{
+	return killing(ctx, oc);
+}
+
+SEC("kprobe/oom_kill_process")
+ALTERNATIVE("victim", "kprobe")
+int kill_probed(struct pt_regs *regs)
+{
+	return killing(regs, FUNCTION_ARG1(regs));
+}

@@ -1,0 +1,92 @@
+//! `oomkill`: a process that eats up the memory of a cgroup of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::common::Scratch;
+use crate::load::{Held, copy_of, unique_name};
+use crate::root;
+
+const LIMIT: u64 = 32 << 20;
+
+/// A cgroup with little memory.
+struct SmallMemory(PathBuf);
+
+impl SmallMemory {
+    /// `None` where the kernel has no such controller, or someone else's rules forbid it.
+    fn new() -> Option<Self> {
+        let v2 = Path::new("/sys/fs/cgroup");
+        let controllers = fs::read_to_string(v2.join("cgroup.controllers")).unwrap_or_default();
+        let (parent, limit, swap) = if controllers.split_whitespace().any(|name| name == "memory") {
+            fs::write(v2.join("cgroup.subtree_control"), "+memory").ok()?;
+            (v2.to_owned(), "memory.max", "memory.swap.max")
+        } else {
+            (v2.join("memory"), "memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        };
+        let small = SmallMemory(parent.join(unique_name()));
+        fs::create_dir(&small.0).ok()?;
+        fs::write(small.0.join(limit), LIMIT.to_string()).ok()?;
+        // Nothing may go to swap instead; a kernel without swap has no such file
+        let none = if swap.ends_with("bytes") { LIMIT } else { 0 };
+        let _ = fs::write(small.0.join(swap), none.to_string());
+        Some(small)
+    }
+}
+
+impl Drop for SmallMemory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn who_runs_out_of_memory_is_seen_with_how_much_it_had() {
+    if !root() {
+        return;
+    }
+    let Some(memory) = SmallMemory::new() else {
+        eprintln!("SKIPPED: a cgroup with a limit of memory can't be made here");
+        return;
+    };
+    let scratch = Scratch::new();
+    let (tail, comm) = copy_of(&scratch, "tail");
+    let (shell, _) = copy_of(&scratch, "sh");
+    // Keeps a line that never ends. The limit is for a kernel whose cgroup does not hold: malloc() fails there.
+    let script = format!(
+        "ulimit -v {}; echo 500 >/proc/self/oom_score_adj; exec {} /dev/zero",
+        (16 * LIMIT) >> 10,
+        tail.display()
+    );
+    let hungry = Held::new(&shell, &shell, ["-c", &script]);
+    let pid = hungry.pid();
+    fs::write(memory.0.join("cgroup.procs"), pid.to_string()).expect("a process can be moved");
+    let cases: Vec<(Json, usize)> = vec![
+        (json!({}), 1),
+        (json!({"pid": pid}), 1),
+        (json!({"comm": comm}), 1),
+        (json!({"comm": unique_name()}), 0),
+        (json!({"comm": {"not": comm}}), 0),
+        (json!({"pid": pid, "uid": 65534}), 0),
+    ];
+    let probe = |(i, (filters, _)): (usize, &(Json, usize))| json!({"program": "oomkill", "name": format!("p{i}"), "filters": filters});
+    let probes: Vec<Json> = cases.iter().enumerate().map(probe).collect();
+    let capture = Capture::start(&scratch, &to_jsonl(json!(probes)), &[]);
+    assert_eq!(hungry.go(), None, "a signal ends it");
+    let records = records(&capture.stop().expect(0).stdout);
+    for (i, (filters, count)) in cases.iter().enumerate() {
+        let mine = of_probe(&records, &format!("p{i}"));
+        assert_eq!(mine.iter().filter(|record| record["pid"] == pid).count(), *count, "{filters}");
+    }
+    let record = of_probe(&records, "p1")[0];
+    assert_eq!((&record["comm"], &record["uid"]), (&json!(comm), &json!(0)));
+    assert_eq!((&record["trigger_pid"], &record["trigger_comm"]), (&json!(pid), &json!(comm)), "its own request");
+    assert_eq!(record["oom_score_adj"], 500);
+    // What the kernel counts is exact to some pages a CPU, and the cgroup has page tables and the program's file too
+    let rss = record["rss_bytes"].as_u64().expect("a number");
+    assert!((LIMIT / 2..LIMIT * 5 / 4).contains(&rss), "{rss} bytes in use of {LIMIT}");
+    let all = record["total_vm_bytes"].as_u64().expect("a number");
+    assert!((rss..16 * LIMIT).contains(&all), "{all} bytes of address space");
+}

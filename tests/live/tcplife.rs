@@ -1,0 +1,206 @@
+//! `tcplife`: connections that end in every way, whose they were, what they carried, and every filter.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::common::Scratch;
+use crate::load::{named, unique_name};
+use crate::net::{family, listener, loopbacks};
+use crate::root;
+
+/// How a connection ends. In each the client sends 20001 bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    /// The client is done first; the server answers with 77 bytes after that.
+    ClientFirst,
+    /// The server sends 77 bytes and is done first.
+    ServerFirst,
+    /// The server closes with data unread, which resets the connection.
+    Unread,
+}
+const ENDS: [End; 3] = [End::ClientFirst, End::ServerFirst, End::Unread];
+const REQUEST: usize = 20_001; // fits into every receive buffer
+const ANSWER: usize = 77;
+
+fn serve(listener: &TcpListener, end: End) {
+    let (mut stream, _) = listener.accept().expect("somebody comes");
+    let mut request = vec![0; REQUEST];
+    match end {
+        End::ClientFirst => {
+            stream.read_to_end(&mut request).expect("the client is done in order");
+            stream.write_all(&[0; ANSWER]).expect("the client waits for it");
+        }
+        End::ServerFirst => {
+            stream.read_exact(&mut request).expect("the client sends it");
+            stream.write_all(&[0; ANSWER]).expect("the client waits for it");
+            stream.shutdown(Shutdown::Write).expect("it is open");
+            assert_eq!(stream.read(&mut request).expect("the client is done in order"), 0);
+        }
+        End::Unread => {
+            // All of it has come when the client says so, and one byte is taken
+            stream.read_exact(&mut request[..1]).expect("the client sends it");
+            let mut rest = vec![0; REQUEST - 1];
+            while stream.peek(&mut rest).expect("it is open") < REQUEST - 1 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+fn call(mut stream: TcpStream, end: End, hold: Duration) {
+    stream.write_all(&[0; REQUEST]).expect("the server takes it");
+    thread::sleep(hold);
+    if end == End::ClientFirst {
+        stream.shutdown(Shutdown::Write).expect("it is open");
+    }
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    if end != End::Unread {
+        assert_eq!((read.expect("the server is done in order"), answer.len()), (ANSWER, ANSWER));
+    }
+}
+
+/// One connection between two threads, until both are done with it; the client's address.
+fn exchange(server: &str, client: &str, listener: TcpListener, end: End, hold: Duration) -> (TcpListener, SocketAddr) {
+    let at = listener.local_addr().expect("it has an address");
+    let serving = named(server, move || {
+        serve(&listener, end);
+        listener
+    });
+    let calling = named(client, move || {
+        let stream = TcpStream::connect(at).expect("the server listens");
+        let from = stream.local_addr().expect("it has an address");
+        call(stream, end, hold);
+        from
+    });
+    let from = calling.join().expect("it does not panic");
+    (serving.join().expect("it does not panic"), from)
+}
+
+/// The one record with these ports.
+#[track_caller]
+fn one(records: &[Json], local: SocketAddr, remote: SocketAddr) -> &Json {
+    let is = |record: &&Json| record["lport"] == local.port() && record["rport"] == remote.port();
+    let found: Vec<&Json> = records.iter().filter(is).collect();
+    assert_eq!(found.len(), 1, "from {local} to {remote}");
+    found[0]
+}
+
+#[test]
+fn both_sides_of_a_connection_are_seen_with_what_they_carried() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (server, client) = (unique_name(), unique_name());
+    let probe = json!([{"program": "tcplife", "filters": {"comm": [server, client]}}]);
+    let capture = Capture::start(&scratch, &to_jsonl(probe), &[]);
+    let mut seen = Vec::new();
+    for address in loopbacks() {
+        for end in ENDS {
+            let (there, at) = listener(address);
+            let (_, from) = exchange(&server, &client, there, end, Duration::ZERO);
+            seen.push((end, at, from));
+        }
+    }
+    // One that nobody answers is no connection
+    let nobody = seen[0].1;
+    named(&client, move || TcpStream::connect(nobody).expect_err("nobody listens")).join().expect("it does not panic");
+    thread::sleep(Duration::from_millis(100)); // the last words are exchanged without the threads
+    let records = records(&capture.stop().expect(0).stdout);
+    assert_eq!(records.len(), 2 * seen.len());
+    for (end, at, from) in seen {
+        let (inner, outer) = (one(&records, at, from), one(&records, from, at));
+        for (record, comm, direction) in [(inner, &server, "in"), (outer, &client, "out")] {
+            assert_eq!((&record["comm"], &record["direction"]), (&json!(comm), &json!(direction)), "{end:?}");
+            assert_eq!((&record["pid"], &record["uid"]), (&json!(std::process::id()), &json!(0)));
+            assert_eq!(record["family"], family(at.ip()));
+            assert_eq!((&record["laddr"], &record["raddr"]), (&json!(at.ip()), &json!(at.ip())));
+            let lasted = record["duration_ns"].as_u64().expect("a number");
+            assert!((1..20_000_000_000).contains(&lasted), "{lasted}");
+        }
+        let answer = if end == End::Unread { 0 } else { ANSWER };
+        let bytes = |record: &Json| (record["tx_bytes"].as_u64(), record["rx_bytes"].as_u64());
+        assert_eq!(bytes(inner), (Some(answer as u64), Some(REQUEST as u64)), "{end:?}");
+        assert_eq!(bytes(outer), (Some(REQUEST as u64), Some(answer as u64)), "{end:?}");
+    }
+}
+
+/// Whose is a connection that nobody has accepted? To say anything but nobody's would be a guess.
+#[test]
+fn a_connection_that_nobody_accepts_is_nobodys() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let client = unique_name();
+    let (there, at) = listener(loopbacks()[0]);
+    let probes = json!([
+        {"program": "tcplife", "name": "all", "filters": {"local_port": at.port()}},
+        {"program": "tcplife", "name": "mine", "filters": {"local_port": at.port(), "pid": std::process::id()}},
+    ]);
+    let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+    let calling = named(&client, move || {
+        let mut stream = TcpStream::connect(at).expect("the kernel answers");
+        stream.write_all(&[0; ANSWER]).expect("the kernel takes it");
+    });
+    calling.join().expect("it does not panic");
+    thread::sleep(Duration::from_millis(50));
+    drop(there); // ends what waits there
+    thread::sleep(Duration::from_millis(50));
+    let records = records(&capture.stop().expect(0).stdout);
+    assert_eq!(records.len(), 1, "{records:?}");
+    let record = &records[0];
+    assert_eq!((&record["probe"], &record["pid"], &record["comm"]), (&json!("all"), &json!(0), &json!("")));
+    assert_eq!((&record["direction"], &record["uid"]), (&json!("in"), &json!(0)));
+    assert_eq!((&record["tx_bytes"], &record["rx_bytes"]), (&json!(0), &json!(ANSWER)));
+}
+
+#[test]
+fn every_filter_lets_through_what_it_names() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (server, client) = (unique_name(), unique_name());
+    let listeners: Vec<_> = loopbacks().into_iter().map(listener).collect();
+    let first = listeners[0].1.port();
+    let v6 = listeners.len() - 1;
+    let both = json!([server, client]);
+    // How many of the server's, and of the client's
+    let cases: Vec<(Json, usize, usize)> = vec![
+        (json!({}), 1 + v6, 1 + v6),
+        (json!({"comm": server}), 1 + v6, 0),
+        (json!({"comm": client}), 0, 1 + v6),
+        (json!({"comm": unique_name()}), 0, 0),
+        (json!({"comm": both, "pid": {"not": std::process::id()}}), 0, 0),
+        (json!({"comm": both, "local_port": first}), 1, 0),
+        (json!({"comm": both, "remote_port": first}), 0, 1),
+        (json!({"comm": both, "remote_port": {"not": first}}), 1 + v6, v6),
+        (json!({"comm": both, "local_port": [1, 2]}), 0, 0),
+        (json!({"comm": both, "family": "ipv4"}), 1, 1),
+        (json!({"comm": both, "family": "ipv6"}), v6, v6),
+        (json!({"comm": both, "direction": "in"}), 1 + v6, 0),
+        (json!({"comm": both, "direction": "out"}), 0, 1 + v6),
+        (json!({"comm": both, "min_duration": "50ms"}), 1 + v6, 1 + v6),
+        (json!({"comm": both, "min_duration": "1h"}), 0, 0),
+    ];
+    let probe = |(i, (filters, ..)): (usize, &(Json, usize, usize))| json!({"program": "tcplife", "name": format!("p{i}"), "filters": filters});
+    let probes: Vec<Json> = cases.iter().enumerate().map(probe).collect();
+    let capture = Capture::start(&scratch, &to_jsonl(json!(probes)), &[]);
+    for (there, _) in listeners {
+        exchange(&server, &client, there, End::ClientFirst, Duration::from_millis(60));
+    }
+    thread::sleep(Duration::from_millis(100));
+    let records = records(&capture.stop().expect(0).stdout);
+    for (i, (filters, of_server, of_client)) in cases.iter().enumerate() {
+        let mine = of_probe(&records, &format!("p{i}"));
+        let count = |comm: &str| mine.iter().filter(|record| record["comm"] == comm).count();
+        assert_eq!((count(&server), count(&client)), (*of_server, *of_client), "{filters}");
+    }
+}
