@@ -114,10 +114,14 @@ impl Aggregator {
         if places.is_empty() {
             return groups;
         }
+        // Processes first: they may end any moment, and their names with them
+        for group in &groups {
+            self.stacks(group, Some(StackKind::User), frames);
+        }
         let mut named: Vec<Group> = Vec::new();
         let mut known: HashMap<_, usize> = HashMap::new();
         for mut group in groups {
-            group.stacks = self.stacks(&group, frames);
+            group.stacks = self.stacks(&group, None, frames);
             places.iter().for_each(|at| group.key[*at..*at + 4].fill(0));
             match known.entry((group.key.clone(), group.cpu, group.stacks.clone())) {
                 Occupied(same) => self.add(&mut named[*same.get()].words, &group.words),
@@ -196,7 +200,13 @@ impl Aggregator {
         }
     }
 
-    fn stacks(&self, group: &Group, frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames) -> Vec<Frames> {
+    /// What the stacks in a group's key are, or only those of one kind.
+    fn stacks(
+        &self,
+        group: &Group,
+        only: Option<StackKind>,
+        frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames,
+    ) -> Vec<Frames> {
         let word = |at: usize| group.key.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
         let spec = &self.plan.spec;
         let pid = spec
@@ -205,6 +215,7 @@ impl Aggregator {
             .find(|key| key.field.name == "pid")
             .map_or(0, |key| u32::from_ne_bytes(word(key.field.offset)));
         let stacks = spec.key.iter().filter_map(|key| Some((key.stack?, key.field.offset)));
+        let stacks = stacks.filter(|(kind, _)| only.is_none_or(|only| only == *kind));
         stacks.map(|(kind, at)| frames(kind, pid, i32::from_ne_bytes(word(at)))).collect()
     }
 
