@@ -14,7 +14,7 @@ struct key {
 	s32 user_stack AS("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
 };
 struct value {
-	u64 samples DOC("How often it was found there");
+	u64 samples AS("events") DOC("How often it was found there");
 };
 AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples by process and stacks");
 
