@@ -11,27 +11,11 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, summary, to_jsonl};
 use crate::common::{Ended, Scratch, run};
-use crate::disk::{Disk, Loop, starts_are_traced};
-use crate::load::{Held, SmallFolder, clock, copy_as, copy_of, unique_name};
+use crate::disk::{BLOCK, BLOCKS, Disk, Loop, reads_and_writes, retry, starts_are_traced};
+use crate::load::{SmallFolder, clock, copy_as, copy_of, unique_name};
 use crate::root;
 
-/// Blocks that a load reads, and as many that it writes.
-const BLOCKS: u64 = 32;
-const BLOCK: u64 = 4096;
 const SECTORS_PER_BLOCK: u64 = BLOCK / 512;
-
-/// Some hosts hide a completion now and then from every tracing program (docs/limits.md). So what is missing is looked
-/// for again with a new load, a few times; what is wrong fails at once.
-fn retry(mut load: impl FnMut() -> Result<(), String>) {
-    let mut missing = Vec::new();
-    for _ in 0..8 {
-        match load() {
-            Ok(()) => return,
-            Err(what) => missing.push(what),
-        }
-    }
-    panic!("each time something was missing: {missing:#?}");
-}
 
 /// That `actual` has just what is `expected`: too much is wrong, too little may be the host's doing.
 fn complete(what: &str, actual: &BTreeSet<u64>, expected: &BTreeSet<u64>) -> Result<(), String> {
@@ -39,15 +23,6 @@ fn complete(what: &str, actual: &BTreeSet<u64>, expected: &BTreeSet<u64>) -> Res
     assert!(extra.is_empty(), "{what}: there should be no {extra:?}");
     let missing: Vec<_> = expected.difference(actual).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("{what}: {missing:?}")) }
-}
-
-/// A `dd` that reads the first blocks of `disk` one by one and writes the same number behind them.
-fn reads_and_writes(shell: &Path, dd: &Path, disk: &Loop) -> Held {
-    let disk = disk.path.display();
-    let count = format!("count={BLOCKS}");
-    let args = [format!("if={disk}"), format!("of={disk}"), format!("seek={BLOCKS}"), format!("bs={BLOCK}"), count];
-    let direct = ["iflag=direct", "oflag=direct", "conv=notrunc"].map(String::from);
-    Held::new(shell, dd, args.into_iter().chain(direct))
 }
 
 /// The first sectors of the blocks that it reads (0) or writes (1).

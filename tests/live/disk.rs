@@ -8,6 +8,34 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::run;
+use crate::load::Held;
+
+/// Blocks that [`reads_and_writes`] reads, and as many that it writes.
+pub const BLOCKS: u64 = 32;
+/// Bytes of each.
+pub const BLOCK: u64 = 4096;
+
+/// Some hosts hide a completion now and then from every tracing program (docs/limits.md). So what is missing is looked
+/// for again with a new load, a few times; what is wrong fails at once.
+pub fn retry(mut load: impl FnMut() -> Result<(), String>) {
+    let mut missing = Vec::new();
+    for _ in 0..8 {
+        match load() {
+            Ok(()) => return,
+            Err(what) => missing.push(what),
+        }
+    }
+    panic!("each time something was missing: {missing:#?}");
+}
+
+/// A `dd` that reads the first blocks of `disk` one by one and writes the same number behind them.
+pub fn reads_and_writes(shell: &Path, dd: &Path, disk: &Loop) -> Held {
+    let disk = disk.path.display();
+    let count = format!("count={BLOCKS}");
+    let args = [format!("if={disk}"), format!("of={disk}"), format!("seek={BLOCKS}"), format!("bs={BLOCK}"), count];
+    let direct = ["iflag=direct", "oflag=direct", "conv=notrunc"].map(String::from);
+    Held::new(shell, dd, args.into_iter().chain(direct))
+}
 
 /// Whether the kernel tells of a request's start, in the context of who asked for it (since 6.5).
 pub fn starts_are_traced() -> bool {

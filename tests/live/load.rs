@@ -80,6 +80,12 @@ impl Drop for Held {
     }
 }
 
+/// Runs `work` to its end in a thread whose command is `comm`.
+pub fn as_command(comm: &str, work: impl FnOnce() + Send + 'static) {
+    let started = thread::Builder::new().name(comm.into()).spawn(work);
+    started.expect("a thread starts").join().expect("it does not panic");
+}
+
 /// Tries `count` times to run what is not there, from a thread whose command is `comm`, with an argument of `bytes` bytes.
 /// Each try is one event of `execsnoop`; the pauses between them are up to `pace`.
 pub fn failing_calls(comm: &str, count: usize, bytes: usize, pace: impl Fn(usize) + Send + 'static) -> JoinHandle<()> {

@@ -5,8 +5,12 @@
 
 mod aggregates;
 mod alternatives;
+mod biolatency;
+mod biopattern;
 mod biosnoop;
+mod biostacks;
 mod buffers;
+mod cachestat;
 mod capture;
 #[path = "../common/mod.rs"]
 mod common;
@@ -20,6 +24,7 @@ mod llcstat;
 mod load;
 mod loss;
 mod net;
+mod nullblk;
 mod offcputime;
 mod oomkill;
 mod opensnoop;
@@ -30,6 +35,7 @@ mod runqslower;
 mod sched;
 mod sigsnoop;
 mod sinks;
+mod syscount;
 mod task_filters;
 mod tcpconnect;
 mod tcplife;
