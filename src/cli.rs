@@ -1,5 +1,7 @@
 //! The command line.
 
+mod offline;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +44,10 @@ enum Command {
     Run(RunArgs),
     /// Show what a capture would set, byte by byte; loads nothing and needs no root
     Plan(PlanArgs),
+    /// Check config files: every problem of all of them; needs no root and no kernel
+    Check(offline::CheckArgs),
+    /// Print the JSON Schema of a config, for editors and validators
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -89,12 +95,14 @@ pub fn main() -> u8 {
         }
     };
     let (result, verbose) = match (cli.command, cli.run) {
-        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args), args.verbose),
-        (Some(Command::Plan(args)), _) => (show_plan(&args), false),
+        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args).map(|()| 0), args.verbose),
+        (Some(Command::Plan(args)), _) => (show_plan(&args).map(|()| 0), false),
+        (Some(Command::Check(args)), _) => (offline::check(&args), false),
+        (Some(Command::Schema), _) => (offline::schema().map(|()| 0), false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             show(&error, verbose);
             error.kind.code()
@@ -141,10 +149,12 @@ fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
 fn find(path: &Path) -> Result<Source> {
     let name = path.to_str().filter(|name| !name.contains(['/', '.']));
-    let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else { return Source::read(path) };
+    let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else {
+        return Ok(Source::read(path)?);
+    };
     let configs = catalog::configs();
     match configs.iter().find(|(known, _)| *known == name) {
-        Some((_, yaml)) => Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned()),
+        Some((_, yaml)) => Ok(Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned())?),
         None => {
             let known = suggest(name, configs.iter().map(|(known, _)| *known));
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");

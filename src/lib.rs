@@ -9,6 +9,7 @@
 //! `docs/architecture.md` has the whole picture.
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod config;
 mod console;

@@ -137,7 +137,7 @@ fn a_file_that_may_not_be_read_is_no_config() {
     let scratch = Scratch::new();
     let path = scratch.write("secret.yaml", GOOD);
     scratch.set_mode("secret.yaml", 0o000);
-    run(unprivileged(&scratch).arg(path)).expect(2).says(&["secret.yaml can't be read", "ermission denied"]);
+    run(unprivileged(&scratch).arg(path)).expect(2).says(&["secret.yaml: E001 it can't be read", "ermission denied"]);
 }
 
 #[test]
@@ -271,5 +271,5 @@ fn a_file_goes_before_a_built_in_config_of_its_name() {
     let scratch = Scratch::new();
     scratch.write("execsnoop", "version: 1\nprobe: []\n");
     let ended = run(Command::new(BINARY).current_dir(scratch.path("")).arg("execsnoop")).expect(2);
-    ended.says(&["execsnoop:2:1: unknown key `probe`"]);
+    ended.says(&["execsnoop:2:1: E010 unknown key `probe`"]);
 }

@@ -3,12 +3,12 @@
 use super::*;
 use crate::event::Kind;
 
-fn all() -> Vec<Program> {
+fn all() -> Vec<Arc<Program>> {
     let catalog = Catalog::embedded();
     catalog.names().map(|name| catalog.program(name).expect("it is there").unwrap_or_else(|e| panic!("{e}"))).collect()
 }
 
-fn get(name: &str) -> Program {
+fn get(name: &str) -> Arc<Program> {
     Catalog::embedded().program(name).expect("it is there").expect("it is sound")
 }
 

@@ -39,6 +39,9 @@ fn scaled(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Resul
             list()
         ));
     }
+    if number.parse::<f64>().is_err() {
+        return Err(format!("`{number}` is not a number: write for instance `{example}`"));
+    }
     let Some((_, factor)) = units.iter().find(|(known, _)| *known == unit) else {
         let near = units.iter().find(|(known, _)| known.eq_ignore_ascii_case(unit) || near_size(known, unit));
         let guess = near.map(|(known, _)| format!(", did you mean `{number}{known}`?")).unwrap_or_default();

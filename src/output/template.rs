@@ -15,7 +15,7 @@ use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior, filters, te
 
 use super::formatters::{self, Arg, Formatter, Operand};
 use super::value::{Field, GLOBALS, Globals, RecordObject, TextMode, operand, operand_of, push_scalar};
-use crate::config::diagnostic::suggest;
+use crate::config::diagnostic::{Code, suggest};
 use crate::event::{Kind, Layout, Record, Scalar};
 
 /// Jinja's own filters that templates have. Nothing that reads, runs or grows without bound.
@@ -33,6 +33,8 @@ const FUEL: u64 = 50_000;
 pub struct Problem {
     /// Bytes of the template; `None` if minijinja does not tell.
     pub range: Option<Range<usize>>,
+    /// Which kind of fault.
+    pub code: Code,
     /// What is wrong, and what would be right.
     pub message: String,
 }
@@ -136,25 +138,28 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
     for index in 0.. {
         let Some(instruction) = instructions.get(index) else { break };
         let range = instructions.get_span(index).map(|span| span.start_offset as usize..span.end_offset as usize);
-        let unknown = |kind: &str, name: &str, known: &mut dyn Iterator<Item = &str>| Problem {
+        let unknown = |code, kind: &str, name: &str, known: &mut dyn Iterator<Item = &str>| Problem {
             range: range.clone().map(|range| narrow(source, range, name)),
+            code,
             message: format!("`{name}` is not {kind}{}", suggest(name, known)),
         };
         match instruction {
             Instruction::Lookup(name) if undeclared.contains(*name) && !names.contains(name) => {
-                problems.push(unknown(what, name, &mut names.iter().copied()));
+                problems.push(unknown(Code::UnknownVariable, what, name, &mut names.iter().copied()));
             }
             Instruction::ApplyFilter(name, ..)
                 if !formatters::NAMES.contains(name) && !BUILTIN_FILTERS.contains(name) =>
             {
                 let mut known = formatters::NAMES.iter().chain(BUILTIN_FILTERS).copied();
-                problems.push(unknown("a template filter", name, &mut known));
+                problems.push(unknown(Code::UnknownFormatter, "a template filter", name, &mut known));
             }
             Instruction::PerformTest(name, ..) if !BUILTIN_TESTS.contains(name) => {
-                problems.push(unknown("a template test", name, &mut BUILTIN_TESTS.iter().copied()));
+                let known = &mut BUILTIN_TESTS.iter().copied();
+                problems.push(unknown(Code::UnknownFormatter, "a template test", name, known));
             }
             Instruction::CallFunction(name, ..) => problems.push(Problem {
                 range: range.clone(),
+                code: Code::UnknownFormatter,
                 message: format!("`{name}` is called, but templates have no functions; filters are written `| {name}`"),
             }),
             _ => {}
@@ -172,12 +177,14 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
 }
 
 fn problem_of(error: &minijinja::Error, source: &str) -> Problem {
-    let message = match (error.kind(), error.detail()) {
-        (ErrorKind::SyntaxError, detail) => format!("the template is wrong: {}", detail.unwrap_or("syntax error")),
-        (_, Some(detail)) => detail.to_owned(),
-        (kind, None) => kind.to_string(),
+    let (code, message) = match (error.kind(), error.detail()) {
+        (ErrorKind::SyntaxError, detail) => {
+            (Code::TemplateSyntax, format!("the template is wrong: {}", detail.unwrap_or("syntax error")))
+        }
+        (_, Some(detail)) => (Code::Misapplied, detail.to_owned()),
+        (kind, None) => (Code::Misapplied, kind.to_string()),
     };
-    Problem { range: error.range().filter(|range| range.end <= source.len()), message }
+    Problem { range: error.range().filter(|range| range.end <= source.len()), code, message }
 }
 
 /// The place of `name` within `range`, which spans a whole expression.

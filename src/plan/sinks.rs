@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Planner, ProbePlan};
-use crate::config::diagnostic::{Diagnostic, Place, suggest};
+use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::{Index, Key};
@@ -29,19 +29,27 @@ impl Planner<'_> {
         let config = &self.source.config;
         let mut plans = Vec::new();
         let mut paths: BTreeMap<&str, usize> = BTreeMap::new();
+        // A probe that is not there for its problems may be the one that writes to a sink
+        let all_probes = probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]);
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
             let line = self.source.root.key_at(&here).line;
-            if let Some(other) = paths.insert(sink.path(), line) {
+            let told = self.source.is_whole(&here);
+            if let Some(other) = paths.insert(sink.path(), line).filter(|_| told) {
                 let what = if sink.path() == "-" { "standard output".into() } else { format!("`{}`", sink.path()) };
-                self.say_key(&here, format!("{what} is another sink's already (line {})", other.min(line)));
+                self.say_key(
+                    Code::PathTwice,
+                    &here,
+                    format!("{what} is another sink's already (line {})", other.min(line)),
+                );
             }
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
             let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
-            if writers.is_empty() && probes.len() == config.probes.len() {
-                self.say_key(&here, format!("no probe writes to sink `{name}`"));
+            if writers.is_empty() && all_probes {
+                let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
+                self.say_key(Code::UnusedSink, &here, what);
             }
             let shape = self.shape(&here, sink, &writers);
             plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape });
@@ -61,7 +69,7 @@ impl Planner<'_> {
                             let what = format!(
                                 "`{program}` sends events, so this sink needs a `template`: \"{{{{ time | clock }}}} {{{{ comm }}}}\""
                             );
-                            self.say_key(here, what);
+                            self.say_key(Code::TemplateNeeded, here, what);
                         }
                     }
                 }
@@ -93,7 +101,11 @@ impl Planner<'_> {
     fn default_columns(&mut self, here: &[Step<'_>; 2], writers: &[&ProbePlan]) -> Vec<Column> {
         let Some(first) = writers.first() else { return Vec::new() };
         if writers.iter().any(|other| other.program.name != first.program.name) {
-            self.say_key(here, "probes of different programs write here: say which `columns` the table has");
+            self.say_key(
+                Code::ColumnsNeeded,
+                here,
+                "probes of different programs write here: say which `columns` the table has",
+            );
         }
         names(first).into_iter().map(|name| Column::Field(name.to_owned())).collect()
     }
@@ -109,7 +121,7 @@ impl Planner<'_> {
                     if !writers.is_empty() && !known.contains(&name.as_str()) {
                         let programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
                         let what = format!("`{name}` is no field of {}", programs.join(" or "));
-                        self.say(&here, what + &suggest(name, known));
+                        self.say(Code::UnknownField, &here, what + &suggest(name, known));
                     }
                     Column::Field(name.clone())
                 }
@@ -121,7 +133,7 @@ impl Planner<'_> {
                 }
             };
             if found.iter().any(|other| other.name() == column.name()) {
-                self.say(&here, format!("`{}` is here twice", column.name()));
+                self.say(Code::ColumnTwice, &here, format!("`{}` is here twice: leave one of them", column.name()));
             }
             found.push(column);
         }
@@ -148,7 +160,7 @@ impl Planner<'_> {
     fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
         let whole = self.source.root.at(path).place;
         let place = problem.range.and_then(|range| within(&self.source.text, whole, text, range)).unwrap_or(whole);
-        self.problems.push(Diagnostic { place, message: problem.message });
+        self.problems.push(Diagnostic::new(problem.code, place, problem.message));
     }
 }
 
