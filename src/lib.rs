@@ -20,4 +20,6 @@ pub mod output;
 pub mod plan;
 pub mod report;
 pub mod run;
+#[cfg(test)]
+mod schema;
 pub mod symbols;

@@ -89,6 +89,11 @@ impl Node {
         node
     }
 
+    /// Whether nothing was written where a value could be.
+    fn is_nothing(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if text.is_empty() )
+    }
+
     /// How many values it consists of, itself among them.
     pub fn count(&self) -> usize {
         measure(self).0
@@ -137,16 +142,17 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
             }
             Err(error) => {
                 let problem = not_yaml(text, &error);
-                // The same braces, when they have been looked at as a mapping first
-                let at = |place: Place| (place.line, place.column);
-                builder.problems.retain(|other| at(other.place) != at(problem.place));
-                builder.problems.push(problem);
+                // Braces that have been looked at as a mapping first may be what the parser stumbles over then
+                let near = |line: usize| line == problem.place.line || line + 1 == problem.place.line;
+                let told = |other: &Diagnostic| other.code == Code::Unquoted && near(other.place.line);
+                if !builder.problems.iter().any(told) {
+                    builder.problems.push(problem);
+                }
                 return (None, builder.problems);
             }
         }
     }
-    let empty = |root: &Node| matches!(&root.value, Value::Scalar { text, plain: true } if text.is_empty());
-    if builder.root.as_ref().is_none_or(empty) && builder.problems.is_empty() {
+    if builder.root.as_ref().is_none_or(Node::is_nothing) && builder.problems.is_empty() {
         let start = Place { line: 1, column: 1, width: 1 };
         let what = "the file is empty: a config begins with `version: 1`";
         return (None, vec![Diagnostic::new(Code::Empty, start, what)]);
@@ -162,12 +168,15 @@ fn not_yaml(text: &str, error: &ScanError) -> Diagnostic {
         let place = Place { line, column, width };
         return Diagnostic::new(Code::Unquoted, place, QUOTE);
     }
-    let place = Place { line: at.line().max(1), column: at.col() + 1, width: 1 };
+    let mut place = Place { line: at.line().max(1), column: at.col() + 1, width: 1 };
     if error.info().contains("recursion limit") {
         return Diagnostic::new(Code::TooDeep, place, format!("more than {MAX_DEPTH} levels deep: no config is"));
     }
-    let tab = text.lines().nth(place.line - 1).is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
-    let hint = if tab { ": indent with blanks, not with tabs" } else { "" };
+    let blanks = |line: &str| line.find(|c| c != ' ').filter(|at| line[*at..].starts_with('\t'));
+    let mut hint = "";
+    if let Some(tab) = text.lines().nth(place.line - 1).and_then(blanks) {
+        (place.column, hint) = (tab + 1, ": indent with blanks, not with tabs");
+    }
     Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {}{hint}", error.info()))
 }
 
@@ -178,7 +187,8 @@ fn unquoted(line: &str) -> Option<(usize, usize)> {
     let mut from = 0;
     while let Some(at) = line[from..].find("{{").map(|at| at + from) {
         let before = line[..at].trim_end();
-        if before.len() < at && before.ends_with([':', '-', ',', '[']) && !before.contains(" #") {
+        let begins = before.ends_with('[') || before.len() < at && before.ends_with([':', '-', ',']);
+        if begins && !before.contains(" #") {
             let end = line.rfind("}}").map_or(at + 2, |end| end + 2).max(at + 2);
             return Some((line[..at].chars().count() + 1, line[at..end].chars().count()));
         }
@@ -300,7 +310,11 @@ impl Builder {
             None => self.root = Some(node),
             Some((Open::List(items), ..)) => items.push(node),
             Some((Open::Map(map), ..)) => match std::mem::take(&mut map.next) {
-                Next::Value(key) => map.entries.push((key, node)),
+                Next::Value(key) => {
+                    // A value that is not there is seen at its key
+                    let place = if node.is_nothing() { key.place } else { node.place };
+                    map.entries.push((key, Node { place, ..node }));
+                }
                 Next::Key => self.key(node),
                 Next::Nothing => {}
             },

@@ -108,7 +108,12 @@ pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<Problem> {
         globals: Arc::default(),
         mode: TextMode::Shown,
     };
-    check_with(source, &names, "a field of this program", Value::from_object(sample))
+    check_with(source, Some(&names), "a field of this program", Some(Value::from_object(sample)))
+}
+
+/// The problems of a template of records that nothing is known of.
+pub fn check_alone(source: &str) -> Vec<Problem> {
+    check_with(source, None, "", None)
 }
 
 /// A record in which every number is 1.
@@ -123,10 +128,12 @@ fn sample(layout: &Layout) -> Vec<u8> {
 
 /// The problems of a template of file names.
 pub fn check_path(source: &str) -> Vec<Problem> {
-    check_with(source, GLOBALS, "a name that a path can use", Value::from_object(Globals::default()))
+    let sample = Value::from_object(Globals::default());
+    check_with(source, Some(GLOBALS), "a name that a path can use", Some(sample))
 }
 
-fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Problem> {
+/// `names` are all that there are, `sample` is what is rendered to try.
+fn check_with(source: &str, names: Option<&[&str]>, what: &str, sample: Option<Value>) -> Vec<Problem> {
     let env = environment();
     let template = match env.template_from_str(source) {
         Ok(template) => template,
@@ -144,8 +151,10 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
             message: format!("`{name}` is not {kind}{}", suggest(name, known)),
         };
         match instruction {
-            Instruction::Lookup(name) if undeclared.contains(*name) && !names.contains(name) => {
-                problems.push(unknown(Code::UnknownVariable, what, name, &mut names.iter().copied()));
+            Instruction::Lookup(name) => {
+                if let Some(names) = names.filter(|names| undeclared.contains(*name) && !names.contains(name)) {
+                    problems.push(unknown(Code::UnknownVariable, what, name, &mut names.iter().copied()));
+                }
             }
             Instruction::ApplyFilter(name, ..)
                 if !formatters::NAMES.contains(name) && !BUILTIN_FILTERS.contains(name) =>
@@ -168,6 +177,7 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
     // With all names in order, a record of ones shows formatters that are used on the wrong values. What it can't be
     // calculated with (a division by zero, say) does not speak against real records.
     if problems.is_empty()
+        && let Some(sample) = sample
         && let Err(error) = template.render(sample)
         && error.detail().is_none_or(|detail| !detail.starts_with("unable to calculate"))
     {

@@ -28,20 +28,14 @@ impl Planner<'_> {
     pub(super) fn sinks(&mut self, probes: &[ProbePlan]) -> Vec<SinkPlan> {
         let config = &self.source.config;
         let mut plans = Vec::new();
-        let mut paths: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut paths = BTreeMap::new();
         // A probe that is not there for its problems may be the one that writes to a sink
         let all_probes = probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]);
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
-            let line = self.source.root.key_at(&here).line;
-            let told = self.source.is_whole(&here);
-            if let Some(other) = paths.insert(sink.path(), line).filter(|_| told) {
-                let what = if sink.path() == "-" { "standard output".into() } else { format!("`{}`", sink.path()) };
-                self.say_key(
-                    Code::PathTwice,
-                    &here,
-                    format!("{what} is another sink's already (line {})", other.min(line)),
-                );
+            // One whose path may be among what was wrong is not at the place that it seems to be
+            if self.source.is_whole(&here) {
+                self.check_path_is_free(&mut paths, name, sink.path());
             }
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
@@ -57,12 +51,24 @@ impl Planner<'_> {
         plans
     }
 
+    /// Of two sinks that write to one place, the one further down in the file is told.
+    fn check_path_is_free<'a>(&mut self, paths: &mut BTreeMap<&'a str, &'a str>, name: &'a str, path: &'a str) {
+        let Some(other) = paths.insert(path, name) else { return };
+        let line = |name| self.source.root.key_at(&[Key("sinks"), Key(name)]).line;
+        let (first, second) = if line(other) < line(name) { (other, name) } else { (name, other) };
+        let place = if path == "-" { "standard output".into() } else { format!("`{path}`") };
+        let what = format!("{place} is another sink's already (line {}): give each its own `path`", line(first));
+        self.say_key(Code::PathTwice, &[Key("sinks"), Key(second)], what);
+    }
+
     fn shape(&mut self, here: &[Step<'_>; 2], sink: &model::Sink, writers: &[&ProbePlan]) -> Shape {
         match sink {
             model::Sink::Stdout { template, header, .. } => {
                 let path = [here[0], here[1], Key("template")];
                 match template {
                     Some(template) => self.check_template(&path, template, writers),
+                    // What it seems to lack may be what was wrong and told already
+                    None if !self.source.is_whole(here) => {}
                     None => {
                         for probe in writers.iter().filter(|probe| probe.aggregate.is_none()) {
                             let program = probe.program.name;
@@ -86,6 +92,7 @@ impl Planner<'_> {
             model::Sink::Csv { columns, .. } => {
                 let columns = match columns {
                     Some(columns) => self.columns(&[here[0], here[1], Key("columns")], columns, writers),
+                    None if !self.source.is_whole(here) => Vec::new(),
                     None => self.default_columns(here, writers),
                 };
                 Shape::Csv { columns }
@@ -142,6 +149,10 @@ impl Planner<'_> {
 
     /// Each problem once, even if several probes have it.
     fn check_template(&mut self, path: &[Step<'_>], text: &str, writers: &[&ProbePlan]) {
+        if writers.is_empty() {
+            // Those that are to write here may have problems of their own: what can be told without them
+            template::check_alone(text).into_iter().for_each(|problem| self.say_template(path, text, problem));
+        }
         let mut said: Vec<Problem> = Vec::new();
         for probe in writers {
             // A template is for the records that have all its fields; of several sorts, the last has most of them
