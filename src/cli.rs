@@ -5,7 +5,9 @@ mod offline;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
@@ -48,11 +50,20 @@ enum Command {
     Check(offline::CheckArgs),
     /// Print the JSON Schema of a config, for editors and validators
     Schema,
+    /// List the programs and the ready-made configs
+    List(offline::ListArgs),
+    /// Describe a program: its fields, filters, maps and hooks, with an example
+    Describe(offline::DescribeArgs),
+    /// Print a shell's completions: `source <(ebpf-run completions bash)`
+    Completions(offline::CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder
+    Man(offline::ManArgs),
 }
 
 #[derive(Debug, Args)]
 struct PlanArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
+    #[arg(add = ArgValueCompleter::new(offline::complete_config))]
     config: PathBuf,
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -62,6 +73,7 @@ struct PlanArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
+    #[arg(add = ArgValueCompleter::new(offline::complete_config))]
     config: PathBuf,
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -86,6 +98,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Does what the command line says; returns the exit code.
 pub fn main() -> u8 {
+    // A shell that asks what can stand where its cursor is; it ends here then
+    CompleteEnv::with_factory(Cli::command).var(offline::COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -99,6 +113,10 @@ pub fn main() -> u8 {
         (Some(Command::Plan(args)), _) => (show_plan(&args).map(|()| 0), false),
         (Some(Command::Check(args)), _) => (offline::check(&args), false),
         (Some(Command::Schema), _) => (offline::schema().map(|()| 0), false),
+        (Some(Command::List(args)), _) => (offline::list(&args).map(|()| 0), false),
+        (Some(Command::Describe(args)), _) => (offline::describe(&args).map(|()| 0), false),
+        (Some(Command::Completions(args)), _) => (offline::completions(&args).map(|()| 0), false),
+        (Some(Command::Man(args)), _) => (offline::man(&args).map(|()| 0), false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
     match result {

@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 mod console;
+pub mod describe;
 pub mod error;
 pub mod event;
 pub mod kernel;

@@ -8,8 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::catalog::{Catalog, ElementKind, Program, Variable};
 use crate::config::model::Config;
 use crate::config::quantity::{FREQUENCY_PATTERN, SIZE_PATTERN, TIME_PATTERN};
-use crate::output::Field;
-use crate::plan::{AggregatePlan, row_layouts};
+use crate::describe;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/ebpf-run.schema.json");
 
@@ -25,11 +24,11 @@ fn generate(catalog: &Catalog) -> Json {
     for program in &programs {
         names.push(json!({"const": program.name, "description": program.doc()}));
         conditions.push(condition(program, &mut defs));
-        for (name, doc) in fields_of(program) {
-            let docs: &mut Vec<(String, Vec<&str>)> = fields.entry(name).or_default();
-            match docs.iter_mut().find(|(known, _)| *known == doc) {
+        for field in describe::fields(program) {
+            let docs: &mut Vec<(String, Vec<&str>)> = fields.entry(field.name).or_default();
+            match docs.iter_mut().find(|(known, _)| *known == field.doc) {
                 Some((_, programs)) => programs.push(program.name),
-                None => docs.push((doc, vec![program.name])),
+                None => docs.push((field.doc, vec![program.name])),
             }
         }
     }
@@ -143,32 +142,6 @@ fn value(kind: &ElementKind, size: usize) -> Json {
         ElementKind::Unit => text("^[^/]+$", "nginx.service"),
         ElementKind::Enum(names) => json!({"enum": names.iter().map(|(_, name)| name).collect::<Vec<_>>()}),
     }
-}
-
-/// Every field that records of `program` can have, with its doc.
-fn fields_of(program: &Program) -> Vec<(String, String)> {
-    let common = [("time", "Wall-clock time of the event"), ("probe", "Name of the probe")];
-    let layouts = match (program.event(), program.aggregate()) {
-        (Some(layout), _) => vec![layout.as_ref().clone()],
-        (None, Some(spec)) => {
-            let spec = std::sync::Arc::clone(spec);
-            row_layouts(&AggregatePlan { spec, interval: None, clear: true, per_cpu: true, top: None })
-        }
-        (None, None) => Vec::new(),
-    };
-    let mut found: Vec<(String, String)> = Vec::new();
-    for layout in &layouts {
-        for (field, name) in Field::all(layout) {
-            let doc = match field {
-                Field::Event(index) => layout.fields[index].doc.clone(),
-                _ => common.iter().find(|(known, _)| *known == name).map(|(_, doc)| *doc).unwrap_or_default().into(),
-            };
-            if !found.iter().any(|(known, _)| known == name) {
-                found.push((name.to_owned(), doc));
-            }
-        }
-    }
-    found
 }
 
 #[test]

@@ -135,6 +135,14 @@ impl Source {
         self.written.as_ref().is_none_or(|written| written.at(path).count() == self.root.at(path).count())
     }
 
+    /// How many probes the file has, those with problems too.
+    pub fn written_probes(&self) -> usize {
+        match self.written().get("probes").map(|probes| &probes.value) {
+            Some(yaml::Value::List(probes)) => probes.len(),
+            _ => 0,
+        }
+    }
+
     /// The tree of the whole file.
     pub fn written(&self) -> &Node {
         self.written.as_ref().unwrap_or(&self.root)

@@ -141,9 +141,10 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
     let sinks = planner.sinks(&probes);
     sinks::route(&mut probes, &sinks);
     let events = probes.iter().any(|probe| probe.aggregate.is_none());
-    if config.window.max_events.is_some() && !events && probes.len() == config.probes.len() {
+    let all = probes.len() == source.written_probes();
+    if config.window.max_events.is_some() && !events && all {
         let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
-        planner.say_key(&[Key("window"), Key("max_events")], what);
+        planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
     if config.window.duration == Some(Nanoseconds(0)) {
         let what = "a window of no time catches nothing: leave `duration` out";
