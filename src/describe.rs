@@ -71,6 +71,7 @@ fn values_of(field: &event::Field) -> String {
         Kind::Enum(names) => list(names),
         Kind::Bits(names) => format!("any of {}", list(names)),
         Kind::List { .. } => "list of texts".into(),
+        Kind::Ip => "address, of IPv4 or IPv6".into(),
         Kind::Stack { .. } => "stack, the innermost frame first".into(),
     }
 }

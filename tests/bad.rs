@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use ebpf_run::catalog::Catalog;
-use ebpf_run::check::check;
+use ebpf_run::check::{Format, check, check_text};
 use ebpf_run::config::diagnostic::{Code, sorted};
 
 /// The files with their names, in order.
@@ -55,4 +55,52 @@ fn the_corpus_has_every_kind_of_fault_that_a_file_can_show() {
         let elsewhere = [Code::Unreadable, Code::Disagreement].contains(code); // tests/cli.rs; and a fault of ours
         assert!(elsewhere || told.contains(code.as_str()), "{code} ({})", code.title());
     }
+}
+
+fn errors_md() -> (std::path::PathBuf, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let text = fs::read_to_string(&path).expect("it is there");
+    (path, text)
+}
+
+#[test]
+fn the_documented_codes_are_those_that_there_are() {
+    let (_, text) = errors_md();
+    let rows: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `E"))
+        .map(|row| {
+            let mut cells = row.split(" | ");
+            let code = format!("E{}", cells.next().unwrap_or_default().trim_end_matches('`'));
+            let title = cells.next().unwrap_or_default().to_owned();
+            assert!(cells.next().is_some_and(|advice| advice.len() > 8), "{code}: what to do?");
+            (code, title)
+        })
+        .collect();
+    let known: Vec<(String, String)> =
+        Code::ALL.iter().map(|code| (code.as_str().to_owned(), code.title().to_owned())).collect();
+    assert_eq!(rows, known);
+}
+
+/// `EBPF_RUN_BLESS=1 cargo test --test bad` writes them anew.
+#[test]
+fn the_documented_messages_are_what_is_shown() {
+    let (path, text) = errors_md();
+    let catalog = Catalog::embedded();
+    let mut parts = text.split("```");
+    let mut renewed = parts.next().expect("a beginning").to_owned();
+    let mut count = 0;
+    while let (Some(block), Some(rest)) = (parts.next(), parts.next()) {
+        let shown = block.strip_prefix("text\n").expect("every block is text");
+        let name = shown.split_once(".yaml").map(|(name, _)| format!("{name}.yaml")).expect("it names its file");
+        let yaml = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).expect("it is in the corpus");
+        let faulty = check_text(&name, &yaml, &catalog).expect("the programs are sound").expect("it is wrong");
+        renewed += &format!("```text\n{}```{rest}", faulty.written(Format::Human));
+        count += 1;
+    }
+    assert!(count >= 10, "{count} messages");
+    if std::env::var_os("EBPF_RUN_BLESS").is_some() {
+        fs::write(&path, &renewed).expect("the document can be written");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), renewed);
 }

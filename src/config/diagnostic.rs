@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthChar as _;
 pub use super::code::Code;
 
 /// A place in a config file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,

@@ -119,6 +119,9 @@ impl Source {
             }
             Err(error) => {
                 if problems.is_empty() {
+                    problems.extend(yaml::refused_by_loader(&text));
+                }
+                if problems.is_empty() {
                     // The schema let it pass: a test keeps schema and types together
                     let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
                     let place = Place { line, column, width: 1 };

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Code, Diagnostic, Place};
 
@@ -130,18 +130,25 @@ impl Node {
 
 /// Reads `text` as far as it can be read: the tree, if there is one, and every problem.
 pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
+    if let Some(place) = lone_return(text) {
+        let what = "a carriage return without a line feed: some tools take it for a line's end, and some do not";
+        return (None, vec![Diagnostic::new(Code::NotYaml, place, what)]);
+    }
+    let end = end(text);
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     // By its events, because the parser's own loop calls itself for each level
     while let Some(event) = parser.next_event() {
         match event {
             Ok((event, span)) => {
-                if !builder.event(event, place(&span)) {
+                let place = place(&span);
+                if !builder.event(event, if place.line > end.line { end } else { place }) {
                     return (None, builder.problems);
                 }
             }
             Err(error) => {
-                let problem = not_yaml(text, &error);
+                let at = error.marker();
+                let problem = not_yaml(text, at.line(), at.col() + 1, error.info());
                 // Braces that have been looked at as a mapping first may be what the parser stumbles over then
                 let near = |line: usize| line == problem.place.line || line + 1 == problem.place.line;
                 let told = |other: &Diagnostic| other.code == Code::Unquoted && near(other.place.line);
@@ -160,24 +167,52 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
     (builder.root, builder.problems)
 }
 
-fn not_yaml(text: &str, error: &ScanError) -> Diagnostic {
-    let at = error.marker();
-    let line = |number: usize| text.lines().nth(number.wrapping_sub(1)).and_then(unquoted).map(|found| (number, found));
+/// Behind the last character. The parser sees a line's end there, whether there is one or not.
+fn end(text: &str) -> Place {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    Place { line: text.matches('\n').count() + 1, column: last.chars().count() + 1, width: 1 }
+}
+
+fn lone_return(text: &str) -> Option<Place> {
+    let at = text.match_indices('\r').map(|(at, _)| at).find(|at| !text[at + 1..].starts_with('\n'))?;
+    let before = text[..at].rsplit('\n').next().unwrap_or_default();
+    let line = text[..at].matches('\n').count() + 1;
+    Some(Place { line, column: before.chars().count() + 1, width: 1 })
+}
+
+/// What the loader's own parser finds wrong with a text that passed here.
+pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
+    let error = serde_yaml::from_str::<serde_yaml::Value>(text).err()?;
+    let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+    let words = error.to_string();
+    Some(not_yaml(text, line, column, words.split(" at line ").next().unwrap_or_default()))
+}
+
+fn not_yaml(text: &str, line: usize, column: usize, info: &str) -> Diagnostic {
+    let found = |number: usize| {
+        let place = text.lines().nth(number.wrapping_sub(1)).and_then(unquoted);
+        place.map(|(column, width)| Place { line: number, column, width })
+    };
     // The parser may go on to the next line before it sees that something is wrong
-    if let Some((line, (column, width))) = line(at.line()).or_else(|| line(at.line().wrapping_sub(1))) {
-        let place = Place { line, column, width };
+    if let Some(place) = found(line).or_else(|| found(line.wrapping_sub(1))) {
         return Diagnostic::new(Code::Unquoted, place, QUOTE);
     }
-    let mut place = Place { line: at.line().max(1), column: at.col() + 1, width: 1 };
-    if error.info().contains("recursion limit") {
+    let mut place = Place { line: line.max(1), column, width: 1 };
+    let lines: Vec<&str> = text.split('\n').collect();
+    if place.line > lines.len() {
+        place = end(text); // what is missing at the end is missing behind the last line
+    }
+    let length = lines[place.line - 1].chars().count();
+    place.column = place.column.clamp(1, length + 1);
+    if info.contains("recursion limit") {
         return Diagnostic::new(Code::TooDeep, place, format!("more than {MAX_DEPTH} levels deep: no config is"));
     }
     let blanks = |line: &str| line.find(|c| c != ' ').filter(|at| line[*at..].starts_with('\t'));
     let mut hint = "";
-    if let Some(tab) = text.lines().nth(place.line - 1).and_then(blanks) {
+    if let Some(tab) = blanks(lines[place.line - 1]) {
         (place.column, hint) = (tab + 1, ": indent with blanks, not with tabs");
     }
-    Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {}{hint}", error.info()))
+    Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {info}{hint}"))
 }
 
 const QUOTE: &str = "a value that begins with `{{` needs quotes around it: \"{{ … }}\"";

@@ -8,7 +8,7 @@ mod rows;
 mod show;
 mod sinks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,6 +159,9 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
         probes,
         sinks,
     };
+    // One fault may come to light in several ways
+    let mut told = HashSet::new();
+    planner.problems.retain(|problem| told.insert((problem.place, problem.code, problem.message.clone())));
     Ok((plan, planner.problems))
 }
 

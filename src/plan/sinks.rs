@@ -170,7 +170,10 @@ impl Planner<'_> {
 
     fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
         let whole = self.source.root.at(path).place;
-        let place = problem.range.and_then(|range| within(&self.source.text, whole, text, range)).unwrap_or(whole);
+        let file = &self.source.text;
+        let exact =
+            |range: Range<usize>| within(file, whole, text, range.clone()).or_else(|| nth(file, whole, text, range));
+        let place = problem.range.and_then(exact).unwrap_or(whole);
         self.problems.push(Diagnostic::new(problem.code, place, problem.message));
     }
 }
@@ -233,4 +236,19 @@ fn within(file: &str, start: Place, template: &str, range: Range<usize>) -> Opti
         let at = from + source[from..].find(line)? + (range.start - line_start);
         Some(Place { line: number, column: source[..at].chars().count() + 1, width })
     })
+}
+
+/// The place of `range` of a template that stands in the file in other lines or with escapes: what is written there is
+/// the same, and comes as often before it.
+fn nth(file: &str, start: Place, template: &str, range: Range<usize>) -> Option<Place> {
+    let sought = template.get(range.clone())?;
+    let before = template.get(..range.start)?.matches(sought).count();
+    let lines = file.split_inclusive('\n');
+    let begin: usize = lines.take(start.line - 1).map(str::len).sum();
+    let column = file.get(begin..)?.char_indices().nth(start.column - 1)?.0;
+    let (at, _) = file.get(begin + column..)?.match_indices(sought).nth(before)?;
+    let upto = &file[..begin + column + at];
+    let line = upto.rsplit('\n').next().unwrap_or_default();
+    let width = sought.lines().next().map_or(1, |line| line.chars().count().max(1));
+    Some(Place { line: upto.matches('\n').count() + 1, column: line.chars().count() + 1, width })
 }
