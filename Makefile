@@ -42,6 +42,12 @@ install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
 	install -D -m 755 $(TARGET_DIR)/release/ebpf-run $(DESTDIR)$(PREFIX)/bin/ebpf-run
 	install -d $(DESTDIR)$(PREFIX)/share/ebpf-run/probes.d
 	install -m 644 probes.d/*.yaml $(DESTDIR)$(PREFIX)/share/ebpf-run/probes.d
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(TARGET_DIR)/release/ebpf-run man $(DESTDIR)$(PREFIX)/share/man/man1
+	$(TARGET_DIR)/release/ebpf-run completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ebpf-run
+	$(TARGET_DIR)/release/ebpf-run completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ebpf-run
+	$(TARGET_DIR)/release/ebpf-run completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ebpf-run.fish
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -1,9 +1,13 @@
 //! The command line.
 
+mod offline;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
@@ -42,11 +46,24 @@ enum Command {
     Run(RunArgs),
     /// Show what a capture would set, byte by byte; loads nothing and needs no root
     Plan(PlanArgs),
+    /// Check config files: every problem of all of them; needs no root and no kernel
+    Check(offline::CheckArgs),
+    /// Print the JSON Schema of a config, for editors and validators
+    Schema,
+    /// List the programs and the ready-made configs
+    List(offline::ListArgs),
+    /// Describe a program: its fields, filters, maps and hooks, with an example
+    Describe(offline::DescribeArgs),
+    /// Print a shell's completions: `source <(ebpf-run completions bash)`
+    Completions(offline::CompletionsArgs),
+    /// Print the manual page, or write all of them into a folder
+    Man(offline::ManArgs),
 }
 
 #[derive(Debug, Args)]
 struct PlanArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
+    #[arg(add = ArgValueCompleter::new(offline::complete_config))]
     config: PathBuf,
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -56,6 +73,7 @@ struct PlanArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
+    #[arg(add = ArgValueCompleter::new(offline::complete_config))]
     config: PathBuf,
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -80,6 +98,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Does what the command line says; returns the exit code.
 pub fn main() -> u8 {
+    // A shell that asks what can stand where its cursor is; it ends here then
+    CompleteEnv::with_factory(Cli::command).var(offline::COMPLETE).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -89,12 +109,18 @@ pub fn main() -> u8 {
         }
     };
     let (result, verbose) = match (cli.command, cli.run) {
-        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args), args.verbose),
-        (Some(Command::Plan(args)), _) => (show_plan(&args), false),
+        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args).map(|()| 0), args.verbose),
+        (Some(Command::Plan(args)), _) => (show_plan(&args).map(|()| 0), false),
+        (Some(Command::Check(args)), _) => (offline::check(&args), false),
+        (Some(Command::Schema), _) => (offline::schema().map(|()| 0), false),
+        (Some(Command::List(args)), _) => (offline::list(&args).map(|()| 0), false),
+        (Some(Command::Describe(args)), _) => (offline::describe(&args).map(|()| 0), false),
+        (Some(Command::Completions(args)), _) => (offline::completions(&args).map(|()| 0), false),
+        (Some(Command::Man(args)), _) => (offline::man(&args).map(|()| 0), false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             show(&error, verbose);
             error.kind.code()
@@ -141,10 +167,12 @@ fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
 fn find(path: &Path) -> Result<Source> {
     let name = path.to_str().filter(|name| !name.contains(['/', '.']));
-    let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else { return Source::read(path) };
+    let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else {
+        return Ok(Source::read(path)?);
+    };
     let configs = catalog::configs();
     match configs.iter().find(|(known, _)| *known == name) {
-        Some((_, yaml)) => Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned()),
+        Some((_, yaml)) => Ok(Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned())?),
         None => {
             let known = suggest(name, configs.iter().map(|(known, _)| *known));
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");

@@ -9,9 +9,11 @@
 //! `docs/architecture.md` has the whole picture.
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod config;
 mod console;
+pub mod describe;
 pub mod error;
 pub mod event;
 pub mod kernel;
@@ -19,4 +21,6 @@ pub mod output;
 pub mod plan;
 pub mod report;
 pub mod run;
+#[cfg(test)]
+mod schema;
 pub mod symbols;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ebpf_run::catalog::{Catalog, Output, Shape};
 use ebpf_run::config::Source;
+use ebpf_run::error::Error;
 use ebpf_run::plan::{Overrides, plan};
 use libbpf_cargo::SkeletonBuilder;
 
@@ -25,7 +26,7 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 #[track_caller]
 fn plans(name: &str, yaml: String, catalog: &Catalog) {
     let source = Source::parse(name.into(), "name".into(), yaml);
-    if let Err(error) = source.and_then(|source| plan(&source, catalog, &Overrides::default())) {
+    if let Err(error) = source.map_err(Error::from).and_then(|source| plan(&source, catalog, &Overrides::default())) {
         panic!("{error}");
     }
 }

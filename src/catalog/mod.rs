@@ -5,7 +5,7 @@ mod btf;
 mod tags;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
 use crate::event::{Layout, Names};
@@ -18,7 +18,13 @@ pub use aggregate::{Aggregate, HIST_TRAILER, KeyField, Shape, StackKind};
 
 /// All programs by name.
 pub struct Catalog {
-    objects: BTreeMap<&'static str, &'static [u8]>,
+    objects: BTreeMap<&'static str, Entry>,
+}
+
+/// An object, and what was read from it when it was first asked for.
+struct Entry {
+    object: &'static [u8],
+    program: OnceLock<Result<Arc<Program>>>,
 }
 
 impl Catalog {
@@ -29,7 +35,8 @@ impl Catalog {
 
     /// A catalogue of other objects.
     pub fn from_objects(objects: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Self {
-        Catalog { objects: objects.into_iter().collect() }
+        let entry = |object| Entry { object, program: OnceLock::new() };
+        Catalog { objects: objects.into_iter().map(|(name, object)| (name, entry(object))).collect() }
     }
 
     /// The names of all programs, sorted.
@@ -37,13 +44,13 @@ impl Catalog {
         self.objects.keys().copied()
     }
 
-    /// Reads the program called `name`; `None` if there is none.
+    /// The program called `name`, read when it is first asked for; `None` if there is none.
     ///
     /// # Errors
     /// If the object breaks the contract of `docs/writing-a-program.md`; the tests open every embedded one.
-    pub fn program(&self, name: &str) -> Option<Result<Program>> {
-        let (name, object) = self.objects.get_key_value(name)?;
-        Some(btf::read(name, object))
+    pub fn program(&self, name: &str) -> Option<Result<Arc<Program>>> {
+        let (name, Entry { object, program }) = self.objects.get_key_value(name)?;
+        Some(program.get_or_init(|| btf::read(name, object).map(Arc::new)).clone())
     }
 }
 

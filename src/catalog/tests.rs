@@ -3,12 +3,12 @@
 use super::*;
 use crate::event::Kind;
 
-fn all() -> Vec<Program> {
+fn all() -> Vec<Arc<Program>> {
     let catalog = Catalog::embedded();
     catalog.names().map(|name| catalog.program(name).expect("it is there").unwrap_or_else(|e| panic!("{e}"))).collect()
 }
 
-fn get(name: &str) -> Program {
+fn get(name: &str) -> Arc<Program> {
     Catalog::embedded().program(name).expect("it is there").expect("it is sound")
 }
 
@@ -110,7 +110,7 @@ fn a_list_or_a_text_of_any_length_lies_in_the_tail() {
 }
 
 /// Embedded programs, and those of the live tests, which have what no embedded one may have.
-fn all_and_those_of_tests() -> Vec<Program> {
+fn all_and_those_of_tests() -> Vec<Arc<Program>> {
     let alternatives: &'static [u8] = include_bytes!(concat!(env!("OUT_DIR"), "/alternatives.bpf.o"));
     let nowhere: &'static [u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nowhere.bpf.o"));
     let others = Catalog::from_objects([("alternatives", alternatives), ("nowhere", nowhere)]);

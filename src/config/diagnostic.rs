@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthChar as _;
+
+pub use super::code::Code;
+
 /// A place in a config file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,
@@ -16,47 +20,75 @@ pub struct Place {
 /// A problem with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// Which kind of fault.
+    pub code: Code,
     /// Where.
     pub place: Place,
     /// What is wrong, and what would be right.
     pub message: String,
 }
 
+impl Diagnostic {
+    /// A problem of kind `code` at `place`.
+    pub fn new(code: Code, place: Place, message: impl Into<String>) -> Self {
+        Diagnostic { code, place, message: message.into() }
+    }
+}
+
+/// In the order of the file.
+pub fn sorted(diagnostics: &[Diagnostic]) -> Vec<&Diagnostic> {
+    let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
+    sorted.sort_by_key(|d| (d.place, d.code));
+    sorted
+}
+
 /// All problems of one file as a person reads them: `file:line:column`, the line, a caret under the culprit.
 pub fn render(path: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
-    sorted.sort_by_key(|d| d.place);
     let mut out = String::new();
-    for (i, Diagnostic { place, message }) in sorted.into_iter().enumerate() {
+    for (i, Diagnostic { code, place, message }) in sorted(diagnostics).into_iter().enumerate() {
         let Place { line, column, width } = *place;
         if i > 0 {
             out.push('\n');
         }
-        write!(out, "{path}:{line}:{column}: {message}").expect("a String takes all");
+        if *code == Code::Unreadable {
+            write!(out, "{path}: {code} {message}").expect("a String takes all");
+            continue; // no line is to blame
+        }
+        write!(out, "{path}:{line}:{column}: {code} {message}").expect("a String takes all");
         let Some(source) = lines.get(line.wrapping_sub(1)) else { continue };
-        let room = source.chars().count().saturating_sub(column - 1).max(1);
+        let before = column.saturating_sub(1);
+        let room = source.chars().count().saturating_sub(before).max(1);
         let carets = "^".repeat(width.clamp(1, room));
         // Tabs stay tabs, so that the caret stands where the eye looks
-        let indent: String = source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let indent: String = source.chars().take(before).map(indent).collect();
         write!(out, "\n  {line:>4} | {source}\n       | {indent}{carets}").expect("a String takes all");
     }
     out
 }
 
+/// As wide as `c` is on a terminal.
+fn indent(c: char) -> &'static str {
+    match (c, c.width().unwrap_or(1)) {
+        ('\t', _) => "\t",
+        (_, 0) => "",
+        (_, 2) => "  ",
+        _ => " ",
+    }
+}
+
+/// The one of `known` that `name` may have been meant to be.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
+    let (distance, best) = known.into_iter().map(|known| (distance(known), known)).min()?;
+    (distance <= 1 + name.chars().count() / 4).then_some(best)
+}
+
 /// `, did you mean `x`?` and the list of what there is, for a name that is not among `known`.
 pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let best = known
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), *candidate))
-        .min();
-    let guess = match best {
-        Some((distance, candidate)) if distance <= 1 + name.chars().count() / 4 => {
-            format!(", did you mean `{candidate}`?")
-        }
-        _ => String::new(),
-    };
+    let guess =
+        nearest(name, known.iter().copied()).map(|best| format!(", did you mean `{best}`?")).unwrap_or_default();
     if known.is_empty() { guess } else { format!("{guess} (known: {})", known.join(", ")) }
 }
 
@@ -67,8 +99,15 @@ mod tests {
     #[test]
     fn the_caret_stands_under_the_culprit() {
         let place = Place { line: 2, column: 3, width: 5 };
-        let shown = render("x.yaml", "a: 1\n  buffr: 2\n", &[Diagnostic { place, message: "unknown key".into() }]);
-        assert_eq!(shown, "x.yaml:2:3: unknown key\n     2 |   buffr: 2\n       |   ^^^^^");
+        let shown = render("x.yaml", "a: 1\n  buffr: 2\n", &[Diagnostic::new(Code::UnknownKey, place, "unknown key")]);
+        assert_eq!(shown, "x.yaml:2:3: E010 unknown key\n     2 |   buffr: 2\n       |   ^^^^^");
+    }
+
+    #[test]
+    fn the_caret_stands_there_behind_wide_letters_too() {
+        let place = Place { line: 1, column: 5, width: 1 };
+        let shown = render("x.yaml", "日本: x\n", &[Diagnostic::new(Code::NotYaml, place, "no")]);
+        assert_eq!(shown, "x.yaml:1:5: E002 no\n     1 | 日本: x\n       |       ^");
     }
 
     #[test]

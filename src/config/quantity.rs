@@ -18,6 +18,16 @@ const DURATION_UNITS: &[(&str, u64)] = &[
 const FREQUENCY_UNITS: &[(&str, u64)] = &[("Hz", 1), ("kHz", 1_000)];
 const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
+/// What validators and editors go by, for which formats of ours are none.
+#[cfg(test)]
+pub(crate) const TIME_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(ns|us|µs|ms|s|min|m|h) *$";
+#[cfg(test)]
+pub(crate) const SIZE_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(B|KiB|MiB|GiB) *$";
+#[cfg(test)]
+pub(crate) const FREQUENCY_PATTERN: &str = r"^ *(?!0+(\.0*)? *[Hk])[0-9]+(\.[0-9]*)? *(Hz|kHz) *$";
+#[cfg(test)]
+const PERCENT_PATTERN: &str = r"^ *(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?) *% *$";
+
 /// Splits `1.5ms` into the number and the unit.
 fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
@@ -38,6 +48,9 @@ fn scaled(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Resul
             split(example).map_or("", |(_, unit)| unit),
             list()
         ));
+    }
+    if number.parse::<f64>().is_err() {
+        return Err(format!("`{number}` is not a number: write for instance `{example}`"));
     }
     let Some((_, factor)) = units.iter().find(|(known, _)| *known == unit) else {
         let near = units.iter().find(|(known, _)| known.eq_ignore_ascii_case(unit) || near_size(known, unit));
@@ -104,7 +117,7 @@ pub fn parse_percent(text: &str) -> Result<f64, String> {
 }
 
 macro_rules! quantity {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $format:literal, $example:literal) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $parse:expr, $format:literal, $pattern:expr, $example:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
         pub struct $name(pub $inner);
@@ -123,7 +136,7 @@ macro_rules! quantity {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "format": $format, "examples": [$example] })
+                schemars::json_schema!({ "type": "string", "format": $format, "pattern": $pattern, "examples": [$example] })
             }
         }
     };
@@ -131,15 +144,15 @@ macro_rules! quantity {
 
 quantity!(
     /// A time span, nanoseconds.
-    Nanoseconds(u64), parse_duration, "duration", "10ms"
+    Nanoseconds(u64), parse_duration, "time-span", TIME_PATTERN, "10ms"
 );
 quantity!(
     /// A size, bytes.
-    Bytes(u64), parse_size, "size", "64KiB"
+    Bytes(u64), parse_size, "size", SIZE_PATTERN, "64KiB"
 );
 quantity!(
     /// A share between 0 and 1.
-    Share(f64), parse_percent, "percent", "0.1%"
+    Share(f64), parse_percent, "percent", PERCENT_PATTERN, "0.1%"
 );
 
 impl From<Nanoseconds> for Duration {

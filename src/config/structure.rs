@@ -2,36 +2,107 @@
 //!
 //! A small walker rather than a validator from elsewhere, because it works on the tree that knows its places, tells
 //! what to write instead, and needs just the keywords that our schema uses. A keyword that it does not know is an error
-//! in a test, not a rule that is silently left out.
+//! in a test, not a rule that is silently left out. What the schema says of single programs (`allOf`) is not looked at here:
+//! the plan knows it from the programs themselves.
+
+use std::collections::HashSet;
+use std::ptr;
+use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
-use super::diagnostic::{Diagnostic, Place, suggest};
+use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
 use super::quantity::{parse_duration, parse_percent, parse_size};
 use super::yaml::{Node, Value};
 
 static SCHEMA: &str = include_str!("../../schemas/ebpf-run.schema.json");
 
-/// All problems of `root`'s structure.
-pub fn check(root: &Node) -> Vec<Diagnostic> {
-    let schema: Json = serde_json::from_str(SCHEMA).expect("the committed schema is JSON; a test sees to it");
-    check_against(&schema, root)
+/// The published schema as text.
+pub fn schema_text() -> &'static str {
+    SCHEMA
 }
 
-fn check_against(schema: &Json, root: &Node) -> Vec<Diagnostic> {
-    let mut walker = Walker { schema, problems: Vec::new() };
+fn schema() -> &'static Json {
+    static PARSED: OnceLock<Json> = OnceLock::new();
+    PARSED.get_or_init(|| serde_json::from_str(SCHEMA).expect("the committed schema is JSON; a test sees to it"))
+}
+
+/// All problems of `root`'s structure, and what is left of it without what has problems. `None` for the rest if that is
+/// too little to say more about.
+pub fn check(root: Node) -> (Vec<Diagnostic>, Option<Node>) {
+    check_against(schema(), root)
+}
+
+fn check_against(schema: &Json, root: Node) -> (Vec<Diagnostic>, Option<Node>) {
+    let (problems, mut bad) = walk(schema, &root);
+    let mut root = root;
+    // What is taken out may be missing then, so that what it was taken out of goes too, and so on
+    while !bad.is_empty() || holds_broken(&root) {
+        let Some(rest) = without(&root, &bad) else { return (problems, None) };
+        root = with_constants(schema, rest);
+        (_, bad) = walk(schema, &root);
+    }
+    (problems, Some(root))
+}
+
+type Bad = HashSet<*const Node>;
+
+fn walk(schema: &Json, root: &Node) -> (Vec<Diagnostic>, Bad) {
+    let mut walker = Walker { schema, problems: Vec::new(), bad: Bad::new() };
     walker.check(root, schema, "the config");
-    walker.problems
+    (walker.problems, walker.bad)
+}
+
+fn holds_broken(node: &Node) -> bool {
+    match &node.value {
+        Value::Broken => true,
+        Value::Scalar { .. } => false,
+        Value::List(items) => items.iter().any(holds_broken),
+        Value::Map(entries) => entries.iter().any(|(_, node)| holds_broken(node)),
+    }
+}
+
+fn without(node: &Node, bad: &Bad) -> Option<Node> {
+    if bad.contains(&ptr::from_ref(node)) {
+        return None;
+    }
+    let value = match &node.value {
+        Value::Broken => return None,
+        Value::Scalar { .. } => node.value.clone(),
+        Value::List(items) => Value::List(items.iter().filter_map(|item| without(item, bad)).collect()),
+        Value::Map(entries) => {
+            Value::Map(entries.iter().filter_map(|(key, value)| Some((key.clone(), without(value, bad)?))).collect())
+        }
+    };
+    Some(Node { value, place: node.place })
+}
+
+/// A key of the top level that can have one value only has it, whatever the file says.
+fn with_constants(schema: &Json, mut root: Node) -> Node {
+    let place = root.place;
+    let Value::Map(entries) = &mut root.value else { return root };
+    for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
+        if let Some(only) = property.get("const")
+            && !entries.iter().any(|(key, _)| key.name == *name)
+        {
+            let value = Value::Scalar { text: only.to_string(), plain: true };
+            entries.push((super::yaml::Key { name: name.clone(), place }, Node { value, place }));
+        }
+    }
+    root
 }
 
 struct Walker<'a> {
     schema: &'a Json,
     problems: Vec<Diagnostic>,
+    /// The nodes that have problems.
+    bad: Bad,
 }
 
 /// JSON's type of a YAML value, as serde_yaml reads it too (YAML 1.2 core schema).
 fn json_type(node: &Node) -> &'static str {
     match &node.value {
+        Value::Broken => "broken",
         Value::List(_) => "array",
         Value::Map(_) => "object",
         Value::Scalar { plain: false, .. } => "string",
@@ -58,8 +129,14 @@ fn name_of(json_type: &str) -> &str {
 }
 
 impl<'a> Walker<'a> {
-    fn say(&mut self, place: Place, message: impl Into<String>) {
-        self.problems.push(Diagnostic { place, message: message.into() });
+    /// `node` is what is wrong, `place` where that is seen.
+    fn say_at(&mut self, code: Code, node: &Node, place: Place, message: impl Into<String>) {
+        self.bad.insert(ptr::from_ref(node));
+        self.problems.push(Diagnostic::new(code, place, message));
+    }
+
+    fn say(&mut self, code: Code, node: &Node, message: impl Into<String>) {
+        self.say_at(code, node, node.place, message);
     }
 
     fn resolve(&self, schema: &'a Json) -> &'a Json {
@@ -71,6 +148,9 @@ impl<'a> Walker<'a> {
 
     /// `what` names the value in messages: `probes`, `a probe`.
     fn check(&mut self, node: &Node, schema: &'a Json, what: &str) {
+        if matches!(node.value, Value::Broken) {
+            return;
+        }
         let schema = self.resolve(schema);
         if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
             return self.check_variants(node, variants, what);
@@ -88,14 +168,15 @@ impl<'a> Walker<'a> {
             Value::List(items) => {
                 let min = schema.get("minItems").and_then(Json::as_u64).unwrap_or(0);
                 if (items.len() as u64) < min {
-                    self.say(node.place, format!("{what} is empty"));
+                    self.say(Code::Count, node, format!("{what} is empty: at least one entry is needed"));
                 }
                 if let Some(item) = schema.get("items") {
                     let what = format!("an entry of {what}");
                     items.iter().for_each(|node| self.check(node, item, &what));
                 }
             }
-            Value::Scalar { text, .. } => self.check_scalar(node.place, text, schema, what),
+            Value::Scalar { text, .. } => self.check_scalar(node, text, schema, what),
+            Value::Broken => {}
         }
     }
 
@@ -112,7 +193,7 @@ impl<'a> Walker<'a> {
         if let (Some(format), Value::Scalar { text, .. }) = (schema.get("format").and_then(Json::as_str), &node.value)
             && let Err(message) = check_format(format, text)
         {
-            self.say(node.place, format!("{what}: {message}"));
+            self.say(Code::Quantity, node, format!("{what}: {message}"));
             return false;
         }
         let expected = allowed.iter().filter(|t| **t != "null").map(|t| name_of(t)).collect::<Vec<_>>().join(" or ");
@@ -125,37 +206,36 @@ impl<'a> Walker<'a> {
             }
             _ => String::new(),
         };
-        self.say(node.place, format!("{what} must be {expected}, not {}{quotes}", name_of(actual)));
+        self.say(Code::WrongType, node, format!("{what} must be {expected}, not {}{quotes}", name_of(actual)));
         false
     }
 
-    fn check_scalar(&mut self, place: Place, text: &str, schema: &Json, what: &str) {
+    fn check_scalar(&mut self, node: &Node, text: &str, schema: &Json, what: &str) {
         if let Some(allowed) = schema.get("enum").and_then(Json::as_array) {
             let allowed: Vec<&str> = allowed.iter().filter_map(Json::as_str).collect();
             if !allowed.contains(&text) {
-                self.say(place, format!("`{text}` is no {what}{}", suggest(text, allowed)));
+                self.say(Code::NotPossible, node, format!("`{text}` is no {what}{}", suggest(text, allowed)));
             }
         }
         if let Some(only) = schema.get("const") {
             let only = only.as_str().map_or_else(|| only.to_string(), str::to_owned);
             if text != only {
-                self.say(place, format!("{what} must be {only}, not {text}"));
+                self.say(Code::NotPossible, node, format!("{what} must be {only}, not {text}"));
             }
         }
         if let Some(Err(message)) = schema.get("format").and_then(Json::as_str).map(|format| check_format(format, text))
         {
-            self.say(place, format!("{what}: {message}"));
+            self.say(Code::Quantity, node, format!("{what}: {message}"));
         }
         if let Ok(number) = text.parse::<f64>() {
             let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
-            if bound("minimum").is_some_and(|min| number < min) || bound("maximum").is_some_and(|max| number > max) {
-                let (min, max) = (bound("minimum"), bound("maximum"));
-                let range = match (min, max) {
-                    (Some(min), Some(max)) => format!("between {min} and {max}"),
-                    (Some(min), None) => format!("at least {min}"),
-                    (_, max) => format!("at most {}", max.unwrap_or(f64::MAX)),
-                };
-                self.say(place, format!("{what} must be {range}, not {text}"));
+            let range = match (bound("minimum"), bound("maximum")) {
+                (Some(min), _) if number < min => Some(format!("at least {min}")),
+                (_, Some(max)) if number > max => Some(format!("at most {max}")),
+                _ => None,
+            };
+            if let Some(range) = range {
+                self.say(Code::OutOfRange, node, format!("{what} must be {range}, not {text}"));
             }
         }
     }
@@ -163,28 +243,35 @@ impl<'a> Walker<'a> {
     fn check_keys(&mut self, node: &Node, entries: &[(super::yaml::Key, Node)], schema: &'a Json, what: &str) {
         let known = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties");
+        let mut typos = Vec::new();
         for (key, value) in entries {
             match (known.and_then(|known| known.get(&key.name)), others) {
                 (Some(property), _) => self.check(value, property, &format!("`{}`", key.name)),
                 (None, Some(Json::Bool(false))) => {
                     let names = known.into_iter().flatten().map(|(name, _)| name.as_str());
-                    self.say(key.place, format!("unknown key `{}` in {what}{}", key.name, suggest(&key.name, names)));
+                    typos.extend(nearest(&key.name, names.clone()));
+                    let what = format!("unknown key `{}` in {what}{}", key.name, suggest(&key.name, names));
+                    self.say_at(Code::UnknownKey, value, key.place, what);
                 }
                 (None, Some(property)) => self.check(value, property, &format!("`{}`", key.name)),
                 (None, None) => {}
             }
         }
         for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
-            if !entries.iter().any(|(key, _)| key.name == name) {
-                self.say(node.place, format!("{what} needs `{name}`"));
+            if entries.iter().any(|(key, _)| key.name == name) {
+                continue;
+            }
+            self.bad.insert(ptr::from_ref(node));
+            if !typos.contains(&name) {
+                self.say(Code::MissingKey, node, format!("{what} needs `{name}`"));
             }
         }
         let count = entries.len() as u64;
         if schema.get("minProperties").and_then(Json::as_u64).is_some_and(|min| count < min) {
-            self.say(node.place, format!("{what} is empty"));
+            self.say(Code::Count, node, format!("{what} is empty: at least one entry is needed"));
         }
         if schema.get("maxProperties").and_then(Json::as_u64).is_some_and(|max| count > max) {
-            self.say(node.place, format!("{what} has more than one key: begin a new `-` for each"));
+            self.say(Code::Count, node, format!("{what} has more than one key: begin a new `-` for each"));
         }
     }
 
@@ -197,26 +284,42 @@ impl<'a> Walker<'a> {
             match &node.value {
                 Value::Scalar { text, .. } if known.contains(&text.as_str()) => {}
                 Value::Scalar { text, .. } => {
-                    self.say(node.place, format!("`{text}` is not possible for {what}{}", suggest(text, known)));
+                    let words = format!("`{text}` is not possible for {what}{}", suggest(text, known));
+                    self.say(Code::NotPossible, node, words);
                 }
-                _ => self.say(node.place, format!("{what} must be one of {}", known.join(", "))),
+                _ => self.say(Code::WrongType, node, format!("{what} must be one of {}", known.join(", "))),
             }
             return;
         }
-        let Value::Map(_) = node.value else {
-            return self.say(node.place, format!("{what} must be a mapping, not {}", name_of(json_type(node))));
+        let Value::Map(entries) = &node.value else {
+            let words = format!("{what} must be a mapping, not {}", name_of(json_type(node)));
+            return self.say(Code::WrongType, node, words);
         };
         let Some(kind) = node.get("type") else {
             let known = variants.iter().filter_map(tag).collect::<Vec<_>>().join(", ");
-            return self.say(node.place, format!("{what} needs `type` ({known})"));
+            let typo = entries.iter().find(|(key, _)| nearest(&key.name, ["type"]).is_some());
+            return match typo {
+                Some((key, _)) => {
+                    let words = format!("unknown key `{}` in {what}, did you mean `type`?", key.name);
+                    self.say_at(Code::UnknownKey, node, key.place, words);
+                }
+                None => self.say(Code::MissingKey, node, format!("{what} needs `type` ({known})")),
+            };
         };
-        let text = if let Value::Scalar { text, .. } = &kind.value { text.as_str() } else { "" };
+        let known = variants.iter().filter_map(tag);
+        let Value::Scalar { text, .. } = &kind.value else {
+            if !matches!(kind.value, Value::Broken) {
+                let words = format!("`type` must be one of {}", known.collect::<Vec<_>>().join(", "));
+                self.say_at(Code::WrongType, node, kind.place, words);
+            }
+            return;
+        };
         match variants.iter().find(|variant| tag(variant) == Some(text)) {
             Some(variant) => self.check(node, variant, what),
-            None => self.say(
-                kind.place,
-                format!("`{text}` is no type of sink{}", suggest(text, variants.iter().filter_map(tag))),
-            ),
+            None => {
+                let words = format!("`{text}` is no type of sink{}", suggest(text, known));
+                self.say_at(Code::NotPossible, node, kind.place, words);
+            }
         }
     }
 
@@ -241,7 +344,7 @@ impl<'a> Walker<'a> {
 
 fn check_format(format: &str, text: &str) -> Result<(), String> {
     match format {
-        "duration" => parse_duration(text).map(drop),
+        "time-span" => parse_duration(text).map(drop),
         "size" => parse_size(text).map(drop),
         "percent" => parse_percent(text).map(drop),
         _ => Ok(()), // number formats such as uint32: the bounds say it
@@ -251,27 +354,11 @@ fn check_format(format: &str, text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Config;
-
-    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/ebpf-run.schema.json");
-
-    /// `EBPF_RUN_BLESS=1 cargo test schema` writes the file anew.
-    #[test]
-    fn the_committed_schema_is_what_the_types_say() {
-        let mut schema = schemars::schema_for!(Config);
-        schema.insert("title".into(), "ebpf-run config".into());
-        let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
-        if std::env::var_os("EBPF_RUN_BLESS").is_some() {
-            std::fs::write(PATH, &text).expect("the schema can be written");
-        }
-        let committed = std::fs::read_to_string(PATH).expect("the schema is there");
-        assert!(committed == text, "schemas/ is out of date: EBPF_RUN_BLESS=1 cargo test --lib schema");
-    }
-
     #[test]
     fn the_walker_knows_every_keyword_that_the_schema_uses() {
         const KNOWN: &[&str] = &[
             "$schema",
+            "$id",
             "$defs",
             "$ref",
             "title",
@@ -293,34 +380,65 @@ mod tests {
             "format",
             "minimum",
             "maximum",
+            // For validators and editors: `format` says it here, with better words
+            "pattern",
+            // What the programs add: the plan says it, from the programs themselves
+            "allOf",
         ];
-        fn walk(schema: &Json, names: bool) {
-            match schema {
-                Json::Object(map) => {
-                    for (key, value) in map {
-                        assert!(names || KNOWN.contains(&key.as_str()), "the walker ignores `{key}`");
-                        if !["default", "examples", "enum", "const"].contains(&key.as_str()) {
-                            walk(value, !names && ["properties", "$defs"].contains(&key.as_str()));
-                        }
+        fn follow(schema: &Json, all: &Json, seen: &mut HashSet<String>) {
+            let Json::Object(keywords) = schema else { return };
+            for (keyword, value) in keywords {
+                assert!(KNOWN.contains(&keyword.as_str()), "the walker ignores `{keyword}`");
+                match (keyword.as_str(), value) {
+                    ("$ref", Json::String(path)) if seen.insert(path.clone()) => {
+                        follow(all.pointer(path.trim_start_matches('#')).expect("it is there"), all, seen);
                     }
+                    ("properties", Json::Object(all_of_them)) => {
+                        all_of_them.values().for_each(|property| follow(property, all, seen));
+                    }
+                    ("oneOf" | "anyOf", Json::Array(choices)) => {
+                        choices.iter().for_each(|choice| follow(choice, all, seen));
+                    }
+                    ("items" | "additionalProperties", value) => follow(value, all, seen),
+                    _ => {}
                 }
-                Json::Array(items) => items.iter().for_each(|item| walk(item, false)),
-                _ => {}
             }
         }
-        walk(&serde_json::from_str(SCHEMA).expect("JSON"), false);
+        let schema = schema();
+        let mut seen = HashSet::new();
+        follow(schema, schema, &mut seen);
+        assert!(seen.len() > 8, "it is followed: {seen:?}");
+    }
+
+    #[test]
+    fn what_is_left_without_problems_is_a_config() {
+        let text = "version: 2\nx: y\nprobes: [{program: a, sinks: [s]}, {name: b}, {program: c, maps: {m: 0}}]\n\
+                    sinks: {s: {type: jsonl}, t: {type: no}, u: {type: stdout, template: {{ x }}}}\n";
+        let (root, _) = super::super::yaml::parse(text);
+        let (problems, rest) = check(root.expect("YAML"));
+        let mut codes: Vec<&str> = problems.iter().map(|problem| problem.code.as_str()).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, ["E010", "E011", "E013", "E013", "E014"]);
+        let rest = rest.expect("there is a rest");
+        let count = |key| match &rest.get(key).expect("there").value {
+            Value::List(items) => items.len(),
+            Value::Map(entries) => entries.len(),
+            _ => 0,
+        };
+        assert_eq!((count("probes"), count("sinks")), (2, 2), "a probe without program and a sink of no type are gone");
+        assert!(matches!(&rest.get("version").unwrap().value, Value::Scalar { text, .. } if text == "1"));
     }
 
     #[test]
     fn a_property_taken_out_of_the_schema_is_refused() {
         let mut schema: Json = serde_json::from_str(SCHEMA).expect("JSON");
-        let root = super::super::yaml::parse(
-            "version: 1\nlabels: {a: b}\nprobes: [{program: x}]\nsinks: {s: {type: jsonl}}\n",
-        )
-        .expect("YAML");
-        assert_eq!(check_against(&schema, &root), []);
+        let text = "version: 1\nlabels: {a: b}\nprobes: [{program: x}]\nsinks: {s: {type: jsonl}}\n";
+        let root = || super::super::yaml::parse(text).0.expect("YAML");
+        assert_eq!(check_against(&schema, root()).0, []);
         schema.pointer_mut("/properties").and_then(Json::as_object_mut).expect("there").remove("labels");
-        let problems = check_against(&schema, &root);
+        let (problems, rest) = check_against(&schema, root());
         assert!(problems[0].message.contains("unknown key `labels`"), "{problems:?}");
+        assert_eq!((problems.len(), problems[0].code), (1, Code::UnknownKey));
+        assert!(rest.expect("the rest is good").get("labels").is_none());
     }
 }

@@ -23,7 +23,8 @@ sinks:
 ";
 
 fn parse(text: &str) -> Result<Source> {
-    Source::parse("x.yaml".into(), "x".into(), text.into())
+    let source = Source::parse("x.yaml".into(), "x".into(), text.into())?;
+    if source.problems.is_empty() { Ok(source) } else { Err(source.error(&source.problems)) }
 }
 
 /// Replaces `from` by `to` in the good config and expects the problem `says` at line:column.
@@ -76,8 +77,8 @@ fn wrong_types_and_values_are_refused() {
 
 #[test]
 fn yaml_that_is_none_is_refused() {
-    wrong("'{{ comm }}'", "{{ comm }}", "13:16", "quotes");
-    wrong("'{{ comm }}'", "{{ comm }} x", "13:26", "quotes");
+    wrong("'{{ comm }}'", "{{ comm }}", "13:15", "quotes");
+    wrong("'{{ comm }}'", "{{ comm }} x", "13:15", "quotes");
     wrong("max_loss", "version", "3:1", "`version` is here twice, first on line 1");
 }
 

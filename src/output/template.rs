@@ -15,7 +15,7 @@ use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior, filters, te
 
 use super::formatters::{self, Arg, Formatter, Operand};
 use super::value::{Field, GLOBALS, Globals, RecordObject, TextMode, operand, operand_of, push_scalar};
-use crate::config::diagnostic::suggest;
+use crate::config::diagnostic::{Code, suggest};
 use crate::event::{Kind, Layout, Record, Scalar};
 
 /// Jinja's own filters that templates have. Nothing that reads, runs or grows without bound.
@@ -33,6 +33,8 @@ const FUEL: u64 = 50_000;
 pub struct Problem {
     /// Bytes of the template; `None` if minijinja does not tell.
     pub range: Option<Range<usize>>,
+    /// Which kind of fault.
+    pub code: Code,
     /// What is wrong, and what would be right.
     pub message: String,
 }
@@ -106,7 +108,12 @@ pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<Problem> {
         globals: Arc::default(),
         mode: TextMode::Shown,
     };
-    check_with(source, &names, "a field of this program", Value::from_object(sample))
+    check_with(source, Some(&names), "a field of this program", Some(Value::from_object(sample)))
+}
+
+/// The problems of a template of records that nothing is known of.
+pub fn check_alone(source: &str) -> Vec<Problem> {
+    check_with(source, None, "", None)
 }
 
 /// A record in which every number is 1.
@@ -121,10 +128,12 @@ fn sample(layout: &Layout) -> Vec<u8> {
 
 /// The problems of a template of file names.
 pub fn check_path(source: &str) -> Vec<Problem> {
-    check_with(source, GLOBALS, "a name that a path can use", Value::from_object(Globals::default()))
+    let sample = Value::from_object(Globals::default());
+    check_with(source, Some(GLOBALS), "a name that a path can use", Some(sample))
 }
 
-fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Problem> {
+/// `names` are all that there are, `sample` is what is rendered to try.
+fn check_with(source: &str, names: Option<&[&str]>, what: &str, sample: Option<Value>) -> Vec<Problem> {
     let env = environment();
     let template = match env.template_from_str(source) {
         Ok(template) => template,
@@ -136,25 +145,30 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
     for index in 0.. {
         let Some(instruction) = instructions.get(index) else { break };
         let range = instructions.get_span(index).map(|span| span.start_offset as usize..span.end_offset as usize);
-        let unknown = |kind: &str, name: &str, known: &mut dyn Iterator<Item = &str>| Problem {
+        let unknown = |code, kind: &str, name: &str, known: &mut dyn Iterator<Item = &str>| Problem {
             range: range.clone().map(|range| narrow(source, range, name)),
+            code,
             message: format!("`{name}` is not {kind}{}", suggest(name, known)),
         };
         match instruction {
-            Instruction::Lookup(name) if undeclared.contains(*name) && !names.contains(name) => {
-                problems.push(unknown(what, name, &mut names.iter().copied()));
+            Instruction::Lookup(name) => {
+                if let Some(names) = names.filter(|names| undeclared.contains(*name) && !names.contains(name)) {
+                    problems.push(unknown(Code::UnknownVariable, what, name, &mut names.iter().copied()));
+                }
             }
             Instruction::ApplyFilter(name, ..)
                 if !formatters::NAMES.contains(name) && !BUILTIN_FILTERS.contains(name) =>
             {
                 let mut known = formatters::NAMES.iter().chain(BUILTIN_FILTERS).copied();
-                problems.push(unknown("a template filter", name, &mut known));
+                problems.push(unknown(Code::UnknownFormatter, "a template filter", name, &mut known));
             }
             Instruction::PerformTest(name, ..) if !BUILTIN_TESTS.contains(name) => {
-                problems.push(unknown("a template test", name, &mut BUILTIN_TESTS.iter().copied()));
+                let known = &mut BUILTIN_TESTS.iter().copied();
+                problems.push(unknown(Code::UnknownFormatter, "a template test", name, known));
             }
             Instruction::CallFunction(name, ..) => problems.push(Problem {
                 range: range.clone(),
+                code: Code::UnknownFormatter,
                 message: format!("`{name}` is called, but templates have no functions; filters are written `| {name}`"),
             }),
             _ => {}
@@ -163,6 +177,7 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
     // With all names in order, a record of ones shows formatters that are used on the wrong values. What it can't be
     // calculated with (a division by zero, say) does not speak against real records.
     if problems.is_empty()
+        && let Some(sample) = sample
         && let Err(error) = template.render(sample)
         && error.detail().is_none_or(|detail| !detail.starts_with("unable to calculate"))
     {
@@ -172,12 +187,14 @@ fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Pr
 }
 
 fn problem_of(error: &minijinja::Error, source: &str) -> Problem {
-    let message = match (error.kind(), error.detail()) {
-        (ErrorKind::SyntaxError, detail) => format!("the template is wrong: {}", detail.unwrap_or("syntax error")),
-        (_, Some(detail)) => detail.to_owned(),
-        (kind, None) => kind.to_string(),
+    let (code, message) = match (error.kind(), error.detail()) {
+        (ErrorKind::SyntaxError, detail) => {
+            (Code::TemplateSyntax, format!("the template is wrong: {}", detail.unwrap_or("syntax error")))
+        }
+        (_, Some(detail)) => (Code::Misapplied, detail.to_owned()),
+        (kind, None) => (Code::Misapplied, kind.to_string()),
     };
-    Problem { range: error.range().filter(|range| range.end <= source.len()), message }
+    Problem { range: error.range().filter(|range| range.end <= source.len()), code, message }
 }
 
 /// The place of `name` within `range`, which spans a whole expression.

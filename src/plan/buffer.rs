@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Overrides, Planner, Setting, internal};
 use crate::catalog::Program;
+use crate::config::code::Code;
 use crate::config::model::{self, BufferType, NamedWakeup, Submit, WakeupWhen};
 use crate::config::quantity::Bytes;
 use crate::config::yaml::Step;
@@ -148,14 +149,18 @@ impl Planner<'_> {
         let asked = buffer.size.map_or(if perf { DEFAULT_PERF } else { DEFAULT_RING }, |size| size.0);
         if asked < least || asked > MAX_BUFFER {
             let (least, most) = (Bytes(least.next_power_of_two()), Bytes(MAX_BUFFER));
-            self.say(&at("size"), format!("a buffer of this program must be between {least} and {most}"));
+            self.say(
+                Code::BufferSize,
+                &at("size"),
+                format!("a buffer of this program must be between {least} and {most}"),
+            );
         }
         let page = rustix::param::page_size() as u64;
         let effective = asked.clamp(page, MAX_BUFFER).next_power_of_two();
 
         let mut max_latency = buffer.max_latency.map_or(DEFAULT_LATENCY, Duration::from);
         if max_latency < LATENCY_BOUNDS.0 || max_latency > LATENCY_BOUNDS.1 {
-            self.say(&at("max_latency"), "`max_latency` must be between 1ms and 60s");
+            self.say(Code::Latency, &at("max_latency"), "`max_latency` must be between 1ms and 60s");
         }
         let batch = WakeupPlan::Bytes(WAKEUP_BYTES.min(effective / 4) as u32);
         let wakeup_path = at("wakeup");
@@ -165,7 +170,7 @@ impl Planner<'_> {
             model::Wakeup::Named(NamedWakeup::Adaptive) => {
                 if perf {
                     let words = "a perf buffer has no adaptive wakeups: use every_event, {events: N} or {bytes: SIZE}";
-                    self.say(&wakeup_path, words);
+                    self.say(Code::Wakeup, &wakeup_path, words);
                 }
                 WakeupPlan::Adaptive
             }
@@ -173,7 +178,7 @@ impl Planner<'_> {
             model::Wakeup::When(WakeupWhen { bytes: Some(bytes), .. }) => {
                 if bytes.0 == 0 || bytes.0 > effective / 2 {
                     let words = format!("the buffer has {}: wake at half of it at the latest", Bytes(effective));
-                    self.say(&wakeup_path, words);
+                    self.say(Code::Wakeup, &wakeup_path, words);
                 }
                 WakeupPlan::Bytes(u32::try_from(bytes.0).unwrap_or(u32::MAX))
             }
@@ -181,11 +186,12 @@ impl Planner<'_> {
                 let interval = Duration::from(interval);
                 if buffer.max_latency.is_some_and(|_| interval > max_latency) {
                     self.say(
+                        Code::Wakeup,
                         &wakeup_path,
                         "an interval longer than `max_latency` would break it: leave one of them out",
                     );
                 } else if interval < LATENCY_BOUNDS.0 || interval > LATENCY_BOUNDS.1 {
-                    self.say(&wakeup_path, "an interval must be between 1ms and 60s");
+                    self.say(Code::Latency, &wakeup_path, "an interval must be between 1ms and 60s");
                 }
                 max_latency = interval;
                 WakeupPlan::Timer
@@ -216,7 +222,11 @@ impl Planner<'_> {
         };
         match (perf, buffer.submit) {
             (true, Some(_)) => {
-                self.say(submit_path, "`submit` is a matter of ring buffers: leave it out with `type: perfbuf`");
+                self.say(
+                    Code::Submit,
+                    submit_path,
+                    "`submit` is a matter of ring buffers: leave it out with `type: perfbuf`",
+                );
                 Transport::Perf
             }
             (true, None) => Transport::Perf,

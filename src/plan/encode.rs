@@ -5,7 +5,7 @@ use std::fmt;
 use serde_yaml::Value as Yaml;
 
 use crate::catalog::{Element, ElementKind, Variable};
-use crate::config::diagnostic::suggest;
+use crate::config::diagnostic::{Code, suggest};
 use crate::config::quantity::{parse_duration, parse_frequency, parse_size};
 
 /// Why a value can't be encoded.
@@ -15,9 +15,14 @@ pub(super) struct Problem {
     pub negated: bool,
     /// Which entry of a list it is about.
     pub index: Option<usize>,
+    /// Which kind of fault.
+    pub code: Code,
     /// What is wrong, and what would be right.
     pub message: String,
 }
+
+/// What is wrong with one value, and what would be right.
+type Fault = (Code, String);
 
 /// A value as the program is to have it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,26 +54,26 @@ impl fmt::Display for Name {
     }
 }
 
-/// The bytes of `variable` for `value`: a value, a list of values, or `{not: …}` one of these.
-pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Problem> {
+/// The bytes of `variable` for `value`: a value, a list of values, or `{not: …}` one of these. All that is wrong otherwise.
+pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec<Problem>> {
     let mut encoded = Encoded { bytes: vec![0; variable.size], lookups: Vec::new() };
+    let whole = |code, message: &str| vec![Problem { negated: false, index: None, code, message: message.into() }];
     let (value, negated) = match value {
         Yaml::Mapping(map) => match (map.len(), map.get("not")) {
             (1, Some(value)) if variable.list.is_some() => (value, true),
             (1, Some(_)) => {
-                let message = "`not` is for filters that compare values, and this one sets a limit".into();
-                return Err(Problem { negated: false, index: None, message });
+                let message = "`not` is for filters that compare values, and this one sets a limit";
+                return Err(whole(Code::FilterNot, message));
             }
             _ => {
-                let message = "a value, a list of values or `{not: …}` is needed".into();
-                return Err(Problem { negated: false, index: None, message });
+                return Err(whole(Code::FilterType, "a value, a list of values or `{not: …}` is needed"));
             }
         },
         value => (value, false),
     };
-    let one = |index, message| Problem { negated, index, message };
+    let one = |index, (code, message)| Problem { negated, index, code, message };
     let Some(shape) = variable.list else {
-        let lookup = element(&variable.element, value, &mut encoded.bytes).map_err(|message| one(None, message))?;
+        let lookup = element(&variable.element, value, &mut encoded.bytes).map_err(|fault| vec![one(None, fault)])?;
         encoded.lookups.extend(lookup.map(|name| (0, name)));
         return Ok(encoded);
     };
@@ -78,29 +83,33 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Pro
         _ => (single, false),
     };
     if items.is_empty() {
-        return Err(one(None, "an empty list lets nothing through: leave the filter out for no restriction".into()));
+        let message = "an empty list lets nothing through: leave the filter out for no restriction".into();
+        return Err(vec![one(None, (Code::FilterCount, message))]);
     }
     if items.len() > shape.max {
         let message = format!("{} values, and this program takes at most {}", items.len(), shape.max);
-        return Err(one(Some(shape.max), message));
+        return Err(vec![one(Some(shape.max), (Code::FilterCount, message))]);
     }
     encoded.bytes[..4].copy_from_slice(&(items.len() as u32).to_ne_bytes());
     encoded.bytes[4..8].copy_from_slice(&u32::from(negated).to_ne_bytes());
+    let mut problems = Vec::new();
     for (i, item) in items.iter().enumerate() {
         let at = shape.values + i * variable.element.size;
         let slot = &mut encoded.bytes[at..at + variable.element.size];
-        let lookup = element(&variable.element, item, slot).map_err(|message| one(listed.then_some(i), message))?;
-        encoded.lookups.extend(lookup.map(|name| (at, name)));
+        match element(&variable.element, item, slot) {
+            Ok(lookup) => encoded.lookups.extend(lookup.map(|name| (at, name))),
+            Err(fault) => problems.push(one(listed.then_some(i), fault)),
+        }
     }
-    Ok(encoded)
+    if problems.is_empty() { Ok(encoded) } else { Err(problems) }
 }
 
 /// Fills `slot`, or says what has to be looked up for it.
-fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<Option<Name>, String> {
+fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<Option<Name>, Fault> {
     match &element.kind {
         ElementKind::User => match value {
             Yaml::String(name) if name.is_empty() || name.contains([':', '/', '\0']) => {
-                return Err(format!("`{name}` is no name of a user"));
+                return Err((Code::FilterName, format!("`{name}` is no name of a user")));
             }
             Yaml::String(name) => return Ok(Some(Name::User(name.clone()))),
             _ => {}
@@ -113,59 +122,68 @@ fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<Option<Na
 }
 
 /// The path of a cgroup as systemd-cgls writes it: from the root of the hierarchy on.
-fn cgroup(value: &Yaml) -> Result<String, String> {
+fn cgroup(value: &Yaml) -> Result<String, Fault> {
     let Some(path) = value.as_str() else {
-        return Err(format!("the path of a cgroup such as `/system.slice` is needed, not {}", shown(value)));
+        return Err((
+            Code::FilterType,
+            format!("the path of a cgroup such as `/system.slice` is needed, not {}", shown(value)),
+        ));
     };
     let inside =
         ["/sys/fs/cgroup/unified/", "/sys/fs/cgroup/"].iter().find_map(|root| path.strip_prefix(root)).unwrap_or(path);
     let inside = inside.trim_matches('/');
     if inside.split('/').any(|part| part == "..") || inside.contains('\0') {
-        return Err(format!("`{path}` is no path of a cgroup"));
+        return Err((Code::FilterName, format!("`{path}` is no path of a cgroup")));
     }
     Ok(format!("/{inside}"))
 }
 
 /// The name of a unit, with `.service` behind it if it has no type, as systemctl takes it.
-fn unit(value: &Yaml) -> Result<String, String> {
+fn unit(value: &Yaml) -> Result<String, Fault> {
     let Some(name) = value.as_str().filter(|name| !name.is_empty()) else {
-        return Err(format!("the name of a systemd unit such as `nginx.service` is needed, not {}", shown(value)));
+        return Err((
+            Code::FilterType,
+            format!("the name of a systemd unit such as `nginx.service` is needed, not {}", shown(value)),
+        ));
     };
     if name.contains(['/', '\0']) {
-        return Err(format!("`{name}` is no name of a unit; a path goes into the filter `cgroup`"));
+        return Err((Code::FilterName, format!("`{name}` is no name of a unit; a path goes into the filter `cgroup`")));
     }
     const TYPES: &[&str] = &[".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
     let typed = TYPES.iter().any(|end| name.ends_with(end));
     Ok(if typed { name.to_owned() } else { format!("{name}.service") })
 }
 
-fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     match &element.kind {
         ElementKind::Duration => unsigned(quantity(value, "time", "10ms", parse_duration)?, slot),
         ElementKind::Bytes => unsigned(quantity(value, "size", "64KiB", parse_size)?, slot),
         ElementKind::Frequency => {
             let value = quantity(value, "frequency", "99Hz", parse_frequency)?;
             if value == 0 {
-                return Err("0Hz is never".into());
+                return Err((
+                    Code::FilterFit,
+                    "0Hz is never: leave the filter out, or write for instance `99Hz`".into(),
+                ));
             }
             unsigned(value, slot)
         }
         ElementKind::Uint => match value {
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
-            Yaml::Number(number) => Err(format!("{number} is not a whole number from 0 on")),
-            other => Err(format!("a whole number is needed, not {}", shown(other))),
+            Yaml::Number(number) => Err((Code::FilterFit, format!("{number} is not a whole number from 0 on"))),
+            other => Err((Code::FilterType, format!("a whole number is needed, not {}", shown(other)))),
         },
         ElementKind::Int => match value.as_i64() {
             Some(number) => signed(number, slot),
-            None => Err(format!("a whole number is needed, not {}", shown(value))),
+            None => Err((Code::FilterType, format!("a whole number is needed, not {}", shown(value)))),
         },
         ElementKind::Bool => match value {
             Yaml::Bool(flag) => unsigned((*flag).into(), slot),
-            other => Err(format!("true or false is needed, not {}", shown(other))),
+            other => Err((Code::FilterType, format!("true or false is needed, not {}", shown(other)))),
         },
         ElementKind::User => match value {
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
-            other => Err(format!("a user's number or name is needed, not {}", shown(other))),
+            other => Err((Code::FilterType, format!("a user's number or name is needed, not {}", shown(other)))),
         },
         ElementKind::Text => text(value, slot),
         ElementKind::Comm => comm(value, slot),
@@ -175,12 +193,18 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
             // `cpu-clock` as well as `cpu_clock`
             Some(name) => match names.value(&name.replace('-', "_")) {
                 Some(value) => unsigned(value, slot),
-                None => Err(format!("`{name}` is not possible{}", suggest(name, names.iter().map(|(_, name)| name)))),
+                None => Err((
+                    Code::FilterChoice,
+                    format!("`{name}` is not possible{}", suggest(name, names.iter().map(|(_, name)| name))),
+                )),
             },
-            None => Err(format!(
-                "one of {} is needed, not {}",
-                names.iter().map(|(_, name)| name).collect::<Vec<_>>().join(", "),
-                shown(value)
+            None => Err((
+                Code::FilterType,
+                format!(
+                    "one of {} is needed, not {}",
+                    names.iter().map(|(_, name)| name).collect::<Vec<_>>().join(", "),
+                    shown(value)
+                ),
             )),
         },
     }
@@ -191,42 +215,45 @@ fn quantity(
     what: &str,
     example: &str,
     parse: impl Fn(&str) -> Result<u64, String>,
-) -> Result<u64, String> {
+) -> Result<u64, Fault> {
     match value {
-        Yaml::String(text) => parse(text),
-        Yaml::Number(number) => parse(&number.to_string()),
-        other => Err(format!("a {what} such as `{example}` is needed, not {}", shown(other))),
+        Yaml::String(text) => parse(text).map_err(|words| (Code::Quantity, words)),
+        Yaml::Number(number) => parse(&number.to_string()).map_err(|words| (Code::Quantity, words)),
+        other => Err((Code::FilterType, format!("a {what} such as `{example}` is needed, not {}", shown(other)))),
     }
 }
 
 /// `struct runner_comm`: text and mask.
-fn comm(value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+fn comm(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     let (bytes, mask) = slot.split_at_mut(slot.len() / 2);
     let Some(start) = value.as_str().and_then(|name| name.strip_suffix('*')) else {
         mask.fill(0xff);
         return text(value, bytes);
     };
     if start.is_empty() {
-        return Err("`*` alone lets everything through: leave the filter out for that".into());
+        return Err((Code::FilterName, "`*` alone lets everything through: leave the filter out for that".into()));
     }
     mask[..start.len().min(bytes.len())].fill(0xff);
     text(&Yaml::String(start.to_owned()), bytes)
 }
 
 /// `struct runner_disk`: a name, or numbers behind an empty one.
-fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     let (name, numbers) = slot.split_at_mut(slot.len() - 8);
     let given = value.as_str().unwrap_or_default();
     if given.contains('/') {
         let last = given.rsplit('/').next().unwrap_or_default();
-        return Err(format!("`{given}` is a path; a disk goes by its name, `{last}` (see lsblk)"));
+        return Err((Code::FilterName, format!("`{given}` is a path; a disk goes by its name, `{last}` (see lsblk)")));
     }
     match given.split_once(':') {
         None => text(value, name),
         Some((major, minor)) => {
             let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
             let (Some(major), Some(minor)) = (number(major), number(minor)) else {
-                return Err(format!("`{given}` is neither a disk's name nor its numbers, `major:minor` (see lsblk)"));
+                return Err((
+                    Code::FilterName,
+                    format!("`{given}` is neither a disk's name nor its numbers, `major:minor` (see lsblk)"),
+                ));
             };
             numbers[..4].copy_from_slice(&major.to_ne_bytes());
             numbers[4..].copy_from_slice(&minor.to_ne_bytes());
@@ -235,39 +262,42 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
     }
 }
 
-fn text(value: &Yaml, slot: &mut [u8]) -> Result<(), String> {
+fn text(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     let Yaml::String(text) = value else {
-        return Err(format!("text is needed, not {}: put quotes around it", shown(value)));
+        return Err((Code::FilterType, format!("text is needed, not {}: put quotes around it", shown(value))));
     };
     let room = slot.len() - 1;
     if text.is_empty() {
-        return Err("an empty text matches nothing: leave the filter out for no restriction".into());
+        return Err((Code::FilterFit, "an empty text matches nothing: leave the filter out for no restriction".into()));
     }
     if text.len() > room {
         let cut: String = text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= room).map(|(_, c)| c).collect();
-        return Err(format!("`{text}` is longer than the {room} bytes that the kernel keeps: write `{cut}`"));
+        return Err((
+            Code::FilterFit,
+            format!("`{text}` is longer than the {room} bytes that the kernel keeps: write `{cut}`"),
+        ));
     }
     if text.contains('\0') {
-        return Err("text with a NUL in it can't be matched".into());
+        return Err((Code::FilterFit, "text with a NUL in it can't be matched".into()));
     }
     slot[..text.len()].copy_from_slice(text.as_bytes());
     Ok(())
 }
 
-fn unsigned(value: u64, slot: &mut [u8]) -> Result<(), String> {
+fn unsigned(value: u64, slot: &mut [u8]) -> Result<(), Fault> {
     let (bytes, bits) = (value.to_ne_bytes(), 8 * slot.len());
     if bits < 64 && value >> bits != 0 {
-        return Err(format!("{value} does not fit into {bits} bits"));
+        return Err((Code::FilterFit, format!("{value} does not fit into {bits} bits")));
     }
     let from = if cfg!(target_endian = "little") { 0 } else { 8 - slot.len() };
     slot.copy_from_slice(&bytes[from..from + slot.len()]);
     Ok(())
 }
 
-fn signed(value: i64, slot: &mut [u8]) -> Result<(), String> {
+fn signed(value: i64, slot: &mut [u8]) -> Result<(), Fault> {
     let bits = 8 * slot.len() as u32;
     if bits < 64 && !(-(1i64 << (bits - 1))..1i64 << (bits - 1)).contains(&value) {
-        return Err(format!("{value} does not fit into {bits} bits"));
+        return Err((Code::FilterFit, format!("{value} does not fit into {bits} bits")));
     }
     let masked = if bits == 64 { value as u64 } else { value as u64 & ((1 << bits) - 1) };
     unsigned(masked, slot)
@@ -298,7 +328,8 @@ mod tests {
     }
 
     fn encoded(variable: &Variable, yaml: &str) -> Result<Encoded, Problem> {
-        super::variable(variable, &serde_yaml::from_str(yaml).expect("YAML"))
+        let encoded = super::variable(variable, &serde_yaml::from_str(yaml).expect("YAML"));
+        encoded.map_err(|mut problems| problems.remove(0))
     }
 
     fn set(variable: &Variable, yaml: &str) -> Result<Vec<u8>, Problem> {

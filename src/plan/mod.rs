@@ -8,13 +8,13 @@ mod rows;
 mod show;
 mod sinks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
 use crate::config::Source;
-use crate::config::diagnostic::{Diagnostic, Place, suggest};
+use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
 use crate::config::quantity::Nanoseconds;
 use crate::config::yaml::Step::{Index, Key};
@@ -121,7 +121,16 @@ pub struct Overrides {
 /// [`Kind::Config`](crate::error::Kind::Config) with every problem of the config and its place;
 /// [`Kind::Failed`](crate::error::Kind::Failed) if an embedded program is broken.
 pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result<Plan> {
-    let mut planner = Planner { source, problems: Vec::new() };
+    let (plan, problems) = examine(source, catalog, overrides)?;
+    if problems.is_empty() { Ok(plan) } else { Err(source.error(&problems)) }
+}
+
+/// The plan of what is right in `source`, and all that is wrong with it.
+///
+/// # Errors
+/// [`Kind::Failed`](crate::error::Kind::Failed) if an embedded program is broken.
+pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result<(Plan, Vec<Diagnostic>)> {
+    let mut planner = Planner { source, problems: source.problems.clone() };
     let config = &source.config;
     let mut probes = Vec::new();
     for (index, probe) in config.probes.iter().enumerate() {
@@ -132,17 +141,16 @@ pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result
     let sinks = planner.sinks(&probes);
     sinks::route(&mut probes, &sinks);
     let events = probes.iter().any(|probe| probe.aggregate.is_none());
-    if config.window.max_events.is_some() && !events && probes.len() == config.probes.len() {
+    let all = probes.len() == source.written_probes();
+    if config.window.max_events.is_some() && !events && all {
         let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
-        planner.say_key(&[Key("window"), Key("max_events")], what);
+        planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
     if config.window.duration == Some(Nanoseconds(0)) {
-        planner.say(&[Key("window"), Key("duration")], "a window of no time catches nothing: leave `duration` out");
+        let what = "a window of no time catches nothing: leave `duration` out";
+        planner.say(Code::Window, &[Key("window"), Key("duration")], what);
     }
-    if !planner.problems.is_empty() {
-        return Err(source.error(&planner.problems));
-    }
-    Ok(Plan {
+    let plan = Plan {
         name: config.name.clone().unwrap_or_else(|| source.stem.clone()),
         labels: config.labels.clone(),
         duration: overrides.duration.or(config.window.duration.map(Duration::from)),
@@ -150,7 +158,11 @@ pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result
         max_loss: config.max_loss.map_or(0.0, |share| share.0),
         probes,
         sinks,
-    })
+    };
+    // One fault may come to light in several ways
+    let mut told = HashSet::new();
+    planner.problems.retain(|problem| told.insert((problem.place, problem.code, problem.message.clone())));
+    Ok((plan, planner.problems))
 }
 
 /// Collects the problems of a config on the way to a plan.
@@ -168,15 +180,15 @@ impl ProbePlan {
 
 impl Planner<'_> {
     /// A problem with the value at `path`.
-    fn say(&mut self, path: &[Step<'_>], message: impl Into<String>) {
+    fn say(&mut self, code: Code, path: &[Step<'_>], message: impl Into<String>) {
         let place = self.source.root.at(path).place;
-        self.problems.push(Diagnostic { place, message: message.into() });
+        self.problems.push(Diagnostic::new(code, place, message));
     }
 
     /// A problem with the key at `path`.
-    fn say_key(&mut self, path: &[Step<'_>], message: impl Into<String>) {
+    fn say_key(&mut self, code: Code, path: &[Step<'_>], message: impl Into<String>) {
         let place = self.source.root.key_at(path);
-        self.problems.push(Diagnostic { place, message: message.into() });
+        self.problems.push(Diagnostic::new(code, place, message));
     }
 
     /// `None` if the probe has problems that leave no sensible plan.
@@ -191,10 +203,11 @@ impl Planner<'_> {
         let at = |key| [here[0], here[1], Key(key)];
         let Some(program) = catalog.program(&probe.program) else {
             let known = suggest(&probe.program, catalog.names());
-            self.say(&at("program"), format!("there is no program `{}`{known}", probe.program));
+            self.say(Code::UnknownProgram, &at("program"), format!("there is no program `{}`{known}", probe.program));
+            self.probe_sinks(index, probe);
             return Ok(None);
         };
-        let program = Arc::new(program?);
+        let program = program?;
         let (mut rodata, lookups) = self.filters(index, probe, &program);
         let buffer = self.buffer(&at("buffer"), &probe.buffer, &program, overrides);
         let aggregate = self.aggregate(&here, probe, &program);
@@ -205,7 +218,7 @@ impl Planner<'_> {
             if !program.maps.iter().any(|map| map.name == *name) {
                 let known = suggest(name, program.maps.iter().map(|map| map.name.as_str()));
                 let path = [here[0], here[1], Key("maps"), Key(name)];
-                self.say_key(&path, format!("`{}` has no map `{name}`{known}", program.name));
+                self.say_key(Code::UnknownMap, &path, format!("`{}` has no map `{name}`{known}", program.name));
             }
         }
         let disks = program
@@ -239,7 +252,7 @@ impl Planner<'_> {
             let path = [Key("probes"), Index(index), Key("filters"), Key(name)];
             let Some(variable) = program.filter(name) else {
                 let known = suggest(name, program.filters.iter().map(|filter| filter.name.as_str()));
-                self.say_key(&path, format!("`{}` has no filter `{name}`{known}", program.name));
+                self.say_key(Code::UnknownFilter, &path, format!("`{}` has no filter `{name}`{known}", program.name));
                 continue;
             };
             match encode::variable(variable, value) {
@@ -252,11 +265,13 @@ impl Planner<'_> {
                     lookups.extend(found);
                     settings.push(setting(variable, encoded.bytes));
                 }
-                Err(encode::Problem { negated, index, message }) => {
+                Err(problems) => {
                     let node = self.source.root.at(&path);
-                    let node = if negated { node.get("not").unwrap_or(node) } else { node };
-                    let place = item_place(node, index);
-                    self.problems.push(Diagnostic { place, message: format!("filter `{name}`: {message}") });
+                    for encode::Problem { negated, index, code, message } in problems {
+                        let node = if negated { node.get("not").unwrap_or(node) } else { node };
+                        let what = format!("filter `{name}`: {message}");
+                        self.problems.push(Diagnostic::new(code, item_place(node, index), what));
+                    }
                 }
             }
         }
@@ -266,28 +281,52 @@ impl Planner<'_> {
     /// Indices of the sinks that a probe names, all of them by default.
     fn probe_sinks(&mut self, index: usize, probe: &model::Probe) -> Vec<usize> {
         let known: Vec<&str> = self.source.config.sinks.keys().map(String::as_str).collect();
-        let Some(names) = &probe.sinks else { return (0..known.len()).collect() };
+        let Some(names) = &probe.sinks else {
+            // Where its `sinks` may be among what has problems, nothing is said about what it writes
+            let all = if self.is_whole_probe(index) { known.len() } else { 0 };
+            return (0..all).collect();
+        };
+        let written = self.source.written().get("sinks");
         let mut sinks = Vec::new();
         for (i, name) in names.iter().enumerate() {
             let path = [Key("probes"), Index(index), Key("sinks"), Index(i)];
             match known.iter().position(|sink| sink == name) {
-                None => self.say(&path, format!("there is no sink `{name}`{}", suggest(name, known.iter().copied()))),
-                Some(sink) if sinks.contains(&sink) => self.say(&path, format!("sink `{name}` is here twice")),
+                None if written.is_some_and(|sinks| sinks.get(name).is_some()) => {}
+                None => self.say(
+                    Code::UnknownSink,
+                    &path,
+                    format!("there is no sink `{name}`{}", suggest(name, known.iter().copied())),
+                ),
+                Some(sink) if sinks.contains(&sink) => {
+                    self.say(Code::SinkTwice, &path, format!("sink `{name}` is here twice: leave one of them"));
+                }
                 Some(sink) => sinks.push(sink),
             }
         }
         sinks
     }
 
+    /// Whether all that the file says of a probe is there to be looked at.
+    fn is_whole_probe(&self, index: usize) -> bool {
+        let place = self.source.root.at(&[Key("probes"), Index(index)]).place;
+        let Some(Value::List(written)) = self.source.written().get("probes").map(|node| &node.value) else {
+            return true;
+        };
+        let entries = |node: &Node| if let Value::Map(entries) = &node.value { entries.len() } else { 0 };
+        let here = entries(self.source.root.at(&[Key("probes"), Index(index)]));
+        written.iter().filter(|probe| probe.place == place).all(|probe| entries(probe) == here)
+    }
+
     fn check_names(&mut self, probes: &[model::Probe]) {
-        let name = |probe: &model::Probe| probe.name.clone().unwrap_or_else(|| probe.program.clone());
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         for (i, probe) in probes.iter().enumerate() {
-            if let Some(first) = probes[..i].iter().position(|other| name(other) == name(probe)) {
+            let name = probe.name.as_deref().unwrap_or(&probe.program);
+            let first = *names.entry(name).or_insert(i);
+            if first != i && (probe.name.is_some() || self.is_whole_probe(i)) {
                 let line = self.source.root.at(&[Key("probes"), Index(first)]).place.line;
                 let path = [Key("probes"), Index(i), Key("name")];
-                let message =
-                    format!("a second probe `{}` (the first is on line {line}): give it a `name`", name(probe));
-                self.say(&path, message);
+                let message = format!("a second probe `{name}` (the first is on line {line}): give it a `name`");
+                self.say(Code::ProbeTwice, &path, message);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Planner;
 use crate::catalog::{Aggregate, Output, Program, Shape};
+use crate::config::code::Code;
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::Key;
@@ -147,7 +148,7 @@ impl Planner<'_> {
             ];
             for (key, _) in given.into_iter().filter(|(_, given)| *given) {
                 let what = format!("`{key}` is for programs that add up in a map; `{}` sends events", program.name);
-                self.say_key(&at(key), what);
+                self.say_key(Code::Misplaced, &at(key), what);
             }
             return None;
         };
@@ -156,17 +157,17 @@ impl Planner<'_> {
                 "`{}` sends no events, so it has no buffer: `interval` says how often it is read",
                 program.name
             );
-            self.say_key(&at("buffer"), what);
+            self.say_key(Code::Misplaced, &at("buffer"), what);
         }
         if probe.order == model::Order::Time {
-            self.say(&at("order"), "rows have an order already: `order` is for events");
+            self.say(Code::Misplaced, &at("order"), "rows have an order already: `order` is for events");
         }
         let interval = probe.interval.map(Duration::from);
         if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
-            self.say(&at("interval"), "an interval of less than 10ms would be the load itself");
+            self.say(Code::Latency, &at("interval"), "an interval of less than 10ms would be the load itself");
         }
         if probe.top.is_some() && matches!(spec.shape, Shape::Histogram { .. }) {
-            self.say_key(&at("top"), "`top` is for counters; a histogram has all of its buckets");
+            self.say_key(Code::Misplaced, &at("top"), "`top` is for counters; a histogram has all of its buckets");
         }
         Some(AggregatePlan {
             spec: Arc::clone(spec),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Planner, ProbePlan};
-use crate::config::diagnostic::{Diagnostic, Place, suggest};
+use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::{Index, Key};
@@ -28,25 +28,37 @@ impl Planner<'_> {
     pub(super) fn sinks(&mut self, probes: &[ProbePlan]) -> Vec<SinkPlan> {
         let config = &self.source.config;
         let mut plans = Vec::new();
-        let mut paths: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut paths = BTreeMap::new();
+        // A probe that is not there for its problems may be the one that writes to a sink
+        let all_probes = probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]);
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
-            let line = self.source.root.key_at(&here).line;
-            if let Some(other) = paths.insert(sink.path(), line) {
-                let what = if sink.path() == "-" { "standard output".into() } else { format!("`{}`", sink.path()) };
-                self.say_key(&here, format!("{what} is another sink's already (line {})", other.min(line)));
+            // One whose path may be among what was wrong is not at the place that it seems to be
+            if self.source.is_whole(&here) {
+                self.check_path_is_free(&mut paths, name, sink.path());
             }
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
             let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
-            if writers.is_empty() && probes.len() == config.probes.len() {
-                self.say_key(&here, format!("no probe writes to sink `{name}`"));
+            if writers.is_empty() && all_probes {
+                let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
+                self.say_key(Code::UnusedSink, &here, what);
             }
             let shape = self.shape(&here, sink, &writers);
             plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape });
         }
         plans
+    }
+
+    /// Of two sinks that write to one place, the one further down in the file is told.
+    fn check_path_is_free<'a>(&mut self, paths: &mut BTreeMap<&'a str, &'a str>, name: &'a str, path: &'a str) {
+        let Some(other) = paths.insert(path, name) else { return };
+        let line = |name| self.source.root.key_at(&[Key("sinks"), Key(name)]).line;
+        let (first, second) = if line(other) < line(name) { (other, name) } else { (name, other) };
+        let place = if path == "-" { "standard output".into() } else { format!("`{path}`") };
+        let what = format!("{place} is another sink's already (line {}): give each its own `path`", line(first));
+        self.say_key(Code::PathTwice, &[Key("sinks"), Key(second)], what);
     }
 
     fn shape(&mut self, here: &[Step<'_>; 2], sink: &model::Sink, writers: &[&ProbePlan]) -> Shape {
@@ -55,13 +67,15 @@ impl Planner<'_> {
                 let path = [here[0], here[1], Key("template")];
                 match template {
                     Some(template) => self.check_template(&path, template, writers),
+                    // What it seems to lack may be what was wrong and told already
+                    None if !self.source.is_whole(here) => {}
                     None => {
                         for probe in writers.iter().filter(|probe| probe.aggregate.is_none()) {
                             let program = probe.program.name;
                             let what = format!(
                                 "`{program}` sends events, so this sink needs a `template`: \"{{{{ time | clock }}}} {{{{ comm }}}}\""
                             );
-                            self.say_key(here, what);
+                            self.say_key(Code::TemplateNeeded, here, what);
                         }
                     }
                 }
@@ -78,6 +92,7 @@ impl Planner<'_> {
             model::Sink::Csv { columns, .. } => {
                 let columns = match columns {
                     Some(columns) => self.columns(&[here[0], here[1], Key("columns")], columns, writers),
+                    None if !self.source.is_whole(here) => Vec::new(),
                     None => self.default_columns(here, writers),
                 };
                 Shape::Csv { columns }
@@ -93,7 +108,11 @@ impl Planner<'_> {
     fn default_columns(&mut self, here: &[Step<'_>; 2], writers: &[&ProbePlan]) -> Vec<Column> {
         let Some(first) = writers.first() else { return Vec::new() };
         if writers.iter().any(|other| other.program.name != first.program.name) {
-            self.say_key(here, "probes of different programs write here: say which `columns` the table has");
+            self.say_key(
+                Code::ColumnsNeeded,
+                here,
+                "probes of different programs write here: say which `columns` the table has",
+            );
         }
         names(first).into_iter().map(|name| Column::Field(name.to_owned())).collect()
     }
@@ -109,7 +128,7 @@ impl Planner<'_> {
                     if !writers.is_empty() && !known.contains(&name.as_str()) {
                         let programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
                         let what = format!("`{name}` is no field of {}", programs.join(" or "));
-                        self.say(&here, what + &suggest(name, known));
+                        self.say(Code::UnknownField, &here, what + &suggest(name, known));
                     }
                     Column::Field(name.clone())
                 }
@@ -121,7 +140,7 @@ impl Planner<'_> {
                 }
             };
             if found.iter().any(|other| other.name() == column.name()) {
-                self.say(&here, format!("`{}` is here twice", column.name()));
+                self.say(Code::ColumnTwice, &here, format!("`{}` is here twice: leave one of them", column.name()));
             }
             found.push(column);
         }
@@ -130,6 +149,10 @@ impl Planner<'_> {
 
     /// Each problem once, even if several probes have it.
     fn check_template(&mut self, path: &[Step<'_>], text: &str, writers: &[&ProbePlan]) {
+        if writers.is_empty() {
+            // Those that are to write here may have problems of their own: what can be told without them
+            template::check_alone(text).into_iter().for_each(|problem| self.say_template(path, text, problem));
+        }
         let mut said: Vec<Problem> = Vec::new();
         for probe in writers {
             // A template is for the records that have all its fields; of several sorts, the last has most of them
@@ -147,8 +170,11 @@ impl Planner<'_> {
 
     fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
         let whole = self.source.root.at(path).place;
-        let place = problem.range.and_then(|range| within(&self.source.text, whole, text, range)).unwrap_or(whole);
-        self.problems.push(Diagnostic { place, message: problem.message });
+        let file = &self.source.text;
+        let exact =
+            |range: Range<usize>| within(file, whole, text, range.clone()).or_else(|| nth(file, whole, text, range));
+        let place = problem.range.and_then(exact).unwrap_or(whole);
+        self.problems.push(Diagnostic::new(problem.code, place, problem.message));
     }
 }
 
@@ -210,4 +236,19 @@ fn within(file: &str, start: Place, template: &str, range: Range<usize>) -> Opti
         let at = from + source[from..].find(line)? + (range.start - line_start);
         Some(Place { line: number, column: source[..at].chars().count() + 1, width })
     })
+}
+
+/// The place of `range` of a template that stands in the file in other lines or with escapes: what is written there is
+/// the same, and comes as often before it.
+fn nth(file: &str, start: Place, template: &str, range: Range<usize>) -> Option<Place> {
+    let sought = template.get(range.clone())?;
+    let before = template.get(..range.start)?.matches(sought).count();
+    let lines = file.split_inclusive('\n');
+    let begin: usize = lines.take(start.line - 1).map(str::len).sum();
+    let column = file.get(begin..)?.char_indices().nth(start.column - 1)?.0;
+    let (at, _) = file.get(begin + column..)?.match_indices(sought).nth(before)?;
+    let upto = &file[..begin + column + at];
+    let line = upto.rsplit('\n').next().unwrap_or_default();
+    let width = sought.lines().next().map_or(1, |line| line.chars().count().max(1));
+    Some(Place { line: upto.matches('\n').count() + 1, column: line.chars().count() + 1, width })
 }

@@ -161,7 +161,7 @@ fn faults_in_templates_have_their_own_places() {
 
 #[test]
 fn two_sinks_never_share_a_file() {
-    wrong("path: \"{{ name }}-{{ start | date('%Y') }}.jsonl\"", "path: '-'", "17:3", "standard output");
+    wrong("path: \"{{ name }}-{{ start | date('%Y') }}.jsonl\"", "path: '-'", "20:3", "standard output");
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn program(name: &str) -> Program {
+fn program(name: &str) -> Arc<Program> {
     Catalog::embedded().program(name).expect("it is there").expect("it is sound")
 }
 

@@ -1,0 +1,47 @@
+// Every shipped config is valid, and every bad one that a schema can catch is caught: by ajv, not by our own walker.
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import Ajv2020 from "ajv/dist/2020.js";
+import { parse } from "yaml";
+
+const root = process.argv[2];
+const schema = JSON.parse(readFileSync(join(root, "schemas/ebpf-run.schema.json"), "utf8"));
+const formats = Object.fromEntries(["time-span", "size", "percent", "uint32", "uint64"].map((name) => [name, true]));
+const valid = new Ajv2020({ allErrors: true, strictTypes: false, formats }).compile(schema);
+
+// What is about the structure, or about one program's filters, maps and fields. The rest needs arithmetic, templates or
+// more than one place of the file.
+const catchable = "E010 E011 E012 E013 E014 E015 E016 E020 E021 E022 E028 E030 E031 E032 E033 E034 E035 E040".split(" ");
+const beyond = {
+  "quantity-beyond-64-bits": "arithmetic",
+  "misplaced-top": "whether an aggregate is a histogram",
+};
+
+let problems = 0;
+const complain = (text) => { problems += 1; console.error(text); };
+const yamls = (folder) => readdirSync(join(root, folder)).filter((name) => name.endsWith(".yaml")).sort();
+const read = (folder, name) => readFileSync(join(root, folder, name), "utf8");
+
+let good = 0;
+for (const folder of ["probes.d", "examples"]) {
+  for (const name of yamls(folder)) {
+    good += 1;
+    if (!valid(parse(read(folder, name)))) complain(`${folder}/${name} is refused: ${JSON.stringify(valid.errors)}`);
+  }
+}
+
+const count = { caught: 0, beyond: 0, yaml: 0 };
+for (const name of yamls("tests/bad")) {
+  const text = read("tests/bad", name);
+  const codes = text.split("\n")[0].replace("# expect: ", "").split(", ").map((one) => one.slice(0, 4));
+  if (codes.some((code) => code < "E010" || code === "E017")) { count.yaml += 1; continue; }
+  const stem = name.replace(".yaml", "");
+  const can = codes.some((code) => catchable.includes(code)) && !(stem in beyond);
+  const caught = !valid(parse(text));
+  if (can && !caught) complain(`tests/bad/${name} passes, and a schema could catch it`);
+  if (!can && caught) complain(`tests/bad/${name} is refused for something else: ${JSON.stringify(valid.errors)}`);
+  count[caught ? "caught" : "beyond"] += 1;
+}
+console.log(`ajv: ${good} shipped configs valid; of the bad ones ${count.caught} caught, ${count.beyond} beyond a schema, ` +
+  `${count.yaml} faults of the YAML itself`);
+process.exit(problems ? 1 : 0);

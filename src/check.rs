@@ -1,0 +1,230 @@
+//! Checking config files: which, and the words for people, scripts and GitHub. Loads nothing and asks no kernel.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::catalog::Catalog;
+use crate::config::diagnostic::{Code, Diagnostic, render, sorted};
+use crate::config::{Source, shown};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Overrides, examine};
+
+/// Endings of the files that are looked for in folders.
+const ENDINGS: &[&str] = &["yaml", "yml"];
+
+/// How problems are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For a terminal: file:line:column, the line, a caret under the culprit
+    Human,
+    /// One JSON object a line for each problem
+    Json,
+    /// Annotations of a GitHub workflow
+    Github,
+}
+
+/// A file with problems.
+#[derive(Debug)]
+pub struct Faulty {
+    /// The file as messages name it.
+    pub path: String,
+    /// Its text, as far as it could be read.
+    pub text: String,
+    /// What is wrong; never empty.
+    pub problems: Vec<Diagnostic>,
+}
+
+/// The files that `paths` stand for: a file for itself, a folder for every `*.yaml` and `*.yml` in it and below. Hidden
+/// folders are left out, and links to folders are not followed.
+///
+/// # Errors
+/// [`Kind::Config`] if a folder has none or can't be read: a check of nothing must not pass.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone()); // if it is not there, reading it says so
+            continue;
+        }
+        let before = files.len();
+        within(path, &mut files)?;
+        if files.len() == before {
+            let what = format!("there is no *.yaml or *.yml in {} or below", shown(path));
+            return Err(Error::new(Kind::Config, what));
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|path| seen.insert(path.clone()));
+    Ok(files)
+}
+
+fn within(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let unreadable = |error| Error::new(Kind::Config, format!("{} can't be read: {error}", shown(folder)));
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        entries.push(entry.map_err(unreadable)?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.is_dir() {
+            if !hidden && !path.is_symlink() {
+                within(&path, files)?;
+            }
+        } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is wrong with the file `path`; `None` if nothing is.
+///
+/// # Errors
+/// If an embedded program is broken.
+pub fn check(path: &Path, catalog: &Catalog) -> Result<Option<Faulty>> {
+    judge(Source::read(path), catalog)
+}
+
+/// As [`check`], of a text that messages call `path`.
+///
+/// # Errors
+/// If an embedded program is broken.
+pub fn check_text(path: &str, text: &str, catalog: &Catalog) -> Result<Option<Faulty>> {
+    judge(Source::parse(path.into(), path.into(), text.into()), catalog)
+}
+
+fn judge(source: Result<Source, crate::config::Unusable>, catalog: &Catalog) -> Result<Option<Faulty>> {
+    let faulty = match source {
+        Ok(source) => {
+            let (_, problems) = examine(&source, catalog, &Overrides::default())?;
+            Faulty { path: source.path, text: source.text, problems }
+        }
+        Err(file) => Faulty { path: file.path, text: file.text, problems: file.problems },
+    };
+    Ok(Some(faulty).filter(|file| !file.problems.is_empty()))
+}
+
+impl Faulty {
+    /// The problems in the order of the file, with a line's end behind each.
+    pub fn written(&self, format: Format) -> String {
+        match format {
+            Format::Human => render(&self.path, &self.text, &self.problems) + "\n",
+            Format::Json => self.each(|problem, line, out| {
+                let Diagnostic { code, place, message } = problem;
+                let object = json!({
+                    "file": self.path, "line": place.line, "column": place.column, "end_column": end(problem, line),
+                    "code": code.as_str(), "title": code.title(), "message": message, "source": line,
+                });
+                out.push_str(&object.to_string());
+            }),
+            Format::Github => self.each(|problem, line, out| {
+                let Diagnostic { code, place, message } = problem;
+                let (file, title) = (property(&self.path), property(&format!("{code} {}", code.title())));
+                let (at, to) = (place.column, end(problem, line));
+                write!(out, "::error file={file},line={},col={at},endColumn={to},title={title}::", place.line)
+                    .expect("a String takes all");
+                out.push_str(&escaped(message));
+            }),
+        }
+    }
+
+    fn each(&self, push: impl Fn(&Diagnostic, &str, &mut String)) -> String {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let mut out = String::new();
+        for problem in sorted(&self.problems) {
+            let line = lines.get(problem.place.line.wrapping_sub(1)).copied().unwrap_or_default();
+            push(problem, line, &mut out);
+            out.push('\n');
+        }
+        out
+    }
+
+    /// Whether it is not a file that can be read at all.
+    pub fn is_unreadable(&self) -> bool {
+        self.problems.iter().any(|problem| problem.code == Code::Unreadable)
+    }
+}
+
+/// The column behind the last one of a problem, on its line.
+fn end(problem: &Diagnostic, line: &str) -> usize {
+    let (from, width) = (problem.place.column, problem.place.width.max(1));
+    (from + width).min((line.chars().count() + 1).max(from + 1))
+}
+
+/// A workflow command's message ends with the line.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// … and its properties at `,`, their names at `:`.
+fn property(text: &str) -> String {
+    escaped(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// `3 problems in 2 of 14 files`, or that there are none.
+pub fn summary(problems: usize, faulty: usize, files: usize) -> String {
+    let files = format!("{files} file{}", if files == 1 { "" } else { "s" });
+    match problems {
+        0 => format!("no problems in {files}"),
+        1 => format!("1 problem in {faulty} of {files}"),
+        _ => format!("{problems} problems in {faulty} of {files}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRONG: &str = "version: 1\nprobes: [{program: biosnop}]\nsinks: {out: {type: jsonl, x: 1}}\n";
+
+    fn written(format: Format) -> String {
+        let faulty = check_text("a,b.yaml", WRONG, &Catalog::embedded()).expect("sound").expect("it is wrong");
+        faulty.written(format)
+    }
+
+    #[test]
+    fn each_format_has_file_place_code_and_words() {
+        let human = written(Format::Human);
+        assert!(human.starts_with("a,b.yaml:2:20: E020 there is no program `biosnop`, did you mean `bio"), "{human}");
+        assert!(human.contains("\na,b.yaml:3:28: E010 unknown key `x`"), "{human}");
+        let objects: Vec<serde_json::Value> =
+            written(Format::Json).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(objects.len(), 2);
+        assert_eq!((&objects[0]["code"], &objects[0]["line"]), (&json!("E020"), &json!(2)));
+        assert_eq!((&objects[0]["column"], &objects[0]["end_column"]), (&json!(20), &json!(27)));
+        assert_eq!(objects[0]["source"], "probes: [{program: biosnop}]");
+        let github = written(Format::Github);
+        let start = "::error file=a%2Cb.yaml,line=2,col=20,endColumn=27,title=E020 no such program::there is no";
+        assert!(github.starts_with(start), "{github}");
+        assert_eq!(github.lines().count(), 2);
+        assert_eq!(escaped("50%\nx"), "50%25%0Ax");
+    }
+
+    #[test]
+    fn folders_stand_for_their_files_and_an_empty_one_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("a/b")).expect("a folder");
+        fs::create_dir_all(at(".git")).expect("a folder");
+        for name in ["a/b/z.yml", "a/b/notes.txt", ".git/x.yaml", "b.yaml", "a.yaml"] {
+            fs::write(at(name), "").expect("a file");
+        }
+        let found = files(&[folder.path().to_owned(), at("a.yaml"), at("none.yaml")]).expect("there are some");
+        assert_eq!(found, [at("a/b/z.yml"), at("a.yaml"), at("b.yaml"), at("none.yaml")]);
+        let error = files(&[at(".git/.."), at("a")]).map(|_| files(&[at("c")])).expect("there are some");
+        assert_eq!(error.expect("it is no folder"), [at("c")]);
+        fs::create_dir(at("empty")).expect("a folder");
+        assert!(files(&[at("empty")]).expect_err("it is empty").message.contains("no *.yaml"));
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        assert_eq!(summary(0, 0, 1), "no problems in 1 file");
+        assert_eq!(summary(1, 1, 14), "1 problem in 1 of 14 files");
+        assert_eq!(summary(3, 2, 14), "3 problems in 2 of 14 files");
+    }
+}

@@ -1,0 +1,187 @@
+//! The commands that need no kernel: check, schema, list, describe, completions, man.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
+use clap_complete::env::Shells;
+
+use super::Cli;
+use crate::catalog::{Catalog, configs};
+use crate::check::{self, Format};
+use crate::config::diagnostic::suggest;
+use crate::config::structure::schema_text;
+use crate::console;
+use crate::describe;
+use crate::error::{Error, Kind, Result};
+
+/// The variable that a shell's completion sets.
+pub(super) const COMPLETE: &str = "EBPF_RUN_COMPLETE";
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Config files, and folders whose *.yaml and *.yml are checked, those below them too
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// How problems are written
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// As one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DescribeArgs {
+    /// A program, or one field, filter or map of it: `biosnoop`, `biosnoop.latency_ns`
+    #[arg(value_name = "PROGRAM", add = ArgValueCompleter::new(complete_program))]
+    what: String,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// bash, zsh, fish, elvish or powershell
+    shell: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Write a page for each command into this folder; without it, the main page goes to standard output
+    folder: Option<PathBuf>,
+}
+
+/// Problems go to standard output, what they come to on standard error; returns the exit code.
+pub(super) fn check(args: &CheckArgs) -> Result<u8> {
+    let files = check::files(&args.paths)?;
+    let catalog = Catalog::embedded();
+    let (mut problems, mut faulty) = (0, 0);
+    for path in &files {
+        if let Some(file) = check::check(path, &catalog)? {
+            print(&file.written(args.format))?;
+            problems += file.problems.len();
+            faulty += 1;
+        }
+    }
+    console::say(&format!("ebpf-run: {}", check::summary(problems, faulty, files.len())));
+    Ok(if problems == 0 { 0 } else { Kind::Config.code() })
+}
+
+pub(super) fn schema() -> Result<()> {
+    print(schema_text())
+}
+
+pub(super) fn list(args: &ListArgs) -> Result<()> {
+    let catalog = Catalog::embedded();
+    let mut programs = Vec::new();
+    for name in catalog.names() {
+        programs.extend(catalog.program(name).transpose()?);
+    }
+    if args.json {
+        let all: Vec<_> = programs.iter().map(|program| describe::json(program)).collect();
+        return print(&(serde_json::to_string_pretty(&all).expect("it is JSON") + "\n"));
+    }
+    let mut out = String::from("Programs (ebpf-run describe PROGRAM)\n");
+    for program in programs {
+        writeln!(out, "  {:<16} {}", program.name, program.doc()).expect("a String takes all");
+    }
+    out += "\nReady-made configs (ebpf-run NAME)\n";
+    for (name, yaml) in configs() {
+        let what = yaml.lines().find_map(|line| line.strip_prefix("description:")).unwrap_or_default().trim();
+        writeln!(out, "  {name:<16} {what}").expect("a String takes all");
+    }
+    print(&out)
+}
+
+pub(super) fn describe(args: &DescribeArgs) -> Result<()> {
+    let catalog = Catalog::embedded();
+    let (name, part) = args.what.split_once('.').map_or((args.what.as_str(), None), |(name, part)| (name, Some(part)));
+    let unknown = |what: String, known: String| Error::new(Kind::Config, format!("there is no {what}{known}"));
+    let Some(program) = catalog.program(name) else {
+        return Err(unknown(format!("program `{name}`"), suggest(name, catalog.names())));
+    };
+    let program = program?;
+    match part {
+        None if args.json => {
+            print(&(serde_json::to_string_pretty(&describe::json(&program)).expect("it is JSON") + "\n"))
+        }
+        None => print(&describe::text(&program)),
+        Some(part) => match describe::one(&program, part) {
+            Some(text) => print(&text),
+            None => {
+                let parts = describe::parts(&program);
+                let known = suggest(part, parts.iter().map(|(name, _)| name.as_str()));
+                Err(unknown(format!("field, filter or map `{part}` of {name}"), known))
+            }
+        },
+    }
+}
+
+/// The script that a shell loads; it asks this very binary for what can stand where the cursor is.
+pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
+    let shells = Shells::builtins();
+    let Some(shell) = shells.completer(&args.shell) else {
+        let known = suggest(&args.shell, shells.names());
+        return Err(Error::new(Kind::Config, format!("there are no completions for `{}`{known}", args.shell)));
+    };
+    let mut script = Vec::new();
+    shell
+        .write_registration(COMPLETE, "ebpf-run", "ebpf-run", "ebpf-run", &mut script)
+        .map_err(|error| Error::failed(format!("no script: {error}")))?;
+    print(&String::from_utf8_lossy(&script))
+}
+
+pub(super) fn man(args: &ManArgs) -> Result<()> {
+    let command = Cli::command();
+    let failed = |error: std::io::Error| Error::failed(format!("man pages can't be written: {error}"));
+    match &args.folder {
+        Some(folder) => clap_mangen::generate_to(command, folder).map_err(failed),
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page).map_err(failed)?;
+            print(&String::from_utf8_lossy(&page))
+        }
+    }
+}
+
+/// A config: a built-in one, or a file.
+pub(super) fn complete_config(current: &OsStr) -> Vec<CompletionCandidate> {
+    let is_yaml = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let mut found = PathCompleter::file().filter(is_yaml).complete(current);
+    let names = configs().iter().map(|(name, _)| *name);
+    found.extend(starting(current, names.map(|name| (name.to_owned(), "built-in config".to_owned()))));
+    found
+}
+
+/// A program; behind its point, what it has.
+fn complete_program(current: &OsStr) -> Vec<CompletionCandidate> {
+    let catalog = Catalog::embedded();
+    let text = current.to_string_lossy();
+    let doc = |name: &str| catalog.program(name).and_then(Result::ok).map(|program| program.doc().to_owned());
+    match text.split_once('.') {
+        None => starting(current, catalog.names().map(|name| (name.to_owned(), doc(name).unwrap_or_default()))),
+        Some((name, _)) => {
+            let parts = catalog.program(name).and_then(Result::ok).map(|program| describe::parts(&program));
+            let parts = parts.unwrap_or_default().into_iter();
+            starting(current, parts.map(|(part, doc)| (format!("{name}.{part}"), doc)))
+        }
+    }
+}
+
+fn starting(current: &OsStr, all: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
+    let start = current.to_string_lossy();
+    let fitting = all.filter(|(name, _)| name.starts_with(start.as_ref()));
+    fitting.map(|(name, doc)| CompletionCandidate::new(name).help(Some(doc.into()))).collect()
+}
+
+fn print(text: &str) -> Result<()> {
+    console::print(text).map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))
+}

@@ -1,0 +1,106 @@
+//! The kinds of faults that a config can have, each with a code that stays: scripts, annotations and searches go by it.
+//! `docs/errors.md` has the same table for people, and a test holds the two together.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($name:ident = $code:literal $title:literal)*) => {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = concat!($code, ": ", $title, ".")] $name,)*
+        }
+
+        impl Code {
+            /// All kinds, in the order of their codes.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
+            /// The code: an `E` and three digits. It never changes, and is not used again if the kind goes.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $code),* }
+            }
+
+            /// The kind in a few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Code::$name => $title),* }
+            }
+        }
+    };
+}
+
+codes! {
+    Unreadable = "E001" "the file can't be read"
+    NotYaml = "E002" "not YAML"
+    Empty = "E003" "nothing in the file"
+    KeyTwice = "E004" "a key twice"
+    Documents = "E005" "more than one document"
+    MergeKey = "E006" "a merge key"
+    Alias = "E007" "an alias that can't be followed"
+    Tag = "E008" "a tag"
+    Unquoted = "E009" "a template without quotes"
+
+    UnknownKey = "E010" "unknown key"
+    MissingKey = "E011" "a key is missing"
+    WrongType = "E012" "wrong type"
+    NotPossible = "E013" "not one of the values that there are"
+    OutOfRange = "E014" "a number out of range"
+    Quantity = "E015" "a quantity without its unit, or none at all"
+    Count = "E016" "too few or too many entries"
+    TooDeep = "E017" "nested too deeply"
+
+    UnknownProgram = "E020" "no such program"
+    UnknownFilter = "E021" "no such filter"
+    UnknownMap = "E022" "no such map"
+    UnknownSink = "E023" "no such sink"
+    UnusedSink = "E024" "a sink that nothing writes to"
+    ProbeTwice = "E025" "two probes of one name"
+    SinkTwice = "E026" "a sink twice"
+    PathTwice = "E027" "two sinks write to one place"
+    Misplaced = "E028" "a key that this program has no use for"
+
+    FilterType = "E030" "a filter's value is of the wrong type"
+    FilterFit = "E031" "a filter's value does not fit"
+    FilterChoice = "E032" "not one of the filter's values"
+    FilterCount = "E033" "too few or too many values of a filter"
+    FilterNot = "E034" "a filter that can't be turned round"
+    FilterName = "E035" "not the name of what the filter asks for"
+
+    UnknownField = "E040" "no such field"
+    UnknownVariable = "E041" "no such name in a template"
+    UnknownFormatter = "E042" "no such formatter, test or function in a template"
+    TemplateSyntax = "E043" "a template that is none"
+    Misapplied = "E044" "a formatter on what it is not made for"
+    ColumnTwice = "E045" "a column twice"
+    ColumnsNeeded = "E046" "a table needs its columns named"
+    TemplateNeeded = "E047" "events need a template"
+
+    BufferSize = "E050" "a buffer of that size can't be"
+    Wakeup = "E051" "a wakeup that can't be"
+    Latency = "E052" "a time out of range"
+    Submit = "E053" "`submit` without a ring buffer"
+
+    Window = "E060" "a window that can't be"
+
+    Disagreement = "E099" "the schema takes it and the loader does not"
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_three_digits_each_once_and_in_order() {
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        let mut sorted = codes.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(codes, sorted);
+        assert!(codes.iter().all(|code| code.len() == 4 && code[1..].parse::<u16>().is_ok()));
+    }
+}

@@ -1,0 +1,291 @@
+//! What there is to say of a program, out of the catalogue alone: for people and as JSON.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use crate::catalog::{ElementKind, Hook, Program, Variable, configs};
+use crate::event::{self, Kind, Layout, Names};
+use crate::output;
+use crate::plan::{AggregatePlan, row_layouts};
+
+/// Kinds of hooks, and the Linux that was the first to have them.
+const SINCE: &[(&str, &str)] = &[
+    ("tp_btf", "5.5"),
+    ("fentry", "5.5"),
+    ("fexit", "5.5"),
+    ("raw_tp", "4.17"),
+    ("raw_tracepoint", "4.17"),
+    ("tracepoint", "4.7"),
+    ("tp", "4.7"),
+    ("perf_event", "4.9"),
+    ("kprobe", "4.1"),
+    ("kretprobe", "4.1"),
+];
+
+/// A field of a program's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// What it means.
+    pub doc: String,
+    /// What its values are.
+    pub values: String,
+}
+
+/// Every field that records of `program` can have; of an aggregate, those of all kinds of rows.
+pub fn fields(program: &Program) -> Vec<Described> {
+    let layouts: Vec<Layout> = match (program.event(), program.aggregate()) {
+        (Some(layout), _) => vec![layout.as_ref().clone()],
+        (None, Some(spec)) => {
+            let spec = Arc::clone(spec);
+            row_layouts(&AggregatePlan { spec, interval: None, clear: true, per_cpu: true, top: None })
+        }
+        (None, None) => Vec::new(),
+    };
+    let mut found: Vec<Described> = Vec::new();
+    for layout in &layouts {
+        for (field, name) in output::Field::all(layout) {
+            let (doc, values) = match field {
+                output::Field::Event(index) => (layout.fields[index].doc.as_str(), values_of(&layout.fields[index])),
+                output::Field::Time => ("Wall-clock time of the event", "time".into()),
+                output::Field::Probe => ("Name of the probe", "text".into()),
+            };
+            if !found.iter().any(|known| known.name == name) {
+                found.push(Described { name: name.into(), doc: doc.into(), values });
+            }
+        }
+    }
+    found
+}
+
+fn values_of(field: &event::Field) -> String {
+    let unit = field.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
+    match &field.kind {
+        Kind::Uint | Kind::Int if field.errno => format!("number, negative: an error{unit}"),
+        Kind::Uint | Kind::Int => format!("number{unit}"),
+        Kind::Bool => "true or false".into(),
+        Kind::Text | Kind::Tail { .. } => "text".into(),
+        Kind::Enum(names) => list(names),
+        Kind::Bits(names) => format!("any of {}", list(names)),
+        Kind::List { .. } => "list of texts".into(),
+        Kind::Ip => "address, of IPv4 or IPv6".into(),
+        Kind::Stack { .. } => "stack, the innermost frame first".into(),
+    }
+}
+
+fn list(names: &Names) -> String {
+    names.iter().map(|(_, name)| name).collect::<Vec<_>>().join(" ")
+}
+
+/// What a filter takes.
+fn takes(filter: &Variable) -> String {
+    let one = match &filter.element.kind {
+        ElementKind::Uint | ElementKind::Int => "number".into(),
+        ElementKind::Duration => "time (10ms)".into(),
+        ElementKind::Bytes => "size (64KiB)".into(),
+        ElementKind::Frequency => "frequency (99Hz)".into(),
+        ElementKind::Bool => "true or false".into(),
+        ElementKind::Text => format!("text of at most {} bytes", filter.element.size - 1),
+        ElementKind::Comm => "command, or its beginning and a *".into(),
+        ElementKind::Disk => "disk by name or major:minor".into(),
+        ElementKind::User => "user by number or name".into(),
+        ElementKind::Cgroup => "path of a cgroup".into(),
+        ElementKind::Unit => "systemd unit".into(),
+        ElementKind::Enum(names) => list(names),
+    };
+    match filter.list {
+        Some(shape) if shape.max > 1 => format!("{one}; up to {}, or {{not: …}}", shape.max),
+        _ => one,
+    }
+}
+
+/// The first Linux that has the kinds of hooks that `program` can't do without.
+fn since(program: &Program) -> Option<&'static str> {
+    let of = |hook: &Hook| {
+        let kind = hook.section.split('/').next().unwrap_or_default();
+        SINCE.iter().find(|(known, _)| *known == kind).map(|(_, version)| *version)
+    };
+    let number = |version: &&str| {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+        (parts.next(), parts.next())
+    };
+    let needed = program.hooks.iter().filter(|hook| !hook.optional && hook.alternative.is_none());
+    let least_choice =
+        || program.hooks.iter().filter(|hook| hook.alternative.is_some()).filter_map(of).min_by_key(number);
+    needed.filter_map(of).chain(least_choice()).max_by_key(number)
+}
+
+/// The built-in configs that use `program`.
+fn examples(program: &Program) -> Vec<(&'static str, &'static str)> {
+    let uses = |yaml: &str| {
+        yaml.lines().any(|line| {
+            let line = line.trim_start().trim_start_matches("- ");
+            line.strip_prefix("program:").and_then(|rest| rest.split_whitespace().next()) == Some(program.name)
+        })
+    };
+    configs().iter().copied().filter(|(_, yaml)| uses(yaml)).collect()
+}
+
+/// Everything, for scripts.
+pub fn json(program: &Program) -> Json {
+    let fields: Vec<Json> = fields(program)
+        .into_iter()
+        .map(|field| json!({"name": field.name, "doc": field.doc, "values": field.values}))
+        .collect();
+    let filters: Vec<Json> = program
+        .filters
+        .iter()
+        .map(|filter| {
+            let choices = match &filter.element.kind {
+                ElementKind::Enum(names) => names.iter().map(|(_, name)| name).collect::<Vec<_>>().into(),
+                _ => Json::Null,
+            };
+            json!({
+                "name": filter.name, "doc": filter.doc, "takes": takes(filter), "choices": choices,
+                "max": filter.list.map_or(1, |shape| shape.max), "not": filter.list.is_some(),
+            })
+        })
+        .collect();
+    let maps: Vec<Json> =
+        program.maps.iter().map(|map| json!({"name": map.name, "doc": map.doc, "entries": map.max_entries})).collect();
+    let hooks: Vec<Json> = program
+        .hooks
+        .iter()
+        .map(|hook| {
+            let alternative =
+                hook.alternative.as_ref().map(|(group, variant)| json!({"group": group, "variant": variant}));
+            json!({
+                "function": hook.name, "section": hook.section, "optional": hook.optional, "alternative": alternative,
+                "left_out_if": hook.skip_if.as_ref().map(|(filter, value)| format!("{filter}: {value}")),
+            })
+        })
+        .collect();
+    let examples: Vec<&str> = examples(program).into_iter().map(|(name, _)| name).collect();
+    json!({
+        "name": program.name, "doc": program.doc(),
+        "hands_out": if program.event().is_some() { "events" } else { "rows" },
+        "fields": fields, "filters": filters, "maps": maps, "hooks": hooks,
+        "hooks_since_linux": since(program), "configs": examples,
+    })
+}
+
+/// Everything, for a person.
+pub fn text(program: &Program) -> String {
+    let mut out = format!("{}: {}\n", program.name, program.doc());
+    let what = if program.event().is_some() { "event" } else { "row, read from a map" };
+    section(&mut out, &format!("Fields of each {what}"));
+    fields(program).iter().for_each(|field| entry(&mut out, &field.name, &field.doc, &field.values));
+    section(&mut out, "Filters");
+    program.filters.iter().for_each(|filter| entry(&mut out, &filter.name, &filter.doc, &takes(filter)));
+    if !program.maps.is_empty() {
+        section(&mut out, "Maps");
+    }
+    for map in &program.maps {
+        entry(&mut out, &map.name, &map.doc, &format!("{} entries unless `maps` says otherwise", map.max_entries));
+    }
+    section(&mut out, "Hooks, each of which runs whenever the kernel comes by");
+    for hook in &program.hooks {
+        let mut note = Vec::new();
+        if let Some((group, variant)) = &hook.alternative {
+            note.push(format!("{group}: as {variant}, the first choice that the kernel takes"));
+        }
+        note.extend(hook.optional.then(|| "where the kernel has it".to_owned()));
+        note.extend(hook.skip_if.as_ref().map(|(filter, value)| format!("not with `{filter}: {value}`")));
+        if let Some(event) = &hook.perf_event {
+            let named = |source: &u32| event.names.name(u64::from(*source)).unwrap_or_default().to_owned();
+            note.push(event.sources.iter().map(named).collect::<Vec<_>>().join(", else "));
+        }
+        writeln!(out, "  {:<32} {}", hook.section, note.join("; ")).expect("a String takes all");
+    }
+    if let Some(version) = since(program) {
+        writeln!(out, "\nHooks of these kinds are there from Linux {version} on; docs/kernels.md has what was tried.")
+            .expect("fits");
+    }
+    for (name, yaml) in examples(program).into_iter().take(1) {
+        section(&mut out, &format!("Example: ebpf-run {name}"));
+        yaml.lines().for_each(|line| writeln!(out, "  {line}").expect("a String takes all"));
+    }
+    // A line has no blanks at its end
+    out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn section(out: &mut String, title: &str) {
+    write!(out, "\n{title}\n").expect("a String takes all");
+}
+
+fn entry(out: &mut String, name: &str, doc: &str, values: &str) {
+    writeln!(out, "  {name:<16} {doc}\n  {:16} = {values}", "").expect("a String takes all");
+}
+
+/// The names behind `PROGRAM.` that [`one`] knows, with their docs.
+pub fn parts(program: &Program) -> Vec<(String, String)> {
+    let mut parts: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, doc: &str| {
+        if !parts.iter().any(|(known, _)| known == name) {
+            parts.push((name.to_owned(), doc.to_owned()));
+        }
+    };
+    fields(program).iter().for_each(|field| add(&field.name, &field.doc));
+    program.filters.iter().for_each(|filter| add(&filter.name, &filter.doc));
+    program.maps.iter().for_each(|map| add(&map.name, &map.doc));
+    parts
+}
+
+/// The field, filter and map called `name`, for a person; `None` if there is none.
+pub fn one(program: &Program, name: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut say = |kind: &str, doc: &str, values: &str| {
+        writeln!(out, "{kind} `{name}` of {}: {doc}\n  {values}", program.name).expect("a String takes all");
+    };
+    if let Some(field) = fields(program).iter().find(|field| field.name == name) {
+        say("field", &field.doc, &field.values);
+    }
+    if let Some(filter) = program.filter(name) {
+        say("filter", &filter.doc, &takes(filter));
+    }
+    if let Some(map) = program.maps.iter().find(|map| map.name == name) {
+        say("map", &map.doc, &format!("{} entries unless `maps` says otherwise", map.max_entries));
+    }
+    Some(out).filter(|out| !out.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+
+    #[test]
+    fn every_program_is_described_whole() {
+        let catalog = Catalog::embedded();
+        for name in catalog.names() {
+            let program = catalog.program(name).expect("listed").expect("sound");
+            let (text, json) = (text(&program), json(&program));
+            assert!(since(&program).is_some(), "{name}: a kind of hook that SINCE does not know");
+            for filter in &program.filters {
+                assert!(text.contains(&format!("\n  {:<16} {}\n", filter.name, filter.doc)), "{name}: {text}");
+            }
+            for hook in &program.hooks {
+                assert!(text.contains(&format!("\n  {}", hook.section)), "{name}: {text}");
+            }
+            assert_eq!(json["filters"].as_array().map(Vec::len), Some(program.filters.len()));
+            assert!(text.contains("Example: ebpf-run "), "{name} has an example");
+            for (part, _) in parts(&program) {
+                assert!(one(&program, &part).is_some(), "{name}.{part}");
+            }
+            assert_eq!(one(&program, "no-such-part"), None);
+        }
+    }
+
+    #[test]
+    fn hooks_that_can_be_done_without_do_not_count() {
+        let program = Catalog::embedded().program("biosnoop").expect("listed").expect("sound");
+        assert_eq!(since(&program), Some("5.5"));
+        let text = text(&program);
+        assert!(text.starts_with("biosnoop: "), "{text}");
+        assert!(text.contains("tp_btf/block_io_done             where the kernel has it"), "{text}");
+        assert_eq!(json(&program)["filters"][0]["takes"], "time (10ms)");
+    }
+}

@@ -1,0 +1,106 @@
+//! The corpus of bad configs, `tests/bad/*.yaml`. The first line of each says what is wrong with it and where:
+//! `# expect: E010 4:5, E021 7:9`. It is found, just there, and nothing else is said.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use ebpf_run::catalog::Catalog;
+use ebpf_run::check::{Format, check, check_text};
+use ebpf_run::config::diagnostic::{Code, sorted};
+
+/// The files with their names, in order.
+fn corpus() -> Vec<(String, std::path::PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
+    let entries = fs::read_dir(folder).expect("the corpus is there").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> =
+        entries.map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path)).collect();
+    files.sort();
+    files
+}
+
+fn expected(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).expect("it can be read");
+    let line = text.lines().next().and_then(|line| line.strip_prefix("# expect: "));
+    let line = line.unwrap_or_else(|| panic!("{}: the first line does not say what is expected", path.display()));
+    line.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn each_fault_is_found_in_its_place_and_told_once() {
+    let catalog = Catalog::embedded();
+    let mut wrong = String::new();
+    let files = corpus();
+    assert!(files.len() >= 60, "{} files", files.len());
+    for (name, path) in files {
+        let faulty = check(&path, &catalog).expect("the programs are sound");
+        let problems = faulty.as_ref().map_or(&[][..], |file| &file.problems);
+        let found: Vec<String> = sorted(problems)
+            .into_iter()
+            .map(|problem| format!("{} {}:{}", problem.code, problem.place.line, problem.place.column))
+            .collect();
+        if found != expected(&path) {
+            let said: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+            wrong += &format!("{name}: expected {:?}, found {found:?}: {said:?}\n", expected(&path));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn the_corpus_has_every_kind_of_fault_that_a_file_can_show() {
+    let told: BTreeSet<String> =
+        corpus().iter().flat_map(|(_, path)| expected(path)).map(|one| one[..4].to_owned()).collect();
+    for code in Code::ALL {
+        let elsewhere = [Code::Unreadable, Code::Disagreement].contains(code); // tests/cli.rs; and a fault of ours
+        assert!(elsewhere || told.contains(code.as_str()), "{code} ({})", code.title());
+    }
+}
+
+fn errors_md() -> (std::path::PathBuf, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let text = fs::read_to_string(&path).expect("it is there");
+    (path, text)
+}
+
+#[test]
+fn the_documented_codes_are_those_that_there_are() {
+    let (_, text) = errors_md();
+    let rows: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `E"))
+        .map(|row| {
+            let mut cells = row.split(" | ");
+            let code = format!("E{}", cells.next().unwrap_or_default().trim_end_matches('`'));
+            let title = cells.next().unwrap_or_default().to_owned();
+            assert!(cells.next().is_some_and(|advice| advice.len() > 8), "{code}: what to do?");
+            (code, title)
+        })
+        .collect();
+    let known: Vec<(String, String)> =
+        Code::ALL.iter().map(|code| (code.as_str().to_owned(), code.title().to_owned())).collect();
+    assert_eq!(rows, known);
+}
+
+/// `EBPF_RUN_BLESS=1 cargo test --test bad` writes them anew.
+#[test]
+fn the_documented_messages_are_what_is_shown() {
+    let (path, text) = errors_md();
+    let catalog = Catalog::embedded();
+    let mut parts = text.split("```");
+    let mut renewed = parts.next().expect("a beginning").to_owned();
+    let mut count = 0;
+    while let (Some(block), Some(rest)) = (parts.next(), parts.next()) {
+        let shown = block.strip_prefix("text\n").expect("every block is text");
+        let name = shown.split_once(".yaml").map(|(name, _)| format!("{name}.yaml")).expect("it names its file");
+        let yaml = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).expect("it is in the corpus");
+        let faulty = check_text(&name, &yaml, &catalog).expect("the programs are sound").expect("it is wrong");
+        renewed += &format!("```text\n{}```{rest}", faulty.written(Format::Human));
+        count += 1;
+    }
+    assert!(count >= 10, "{count} messages");
+    if std::env::var_os("EBPF_RUN_BLESS").is_some() {
+        fs::write(&path, &renewed).expect("the document can be written");
+    }
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), renewed);
+}

@@ -1,0 +1,158 @@
+//! The commands that need no kernel, as a user meets them: check, schema, list, describe, completions, man.
+
+#[allow(dead_code)] // what the tests with root need
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{BINARY, Ended, Scratch, run};
+use serde_json::Value as Json;
+
+const GOOD: &str = "version: 1\nprobes: [{program: biosnoop}]\nsinks: {out: {type: jsonl}}\n";
+const BAD: &str = "version: 1\nprobes: [{program: biosnop}]\nsinks: {out: {type: jsonl, pth: 1}}\n";
+
+fn ebpf_run(args: &[&str]) -> Ended {
+    run(Command::new(BINARY).args(args))
+}
+
+fn folder() -> Scratch {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("team")).expect("a folder");
+    scratch.write("good.yaml", GOOD);
+    scratch.write("team/good.yml", GOOD);
+    scratch.write("team/bad.yaml", BAD);
+    scratch.write("notes.txt", "no config");
+    scratch
+}
+
+#[test]
+fn a_folder_is_checked_with_all_that_is_in_it() {
+    let scratch = folder();
+    let ended = run(Command::new(BINARY).arg("check").arg(".").current_dir(scratch.path(""))).expect(2);
+    let starts: Vec<&str> = ended.stdout.lines().filter(|line| line.starts_with("./")).collect();
+    let [first, second] = starts.as_slice() else { panic!("two problems:\n{}", ended.stdout) };
+    assert!(first.starts_with("./team/bad.yaml:2:20: E020 there is no program `biosnop`, did you mean"), "{first}");
+    assert!(second.starts_with("./team/bad.yaml:3:28: E010 unknown key `pth`"), "{second}");
+    assert!(
+        ended
+            .stdout
+            .contains("     3 | sinks: {out: {type: jsonl, pth: 1}}\n       |                            ^^^\n")
+    );
+    assert_eq!(ended.stderr, "ebpf-run: 2 problems in 1 of 3 files\n");
+
+    let ended = run(Command::new(BINARY).args(["check", "good.yaml", "team/good.yml"]).current_dir(scratch.path("")));
+    let ended = ended.expect(0);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", "ebpf-run: no problems in 2 files\n"));
+}
+
+#[test]
+fn a_check_of_nothing_does_not_pass() {
+    let scratch = Scratch::new();
+    let empty = scratch.path("").display().to_string();
+    ebpf_run(&["check", &empty]).expect(2).says(&["there is no *.yaml or *.yml in", &empty]);
+    ebpf_run(&["check"]).expect(2).says(&["<PATH>"]);
+    let none = scratch.path("none.yaml").display().to_string();
+    let ended = ebpf_run(&["check", &none]).expect(2).says(&["1 problem in 1 of 1 file"]);
+    assert!(ended.stdout.starts_with(&format!("{none}: E001 it can't be read: No such file")), "{}", ended.stdout);
+}
+
+#[test]
+fn a_check_run_and_plan_show_the_same() {
+    let scratch = folder();
+    let path = scratch.path("team/bad.yaml").display().to_string();
+    let checked = ebpf_run(&["check", &path]).expect(2).stdout;
+    for command in ["run", "plan"] {
+        let ended = ebpf_run(&[command, &path]).expect(2);
+        assert_eq!(ended.stderr, format!("{checked}ebpf-run: error: the config is wrong; nothing was loaded\n"));
+    }
+}
+
+#[test]
+fn problems_are_there_for_scripts_and_for_github() {
+    let scratch = folder();
+    let path = scratch.path("team/bad.yaml").display().to_string();
+    let ended = ebpf_run(&["check", "--format", "json", &path]).expect(2);
+    let objects: Vec<Json> = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(objects.len(), 2);
+    assert_eq!(
+        (&objects[1]["code"], &objects[1]["line"], &objects[1]["column"]),
+        (&"E010".into(), &3.into(), &28.into())
+    );
+    assert_eq!((objects[1]["file"].as_str(), objects[1]["end_column"].as_u64()), (Some(path.as_str()), Some(31)));
+    let ended = ebpf_run(&["check", "--format=github", &path]).expect(2);
+    let start = format!("::error file={path},line=3,col=28,endColumn=31,title=E010 unknown key::unknown key `pth`");
+    assert!(ended.stdout.lines().nth(1).is_some_and(|line| line.starts_with(&start)), "{}", ended.stdout);
+}
+
+#[test]
+fn the_schema_is_the_published_one() {
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/ebpf-run.schema.json");
+    let printed = ebpf_run(&["schema"]).expect(0).stdout;
+    assert!(printed == fs::read_to_string(published).expect("it is there"), "build again");
+}
+
+#[test]
+fn programs_are_listed_and_described() {
+    let ended = ebpf_run(&["list"]).expect(0);
+    for word in ["\n  biosnoop ", "\n  execsnoop ", "\n  io-latency "] {
+        assert!(ended.stdout.contains(word), "{word}: {}", ended.stdout);
+    }
+    let all: Json = serde_json::from_str(&ebpf_run(&["list", "--json"]).expect(0).stdout).expect("JSON");
+    let one: Json =
+        serde_json::from_str(&ebpf_run(&["describe", "biosnoop", "--json"]).expect(0).stdout).expect("JSON");
+    assert!(all.as_array().expect("an array").contains(&one));
+    assert_eq!(one["filters"][0]["name"], "min_latency");
+    let text = ebpf_run(&["describe", "biosnoop"]).expect(0).stdout;
+    for word in
+        ["One block I/O request", "latency_ns", "inflight", "tp_btf/block_rq_issue", "Example: ebpf-run io-latency"]
+    {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(ebpf_run(&["describe", "biosnoop.latency_ns"]).expect(0).stdout.starts_with("field `latency_ns`"));
+    ebpf_run(&["describe", "biosnop"]).expect(2).says(&["did you mean `biosnoop`?"]);
+    ebpf_run(&["describe", "biosnoop.latency"]).expect(2).says(&["no field, filter or map `latency`"]);
+}
+
+/// What bash offers for the words of a command line, the last of which the cursor is at.
+fn offered(words: &[&str]) -> String {
+    let script = format!(
+        "PATH={}:$PATH; source <(ebpf-run completions bash) || exit 1
+         COMP_WORDS=(ebpf-run {}); COMP_CWORD={}; COMP_TYPE=9
+         function=$(complete -p ebpf-run | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+         $function ebpf-run \"${{COMP_WORDS[COMP_CWORD]}}\" x; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        Path::new(BINARY).parent().expect("a folder").display(),
+        words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+        words.len(),
+    );
+    run(Command::new("bash").args(["-c", &script])).expect(0).stdout
+}
+
+#[test]
+fn a_shell_completes_commands_configs_programs_and_what_these_have() {
+    let has = |words: &[&str], expected: &str| {
+        let offered = offered(words);
+        assert!(offered.lines().any(|line| line.trim_end() == expected), "{words:?}: {expected} is not in\n{offered}");
+    };
+    has(&["che"], "check");
+    has(&["io-"], "io-latency");
+    has(&["plan", "exec"], "execsnoop");
+    has(&["describe", "bios"], "biosnoop");
+    has(&["describe", "biosnoop.lat"], "biosnoop.latency_ns");
+    has(&["check", "--format", "g"], "github");
+    for shell in ["zsh", "fish"] {
+        assert!(ebpf_run(&["completions", shell]).expect(0).stdout.contains("ebpf-run"));
+    }
+    ebpf_run(&["completions", "bsh"]).expect(2).says(&["did you mean `bash`?"]);
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_command() {
+    let scratch = Scratch::new();
+    ebpf_run(&["man", &scratch.path("").display().to_string()]).expect(0);
+    for page in ["ebpf-run.1", "ebpf-run-check.1", "ebpf-run-describe.1", "ebpf-run-plan.1"] {
+        assert!(fs::read_to_string(scratch.path(page)).expect(page).contains(".SH NAME"), "{page}");
+    }
+    assert!(ebpf_run(&["man"]).expect(0).stdout.contains("ebpf\\-run"));
+}
