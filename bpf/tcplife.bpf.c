@@ -214,13 +214,14 @@ static __always_inline bool is_by_user(struct sock *sk, int to)
 	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK)
 		return true;
 	/* What was received was not read, or SO_LINGER says so. A reset or a timeout sets the error first. */
-	return to == TCP_CLOSE && sk->sk_shutdown == 3 /* SHUTDOWN_MASK */ && !sk->sk_err;
+	return to == TCP_CLOSE && BPF_CORE_READ(sk, sk_shutdown) == 3 /* SHUTDOWN_MASK */ && !BPF_CORE_READ(sk, sk_err);
 }
 
-/* Attached before the other hook of this tracepoint, so that at an end the owner is there in time. */
-SEC("tp_btf/inet_sock_set_state")
+/* Attached before the other hook of this tracepoint, so that at an end the owner is there in time. Not tp_btf: functions of
+ * one section come together, and this one would be the first choice. */
+SEC("raw_tp/inet_sock_set_state")
 ALTERNATIVE("owner", "tracepoint")
 int BPF_PROG(end_begun, struct sock *sk, int from, int to)
 {
-	return sk->sk_protocol == IPPROTO_TCP && is_by_user(sk, to) ? accepted(sk) : 0;
+	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && is_by_user(sk, to) ? accepted(sk) : 0;
 }
