@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::fs::{Advice, fadvise};
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
 use crate::common::{Scratch, run};
 use crate::disk::Loop;
 use crate::load::{as_command, unique_name};
@@ -71,7 +71,7 @@ fn hits_misses_and_written_pages_are_told_apart() {
         {"program": "cachestat", "name": "nobody", "filters": {"comm": unique_name()}},
         {"program": "cachestat", "name": "everybody"},
     ]);
-    let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+    let capture = Capture::start(&scratch, &to_jsonl_of_busy(probes), &[]);
     let path = files.path.join("file");
     let of = |work: fn(&Path)| {
         let path = path.clone();
