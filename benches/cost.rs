@@ -1,7 +1,7 @@
 //! What the kernel's side of a program costs, beside its namesake of libbpf-tools where that is installed. Needs root.
 //!
 //! The kernel counts the time that eBPF programs run (`kernel.bpf_stats_enabled`); both tools see the same load, turn by
-//! turn. `cargo bench --bench cost [-- ROUNDS]`
+//! turn. `cargo bench --bench cost [-- ROUNDS [PROGRAM]]`
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,7 +20,7 @@ const PEER_START: Duration = Duration::from_secs(3);
 /// One comparison.
 struct Case {
     program: &'static str,
-    /// Filters of ours, as YAML.
+    /// Filters of ours, as YAML; `LOAD` is the load's process.
     filters: &'static str,
     /// Arguments of the peer; `{}` is the load's process.
     peer: &'static [&'static str],
@@ -43,6 +43,18 @@ const CASES: &[Case] = &[
         load: ("switches", 100_000),
     },
     Case { program: "biosnoop", filters: "{comm: cost-load}", peer: &[], load: ("reads", 10_000) },
+    Case {
+        program: "syscount",
+        filters: "{pid: LOAD, latency: false}",
+        peer: &["-p", "{}", "-i", "3600"],
+        load: ("calls", 1_000_000),
+    },
+    Case {
+        program: "syscount",
+        filters: "{pid: LOAD}",
+        peer: &["-L", "-p", "{}", "-i", "3600"],
+        load: ("calls", 1_000_000),
+    },
 ];
 
 fn main() {
@@ -63,7 +75,7 @@ fn main() {
         "{:<12} {:>10} {:>22} {:>22} {:>8}",
         "program", "events", "ours, ns an event", "libbpf-tools, ns", "ratio"
     );
-    for case in CASES {
+    for case in CASES.iter().filter(|case| args.get(1).is_none_or(|name| name == case.program)) {
         compare(case, rounds);
     }
     let _ = fs::write(STATS, before.trim());
@@ -139,9 +151,9 @@ fn run_time(pid: u32) -> u64 {
     programs.values().sum()
 }
 
-fn start_ours(folder: &Path, case: &Case, _: u32) -> Child {
+fn start_ours(folder: &Path, case: &Case, load: u32) -> Child {
     let path: PathBuf = folder.join("config.yaml");
-    let (program, filters) = (case.program, case.filters);
+    let (program, filters) = (case.program, case.filters.replace("LOAD", &load.to_string()));
     let yaml = format!(
         "version: 1\nmax_loss: 100%\nprobes: [{{program: {program}, filters: {filters}}}]\n\
          sinks: {{out: {{type: jsonl, path: {}}}}}\n",

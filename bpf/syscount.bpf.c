@@ -64,12 +64,10 @@ SKIP_IF("latency=false") int BPF_PROG(call_begins, struct pt_regs *regs, long nr
 /* What a call's registers say when it returns. */
 static __always_inline enum syscall call_of(struct pt_regs *regs)
 {
-	long nr = SYSCALL_NR(regs);
+	s64 nr = SYSCALL_RAW_NR(regs);
 
-#if defined(__TARGET_ARCH_x86)
-	if (regs->cs != 0x33)
+	if (is_compat(regs))
 		return SYS_COMPAT;
-#endif
 	/* The one call that takes its number with it: the registers are those from before the signal */
 	return nr < 0 ? SYS_RT_SIGRETURN : nr;
 }
@@ -123,11 +121,11 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 	value = aggregate(calls, &key);
 	if (!value)
 		return 0;
-	counter_add(&value->calls, 1);
+	counter_add_here(&value->calls, 1);
 	if (error)
-		counter_add(&value->failed, 1);
+		counter_add_here(&value->failed, 1);
 	if (latency)
-		counter_add(&value->total_ns, took);
+		counter_add_here(&value->total_ns, took);
 	return 0;
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
 use crate::common::Scratch;
 use crate::disk::{BLOCKS, Loop, reads_and_writes, retry};
 use crate::load::{copy_of, unique_name};
@@ -59,7 +59,7 @@ fn the_histograms_hold_the_requests_that_the_filters_let_through() {
         ];
         let probe = |(i, (filters, _)): (usize, &(Json, _))| json!({"program": "biolatency", "name": format!("p{i}"), "filters": filters});
         let probes: Vec<Json> = cases.iter().enumerate().map(probe).collect();
-        let capture = Capture::start(&scratch, &to_jsonl(json!(probes)), &[]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(json!(probes)), &[]);
         let start = Instant::now();
         assert_eq!(load.go(), Some(0));
         let took = start.elapsed().as_nanos() as u64;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use rustix::fs::OFlags;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
 use crate::common::Scratch;
 use crate::disk::{BLOCK, Loop, retry};
 use crate::root;
@@ -41,7 +41,7 @@ fn sequential_and_random_requests_are_told_apart() {
             {"program": "biopattern", "name": "others", "filters": {"device": {"not": disk.name}}},
             {"program": "biopattern", "name": "any"},
         ]);
-        let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(probes), &[]);
         // Of the first it is not known; 31 follow it. Then 100, 50, 150 and 30 are somewhere else, 151 and 31 behind the last
         write_blocks(&disk, (0..32).chain([100, 50, 150, 151, 30, 31]));
         let records = records(&capture.stop().expect(0).stdout);

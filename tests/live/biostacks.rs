@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
 use crate::common::Scratch;
 use crate::disk::{BLOCKS, Loop, reads_and_writes, retry};
 use crate::load::{copy_of, unique_name};
@@ -43,7 +43,7 @@ fn stacks_are_those_of_who_started_the_requests() {
         let folded = scratch.path("folded");
         probes[0]["sinks"] = json!(["out", "folded"]);
         probes[1..].iter_mut().for_each(|probe| probe["sinks"] = json!(["out"]));
-        let mut config = to_jsonl(json!(probes));
+        let mut config = to_jsonl_of_busy(json!(probes));
         let template = "{{ comm }};{{ device }};{{ kernel_stack | folded }} {{ sum }}";
         config["sinks"]["folded"] = json!({"type": "stdout", "path": folded, "template": template});
         let capture = Capture::start(&scratch, &config, &[]);
