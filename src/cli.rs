@@ -17,7 +17,7 @@ use crate::config::quantity::parse_duration;
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
-use crate::plan::{Overrides, Plan, Shown, plan};
+use crate::plan::{Overrides, Plan, Shown, difference, json, plan};
 use crate::report::Circumstances;
 use crate::run::{Options, run};
 
@@ -68,6 +68,12 @@ struct PlanArgs {
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Show only what CONFIG would set otherwise than this other one: `-` there, `+` here
+    #[arg(long, value_name = "OTHER", conflicts_with = "json", add = ArgValueCompleter::new(offline::complete_config))]
+    diff: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -135,9 +141,21 @@ fn make_plan(source: &Source, duration: Option<Duration>) -> Result<Plan> {
 }
 
 fn show_plan(args: &PlanArgs) -> Result<()> {
-    let plan = make_plan(&find(&args.config)?, args.duration)?;
-    let shown = Shown { plan: &plan, possible_cpus: Host::possible_cpus() };
-    console::print(&shown.to_string()).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
+    let source = find(&args.config)?;
+    let plan = make_plan(&source, args.duration)?;
+    let possible_cpus = Host::possible_cpus();
+    let shown = match &args.diff {
+        Some(other) => {
+            let other = find(other)?;
+            let before = json(&make_plan(&other, args.duration)?, &other, possible_cpus);
+            difference(&before, &json(&plan, &source, possible_cpus))
+        }
+        None if args.json => {
+            serde_json::to_string_pretty(&json(&plan, &source, possible_cpus)).expect("it is JSON") + "\n"
+        }
+        None => Shown { plan: &plan, possible_cpus }.to_string(),
+    };
+    console::print(&shown).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
 }
 
 fn capture(args: &RunArgs) -> Result<()> {

@@ -87,6 +87,18 @@ fn problems_are_there_for_scripts_and_for_github() {
 }
 
 #[test]
+fn a_plan_is_there_for_scripts_and_two_can_be_compared() {
+    let scratch = folder();
+    let good = scratch.path("good.yaml").display().to_string();
+    let plan: Json = serde_json::from_str(&ebpf_run(&["plan", "--json", &good]).expect(0).stdout).expect("JSON");
+    assert_eq!((&plan["format"], &plan["probes"][0]["program"]), (&1.into(), &"biosnoop".into()));
+    let other = scratch.write("good2.yaml", GOOD.replace("biosnoop}", "biosnoop, filters: {op: read}}"));
+    let ended = run(Command::new(BINARY).arg("plan").arg(other).args(["--diff", &good])).expect(0);
+    assert_eq!(ended.stdout, "- name: good\n+ name: good2\n+ probes.biosnoop.variables.op.value: read\n");
+    assert_eq!(ebpf_run(&["plan", &good, "--diff", &good]).expect(0).stdout, "");
+}
+
+#[test]
 fn the_schema_is_the_published_one() {
     let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/ebpf-run.schema.json");
     let printed = ebpf_run(&["schema"]).expect(0).stdout;

@@ -159,6 +159,12 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
             }
         }
     }
+    for problem in builder.problems.iter_mut().filter(|problem| problem.code == Code::Unquoted) {
+        let line = text.lines().nth(problem.place.line - 1).and_then(unquoted);
+        if let Some((_, width)) = line.filter(|(column, _)| *column == problem.place.column) {
+            problem.place.width = width;
+        }
+    }
     if builder.root.as_ref().is_none_or(Node::is_nothing) && builder.problems.is_empty() {
         let start = Place { line: 1, column: 1, width: 1 };
         let what = "the file is empty: a config begins with `version: 1`";

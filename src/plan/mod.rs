@@ -4,6 +4,7 @@
 mod buffer;
 mod decode;
 mod encode;
+mod json;
 mod rows;
 mod show;
 mod sinks;
@@ -23,6 +24,7 @@ use crate::error::Result;
 
 pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
 pub use encode::Name;
+pub use json::{difference, json};
 pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
 pub use show::Shown;
 pub use sinks::SinkPlan;
