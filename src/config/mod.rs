@@ -5,6 +5,7 @@ pub mod diagnostic;
 pub mod model;
 pub mod quantity;
 pub mod structure;
+mod syntax;
 pub mod yaml;
 
 use std::fs::File;
@@ -119,7 +120,7 @@ impl Source {
             }
             Err(error) => {
                 if problems.is_empty() {
-                    problems.extend(yaml::refused_by_loader(&text));
+                    problems.extend(syntax::refused_by_loader(&text));
                 }
                 if problems.is_empty() {
                     // The schema let it pass: a test keeps schema and types together

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Code, Diagnostic, Place};
+use super::syntax::{QUOTE, end, lone_return, not_yaml, unquoted};
 
 /// A config is a page or two; more nodes than this is an alias bomb.
 const MAX_NODES: usize = 100_000;
 /// No config needs a quarter of it, and the loader takes no more than 128.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// A value with its place.
 #[derive(Debug, Clone)]
@@ -171,71 +172,6 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
         return (None, vec![Diagnostic::new(Code::Empty, start, what)]);
     }
     (builder.root, builder.problems)
-}
-
-/// Behind the last character. The parser sees a line's end there, whether there is one or not.
-fn end(text: &str) -> Place {
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    Place { line: text.matches('\n').count() + 1, column: last.chars().count() + 1, width: 1 }
-}
-
-fn lone_return(text: &str) -> Option<Place> {
-    let at = text.match_indices('\r').map(|(at, _)| at).find(|at| !text[at + 1..].starts_with('\n'))?;
-    let before = text[..at].rsplit('\n').next().unwrap_or_default();
-    let line = text[..at].matches('\n').count() + 1;
-    Some(Place { line, column: before.chars().count() + 1, width: 1 })
-}
-
-/// What the loader's own parser finds wrong with a text that passed here.
-pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
-    let error = serde_yaml::from_str::<serde_yaml::Value>(text).err()?;
-    let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-    let words = error.to_string();
-    Some(not_yaml(text, line, column, words.split(" at line ").next().unwrap_or_default()))
-}
-
-fn not_yaml(text: &str, line: usize, column: usize, info: &str) -> Diagnostic {
-    let found = |number: usize| {
-        let place = text.lines().nth(number.wrapping_sub(1)).and_then(unquoted);
-        place.map(|(column, width)| Place { line: number, column, width })
-    };
-    // The parser may go on to the next line before it sees that something is wrong
-    if let Some(place) = found(line).or_else(|| found(line.wrapping_sub(1))) {
-        return Diagnostic::new(Code::Unquoted, place, QUOTE);
-    }
-    let mut place = Place { line: line.max(1), column, width: 1 };
-    let lines: Vec<&str> = text.split('\n').collect();
-    if place.line > lines.len() {
-        place = end(text); // what is missing at the end is missing behind the last line
-    }
-    let length = lines[place.line - 1].chars().count();
-    place.column = place.column.clamp(1, length + 1);
-    if info.contains("recursion limit") {
-        return Diagnostic::new(Code::TooDeep, place, format!("more than {MAX_DEPTH} levels deep: no config is"));
-    }
-    let blanks = |line: &str| line.find(|c| c != ' ').filter(|at| line[*at..].starts_with('\t'));
-    let mut hint = "";
-    if let Some(tab) = blanks(lines[place.line - 1]) {
-        (place.column, hint) = (tab + 1, ": indent with blanks, not with tabs");
-    }
-    Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {info}{hint}"))
-}
-
-const QUOTE: &str = "a value that begins with `{{` needs quotes around it: \"{{ … }}\"";
-
-/// Column and width of a `{{` that begins a value.
-fn unquoted(line: &str) -> Option<(usize, usize)> {
-    let mut from = 0;
-    while let Some(at) = line[from..].find("{{").map(|at| at + from) {
-        let before = line[..at].trim_end();
-        let begins = before.ends_with('[') || before.len() < at && before.ends_with([':', '-', ',']);
-        if begins && !before.contains(" #") {
-            let end = line.rfind("}}").map_or(at + 2, |end| end + 2).max(at + 2);
-            return Some((line[..at].chars().count() + 1, line[at..end].chars().count()));
-        }
-        from = at + 2;
-    }
-    None
 }
 
 /// A mapping or sequence that is still open.
@@ -433,77 +369,5 @@ fn measure(node: &Node) -> (usize, usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn problem(text: &str, code: Code) -> (usize, usize, String) {
-        let (_, problems) = parse(text);
-        let [Diagnostic { code: found, place, message }] = problems.as_slice() else { panic!("one: {problems:?}") };
-        assert_eq!(*found, code, "{message}");
-        (place.line, place.column, message.clone())
-    }
-
-    fn good(text: &str) -> Node {
-        let (root, problems) = parse(text);
-        assert_eq!(problems, []);
-        root.expect("it is YAML")
-    }
-
-    #[test]
-    fn keys_and_values_know_their_places() {
-        let root = good("a: 1\nb:\n  - x\n  - {c: 'd'}\n");
-        let path = [Step::Key("b"), Step::Index(1), Step::Key("c")];
-        assert_eq!(root.at(&path).place, Place { line: 4, column: 9, width: 3 });
-        assert_eq!(root.key_at(&path), Place { line: 4, column: 6, width: 1 });
-        assert_eq!(root.at(&[Step::Key("b"), Step::Index(7)]).place.line, 3, "what is not there: its parent");
-    }
-
-    #[test]
-    fn what_the_two_parsers_could_read_differently_is_refused() {
-        let twice = problem("a: 1\nb: 2\na: 3\n", Code::KeyTwice);
-        assert_eq!((twice.0, twice.1), (3, 1));
-        assert!(twice.2.starts_with("`a` is here twice, first on line 1"), "{}", twice.2);
-        assert!(problem("a: 1\n---\nb: 2\n", Code::Documents).2.contains("second document"));
-        assert!(problem("x: &x {a: 1}\ny:\n  <<: *x\n", Code::MergeKey).2.contains("merge keys"));
-        assert_eq!(problem("t: {{ ts }}\n", Code::Unquoted).1, 4);
-        assert_eq!(problem("t: {{ ts }} x\n", Code::Unquoted).1, 4);
-        assert_eq!(problem("a: [{{ ts }} x]\n", Code::Unquoted).1, 5);
-        assert_eq!(problem("a: !!str 1\n", Code::Tag).0, 1);
-        assert_eq!(problem("[a]: 1\n", Code::WrongType).0, 1);
-        assert!(problem("", Code::Empty).2.contains("empty"));
-        assert!(problem("---\n", Code::Empty).2.contains("empty"));
-    }
-
-    #[test]
-    fn anchors_work_and_bombs_do_not() {
-        let root = good("x: &x [1, 2]\ny: *x\n");
-        assert!(matches!(&root.get("y").unwrap().value, Value::List(items) if items.len() == 2));
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for i in 1..9 {
-            let list = vec![format!("*a{}", i - 1); 10].join(", ");
-            bomb += &format!("a{i}: &a{i} [{list}]\n");
-        }
-        assert!(problem(&bomb, Code::Alias).2.contains("multiply"));
-        assert_eq!(problem("a: &a [*a]\n", Code::Alias).1, 8);
-    }
-
-    #[test]
-    fn what_is_nested_without_end_is_refused_at_once() {
-        for (open, close) in [("[", "]"), ("{a: ", "}"), ("- ", "")] {
-            let text = open.repeat(100_000) + &close.repeat(100_000);
-            problem(&text, Code::TooDeep);
-        }
-        let mut chain = format!("a0: &a0 {}x{}\n", "[".repeat(40), "]".repeat(40));
-        chain += "a1: [[[[[[[[[[[[[[[[[[[[[[[[[[*a0]]]]]]]]]]]]]]]]]]]]]]]]]]\n";
-        problem(&chain, Code::Alias);
-    }
-
-    #[test]
-    fn all_that_can_be_told_at_once_is_told() {
-        let (root, problems) = parse("a: 1\na: 2\nb: {<<: x}\nc: {{ x }}\nd: !x y\n");
-        let codes: Vec<Code> = problems.iter().map(|problem| problem.code).collect();
-        assert_eq!(codes, [Code::KeyTwice, Code::MergeKey, Code::Unquoted, Code::Tag]);
-        assert!(root.is_some());
-    }
-}
+#[path = "yaml_tests.rs"]
+mod tests;

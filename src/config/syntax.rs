@@ -1,0 +1,72 @@
+//! Text that is no YAML: where, and what to do about it.
+
+use super::diagnostic::{Code, Diagnostic, Place};
+use super::yaml::MAX_DEPTH;
+
+/// Behind the last character. The parser sees a line's end there, whether there is one or not.
+pub(super) fn end(text: &str) -> Place {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    Place { line: text.matches('\n').count() + 1, column: last.chars().count() + 1, width: 1 }
+}
+
+/// Where a carriage return is that ends a line for some and not for others.
+pub(super) fn lone_return(text: &str) -> Option<Place> {
+    let at = text.match_indices('\r').map(|(at, _)| at).find(|at| !text[at + 1..].starts_with('\n'))?;
+    let before = text[..at].rsplit('\n').next().unwrap_or_default();
+    let line = text[..at].matches('\n').count() + 1;
+    Some(Place { line, column: before.chars().count() + 1, width: 1 })
+}
+
+/// What the loader's own parser finds wrong with a text that passed here.
+pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
+    let error = serde_yaml::from_str::<serde_yaml::Value>(text).err()?;
+    let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+    let words = error.to_string();
+    Some(not_yaml(text, line, column, words.split(" at line ").next().unwrap_or_default()))
+}
+
+/// What a parser says of a place, and what is probably meant.
+pub(super) fn not_yaml(text: &str, line: usize, column: usize, info: &str) -> Diagnostic {
+    let found = |number: usize| {
+        let place = text.lines().nth(number.wrapping_sub(1)).and_then(unquoted);
+        place.map(|(column, width)| Place { line: number, column, width })
+    };
+    // The parser may go on to the next line before it sees that something is wrong
+    if let Some(place) = found(line).or_else(|| found(line.wrapping_sub(1))) {
+        return Diagnostic::new(Code::Unquoted, place, QUOTE);
+    }
+    let mut place = Place { line: line.max(1), column, width: 1 };
+    let lines: Vec<&str> = text.split('\n').collect();
+    if place.line > lines.len() {
+        place = end(text); // what is missing at the end is missing behind the last line
+    }
+    let length = lines[place.line - 1].chars().count();
+    place.column = place.column.clamp(1, length + 1);
+    if info.contains("recursion limit") {
+        return Diagnostic::new(Code::TooDeep, place, format!("more than {MAX_DEPTH} levels deep: no config is"));
+    }
+    let blanks = |line: &str| line.find(|c| c != ' ').filter(|at| line[*at..].starts_with('\t'));
+    let mut hint = "";
+    if let Some(tab) = blanks(lines[place.line - 1]) {
+        (place.column, hint) = (tab + 1, ": indent with blanks, not with tabs");
+    }
+    Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {info}{hint}"))
+}
+
+/// What to do about a template without quotes.
+pub(super) const QUOTE: &str = "a value that begins with `{{` needs quotes around it: \"{{ … }}\"";
+
+/// Column and width of a `{{` that begins a value.
+pub(super) fn unquoted(line: &str) -> Option<(usize, usize)> {
+    let mut from = 0;
+    while let Some(at) = line[from..].find("{{").map(|at| at + from) {
+        let before = line[..at].trim_end();
+        let begins = before.ends_with('[') || before.len() < at && before.ends_with([':', '-', ',']);
+        if begins && !before.contains(" #") {
+            let end = line.rfind("}}").map_or(at + 2, |end| end + 2).max(at + 2);
+            return Some((line[..at].chars().count() + 1, line[at..end].chars().count()));
+        }
+        from = at + 2;
+    }
+    None
+}

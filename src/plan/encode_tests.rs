@@ -1,0 +1,115 @@
+//! Values of configs as bytes, and values that do not fit.
+
+use super::*;
+use crate::catalog::ListShape;
+use crate::plan::decode::decode;
+
+fn var(kind: ElementKind, size: usize, max: Option<usize>) -> Variable {
+    let list = max.map(|max| ListShape { values: 8, max });
+    let whole = max.map_or(size, |max| 8 + (size * max).next_multiple_of(8));
+    let (name, symbol, doc) = ("x".into(), "x".into(), "x".into());
+    Variable { name, symbol, doc, offset: 0, size: whole, list, element: Element { size, kind } }
+}
+
+fn encoded(variable: &Variable, yaml: &str) -> Result<Encoded, Problem> {
+    let encoded = super::variable(variable, &serde_yaml::from_str(yaml).expect("YAML"));
+    encoded.map_err(|mut problems| problems.remove(0))
+}
+
+fn set(variable: &Variable, yaml: &str) -> Result<Vec<u8>, Problem> {
+    encoded(variable, yaml).map(|encoded| encoded.bytes)
+}
+
+#[test]
+fn one_value_and_several_take_the_bytes_that_c_expects() {
+    let pid = var(ElementKind::Uint, 4, Some(3));
+    assert_eq!(set(&pid, "7").unwrap(), [1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(set(&pid, "[7, 0]").unwrap()[..16], [2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(set(&pid, "[1, 2, 3, 4]").unwrap_err().index, Some(3));
+    assert_eq!(set(&pid, "[]").unwrap_err().index, None);
+    assert_eq!(set(&pid, "[1, -2]").unwrap_err().index, Some(1));
+    assert!(set(&pid, "4294967296").unwrap_err().message.contains("32 bits"));
+    let min = var(ElementKind::Duration, 8, None);
+    assert_eq!(set(&min, "1ms").unwrap(), 1_000_000u64.to_ne_bytes());
+    assert!(set(&min, "1").unwrap_err().message.contains("`1ms`"));
+    let failed = var(ElementKind::Bool, 1, Some(1));
+    assert_eq!(set(&failed, "false").unwrap()[..9], [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let int = var(ElementKind::Int, 2, None);
+    assert_eq!(set(&int, "-2").unwrap(), (-2i16).to_ne_bytes());
+    assert!(set(&int, "40000").is_err());
+}
+
+#[test]
+fn bytes_are_shown_as_a_config_would_write_them() {
+    let back = |variable: &Variable, yaml| decode(variable, &set(variable, yaml).expect("it fits")).join(", ");
+    assert_eq!(back(&var(ElementKind::Uint, 4, Some(3)), "[7, 0]"), "7, 0");
+    assert_eq!(back(&var(ElementKind::Duration, 8, None), "1.5ms"), "1500us");
+    assert_eq!(back(&var(ElementKind::Bytes, 8, None), "64KiB"), "64KiB");
+    assert_eq!(back(&var(ElementKind::Bool, 1, Some(1)), "false"), "false");
+    assert_eq!(back(&var(ElementKind::Int, 2, None), "-2"), "-2");
+    assert_eq!(back(&var(ElementKind::Text, 16, Some(2)), "[dd, fifteen-letters]"), "dd, fifteen-letters");
+    assert_eq!(back(&var(ElementKind::Comm, 32, Some(2)), "{not: [dd, 'kworker*']}"), "not dd, not kworker*");
+    assert_eq!(back(&var(ElementKind::Disk, 40, Some(2)), "[vda, '254:1']"), "vda, 254:1");
+}
+
+#[test]
+fn text_must_fit_with_its_nul() {
+    let comm = var(ElementKind::Text, 16, Some(2));
+    assert_eq!(&set(&comm, "dd").unwrap()[8..12], b"dd\0\0");
+    assert!(set(&comm, "fifteen-letters").is_ok());
+    let says = |yaml: &str| set(&comm, yaml).unwrap_err().message;
+    assert!(says("sixteen-letters!").contains("write `sixteen-letters`"));
+    assert!(says("12").contains("put quotes around it"));
+    assert!(says("''").contains("empty"));
+}
+
+#[test]
+fn a_filter_can_be_turned_round() {
+    let pid = var(ElementKind::Uint, 4, Some(3));
+    assert_eq!(set(&pid, "{not: 7}").unwrap()[..12], [1, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0]);
+    assert_eq!(set(&pid, "{not: [7, 8]}").unwrap()[..8], [2, 0, 0, 0, 1, 0, 0, 0]);
+    let error = set(&pid, "{not: [7, -8]}").unwrap_err();
+    assert_eq!((error.negated, error.index), (true, Some(1)));
+    assert!(set(&pid, "{nto: 7}").unwrap_err().message.contains("{not: …}"));
+    let min = var(ElementKind::Duration, 8, None);
+    assert!(set(&min, "{not: 1ms}").unwrap_err().message.contains("sets a limit"));
+}
+
+#[test]
+fn a_command_is_compared_whole_or_by_its_beginning() {
+    let comm = var(ElementKind::Comm, 32, Some(2));
+    let whole = set(&comm, "dd").unwrap();
+    assert_eq!((&whole[8..12], &whole[24..40]), (&b"dd\0\0"[..], &[0xff; 16][..]));
+    let start = set(&comm, "kworker*").unwrap();
+    assert_eq!(&start[8..17], b"kworker\0\0");
+    assert_eq!((&start[24..31], &start[31..40]), (&[0xff; 7][..], &[0; 9][..]));
+    assert!(set(&comm, "'*'").unwrap_err().message.contains("everything"));
+    assert!(set(&comm, "sixteen-letters!*").is_err());
+}
+
+#[test]
+fn a_disk_has_a_name_or_numbers() {
+    let disk = var(ElementKind::Disk, 40, Some(4));
+    assert!(set(&disk, "/dev/vda").unwrap_err().message.contains("`vda`"));
+    assert_eq!(&set(&disk, "vda").unwrap()[8..12], b"vda\0");
+    let numbers = set(&disk, "254:16").unwrap();
+    assert_eq!((numbers[8], &numbers[40..48]), (0, &[254, 0, 0, 0, 16, 0, 0, 0][..]));
+    assert!(set(&disk, "254:x").unwrap_err().message.contains("major:minor"));
+}
+
+#[test]
+fn names_that_only_the_machine_knows_are_left_for_it() {
+    let uid = var(ElementKind::User, 4, Some(4));
+    let both = encoded(&uid, "[0, postgres]").unwrap();
+    assert_eq!(both.lookups, [(12, Name::User("postgres".into()))]);
+    assert!(encoded(&uid, "-1").is_err());
+    let group = var(ElementKind::Cgroup, 16, Some(4));
+    let one = |yaml| encoded(&group, yaml).unwrap().lookups[0].1.clone();
+    assert_eq!(one("system.slice/"), Name::Cgroup("/system.slice".into()));
+    assert_eq!(one("/sys/fs/cgroup/a/b"), Name::Cgroup("/a/b".into()));
+    assert!(encoded(&group, "/a/../b").is_err());
+    let unit = var(ElementKind::Unit, 16, Some(4));
+    assert_eq!(encoded(&unit, "nginx").unwrap().lookups, [(8, Name::Unit("nginx.service".into()))]);
+    assert_eq!(encoded(&unit, "user.slice").unwrap().lookups, [(8, Name::Unit("user.slice".into()))]);
+    assert!(encoded(&unit, "a/b").unwrap_err().message.contains("cgroup"));
+}
