@@ -34,7 +34,7 @@ AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("Counters of c
 TASK_FILTERS();
 FILTER(enum syscall, syscall, 16) DOC("Only these calls, by name") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
-const volatile bool latency DOC("Whether times are taken; without them a call costs half as much") = true;
+const volatile bool latency DOC("Whether times are taken; without them a call costs less than half") = true;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -89,7 +89,7 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 {
 	bool error = (u64)ret > -4096ULL; /* MAX_ERRNO */
 	u64 id = bpf_get_current_pid_tgid(), now, took = 0, *entry;
-	struct key key = {.syscall = SYS_ALL};
+	struct key key = {};
 	u32 thread = id;
 	struct value *value;
 	enum syscall nr;
@@ -112,8 +112,7 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 	nr = call_of(regs);
 	if (!filter_passes(syscall, nr) || (!latency && is_child(nr, ret)))
 		return 0;
-	if (by != BY_PROCESS)
-		key.syscall = nr;
+	key.syscall = by == BY_PROCESS ? SYS_ALL : nr;
 	if (by != BY_SYSCALL) {
 		key.pid = id >> 32;
 		bpf_get_current_comm(key.comm, sizeof(key.comm));
