@@ -273,9 +273,6 @@ impl fmt::Display for Report {
             if account.unwritten > 0 {
                 write!(f, "  ({} more not written)", account.unwritten)?;
             }
-            if let Some(counted) = account.counted {
-                write!(f, "  (rows, of {counted} events)")?;
-            }
             if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
                 write!(f, "  (fallback: {reason})")?;
             }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, records, report, to_jsonl};
+use crate::capture::{Capture, records, report, to_jsonl, to_jsonl_of_busy};
 use crate::common::Scratch;
 use crate::load::{clock, failing_calls, unique_name};
 use crate::root;
@@ -44,7 +44,7 @@ fn every_combination_brings_every_record_and_the_books_balance() {
         let (scratch, comm) = (Scratch::new(), unique_name());
         let path = scratch.path("report.json");
         let args = ["--report", path.to_str().expect("text")];
-        let capture = Capture::start(&scratch, &to_jsonl(json!([probe(&comm, &buffer)])), &args);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(json!([probe(&comm, &buffer)])), &args);
         // Slow enough for the smallest buffer; and the last ones cross no threshold: only the end of the window fetches them
         failing_calls(&comm, 300, 10, |_| thread::sleep(Duration::from_micros(50))).join().expect("no panic");
         let ended = capture.stop().expect(0);
@@ -147,7 +147,7 @@ fn records_of_several_cpus_are_sorted_on_demand() {
     let (scratch, comm) = (Scratch::new(), unique_name());
     let mut probe = probe(&comm, &json!({"type": "perfbuf", "wakeup": {"interval": "20ms"}}));
     probe["order"] = json!("time");
-    let capture = Capture::start(&scratch, &to_jsonl(json!([probe])), &[]);
+    let capture = Capture::start(&scratch, &to_jsonl_of_busy(json!([probe])), &[]);
     let started = Instant::now();
     let loads: Vec<_> =
         (0..4).map(|_| failing_calls(&comm, 100, 10, |_| thread::sleep(Duration::from_micros(300)))).collect();

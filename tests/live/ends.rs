@@ -11,7 +11,7 @@ use libbpf_rs::query::{LinkInfoIter, ProgInfoIter};
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, records, summary, to_jsonl};
+use crate::capture::{Capture, records, summary, to_jsonl, to_jsonl_of_busy};
 use crate::common::{Scratch, run};
 use crate::load::{copy_of, failing_calls, pipe, unique_name};
 use crate::root;
@@ -133,7 +133,7 @@ fn a_sink_that_stands_still_holds_nothing_else_up() {
     }
     let (scratch, comm) = (Scratch::new(), unique_name());
     let path = scratch.path("pipe");
-    let mut config = to_jsonl(probe(&comm));
+    let mut config = to_jsonl_of_busy(probe(&comm));
     config["probes"][0]["buffer"] = json!({"size": "256KiB"});
     config["sinks"] = json!({"pipe": {"type": "jsonl", "path": path}});
     let (mut reader, capture) = pipe(&path, || Capture::start(&scratch, &config, &[]));
