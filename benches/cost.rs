@@ -195,7 +195,8 @@ fn load(what: &str, count: u32) {
     match what {
         "opens" => {
             for _ in 0..count {
-                let _ = rustix::fs::open(missing, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
+                let _ =
+                    rustix::fs::openat(rustix::fs::CWD, missing, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
             }
         }
         "calls" => {
