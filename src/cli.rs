@@ -1,6 +1,7 @@
 //! The command line.
 
 mod offline;
+mod rehearse;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +49,8 @@ enum Command {
     Plan(PlanArgs),
     /// Check config files: every problem of all of them; needs no root and no kernel
     Check(offline::CheckArgs),
+    /// Render the records of a fixture through a config's sinks and compare; needs no root and no kernel
+    Test(rehearse::TestArgs),
     /// Print the JSON Schema of a config, for editors and validators
     Schema,
     /// List the programs and the ready-made configs
@@ -118,6 +121,7 @@ pub fn main() -> u8 {
         (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args).map(|()| 0), args.verbose),
         (Some(Command::Plan(args)), _) => (show_plan(&args).map(|()| 0), false),
         (Some(Command::Check(args)), _) => (offline::check(&args), false),
+        (Some(Command::Test(args)), _) => (rehearse::test(&args), false),
         (Some(Command::Schema), _) => (offline::schema().map(|()| 0), false),
         (Some(Command::List(args)), _) => (offline::list(&args).map(|()| 0), false),
         (Some(Command::Describe(args)), _) => (offline::describe(&args).map(|()| 0), false),

@@ -16,6 +16,7 @@ mod console;
 pub mod describe;
 pub mod error;
 pub mod event;
+pub mod fixture;
 pub mod kernel;
 pub mod output;
 pub mod plan;

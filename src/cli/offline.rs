@@ -182,6 +182,6 @@ fn starting(current: &OsStr, all: impl Iterator<Item = (String, String)>) -> Vec
     fitting.map(|(name, doc)| CompletionCandidate::new(name).help(Some(doc.into()))).collect()
 }
 
-fn print(text: &str) -> Result<()> {
+pub(super) fn print(text: &str) -> Result<()> {
     console::print(text).map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))
 }
