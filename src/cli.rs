@@ -1,7 +1,8 @@
 //! The command line.
 
+mod window;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sha2::{Digest, Sha256};
@@ -9,13 +10,13 @@ use sha2::{Digest, Sha256};
 use crate::catalog::{self, Catalog};
 use crate::config::Source;
 use crate::config::diagnostic::suggest;
-use crate::config::quantity::parse_duration;
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, Shown, plan};
 use crate::report::Circumstances;
-use crate::run::{Options, run};
+use crate::run::{self, Options};
+use window::WindowArgs;
 
 /// Runs eBPF captures that a YAML file describes.
 #[derive(Debug, Parser)]
@@ -34,7 +35,8 @@ Exit codes:
   2  the config or the command line is wrong; nothing was loaded
   3  more was lost than max_loss allows; what was caught is there
   4  a probe is not supported by this kernel; nothing was attached
-  5  not permitted; the message says what is missing";
+  5  not permitted; the message says what is missing
+  6  skipped: another run holds the lock";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -48,18 +50,17 @@ enum Command {
 struct PlanArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
     config: PathBuf,
-    /// End after this time (10s, 5min), whatever the config says
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
+    #[command(flatten)]
+    window: WindowArgs,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
+    #[arg(group = "RunArgs")] // with options that are flattened in, clap does not put it there by itself
     config: PathBuf,
-    /// End after this time (10s, 5min), whatever the config says
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
+    #[command(flatten)]
+    window: WindowArgs,
     /// Write the account of the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -69,13 +70,6 @@ struct RunArgs {
     /// With an error, show the kernel's and libbpf's own words too
     #[arg(short, long)]
     verbose: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        0 => Err("a window of no time catches nothing".into()),
-        nanoseconds => Ok(Duration::from_nanos(nanoseconds)),
-    }
 }
 
 /// Does what the command line says; returns the exit code.
@@ -88,13 +82,20 @@ pub fn main() -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(Kind::Config.code());
         }
     };
-    let (result, verbose) = match (cli.command, cli.run) {
-        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args), args.verbose),
-        (Some(Command::Plan(args)), _) => (show_plan(&args), false),
+    let (result, verbose, quiet) = match (cli.command, cli.run) {
+        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args), args.verbose, args.quiet),
+        (Some(Command::Plan(args)), _) => (show_plan(&args), false, false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
     match result {
         Ok(()) => 0,
+        // A cron job that finds its last run still at work is no news
+        Err(error) if error.kind == Kind::Skipped => {
+            if !quiet {
+                console::say(&format!("ebpf-run: skipped: {}", error.message));
+            }
+            error.kind.code()
+        }
         Err(error) => {
             show(&error, verbose);
             error.kind.code()
@@ -103,21 +104,28 @@ pub fn main() -> u8 {
 }
 
 /// The one way from a config to its plan, on this machine.
-fn make_plan(source: &Source, duration: Option<Duration>) -> Result<Plan> {
-    let overrides = Overrides { duration, no_ring_buffer: !Host::has_ring_buffer() };
+fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
+    let overrides = Overrides { window: window.window(), no_ring_buffer: !Host::has_ring_buffer() };
     plan(source, &Catalog::embedded(), &overrides)
 }
 
 fn show_plan(args: &PlanArgs) -> Result<()> {
-    let plan = make_plan(&find(&args.config)?, args.duration)?;
+    let plan = make_plan(&find(&args.config)?, &args.window)?;
     let shown = Shown { plan: &plan, possible_cpus: Host::possible_cpus() };
     console::print(&shown.to_string()).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
 }
 
 fn capture(args: &RunArgs) -> Result<()> {
     let source = find(&args.config)?;
-    let plan = make_plan(&source, args.duration)?;
-    let report = run(&plan, &Options { quiet: args.quiet })?;
+    let plan = make_plan(&source, &args.window)?;
+    let options = Options { quiet: args.quiet };
+    let Some(begun) = run::begin(&plan, &options)? else {
+        if !args.quiet {
+            console::say("ebpf-run: ended before the window began: interrupted");
+        }
+        return Ok(());
+    };
+    let report = run::window(&plan, &options, &begun)?;
     if let Some(path) = &args.report {
         report.write_json(path, &circumstances(&source, &plan))?;
     }

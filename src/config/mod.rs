@@ -1,9 +1,11 @@
 //! The config: YAML in, checked and typed values out. Knows nothing of BPF.
 
 pub mod diagnostic;
+pub mod files;
 pub mod model;
 pub mod quantity;
 mod structure;
+pub mod window;
 pub mod yaml;
 
 use std::fs::File;

@@ -7,6 +7,7 @@
 use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, Place, suggest};
+use super::files::parse_mode;
 use super::quantity::{parse_duration, parse_percent, parse_size};
 use super::yaml::{Node, Value};
 
@@ -244,6 +245,7 @@ fn check_format(format: &str, text: &str) -> Result<(), String> {
         "duration" => parse_duration(text).map(drop),
         "size" => parse_size(text).map(drop),
         "percent" => parse_percent(text).map(drop),
+        "mode" => parse_mode(text).map(drop),
         _ => Ok(()), // number formats such as uint32: the bounds say it
     }
 }

@@ -15,6 +15,7 @@ mod ends;
 mod execsnoop;
 mod execsnoop_filters;
 mod exitsnoop;
+mod files;
 mod floods;
 mod llcstat;
 mod load;
@@ -33,6 +34,7 @@ mod sinks;
 mod task_filters;
 mod tcpconnect;
 mod tcplife;
+mod windows;
 mod words;
 
 /// Whether a test can run; if not, it has said why.
