@@ -1,5 +1,6 @@
 //! The command line.
 
+mod reports;
 mod window;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, Shown, plan};
 use crate::report::Circumstances;
 use crate::run::{self, Options};
+use reports::ReportArgs;
 use window::WindowArgs;
 
 /// Runs eBPF captures that a YAML file describes.
@@ -44,6 +46,8 @@ enum Command {
     Run(RunArgs),
     /// Show what a capture would set, byte by byte; loads nothing and needs no root
     Plan(PlanArgs),
+    /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
+    Report(ReportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +89,7 @@ pub fn main() -> u8 {
     let (result, verbose, quiet) = match (cli.command, cli.run) {
         (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args), args.verbose, args.quiet),
         (Some(Command::Plan(args)), _) => (show_plan(&args), false, false),
+        (Some(Command::Report(args)), _) => (reports::add_up(&args), false, false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
     match result {

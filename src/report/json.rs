@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 
 /// Version of the report's format.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// What a report says of the run besides its books.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! The account of a run: what was seen, what was written, what is missing and why.
 
 mod json;
+mod sum;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
 
 pub use json::Circumstances;
+pub use sum::Sum;
 
 /// Why a window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,9 +305,6 @@ impl fmt::Display for Report {
             }
             if account.unwritten > 0 {
                 write!(f, "  ({} more not written)", account.unwritten)?;
-            }
-            if let Some(counted) = account.counted {
-                write!(f, "  (rows, of {counted} events)")?;
             }
             if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
                 write!(f, "  (fallback: {reason})")?;

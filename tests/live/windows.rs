@@ -331,3 +331,35 @@ fn events_and_bytes_end_a_window_by_option() {
     let ended = capture.wait().expect(0).says(&["after 2 events"]);
     assert_eq!(summary(&ended, "calls"), [2, 2, 0]);
 }
+
+/// Windows that follow each other, as cron makes them, and one report of them all.
+#[test]
+fn reports_of_many_windows_add_up() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (config, comm) = windowed(json!({}));
+    let paths: Vec<String> =
+        (0..3).map(|i| scratch.path(&format!("{i}.json")).to_str().expect("UTF-8").to_owned()).collect();
+    for (i, path) in paths.iter().enumerate() {
+        let capture = Capture::start(&scratch, &config, &["--report", path]);
+        calls(&comm, 10 + i);
+        capture.stop().expect(0);
+    }
+    let report = |args: &[&str]| run(Command::new(BINARY).arg("report").args(args).args(&paths));
+    let sum: Json = serde_json::from_str(&report(&["--json"]).expect(0).stdout).expect("JSON");
+    let capture = &sum["captures"][0];
+    assert_eq!((&capture["name"], &capture["windows"]), (&json!("config"), &json!(3)));
+    let probe = &capture["probes"][0];
+    assert_eq!([&probe["seen"], &probe["written"], &probe["lost"]], [&json!(33), &json!(33), &json!(0)]);
+    let gaps = capture["gaps"].as_array().expect("a list");
+    let lengths: Vec<u64> = gaps.iter().filter_map(|gap| gap["nanoseconds"].as_u64()).collect();
+    assert!(lengths.len() == 2 && gaps.iter().all(|gap| gap["overlap"] == false), "{gaps:?}");
+    let shown = report(&[]).expect(0).stdout;
+    assert!(shown.contains("3 windows from ") && shown.contains("3 interrupted"), "{shown}");
+    scratch.write("broken.json", "{");
+    let broken = scratch.path("broken.json");
+    let ended = report(&[broken.to_str().expect("UTF-8")]).expect(1).says(&["broken.json: it is no JSON"]);
+    assert!(ended.stdout.contains("3 windows from "), "the others are added up all the same: {}", ended.stdout);
+}
