@@ -2,6 +2,7 @@
 
 mod draw;
 pub mod formatters;
+mod growth;
 mod jsonl;
 mod pattern;
 pub mod sink;

@@ -4,6 +4,7 @@
 //! formatted without minijinja (the fast path, a tenth of the time). Everything else minijinja renders. Both write the
 //! same bytes, and a test holds them to it.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -14,6 +15,7 @@ use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior, filters, tests};
 
 use super::formatters::{self, Arg, Formatter, Operand};
+use super::growth;
 use super::value::{Field, GLOBALS, Globals, RecordObject, TextMode, operand, operand_of, push_scalar};
 use crate::config::diagnostic::suggest;
 use crate::event::{Kind, Layout, Record, Scalar};
@@ -27,6 +29,9 @@ const BUILTIN_TESTS: &[&str] = &["defined", "undefined", "startingwith", "ending
 
 /// Steps that the rendering of one record may take, far above any sensible template.
 const FUEL: u64 = 50_000;
+
+/// Bytes that a template may make of one record.
+const MAX_TEXT: usize = 1 << 20;
 
 /// A problem in a template: which bytes of it, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +63,11 @@ fn environment() -> &'static Environment<'static> {
         env.add_filter("first", filters::first);
         env.add_filter("float", filters::float);
         env.add_filter("int", filters::int);
-        env.add_filter("join", filters::join);
+        env.add_filter("join", |items: &Value, between: Option<&str>| join(items, between));
         env.add_filter("last", filters::last);
         env.add_filter("length", filters::length);
         env.add_filter("lower", filters::lower);
-        env.add_filter("replace", filters::replace);
+        env.add_filter("replace", |text: &str, from: &str, to: &str| replace(text, from, to));
         env.add_filter("round", filters::round);
         env.add_filter("trim", filters::trim);
         env.add_filter("upper", filters::upper);
@@ -106,7 +111,11 @@ pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<Problem> {
         globals: Arc::default(),
         mode: TextMode::Shown,
     };
-    check_with(source, &names, "a field of this program", Value::from_object(sample))
+    let is_number = |name: &str| {
+        let of = |index: usize| matches!(layout.fields[index].kind, Kind::Uint | Kind::Int | Kind::Bool);
+        matches!(Field::find(name, layout), Some(Field::Event(index)) if of(index))
+    };
+    check_with(source, &names, "a field of this program", &is_number, Value::from_object(sample))
 }
 
 /// A record in which every number is 1.
@@ -121,11 +130,24 @@ fn sample(layout: &Layout) -> Vec<u8> {
 
 /// The problems of a template of file names.
 pub fn check_path(source: &str) -> Vec<Problem> {
-    check_with(source, GLOBALS, "a name that a path can use", Value::from_object(Globals::default()))
+    check_with(source, GLOBALS, "a name that a path can use", &|_| false, Value::from_object(Globals::default()))
 }
 
-fn check_with(source: &str, names: &[&str], what: &str, sample: Value) -> Vec<Problem> {
+fn check_with(
+    source: &str,
+    names: &[&str],
+    what: &str,
+    is_number: &dyn Fn(&str) -> bool,
+    sample: Value,
+) -> Vec<Problem> {
     let env = environment();
+    // Before it is compiled, which computes what is constant
+    if let Ok(parsed) = parse(source, "", SyntaxConfig::default()) {
+        let problems = growth::problems(&parsed, is_number);
+        if !problems.is_empty() {
+            return problems;
+        }
+    }
     let template = match env.template_from_str(source) {
         Ok(template) => template,
         Err(error) => return vec![problem_of(&error, source)],
@@ -188,13 +210,82 @@ fn narrow(source: &str, range: Range<usize>, name: &str) -> Range<usize> {
     }
 }
 
+/// Takes as much as a record may have.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends what `template` makes of `context`.
+fn render_bounded(template: &Template<'_, '_>, context: Value, out: &mut String) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    let rendered = template.render_captured_to(context, Bounded { out: &mut bytes, left: MAX_TEXT });
+    match rendered {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::WriteFailure => return Err(too_long()),
+        Err(error) => return Err(error.detail().map_or(error.to_string(), str::to_owned)),
+    }
+    out.push_str(std::str::from_utf8(&bytes).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn too_long() -> String {
+    format!("the text has more than {MAX_TEXT} bytes, and no record should")
+}
+
+/// Jinja's `replace`, which can make much of little.
+fn replace(text: &str, from: &str, to: &str) -> Result<String, minijinja::Error> {
+    let longest = match from.len() {
+        0 => text.len() + (text.len() + 1).saturating_mul(to.len()),
+        from_len => text.len() + (text.len() / from_len).saturating_mul(to.len()),
+    };
+    if longest > MAX_TEXT {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, too_long()));
+    }
+    Ok(text.replace(from, to))
+}
+
+/// Jinja's `join`, likewise.
+fn join(items: &Value, between: Option<&str>) -> Result<String, minijinja::Error> {
+    let mut out = String::new();
+    let items: Vec<Value> = match items.as_str() {
+        Some(text) => text.chars().map(Value::from).collect(),
+        None => items.try_iter()?.collect(),
+    };
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push_str(between.unwrap_or_default());
+        }
+        out += &item.to_string();
+        if out.len() > MAX_TEXT {
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, too_long()));
+        }
+    }
+    Ok(out)
+}
+
 /// Renders a template of file names or of a header.
 ///
 /// # Errors
 /// What minijinja says; [`check_path`] finds such templates before.
 pub fn render_global(source: &str, globals: &Arc<Globals>) -> Result<String, String> {
     let context = Value::from_dyn_object(Arc::clone(globals));
-    environment().render_str(source, context).map_err(|error| error.to_string())
+    let template = environment().template_from_str(source).map_err(|error| error.to_string())?;
+    let mut out = String::new();
+    render_bounded(&template, context, &mut out)?;
+    Ok(out)
 }
 
 /// A template, compiled for the records of one probe.
@@ -277,10 +368,7 @@ impl RecordTemplate {
             globals: Arc::clone(&self.globals),
             mode: self.mode,
         };
-        let words = |error: minijinja::Error| error.detail().map_or(error.to_string(), str::to_owned);
-        let text = self.template.render(Value::from_object(context)).map_err(words)?;
-        out.push_str(&text);
-        Ok(())
+        render_bounded(&self.template, Value::from_object(context), out)
     }
 }
 
