@@ -124,12 +124,16 @@ fn capture(args: &RunArgs) -> Result<()> {
     let source = find(&args.config)?;
     let plan = make_plan(&source, &args.window)?;
     let options = Options { quiet: args.quiet };
-    let Some(begun) = run::begin(&plan, &options)? else {
+    let Some(mut begun) = run::begin(&plan, &options)? else {
         if !args.quiet {
             console::say("ebpf-run: ended before the window began: interrupted");
         }
         return Ok(());
     };
+    begun.will_give_up_privileges();
+    if let Some(path) = &args.report {
+        begun.will_report_to(path)?;
+    }
     let report = run::window(&plan, &options, &begun)?;
     if let Some(path) = &args.report {
         report.write_json(path, &circumstances(&source, &plan))?;

@@ -48,6 +48,7 @@ impl Report {
                 "end_monotonic_ns": self.start.monotonic.saturating_add(self.elapsed_ns()),
                 "ended_by": self.end.key(),
             },
+            "privileges": { "user": rustix::process::geteuid().as_raw(), "capabilities": self.capabilities },
             "max_loss": self.max_loss,
             "balances": self.accounts.iter().all(Account::balances),
             "files": self.files.iter().map(file).collect::<Vec<_>>(),

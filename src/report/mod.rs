@@ -206,6 +206,8 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Share of the events that may be lost.
     pub max_loss: f64,
+    /// Capabilities that the run did not give up once everything was attached; `None` if it gave up none.
+    pub capabilities: Option<Vec<String>>,
     /// What became of the files.
     pub files: Vec<FileAccount>,
     /// The first words of a template that failed on a record.
@@ -381,6 +383,7 @@ mod tests {
             accounts,
             skipped,
             max_loss,
+            capabilities: None,
             files: vec![],
             template_failure: None,
             failure: None,

@@ -113,6 +113,7 @@ pub(super) fn make_report(
         accounts,
         skipped: Vec::new(),
         max_loss: plan.max_loss,
+        capabilities: None,
         files: outcome.files,
         template_failure,
         failure,

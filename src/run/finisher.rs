@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::keep::Rules;
+use super::priority;
 use super::unfinished::{Attributes, Refused, Unfinished};
 use crate::config::files::Compress;
 use crate::report::FileAccount;
@@ -86,6 +87,7 @@ impl Finisher {
 }
 
 fn work(todo: &Receiver<Job>) -> Finished {
+    priority::step_back();
     let mut finished = Finished::default();
     for job in todo {
         let (account, failure) = finish(job);

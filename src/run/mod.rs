@@ -13,6 +13,8 @@ mod lookup;
 mod losses;
 mod order;
 mod place;
+mod priority;
+mod privileges;
 mod progress;
 mod reader;
 mod reading;
@@ -24,10 +26,13 @@ mod writer;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::thread::CapabilitySet;
 
 use crate::config::quantity::Nanoseconds;
 use crate::console;
@@ -70,9 +75,6 @@ impl Options {
 /// Permissions of a report.
 const REPORT_MODE: u32 = 0o640;
 
-/// As `nice -n -15` would start it.
-const READER_PRIORITY: i32 = -15;
-
 /// How long the writer may take for the rest without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,36 @@ pub struct Begun {
     stop: Stop,
     /// Held until this is dropped.
     _lock: Option<Lock>,
+    report: Option<(Place, OsString)>,
+    gives_up_privileges: bool,
+}
+
+impl Begun {
+    /// The report will go to `path`: that this is possible is known before anything is loaded.
+    ///
+    /// # Errors
+    /// If there is no such folder, or if others could lead the report elsewhere.
+    pub fn will_report_to(&mut self, path: &Path) -> Result<()> {
+        let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
+            let error =
+                Error::failed(format!("the report can't be written to {}: {}", path.display(), problem.message));
+            match problem.hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })?;
+        self.report = Some((Place { fd: Arc::new(folder.fd), path: folder.path }, folder.name));
+        Ok(())
+    }
+
+    /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.
+    pub fn will_give_up_privileges(&mut self) {
+        self.gives_up_privileges = true;
+    }
+
+    fn report_needs(&self) -> CapabilitySet {
+        self.report.as_ref().map_or(CapabilitySet::empty(), |(place, name)| privileges::for_files(place, name))
+    }
 }
 
 /// Takes the lock and waits until the window is to start. `None` if a signal ended the wait.
@@ -106,7 +138,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
         labels: plan.labels.clone(),
     };
     let lock = begin::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
-    Ok(lock.map(|lock| Begun { host, globals, stop, _lock: lock }))
+    Ok(lock.map(|lock| Begun { host, globals, stop, _lock: lock, report: None, gives_up_privileges: false }))
 }
 
 /// Runs `plan` to its end: [`begin`] and [`window`].
@@ -159,6 +191,13 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     opened.iter_mut().filter_map(|opened| opened.store.as_mut()).for_each(Store::begin);
     say(attached(plan, &loaded));
 
+    priority::go_first();
+    let mut needed = privileges::for_stacks(plan) | begun.report_needs();
+    for store in opened.iter().filter_map(|opened| opened.store.as_ref()) {
+        needed |= store.needs();
+    }
+    let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
+
     let (written, why) = (Written::default(), Why::default());
     let on_stdout = opened.iter().any(Opened::is_stdout);
     let writer = start_writer(plan, opened, &globals, queue, &written, stop, &why)?;
@@ -188,7 +227,6 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         None => {
             let (started, bell) = (reader.started, stop.bell()?);
             let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, &before.entries)?;
-            go_first(); // after the other threads have their start, or they would go first too
             (reader.read(&waiting, stop, &loaded)?, readings)
         }
     };
@@ -216,6 +254,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let books = Books { kernel, received, losses, hooks, verdicts, variants, told, counted, refused, missed, before };
     let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
+    report.capabilities = kept.map(privileges::names);
     report.failure = gave_up.or(report.failure);
     Ok(report)
 }
@@ -310,12 +349,6 @@ fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
     let warmup = Nanoseconds::from(plan.window.warmup);
     let begins = if warmup.0 == 0 { String::new() } else { format!("; records from {warmup} on") };
     format!("attached {}{begins}; ends {}", probes.join(", "), ends.join(" or "))
-}
-
-/// This thread, from now on the reader, goes before others: it has little to do, but while it waits for a CPU the buffer
-/// fills. The writer, which has a queue of its own, keeps its place. Where this is not permitted, it goes without.
-fn go_first() {
-    let _ = rustix::process::setpriority_process(None, READER_PRIORITY);
 }
 
 fn start_writer(

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::aggregate::{Aggregator, Frames};
 use super::batch::{Collector, Received};
-use super::clock;
 use super::signals::Bell;
+use super::{clock, priority};
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
 use crate::kernel::{AggregateMap, Entry, Loaded};
@@ -130,6 +130,7 @@ impl Readings {
         let (end, ended) = channel();
         let collector = collector.another();
         let work = move || {
+            priority::step_back();
             let read = read_all(readings, collector, &ended);
             if read.is_err() {
                 bell.ring();

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::fstatvfs;
+use rustix::thread::CapabilitySet;
 
 use super::finisher::{Finisher, Job};
 use super::keep::Rules;
 use super::lookup;
 use super::place::explain;
+use super::privileges;
 use super::unfinished::{Attributes, Place, Refused, Unfinished, is_held, set_aside, whole_name};
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Result};
@@ -95,6 +97,15 @@ impl Store {
     pub fn begin(&mut self) {
         self.current.begin();
         self.since = Instant::now();
+    }
+
+    /// The capabilities that finishing its files and making more of them needs.
+    pub fn needs(&self) -> CapabilitySet {
+        let gives_away = self.attributes.owner.is_some() || self.attributes.group.is_some();
+        let more = self.plan.rotates() || self.plan.compress.is_some();
+        let owner = if gives_away && more { CapabilitySet::CHOWN } else { CapabilitySet::empty() };
+        let to_replace = self.current.path();
+        owner | privileges::for_files(&self.place, to_replace.file_name().unwrap_or_default())
     }
 
     /// Where the file is while it is not whole.

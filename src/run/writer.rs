@@ -9,6 +9,7 @@ use super::batch::{Gap, Piece, Queue, Written};
 use super::clock::{self, Clock};
 use super::finisher::{Failure, Finished, Finisher};
 use super::order::Sorter;
+use super::priority;
 use super::reader::Why;
 use super::signals::Bell;
 use super::store::Store;
@@ -131,6 +132,7 @@ pub fn start(work: Work) -> io::Result<Running> {
     let published = Arc::clone(&outcome);
     let finisher = if work.stores.iter().any(Option::is_some) { Some(Finisher::start()?) } else { None };
     let thread = thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
+        priority::step_back();
         let sorters = work.probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
         let outcome = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
         let clock = Clock::measure();

@@ -25,6 +25,7 @@ mod offcputime;
 mod oomkill;
 mod opensnoop;
 mod peers;
+mod privileges;
 mod profile;
 mod runqlat;
 mod runqslower;
