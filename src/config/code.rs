@@ -73,6 +73,7 @@ codes! {
     ColumnTwice = "E045" "a column twice"
     ColumnsNeeded = "E046" "a table needs its columns named"
     TemplateNeeded = "E047" "events need a template"
+    Growth = "E048" "a template that could fill the memory"
 
     BufferSize = "E050" "a buffer of that size can't be"
     Wakeup = "E051" "a wakeup that can't be"
@@ -80,6 +81,12 @@ codes! {
     Submit = "E053" "`submit` without a ring buffer"
 
     Window = "E060" "a window that can't be"
+    Lock = "E061" "a lock that keeps nothing apart"
+
+    WithoutFile = "E070" "about files, in a sink without one"
+    Mode = "E071" "permissions that a file can't have"
+    Rotate = "E072" "files begun too often"
+    Keep = "E073" "no files to choose from"
 
     Disagreement = "E099" "the schema takes it and the loader does not"
 }

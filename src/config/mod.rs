@@ -2,10 +2,12 @@
 
 pub mod code;
 pub mod diagnostic;
+pub mod files;
 pub mod model;
 pub mod quantity;
 pub mod structure;
 mod syntax;
+pub mod window;
 pub mod yaml;
 
 use std::fs::File;
