@@ -1,5 +1,6 @@
 //! The command line.
 
+mod doctor;
 mod offline;
 mod rehearse;
 mod reports;
@@ -54,6 +55,8 @@ enum Command {
     Check(offline::CheckArgs),
     /// Render the records of a fixture through a config's sinks and compare; needs no root and no kernel
     Test(rehearse::TestArgs),
+    /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing
+    Doctor(doctor::DoctorArgs),
     /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
     Report(ReportArgs),
     /// Print the JSON Schema of a config, for editors and validators
@@ -142,6 +145,7 @@ fn without_kernel(command: Command) -> Result<u8> {
         Command::Plan(args) => show_plan(&args).map(|()| 0),
         Command::Check(args) => offline::check(&args),
         Command::Test(args) => rehearse::test(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
         Command::Schema => offline::schema().map(|()| 0),
         Command::List(args) => offline::list(&args).map(|()| 0),

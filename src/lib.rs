@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 mod console;
 pub mod describe;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod fixture;

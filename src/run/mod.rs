@@ -28,7 +28,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -299,7 +299,7 @@ fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
 }
 
 /// The plan with the names that only this machine knows in place.
-fn resolved(plan: &Plan) -> Result<Plan> {
+pub(crate) fn resolved(plan: &Plan) -> Result<Plan> {
     let mut plan = plan.clone();
     for probe in &mut plan.probes {
         let found = lookup::resolve(probe)?;
@@ -308,8 +308,13 @@ fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Where cgroups of version 2 are mounted, if they are.
+pub(crate) fn cgroups() -> Option<PathBuf> {
+    lookup::hierarchy().ok()
+}
+
 /// What is suspicious, but may be meant.
-fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
+pub(crate) fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
     let mut warnings = Vec::new();
     let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
     for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {

@@ -15,6 +15,7 @@ mod capture;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
+mod doctor;
 mod ends;
 mod execsnoop;
 mod execsnoop_filters;
