@@ -1,5 +1,6 @@
 //! The command line.
 
+mod describe;
 mod doctor;
 mod offline;
 mod rehearse;
@@ -63,8 +64,8 @@ enum Command {
     Schema,
     /// List the programs and the ready-made configs
     List(offline::ListArgs),
-    /// Describe a program: its fields, filters, maps and hooks, with an example
-    Describe(offline::DescribeArgs),
+    /// Describe a program: fields, filters, maps, hooks, kernels, cost, with an example; or what a config's templates can name
+    Describe(describe::DescribeArgs),
     /// Print a shell's completions: `source <(ebpf-run completions bash)`
     Completions(offline::CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
@@ -149,7 +150,7 @@ fn without_kernel(command: Command) -> Result<u8> {
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
         Command::Schema => offline::schema().map(|()| 0),
         Command::List(args) => offline::list(&args).map(|()| 0),
-        Command::Describe(args) => offline::describe(&args).map(|()| 0),
+        Command::Describe(args) => describe::describe(&args).map(|()| 0),
         Command::Completions(args) => offline::completions(&args).map(|()| 0),
         Command::Man(args) => offline::man(&args).map(|()| 0),
     }
