@@ -116,6 +116,19 @@ fn expected_output_is_not_written_through_a_link() {
 }
 
 #[test]
+fn the_fixture_of_the_guide_is_one() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(here.join(path)).expect(path);
+    let guide = read("docs/testing-configs.md");
+    let fixture = guide.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("there is one");
+    let scratch = Scratch::new();
+    scratch.write("t.yaml", read("examples/io-and-exec.yaml"));
+    scratch.write("t.fixture.jsonl", fixture);
+    test(&scratch, &["--update"]).expect(0).says(&["1 of 1 config as expected (2 records, 3 sinks)"]);
+    test(&scratch, &[]).expect(0);
+}
+
+#[test]
 fn our_own_configs_render_as_expected() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let ended = run(Command::new(BINARY).current_dir(here).args(["test", "probes.d", "examples"])).expect(0);
