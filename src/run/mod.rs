@@ -72,6 +72,11 @@ impl Options {
     }
 }
 
+/// Said with `quiet` too: something is not as the config wants it.
+fn warn(words: String) {
+    console::say(&format!("ebpf-run: warning: {words}"));
+}
+
 /// Permissions of a report.
 const REPORT_MODE: u32 = 0o640;
 
@@ -126,8 +131,11 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
     let say = |words: String| options.say(&words);
     let host = Host::read();
     host.check()?;
-    for warning in warnings(plan, &host) {
-        say(format!("warning: {warning}"));
+    missing_disks(plan).into_iter().for_each(warn);
+    if !host.initial_pid_namespace {
+        say("this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own events \
+             are not left out"
+            .into());
     }
     resolved(plan)?; // what is not there is told before the wait
     let stop = Stop::install()?;
@@ -157,7 +165,6 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// report.
 pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let say = |words: String| options.say(&words);
-    let warn = |words: String| console::say(&format!("ebpf-run: warning: {words}"));
     let host = &begun.host;
     let plan = &resolved(plan)?;
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
@@ -166,7 +173,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let (plan, mut loaded, skipped) = load(plan, host)?;
     let plan = &plan;
     for probe in &skipped {
-        say(format!("warning: goes on without {}: {}", probe.probe, probe.reason));
+        warn(format!("goes on without {}: {}", probe.probe, probe.reason));
     }
 
     let streams = || plan.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)));
@@ -310,8 +317,8 @@ fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
-/// What is suspicious, but may be meant.
-fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
+/// Disks in filters that are not here, where nothing will match; but one may yet come.
+fn missing_disks(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
     for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
@@ -325,13 +332,6 @@ fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
             ),
             None => format!("there is no disk `{disk}` here now (see lsblk)"),
         });
-    }
-    if !host.initial_pid_namespace {
-        warnings.push(
-            "this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own \
-             events are not left out"
-                .into(),
-        );
     }
     warnings
 }
