@@ -12,6 +12,7 @@ mod biostacks;
 mod buffers;
 mod cachestat;
 mod capture;
+mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
