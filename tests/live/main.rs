@@ -25,6 +25,7 @@ mod floods;
 mod llcstat;
 mod load;
 mod loss;
+mod names;
 mod net;
 mod nullblk;
 mod offcputime;
