@@ -1,6 +1,7 @@
 //! The command line.
 
 mod offline;
+mod set;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
-use crate::config::Source;
 use crate::config::diagnostic::suggest;
 use crate::config::quantity::parse_duration;
+use crate::config::{Outside, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
@@ -68,6 +69,9 @@ struct PlanArgs {
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// Set a value of CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
+    set: Vec<String>,
     /// As one JSON object
     #[arg(long)]
     json: bool,
@@ -84,6 +88,9 @@ struct RunArgs {
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
+    /// Set a value of the config, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
+    set: Vec<String>,
     /// Write the account of the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -141,12 +148,12 @@ fn make_plan(source: &Source, duration: Option<Duration>) -> Result<Plan> {
 }
 
 fn show_plan(args: &PlanArgs) -> Result<()> {
-    let source = find(&args.config)?;
+    let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, args.duration)?;
     let possible_cpus = Host::possible_cpus();
     let shown = match &args.diff {
         Some(other) => {
-            let other = find(other)?;
+            let other = find(other, &[])?;
             let before = json(&make_plan(&other, args.duration)?, &other, possible_cpus);
             difference(&before, &json(&plan, &source, possible_cpus))
         }
@@ -159,7 +166,7 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
 }
 
 fn capture(args: &RunArgs) -> Result<()> {
-    let source = find(&args.config)?;
+    let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, args.duration)?;
     let report = run(&plan, &Options { quiet: args.quiet })?;
     if let Some(path) = &args.report {
@@ -173,24 +180,32 @@ fn capture(args: &RunArgs) -> Result<()> {
 }
 
 fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
-    let hash = Sha256::digest(source.text.as_bytes());
+    let hash = Sha256::digest(source.texts[0].content.as_bytes());
     Circumstances {
-        config: source.path.clone(),
+        config: source.path().to_owned(),
         config_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         name: plan.name.clone(),
         labels: plan.labels.clone(),
     }
 }
 
+/// A variable of the environment; one that is no UTF-8 is none that a config could have meant.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
-fn find(path: &Path) -> Result<Source> {
+fn find(path: &Path, sets: &[String]) -> Result<Source> {
+    let outside = Outside { sets, environment: &environment };
     let name = path.to_str().filter(|name| !name.contains(['/', '.']));
     let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else {
-        return Ok(Source::read(path)?);
+        return Ok(Source::read_with(path, outside)?);
     };
     let configs = catalog::configs();
     match configs.iter().find(|(known, _)| *known == name) {
-        Some((_, yaml)) => Ok(Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned())?),
+        Some((_, yaml)) => {
+            Ok(Source::parse_with(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned(), outside)?)
+        }
         None => {
             let known = suggest(name, configs.iter().map(|(known, _)| *known));
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");
