@@ -76,6 +76,7 @@ codes! {
     ColumnTwice = "E045" "a column twice"
     ColumnsNeeded = "E046" "a table needs its columns named"
     TemplateNeeded = "E047" "events need a template"
+    Growth = "E048" "a template that could fill the memory"
 
     BufferSize = "E050" "a buffer of that size can't be"
     Wakeup = "E051" "a wakeup that can't be"
@@ -83,6 +84,12 @@ codes! {
     Submit = "E053" "`submit` without a ring buffer"
 
     Window = "E060" "a window that can't be"
+    Lock = "E061" "a lock that keeps nothing apart"
+
+    WithoutFile = "E070" "about files, in a sink without one"
+    Mode = "E071" "permissions that a file can't have"
+    Rotate = "E072" "files begun too often"
+    Keep = "E073" "no files to choose from"
 
     SetNothing = "E080" "a `--set` that names nothing"
 

@@ -11,7 +11,7 @@ use super::quantity::Nanoseconds;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
-pub enum Files {
+pub enum Include {
     /// The path of a file.
     One(String),
     /// Paths of files: what a later one says goes over what an earlier one says.

@@ -99,16 +99,17 @@ impl Expander<'_> {
             }
             out.push_str(&rest[..at]);
             let from = &rest[at..];
+            let before = &text[..text.len() - from.len()];
             match reference(from) {
                 Some((name, default, length)) => {
                     let whole = &from[..length];
                     if !allowed {
                         let what = format!(
-                            "`{whole}`: the environment is asked in labels, filters and paths of sinks only; for the text itself write `${whole}`"
+                            "`{whole}`: the environment is asked in labels, filters and paths only; for the text itself write `${whole}`"
                         );
-                        self.say(Code::Environment, place, whole, what);
+                        self.say(Code::Environment, place, (before, whole), what);
                         sound = false;
-                    } else if let Some(value) = self.value(name, default, place, whole) {
+                    } else if let Some(value) = self.value(name, default, place, (before, whole)) {
                         out.push_str(&value);
                         self.asked.entry(place).or_default().push(name.to_owned());
                     } else {
@@ -123,7 +124,7 @@ impl Expander<'_> {
                 }
                 None => {
                     let what = "`${` begins the name of a variable, as in `${TEAM}`; for the text itself write `$${`";
-                    self.say(Code::Environment, place, "${", what.into());
+                    self.say(Code::Environment, place, (before, "${"), what.into());
                     sound = false;
                     rest = &from[2..];
                 }
@@ -133,7 +134,7 @@ impl Expander<'_> {
         sound.then_some(out)
     }
 
-    fn value(&mut self, name: &str, default: Option<&str>, place: Place, whole: &str) -> Option<String> {
+    fn value(&mut self, name: &str, default: Option<&str>, place: Place, at: (&str, &str)) -> Option<String> {
         let value = (self.environment)(name);
         let value = match (value, default) {
             (Some(value), None) => value,
@@ -143,7 +144,7 @@ impl Expander<'_> {
                 let what = format!(
                     "`{name}` is not set in the environment: set it, or write `${{{name}:-…}}` with what it is then"
                 );
-                self.say(Code::Unset, place, whole, what);
+                self.say(Code::Unset, place, at, what);
                 return None;
             }
         };
@@ -151,22 +152,27 @@ impl Expander<'_> {
         if value.contains(bad) || ["{{", "{%", "{#"].iter().any(|brace| value.contains(brace)) {
             let what =
                 format!("the value of `{name}` has control characters or a template in it: that is no plain text");
-            self.say(Code::Environment, place, whole, what);
+            self.say(Code::Environment, place, at, what);
             return None;
         }
         Some(value)
     }
 
-    /// At the variable itself, where it can be found on its line.
-    fn say(&mut self, code: Code, place: Place, whole: &str, what: String) {
+    /// At the variable itself, where it can be found on its line: `whole`, and what is before it in the value.
+    fn say(&mut self, code: Code, place: Place, (before, whole): (&str, &str), what: String) {
         let line = self.texts[place.text].content.lines().nth(place.line - 1).unwrap_or_default();
         let start = line.char_indices().nth(place.column - 1).map_or(line.len(), |(at, _)| at);
-        let exact = line[start..].find(whole).map(|at| Place {
+        let found = line[start..].match_indices(whole).nth(before.matches(whole).count());
+        let exact = found.map(|(at, _)| Place {
             column: place.column + line[start..start + at].chars().count(),
             width: whole.chars().count(),
             ..place
         });
-        self.problems.push(Diagnostic::new(code, exact.unwrap_or(place), what));
+        let problem = Diagnostic::new(code, exact.unwrap_or(place), what);
+        // An alias has the places of what it stands for
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 }
 
@@ -237,6 +243,7 @@ sinks:
     fn elsewhere_and_where_it_is_not_set_it_is_an_error_at_its_place() {
         wrong("name: a-${TEAM}\n", Code::Environment, 9, 7);
         wrong("probes: [{program: '${TEAM}'}]\n", Code::Environment, 21, 7);
+        wrong("probes: [&a {program: '${TEAM}'}, *a]\n", Code::Environment, 24, 7);
         wrong("labels: {'${TEAM}': x}\n", Code::Environment, 11, 7);
         wrong("labels: {team: 'x ${MISSING}'}\n", Code::Unset, 19, 10);
         wrong("labels: {team: '${}'}\n", Code::Environment, 17, 2);

@@ -4,6 +4,7 @@ pub mod code;
 pub mod defaults;
 pub mod diagnostic;
 mod environment;
+pub mod files;
 mod include;
 mod merge;
 pub mod model;
@@ -12,6 +13,7 @@ pub mod quantity;
 mod set;
 pub mod structure;
 mod syntax;
+pub mod window;
 pub mod yaml;
 
 use std::collections::HashSet;

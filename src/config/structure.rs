@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use serde_json::Value as Json;
 
 use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
+use super::files::parse_mode;
 use super::quantity::{parse_duration, parse_percent, parse_size};
 use super::yaml::{Node, Value, plain};
 
@@ -192,9 +193,9 @@ impl<'a> Walker<'a> {
             return true;
         }
         if let (Some(format), Value::Scalar { text, .. }) = (schema.get("format").and_then(Json::as_str), &node.value)
-            && let Err(message) = check_format(format, text)
+            && let Err((code, message)) = check_format(format, text)
         {
-            self.say(Code::Quantity, node, format!("{what}: {message}"));
+            self.say(code, node, format!("{what}: {message}"));
             return false;
         }
         let expected = allowed.iter().filter(|t| **t != "null").map(|t| name_of(t)).collect::<Vec<_>>().join(" or ");
@@ -224,9 +225,9 @@ impl<'a> Walker<'a> {
                 self.say(Code::NotPossible, node, format!("{what} must be {only}, not {text}"));
             }
         }
-        if let Some(Err(message)) = schema.get("format").and_then(Json::as_str).map(|format| check_format(format, text))
-        {
-            self.say(Code::Quantity, node, format!("{what}: {message}"));
+        let format = schema.get("format").and_then(Json::as_str);
+        if let Some(Err((code, message))) = format.map(|format| check_format(format, text)) {
+            self.say(code, node, format!("{what}: {message}"));
         }
         if let Ok(number) = text.parse::<f64>() {
             let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
@@ -358,11 +359,13 @@ fn holds(condition: &Json, entries: &[(super::yaml::Key, Node)]) -> bool {
         && required(condition).all(|name| name != "include" && entries.iter().any(|(key, _)| key.name == name))
 }
 
-fn check_format(format: &str, text: &str) -> Result<(), String> {
+fn check_format(format: &str, text: &str) -> Result<(), (Code, String)> {
+    let quantity = |message| (Code::Quantity, message);
     match format {
-        "time-span" => parse_duration(text).map(drop),
-        "size" => parse_size(text).map(drop),
-        "percent" => parse_percent(text).map(drop),
+        "time-span" => parse_duration(text).map(drop).map_err(quantity),
+        "size" => parse_size(text).map(drop).map_err(quantity),
+        "percent" => parse_percent(text).map(drop).map_err(quantity),
+        "mode" => parse_mode(text).map(drop).map_err(|message| (Code::Mode, message)),
         _ => Ok(()), // number formats such as uint32: the bounds say it
     }
 }

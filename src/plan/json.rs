@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Plan, ProbePlan, SinkPlan, Transport, WakeupPlan, decode};
+use super::{FilesPlan, Plan, ProbePlan, SinkPlan, Transport, WakeupPlan, decode};
 use crate::config::Source;
+use crate::config::files::Compress;
 use crate::config::quantity::{Nanoseconds, Share};
 use crate::config::yaml::Step::{self, Index, Key};
 use crate::output::{Column, Shape};
@@ -21,14 +23,25 @@ pub fn json(plan: &Plan, source: &Source, possible_cpus: u64) -> Json {
         "name": plan.name,
         "labels": plan.labels,
         "window": {
-            "duration": plan.duration.map(|duration| Nanoseconds::from(duration).to_string()),
-            "max_events": plan.max_events,
+            "duration": plan.window.duration.map(time),
+            "max_events": plan.window.max_events,
+            "max_bytes": plan.window.max_bytes,
+            "warmup": time(plan.window.warmup),
+            "drain": plan.window.drain.map(time),
+            "lock": plan.window.lock,
+            "on_locked": plan.window.on_locked.name(),
+            "splay": time(plan.window.splay),
+            "align": plan.window.align.map(time),
         },
         "max_loss": Share(plan.max_loss).to_string(),
         "buffer_bytes": memory,
         "probes": probes,
         "sinks": plan.sinks.iter().map(sink_json).collect::<Vec<_>>(),
     })
+}
+
+fn time(time: Duration) -> String {
+    Nanoseconds::from(time).to_string()
 }
 
 /// `line 7`, or that it is a default.
@@ -82,7 +95,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, source: &Source) -> 
     let sinks: Vec<&str> = probe.sinks.iter().map(|index| plan.sinks[*index].name.as_str()).collect();
     let aggregate = probe.aggregate.as_ref().map(|plan| {
         json!({
-            "interval": plan.interval.map(|interval| Nanoseconds::from(interval).to_string()),
+            "interval": plan.interval.map(time),
             "clear": plan.clear, "per_cpu": plan.per_cpu, "top": plan.top,
         })
     });
@@ -119,7 +132,7 @@ fn buffer_json(probe: &ProbePlan, source: &Source, index: usize) -> Json {
         "submit": {"value": submit, "from": from("submit")},
         "size": {"value": buffer.effective, "asked": buffer.asked, "from": from("size")},
         "wakeup": {"value": wakeup, "from": from("wakeup")},
-        "max_latency": {"value": Nanoseconds::from(buffer.max_latency).to_string(), "from": from("max_latency")},
+        "max_latency": {"value": time(buffer.max_latency), "from": from("max_latency")},
     })
 }
 
@@ -139,7 +152,20 @@ fn sink_json(sink: &SinkPlan) -> Json {
     };
     object["name"] = sink.name.clone().into();
     object["path"] = sink.path.clone().into();
+    if sink.path != "-" {
+        object["files"] = files_json(&sink.files);
+    }
     object
+}
+
+fn files_json(files: &FilesPlan) -> Json {
+    json!({
+        "mode": format!("{:04o}", files.mode), "owner": files.owner, "group": files.group,
+        "rotate": {"size": files.rotate_size, "every": files.rotate_every.map(time)},
+        "keep": {"files": files.keep_files, "age": files.keep_age.map(time), "bytes": files.keep_bytes},
+        "compress": files.compress.map(Compress::name), "min_free": files.min_free,
+        "allow_unsafe_path": files.allow_unsafe_path,
+    })
 }
 
 /// What `new` would set otherwise than `old`, a line for each value: `-` was, `+` will be. Empty where nothing is

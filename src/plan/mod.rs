@@ -5,14 +5,15 @@ mod buffer;
 mod decode;
 mod defaults;
 mod encode;
+mod files;
 mod json;
 mod rows;
 mod show;
 mod sinks;
+mod window;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_yaml::Value as Yaml;
 
@@ -20,17 +21,18 @@ use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
 use crate::config::Source;
 use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
-use crate::config::quantity::Nanoseconds;
 use crate::config::yaml::Step::{Index, Key};
 use crate::config::yaml::{Node, Step, Value, plain};
 use crate::error::Result;
 
 pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
 pub use encode::Name;
+pub use files::FilesPlan;
 pub use json::{difference, json};
 pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
 pub use show::Shown;
 pub use sinks::SinkPlan;
+pub use window::WindowPlan;
 
 /// Everything that a run will do.
 #[derive(Debug, Clone)]
@@ -39,10 +41,8 @@ pub struct Plan {
     pub name: String,
     /// Static labels.
     pub labels: BTreeMap<String, String>,
-    /// End after this time.
-    pub duration: Option<Duration>,
-    /// End after so many events.
-    pub max_events: Option<u64>,
+    /// When it starts and ends.
+    pub window: WindowPlan,
     /// Share of the events that may be lost.
     pub max_loss: f64,
     /// What is captured, in the order of the config.
@@ -114,8 +114,8 @@ pub struct Lookup {
 /// What the command line and the machine say over the config. A check on another machine takes the default.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--duration`
-    pub duration: Option<Duration>,
+    /// `--duration` and the other options of the window.
+    pub window: model::Window,
     /// The kernel has no BPF ring buffers (before 5.8).
     pub no_ring_buffer: bool,
 }
@@ -156,15 +156,11 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
         let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
         planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
-    if config.window.duration == Some(Nanoseconds(0)) {
-        let what = "a window of no time catches nothing: leave `duration` out";
-        planner.say(Code::Window, &[Key("window"), Key("duration")], what);
-    }
+    let window = planner.window(&overrides.window);
     let plan = Plan {
         name: config.name.clone().unwrap_or_else(|| source.stem.clone()),
         labels: config.labels.clone(),
-        duration: overrides.duration.or(config.window.duration.map(Duration::from)),
-        max_events: config.window.max_events,
+        window,
         max_loss: config.max_loss.map_or(0.0, |share| share.0),
         probes,
         sinks,

@@ -21,13 +21,17 @@ pub struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { name, duration, max_events, max_loss, probes, sinks, .. } = self.plan;
+        let Plan { name, window, max_loss, probes, sinks, .. } = self.plan;
         writeln!(f, "plan of {name}; nothing is loaded")?;
-        let mut ends = Vec::new();
-        ends.extend(duration.map(|duration| format!("after {}", Nanoseconds::from(duration))));
-        ends.extend(max_events.map(|events| format!("after {events} events")));
+        if let Some(start) = window.start() {
+            line(f, "window starts", &start)?;
+        }
+        let mut ends = window.ends();
         ends.push("when interrupted".into());
         line(f, "window ends", &ends.join(", or "))?;
+        if let Some(lock) = &window.lock {
+            line(f, "lock", lock)?;
+        }
         line(f, "max_loss", &Share(*max_loss).to_string())?;
         let memory = probes.iter().map(|probe| probe.buffer_memory(self.possible_cpus)).sum();
         line(f, "memory of buffers", &Bytes(memory).to_string())?;
@@ -143,7 +147,7 @@ fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan) -> fmt::Result {
     line(f, "top", &top.unwrap_or_else(|| "all".into()))
 }
 
-fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -> fmt::Result {
+fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape, files }: &SinkPlan) -> fmt::Result {
     let path = if path == "-" { "standard output" } else { path };
     let kind = match shape {
         Shape::Text { .. } | Shape::Drawn { .. } => "stdout",
@@ -158,7 +162,9 @@ fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -
         Shape::Csv { columns } => line(f, "columns", &list(columns)),
         Shape::Jsonl { fields: Some(fields) } => line(f, "fields", &list(fields)),
         Shape::Jsonl { fields: None } => line(f, "fields", "all"),
-    }
+    }?;
+    let files = files.shown();
+    if files.is_empty() { Ok(()) } else { line(f, "files", &files) }
 }
 
 fn line(f: &mut fmt::Formatter<'_>, first: &str, rest: &str) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Planner, ProbePlan};
+use super::{FilesPlan, Planner, ProbePlan};
 use crate::config::diagnostic::{Code, Place, suggest};
 use crate::config::model;
 use crate::config::yaml::Step;
@@ -22,6 +22,8 @@ pub struct SinkPlan {
     pub path: String,
     /// The shape of its records.
     pub shape: Shape,
+    /// What becomes of its files.
+    pub files: FilesPlan,
 }
 
 impl Planner<'_> {
@@ -54,10 +56,11 @@ impl Planner<'_> {
                 self.say_key(Code::UnusedSink, &here, what);
             }
             let shape = self.shape(&here, sink, &writers);
+            let files = self.files(&here, sink.files());
             if unused && shared {
                 continue;
             }
-            plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape });
+            plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape, files });
         }
         if left_out {
             for probe in probes {
@@ -187,7 +190,7 @@ impl Planner<'_> {
         }
     }
 
-    fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
+    pub(super) fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
         let whole = self.source.root.at(path).place;
         let file = &self.source.texts[whole.text].content;
         let exact =

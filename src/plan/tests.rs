@@ -1,7 +1,11 @@
 //! What the plan says of good configs, and where it finds fault with bad ones.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::Source;
+use crate::config::quantity::Nanoseconds;
+use crate::config::window::Window;
 use crate::error::Error;
 
 const GOOD: &str = r#"version: 1
@@ -122,9 +126,10 @@ fn a_plan_is_shown_with_where_each_value_comes_from() {
 #[test]
 fn the_command_line_goes_over_the_config() {
     let source = Source::parse("x.yaml".into(), "x".into(), GOOD.into()).expect("it is good");
-    let overrides = Overrides { duration: Some(Duration::from_secs(3)), ..Overrides::default() };
+    let window = Window { duration: Some(Nanoseconds(3_000_000_000)), ..Window::default() };
+    let overrides = Overrides { window, ..Overrides::default() };
     let plan = plan(&source, &Catalog::embedded(), &overrides).expect("it is good");
-    assert_eq!(plan.duration, Some(Duration::from_secs(3)));
+    assert_eq!(plan.window.duration, Some(Duration::from_secs(3)));
 }
 
 #[test]

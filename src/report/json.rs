@@ -1,15 +1,15 @@
 //! The report as JSON, for machines: everything that is known of one run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, MapAccount, Report, Skipped};
+use super::{Account, FileAccount, MapAccount, Report, Skipped};
 use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 
 /// Version of the report's format.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// What a report says of the run besides its books.
 #[derive(Debug, Clone)]
@@ -48,8 +48,10 @@ impl Report {
                 "end_monotonic_ns": self.start.monotonic.saturating_add(self.elapsed_ns()),
                 "ended_by": self.end.key(),
             },
+            "privileges": { "user": rustix::process::geteuid().as_raw(), "capabilities": self.capabilities },
             "max_loss": self.max_loss,
             "balances": self.accounts.iter().all(Account::balances),
+            "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
             "error": verdict.map(|error| error.message),
             "probes": self.accounts.iter().map(probe).chain(self.skipped.iter().map(skipped)).collect::<Vec<_>>(),
@@ -69,11 +71,7 @@ impl Report {
             Error::failed(format!("the report can't be written to {}: {error}", path.display()))
         };
         let text = format!("{:#}\n", self.to_json(run));
-        let mut unfinished = PathBuf::from(path).into_os_string();
-        unfinished.push(".partial");
-        let unfinished = PathBuf::from(unfinished);
-        crate::run::write_new(&unfinished, text.as_bytes()).map_err(failed)?;
-        std::fs::rename(&unfinished, path).map_err(failed)
+        crate::run::write_whole(path, text.as_bytes()).map_err(failed)
     }
 }
 
@@ -90,6 +88,10 @@ fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
         "written": 0,
         "lost": 0,
     })
+}
+
+fn file(FileAccount { sink, path, bytes, whole }: &FileAccount) -> Value {
+    json!({ "sink": sink, "path": path.to_string_lossy(), "bytes": bytes, "whole": whole })
 }
 
 fn probe(account: &Account) -> Value {
@@ -110,6 +112,7 @@ fn probe(account: &Account) -> Value {
         "lost_map_full": kernel.lost_map_full,
         "lost_sink": account.lost_queue_full,
         "lost_other": kernel.lost_other + account.lost_other,
+        "warmup": account.warmup,
         "after_end": account.after_end,
         "unwritten": account.unwritten,
         "missed": account.missed,

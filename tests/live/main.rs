@@ -19,6 +19,7 @@ mod ends;
 mod execsnoop;
 mod execsnoop_filters;
 mod exitsnoop;
+mod files;
 mod floods;
 mod llcstat;
 mod load;
@@ -29,6 +30,7 @@ mod offcputime;
 mod oomkill;
 mod opensnoop;
 mod peers;
+mod privileges;
 mod profile;
 mod runqlat;
 mod runqslower;
@@ -39,6 +41,7 @@ mod syscount;
 mod task_filters;
 mod tcpconnect;
 mod tcplife;
+mod windows;
 mod words;
 
 /// Whether a test can run; if not, it has said why.
