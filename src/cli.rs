@@ -6,6 +6,7 @@ mod set;
 mod window;
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
@@ -18,7 +19,7 @@ use crate::config::{Outside, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
-use crate::plan::{Overrides, Plan, Shown, difference, json, plan};
+use crate::plan::{Overrides, Plan, Scene, Shown, difference, json, plan};
 use crate::report::Circumstances;
 use crate::run::{self, Options};
 use reports::ReportArgs;
@@ -163,17 +164,18 @@ fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
 fn show_plan(args: &PlanArgs) -> Result<()> {
     let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, &args.window)?;
-    let possible_cpus = Host::possible_cpus();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let scene = Scene { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };
     let shown = match &args.diff {
         Some(other) => {
             let other = find(other, &[])?;
-            let before = json(&make_plan(&other, &args.window)?, &other, possible_cpus);
-            difference(&before, &json(&plan, &source, possible_cpus))
+            let before = json(&make_plan(&other, &args.window)?, &Scene { source: &other, ..scene });
+            difference(&before, &json(&plan, &scene))
         }
-        None if args.json => {
-            serde_json::to_string_pretty(&json(&plan, &source, possible_cpus)).expect("it is JSON") + "\n"
-        }
-        None => Shown { plan: &plan, possible_cpus }.to_string(),
+        None if args.json => serde_json::to_string_pretty(&json(&plan, &scene)).expect("it is JSON") + "\n",
+        None => Shown { plan: &plan, scene }.to_string(),
     };
     console::print(&shown).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
 }

@@ -58,6 +58,22 @@ impl OnLocked {
 }
 
 impl Window {
+    /// The keys that have a value.
+    pub fn keys(&self) -> Vec<&'static str> {
+        let all = [
+            ("duration", self.duration.is_some()),
+            ("max_events", self.max_events.is_some()),
+            ("max_bytes", self.max_bytes.is_some()),
+            ("warmup", self.warmup.is_some()),
+            ("drain", self.drain.is_some()),
+            ("lock", self.lock.is_some()),
+            ("on_locked", self.on_locked.is_some()),
+            ("splay", self.splay.is_some()),
+            ("align", self.align.is_some()),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
+    }
+
     /// What `over` says, and where it says nothing, what this says.
     pub fn overridden_by(&self, over: &Window) -> Window {
         Window {
