@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::io::Errno;
 
 use serde_yaml::Value as Yaml;
 
@@ -33,8 +34,10 @@ pub(super) struct Included {
 }
 
 struct Reader<'a> {
-    /// The folder of the config, which is not left; `None`: no includes.
+    /// The folder of the config, as it is named, which is not left; `None`: no includes.
     top: Option<&'a Path>,
+    /// Whether it is a part, whose own folder says nothing of what those that include it may include.
+    part: bool,
     texts: &'a mut Vec<Text>,
     found: Included,
     /// Device and inode of every file that was read.
@@ -49,10 +52,11 @@ pub(super) fn follow(path: Option<&Path>, root: &Node, texts: &mut Vec<Text>) ->
     if root.get("include").is_none() {
         return Included::default();
     }
-    let top = path.map(|path| path.parent().filter(|top| !top.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    let top = path.map(|path| path.parent().unwrap_or(Path::new("")));
+    let part = root.get("part").is_some();
     let itself = path.and_then(|path| rustix::fs::stat(path).ok()).map(|stat| (stat.st_dev, stat.st_ino));
     let within: Vec<_> = itself.into_iter().collect();
-    let mut reader = Reader { top, texts, found: Included::default(), seen: within.clone(), within };
+    let mut reader = Reader { top, part, texts, found: Included::default(), seen: within.clone(), within };
     reader.includes(root, Path::new(""));
     reader.found
 }
@@ -83,7 +87,11 @@ impl Reader<'_> {
             return Err("an include is a path from the folder of this file on, without a `/` in front".into());
         }
         let path = folder.join(name);
-        let (file, id) = open_below(top, &path)?;
+        let (file, id) = match open_below(top, &path)? {
+            Some(found) => found,
+            None if self.part => return Ok(()), // the configs that include it are checked with it
+            None => return Err("it leads out of the folder of the config: includes stay within it".into()),
+        };
         if self.within.contains(&id) {
             return Err("this file includes itself, by itself or through others: take one of the includes out".into());
         }
@@ -126,21 +134,26 @@ impl Reader<'_> {
     }
 }
 
-/// Opens the file `path` below `top`, with device and inode.
-fn open_below(top: &Path, path: &Path) -> Result<(File, (u64, u64)), String> {
+/// An open file with its device and inode.
+type Found = (File, (u64, u64));
+
+/// Opens the file `path` below `top`; `None` if it is somewhere else.
+fn open_below(top: &Path, path: &Path) -> Result<Option<Found>, String> {
     let unreadable = |error: io::Error| format!("the file can't be read: {error}");
+    let top = if top.as_os_str().is_empty() { Path::new(".") } else { top };
     let folder = open(top, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let folder = folder.map_err(|error| unreadable(error.into()))?;
     // Without NONBLOCK a pipe would keep us waiting
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(&folder, path, flags, Mode::empty(), below).map_err(|error| match error {
-        rustix::io::Errno::XDEV => "it leads out of the folder of the config: includes stay within it".into(),
-        rustix::io::Errno::NOSYS => {
-            "this kernel can't open files safely (openat2, 5.6): write the parts into one file".into()
+    let file = match openat2(&folder, path, flags, Mode::empty(), below) {
+        Ok(file) => file,
+        Err(Errno::XDEV) => return Ok(None),
+        Err(Errno::NOSYS) => {
+            return Err("this kernel can't open it safely (openat2 of 5.6 is missing): write all into one file".into());
         }
-        error => unreadable(error.into()),
-    })?;
+        Err(error) => return Err(unreadable(error.into())),
+    };
     let stat = fstat(&file).map_err(|error| unreadable(error.into()))?;
     let is_yaml = |path: &Path| [Some(OsStr::new("yaml")), Some(OsStr::new("yml"))].contains(&path.extension());
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -149,7 +162,7 @@ fn open_below(top: &Path, path: &Path) -> Result<(File, (u64, u64)), String> {
     if !is_yaml(path) || !is_yaml(&own_name(&file).map_err(unreadable)?) {
         return Err("an included file is called *.yaml or *.yml, behind any links too".into());
     }
-    Ok((File::from(file), (stat.st_dev, stat.st_ino)))
+    Ok(Some((File::from(file), (stat.st_dev, stat.st_ino))))
 }
 
 /// Where the open file really is.
@@ -166,6 +179,15 @@ fn read(file: File) -> Result<String, String> {
         Ok(size) if size as u64 > MAX_BYTES => Err(format!("the file is larger than {MAX_BYTES} bytes")),
         Ok(_) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".into()),
     }
+}
+
+/// Whether what is wrong with the config `path` may be shown with its lines: behind a link, which others may have made, only
+/// if it says that it is a config.
+pub(super) fn may_be_shown(path: &Path, text: &str) -> Result<(), String> {
+    if path.is_symlink() && !text.lines().any(says_version) {
+        return Err("it is a link to a file that is no config: none of its lines is `version: 1`".into());
+    }
+    Ok(())
 }
 
 /// Whether a line says that the file is a config.

@@ -121,7 +121,7 @@ impl Source {
     /// # Errors
     /// If it can't be read, or not so that more could be said about it.
     pub fn read_with(path: &Path, outside: Outside<'_>) -> Result<Self, Unusable> {
-        match read_text(path) {
+        match read_text(path).and_then(|text| include::may_be_shown(path, &text).map(|()| text)) {
             Ok(text) => {
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
                 let main = Text::new(TextKind::Config, shown(path), text);

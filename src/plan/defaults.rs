@@ -9,13 +9,13 @@ use crate::config::yaml::Step::Key;
 impl Planner<'_> {
     /// Tells defaults that no probe has a use for. Those of an included file are for others too.
     pub(super) fn check_defaults(&mut self, probes: &[model::Probe], catalog: &Catalog) {
+        let Some(defaults) = self.source.root.get("defaults") else { return };
         let programs: Vec<_> =
             probes.iter().filter_map(|probe| catalog.program(&probe.program).and_then(Result::ok)).collect();
         // What a probe that is not there for its problems has a use for, nobody knows
         if self.source.is_part() || programs.len() != self.source.written_probes() {
             return;
         }
-        let Some(defaults) = self.source.root.get("defaults") else { return };
         let (mut unused, map) =
             (Vec::new(), |name: &str, program: &Program| program.maps.iter().any(|map| map.name == name));
         for (key, node) in defaults.entries() {

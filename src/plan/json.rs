@@ -20,14 +20,14 @@ pub fn json(plan: &Plan, scene: &Scene<'_>) -> Json {
     let labels: Map<String, Json> = plan
         .labels
         .iter()
-        .map(|(name, label)| (name.clone(), said(label, scene.from(&[Key("labels"), Key(name)]))))
+        .map(|(name, label)| (name.clone(), said(label, scene.origin(&[Key("labels"), Key(name)]))))
         .collect();
     json!({
         "format": 1,
-        "name": said(&plan.name, scene.from(&[Key("name")])),
+        "name": said(&plan.name, scene.origin(&[Key("name")])),
         "labels": labels,
         "window": window_json(plan, scene),
-        "max_loss": said(Share(plan.max_loss).to_string(), scene.from(&[Key("max_loss")])),
+        "max_loss": said(Share(plan.max_loss).to_string(), scene.origin(&[Key("max_loss")])),
         "buffer_bytes": memory,
         "probes": probes,
         "sinks": plan.sinks.iter().map(|sink| sink_json(plan, sink, scene)).collect::<Vec<_>>(),
@@ -51,14 +51,14 @@ fn window_json(plan: &Plan, scene: &Scene<'_>) -> Json {
         ("splay", json!(time(window.splay))),
         ("align", json!(window.align.map(time))),
     ];
-    values.into_iter().map(|(key, value)| (key.to_owned(), said(value, scene.from_window(plan, key)))).collect()
+    values.into_iter().map(|(key, value)| (key.to_owned(), said(value, scene.window_origin(plan, key)))).collect()
 }
 
 fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -> Json {
     let program = &probe.program;
     let here = [Key("probes"), Index(index)];
-    let filter_from = |name| scene.from(&[here[0], here[1], Key("filters"), Key(name)]);
-    let key = |name| scene.from(&[here[0], here[1], Key(name)]);
+    let filter_from = |name| scene.origin(&[here[0], here[1], Key("filters"), Key(name)]);
+    let key = |name| scene.origin(&[here[0], here[1], Key(name)]);
     let mut variables = Map::new();
     for setting in &probe.rodata {
         let filter = program.filters.iter().find(|filter| filter.symbol == setting.symbol);
@@ -66,7 +66,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -
         let value = variable.map(|variable| decode::decode(variable, &setting.bytes).join(", "));
         let from = match filter {
             Some(filter) => filter_from(&filter.name),
-            None => scene.from_buffer(index, &setting.symbol, probe.buffer.transport),
+            None => scene.buffer_origin(index, &setting.symbol, probe.buffer.transport),
         };
         let bytes: String = setting.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let entry = json!({"value": value, "bytes": bytes, "offset": setting.offset, "from": from});
@@ -82,7 +82,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -
         .maps
         .iter()
         .map(|map| {
-            let from = scene.from_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
+            let from = scene.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
             (map.name.clone(), json!({"entries": probe.entries(map), "from": from}))
         })
         .collect();
@@ -116,7 +116,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -
 }
 
 fn buffer_json(probe: &ProbePlan, scene: &Scene<'_>, index: usize) -> Json {
-    let from = |name| scene.from(&[Key("probes"), Index(index), Key("buffer"), Key(name)]);
+    let from = |name| scene.origin(&[Key("probes"), Index(index), Key("buffer"), Key(name)]);
     let buffer = &probe.buffer;
     let kind = match buffer.transport {
         Transport::Reserve | Transport::Output => "ringbuf",
@@ -150,7 +150,7 @@ fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &Scene<'_>) -> Json {
         };
         columns.iter().map(one).collect()
     };
-    let from = |key| scene.from(&[Key("sinks"), Key(&sink.name), Key(key)]);
+    let from = |key| scene.origin(&[Key("sinks"), Key(&sink.name), Key(key)]);
     let mut object = match &sink.shape {
         Shape::Text { template, header } => json!({
             "type": "stdout", "template": said(template, from("template")), "header": said(header, from("header")),
@@ -169,7 +169,7 @@ fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &Scene<'_>) -> Json {
         object["files"] = files_json(&sink.files, &|keys| {
             let mut path = vec![Key("sinks"), Key(&sink.name)];
             path.extend(keys.split('.').map(Key));
-            scene.from(&path)
+            scene.origin(&path)
         });
     }
     object
@@ -199,8 +199,8 @@ fn files_json(files: &FilesPlan, from: &dyn Fn(&str) -> String) -> Json {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::Source;
     use crate::catalog::Catalog;
+    use crate::config::Source;
     use crate::plan::{Overrides, plan};
 
     pub const YAML: &str = "\

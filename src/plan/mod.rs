@@ -28,9 +28,9 @@ use crate::config::yaml::{Node, Step, Value, plain};
 use crate::error::Result;
 
 pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
+pub use difference::difference;
 pub use encode::Name;
 pub use files::FilesPlan;
-pub use difference::difference;
 pub use json::json;
 pub use origin::Scene;
 pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
@@ -156,7 +156,7 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
     sinks::route(&mut probes, &sinks);
     let events = probes.iter().any(|probe| probe.aggregate.is_none());
     let all = probes.len() == source.written_probes();
-    if config.window.max_events.is_some() && !events && all {
+    if config.window.max_events.is_some() && !events && all && !source.is_part() {
         let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
         planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }

@@ -27,12 +27,12 @@ pub struct Scene<'a> {
 
 impl Scene<'_> {
     /// Where the value at `path` comes from.
-    pub(super) fn from(&self, path: &[Step<'_>]) -> String {
+    pub(super) fn origin(&self, path: &[Step<'_>]) -> String {
         self.source.origin(path).to_string()
     }
 
-    /// As [`from`](Self::from), of what the program decides if nobody else does.
-    pub(super) fn from_or_program(&self, path: &[Step<'_>]) -> String {
+    /// As [`origin`](Self::origin), of what the program decides if nobody else does.
+    pub(super) fn origin_or_program(&self, path: &[Step<'_>]) -> String {
         match self.source.origin(path) {
             Origin::Unsaid => "program".into(),
             said => said.to_string(),
@@ -40,16 +40,16 @@ impl Scene<'_> {
     }
 
     /// Where a value of the window comes from.
-    pub(super) fn from_window(&self, plan: &Plan, key: &str) -> String {
+    pub(super) fn window_origin(&self, plan: &Plan, key: &str) -> String {
         if plan.window.options.contains(&key) {
             return format!("--{}", key.replace('_', "-"));
         }
-        self.from(&[Key("window"), Key(key)])
+        self.origin(&[Key("window"), Key(key)])
     }
 
     /// Where a variable comes from that the runner makes of the probe's buffer.
-    pub(super) fn from_buffer(&self, probe: usize, symbol: &str, transport: Transport) -> String {
-        let key = |key| self.from(&[Key("probes"), Index(probe), Key("buffer"), Key(key)]);
+    pub(super) fn buffer_origin(&self, probe: usize, symbol: &str, transport: Transport) -> String {
+        let key = |key| self.origin(&[Key("probes"), Index(probe), Key("buffer"), Key(key)]);
         match symbol {
             "runner_transport" if transport == Transport::Output => key("submit"),
             "runner_transport" => key("type"),

@@ -26,7 +26,7 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { name, labels, window, max_loss, probes, sinks } = self.plan;
         writeln!(f, "plan of {name}; nothing is loaded")?;
-        let from = |key: &str| format!("  [{}]", self.scene.from_window(self.plan, key));
+        let from = |key: &str| format!("  [{}]", self.scene.window_origin(self.plan, key));
         if let Some(start) = window.start_from(&from) {
             line(f, "window starts", &start)?;
         }
@@ -56,7 +56,7 @@ impl fmt::Display for Shown<'_> {
 impl Shown<'_> {
     /// The origin of the value at `path`, to be put behind it.
     fn from(&self, path: &[Step<'_>]) -> String {
-        format!("  [{}]", self.scene.from(path))
+        format!("  [{}]", self.scene.origin(path))
     }
 
     fn probe(&self, f: &mut fmt::Formatter<'_>, index: usize, probe: &ProbePlan) -> fmt::Result {
@@ -72,12 +72,16 @@ impl Shown<'_> {
             let value = variable.map(|variable| decode::decode(variable, bytes).join(", ")).unwrap_or_default();
             let from = match program.filters.iter().find(|filter| filter.symbol == *symbol) {
                 Some(filter) => filter_from(&filter.name),
-                None => format!("  [{}]", self.scene.from_buffer(index, symbol, probe.buffer.transport)),
+                None => format!("  [{}]", self.scene.buffer_origin(index, symbol, probe.buffer.transport)),
             };
             line(f, symbol, &format!("{value}{from}  ({} bytes at .rodata+{offset}: {})", bytes.len(), hex(bytes)))?;
         }
         for Lookup { filter, offset, name } in &probe.lookups {
-            line(f, filter, &format!("{name}{}  at .rodata+{offset}, looked up when the capture starts", filter_from(filter)))?;
+            line(
+                f,
+                filter,
+                &format!("{name}{}  at .rodata+{offset}, looked up when the capture starts", filter_from(filter)),
+            )?;
         }
         line(f, "runner_self", "the runner's own process")?;
         let set = |symbol: &String| probe.rodata.iter().any(|setting| setting.symbol == *symbol);
@@ -90,7 +94,7 @@ impl Shown<'_> {
             writeln!(f, " maps")?;
         }
         for map in &program.maps {
-            let from = self.scene.from_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
+            let from = self.scene.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
             line(f, &map.name, &format!("{} entries  [{from}]  {}", probe.entries(map), map.doc))?;
         }
         match &probe.aggregate {
@@ -200,11 +204,7 @@ fn sources<'a>(event: &'a PerfEvent, rodata: &[Setting]) -> Vec<&'a str> {
     tried.iter().map(|source| event.names.name((*source).into()).unwrap_or("?")).collect()
 }
 
-fn reading(
-    f: &mut fmt::Formatter<'_>,
-    plan: &AggregatePlan,
-    from: &dyn Fn(&'static str) -> String,
-) -> fmt::Result {
+fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan, from: &dyn Fn(&'static str) -> String) -> fmt::Result {
     writeln!(f, " reading of map {}", plan.spec.map)?;
     let interval = plan.interval.map(|interval| format!("every {}, and at the end", Nanoseconds::from(interval)));
     let clear = if plan.clear { "true: what came since the last reading" } else { "false: all since the start" };
