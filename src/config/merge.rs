@@ -1,0 +1,111 @@
+//! Several trees as one: an included file under the one that includes it, defaults under a probe.
+
+use std::collections::HashSet;
+
+use super::diagnostic::{Code, Diagnostic, Place, Text};
+use super::yaml::{Key, Node, Value};
+
+/// More values than this is no config, but one that multiplies.
+const MAX_NODES: usize = 100_000;
+
+/// `over` with what only `base` says. Probes and sinks add up; of what both say, `over` counts.
+pub(super) fn under(base: Node, mut over: Node, texts: &[Text], problems: &mut Vec<Diagnostic>) -> Node {
+    let (Value::Map(below), Value::Map(above)) = (base.value, &mut over.value) else { return over };
+    for (key, value) in below {
+        match above.iter_mut().find(|(other, _)| other.name == key.name) {
+            None => above.push((key, value)),
+            Some((_, own)) => match (key.name.as_str(), &mut own.value, value.value) {
+                ("probes", Value::List(own), Value::List(mut items)) => {
+                    items.append(own);
+                    *own = items;
+                }
+                ("sinks", Value::Map(own), Value::Map(sinks)) => add_sinks(own, sinks, texts, problems),
+                // `buffer`, `filters` and `maps` of the defaults are mappings too
+                ("defaults", Value::Map(own), Value::Map(entries)) => fill(own, entries, 2),
+                ("probes" | "sinks", ..) => {}
+                (_, Value::Map(own), Value::Map(entries)) => fill(own, entries, 1),
+                _ => {}
+            },
+        }
+    }
+    over
+}
+
+fn add_sinks(own: &mut Vec<(Key, Node)>, mut sinks: Vec<(Key, Node)>, texts: &[Text], problems: &mut Vec<Diagnostic>) {
+    sinks.retain(|(key, _)| match own.iter().find(|(other, _)| other.name == key.name) {
+        Some((second, _)) => {
+            let first = place_in(texts, key.place, second.place);
+            let what = format!("there is a sink `{}` already ({first}): give one of them another name", key.name);
+            problems.push(Diagnostic::new(Code::SinkTwice, second.place, what));
+            false
+        }
+        None => true,
+    });
+    sinks.append(own);
+    *own = sinks;
+}
+
+/// Adds to `own` what only `entries` has, and so on in mappings that both have, so many levels deep.
+fn fill(own: &mut Vec<(Key, Node)>, entries: Vec<(Key, Node)>, levels: usize) {
+    for (key, value) in entries {
+        match own.iter_mut().find(|(other, _)| other.name == key.name) {
+            None => own.push((key, value)),
+            Some((_, node)) => {
+                if let (Value::Map(own), Value::Map(entries), 2..) = (&mut node.value, value.value, levels) {
+                    fill(own, entries, levels - 1);
+                }
+            }
+        }
+    }
+}
+
+/// Gives every probe of `root` what its `defaults` say and the probe does not.
+///
+/// # Errors
+/// If that would be more than any config has.
+pub(super) fn apply_defaults(root: &mut Node) -> Result<(), Diagnostic> {
+    let Some(defaults) = root.get("defaults").filter(|defaults| !defaults.entries().is_empty()).cloned() else {
+        return Ok(());
+    };
+    let Value::Map(entries) = &mut root.value else { return Ok(()) };
+    let Some((_, Node { value: Value::List(probes), .. })) = entries.iter_mut().find(|(key, _)| key.name == "probes")
+    else {
+        return Ok(());
+    };
+    if defaults.count().saturating_mul(probes.len()) > MAX_NODES {
+        let what = "so many defaults for so many probes are beyond all measure: leave some out";
+        return Err(Diagnostic::new(Code::Count, defaults.place, what));
+    }
+    for probe in probes {
+        if let Value::Map(own) = &mut probe.value {
+            fill(own, defaults.entries().to_vec(), 2);
+        }
+    }
+    Ok(())
+}
+
+/// The places of every key and value of a tree.
+pub(super) fn places(node: &Node) -> HashSet<Place> {
+    let mut found = HashSet::new();
+    let mut rest = vec![node];
+    while let Some(node) = rest.pop() {
+        found.insert(node.place);
+        match &node.value {
+            Value::Map(entries) => {
+                found.extend(entries.iter().map(|(key, _)| key.place));
+                rest.extend(entries.iter().map(|(_, value)| value));
+            }
+            Value::List(items) => rest.extend(items),
+            Value::Scalar { .. } | Value::Broken => {}
+        }
+    }
+    found
+}
+
+/// `place` for a message at `from`: a line, and the file if it is another one.
+pub fn place_in(texts: &[Text], place: Place, from: Place) -> String {
+    if place.text == from.text {
+        return format!("line {}", place.line);
+    }
+    texts[place.text].at(place)
+}
