@@ -24,7 +24,7 @@ impl Planner<'_> {
             let Some(variable) = program.filter(name) else {
                 let known = suggest(name, program.filters.iter().map(|filter| filter.name.as_str()));
                 let what = format!("`{}` has no filter `{name}`{known}", program.name);
-                let trap = ": a filter of the defaults is for every probe, so write it at the probes that have it";
+                let trap = ": a default filter is for every probe, so write this one at those that have it";
                 let hint = if self.source.is_default(&path) { trap } else { "" };
                 self.say_key(Code::UnknownFilter, &path, what + hint);
                 continue;

@@ -209,7 +209,7 @@ impl Planner<'_> {
             }
             let probe = &self.source.config.probes[*index];
             let name = probe.name.as_deref().unwrap_or(&probe.program);
-            message += &format!(" (a default, which probe `{name}` has from here)");
+            message += &format!(" (a default of probe `{name}`)");
         }
         self.problems.push(Diagnostic::new(code, place, message));
     }
