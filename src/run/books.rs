@@ -114,6 +114,7 @@ pub(super) fn make_report(
         skipped: Vec::new(),
         max_loss: plan.max_loss,
         capabilities: None,
+        clock_steps: Vec::new(),
         files: outcome.files,
         template_failure,
         failure,

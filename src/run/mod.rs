@@ -205,20 +205,21 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     }
     let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
 
-    let (written, why) = (Written::default(), Why::default());
+    let (shared, watch) = (Shared::default(), clock::Watch::start()?);
     let on_stdout = opened.iter().any(Opened::is_stdout);
-    let writer = start_writer(plan, opened, &globals, queue, &written, stop, &why)?;
+    let writer = start_writer(plan, opened, &globals, queue, &shared, stop, watch.clock())?;
     let mut reader = Reader {
         plan,
         buffers,
         tallies: Tally::all(plan, &loaded)?,
         losses: vec![Losses::default(); plan.probes.len()],
         collector: &collector,
-        written: &written,
+        written: &shared.written,
         progress: Progress::new(!options.quiet, on_stdout),
+        clock: watch,
         started,
         recording: plan.window.warmup.is_zero(),
-        why,
+        why: Arc::clone(&shared.why),
     };
     let waiting = reader.watch(stop, on_stdout)?;
     let early = if reader.recording { None } else { reader.warm_up(&waiting, stop, &loaded)? };
@@ -243,6 +244,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
     let losses = std::mem::take(&mut reader.losses);
+    let clock_steps = reader.clock.steps_since(start.monotonic);
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
@@ -261,6 +263,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let books = Books { kernel, received, losses, hooks, verdicts, variants, told, counted, refused, missed, before };
     let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
+    report.clock_steps = clock_steps;
     report.capabilities = kept.map(privileges::names);
     report.failure = gave_up.or(report.failure);
     Ok(report)
@@ -351,14 +354,23 @@ fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
     format!("attached {}{begins}; ends {}", probes.join(", "), ends.join(" or "))
 }
 
+/// What reader and writer both know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Records written so far.
+    written: Written,
+    /// Why the writer wants the window to end.
+    why: Why,
+}
+
 fn start_writer(
     plan: &Plan,
     opened: Vec<Opened>,
     globals: &Arc<Globals>,
     queue: batch::Queue,
-    written: &Written,
+    shared: &Shared,
     stop: &Stop,
-    why: &Why,
+    clock: clock::Clock,
 ) -> Result<Running> {
     let streams = || plan.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)));
     let (mut sinks, mut stores) = (Vec::new(), Vec::new());
@@ -384,10 +396,11 @@ fn start_writer(
         probes: routed.collect(),
         sinks,
         stores,
+        clock,
         max_bytes: plan.window.max_bytes,
-        progress: Arc::clone(written),
+        progress: Arc::clone(&shared.written),
         bell: stop.bell()?,
-        why: Arc::clone(why),
+        why: Arc::clone(&shared.why),
     };
     writer::start(work).map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
 }

@@ -79,6 +79,8 @@ pub struct Work {
     pub sinks: Vec<Sink>,
     /// The files of each sink that has some.
     pub stores: Vec<Option<Store>>,
+    /// Tells the wall-clock time of records.
+    pub clock: Clock,
     /// Bytes of all sinks after which the window is to end.
     pub max_bytes: Option<u64>,
     /// Records written so far.
@@ -135,9 +137,7 @@ pub fn start(work: Work) -> io::Result<Running> {
         priority::step_back();
         let sorters = work.probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
         let outcome = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
-        let clock = Clock::measure();
-        let mut writer =
-            Writer { work, sorters, in_flight: zero, clock, outcome, published, done: 0, full: false, finisher };
+        let mut writer = Writer { work, sorters, in_flight: zero, outcome, published, done: 0, full: false, finisher };
         writer.run();
         writer.finish();
     })?;
@@ -149,7 +149,6 @@ struct Writer {
     sorters: Vec<Option<Sorter>>,
     /// Records that the sinks have and their files may not have yet.
     in_flight: Vec<u64>,
-    clock: Clock,
     outcome: Outcome,
     /// What others can see of it: as of the last flush.
     published: Arc<Mutex<Outcome>>,
@@ -167,7 +166,7 @@ impl Writer {
             return;
         }
         while let Some(batch) = self.work.queue.next() {
-            self.clock.refresh();
+            self.work.clock.refresh();
             let whole = batch.pieces().all(|(probe, piece)| match piece {
                 Piece::Record(raw) => self.take(probe, raw),
                 Piece::Gap(gap) => self.gap(probe, gap),
@@ -275,7 +274,7 @@ impl Writer {
             }
         }
         let Routed { name, layout, sinks, .. } = &self.work.probes[probe];
-        let record = Record { layout, raw, time: self.clock.wall(layout.ts(raw)), probe: name };
+        let record = Record { layout, raw, time: self.work.clock.wall(layout.ts(raw)), probe: name };
         let mut failed = false;
         for &index in sinks {
             match self.work.sinks[index].write(probe, &record) {

@@ -12,6 +12,7 @@ mod biostacks;
 mod buffers;
 mod cachestat;
 mod capture;
+mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
@@ -24,6 +25,7 @@ mod floods;
 mod llcstat;
 mod load;
 mod loss;
+mod names;
 mod net;
 mod nullblk;
 mod offcputime;
