@@ -92,8 +92,8 @@ pub fn check(path: &Path, catalog: &Catalog, outside: Outside<'_>) -> Result<Opt
 ///
 /// # Errors
 /// If an embedded program is broken.
-pub fn check_text(path: &str, text: &str, catalog: &Catalog) -> Result<Option<Faulty>> {
-    judge(Source::parse(path.into(), path.into(), text.into()), catalog)
+pub fn check_text(path: &str, text: &str, catalog: &Catalog, outside: Outside<'_>) -> Result<Option<Faulty>> {
+    judge(Source::parse_with(path.into(), path.into(), text.into(), outside), catalog)
 }
 
 fn judge(source: Result<Source, crate::config::Unusable>, catalog: &Catalog) -> Result<Option<Faulty>> {
@@ -192,7 +192,8 @@ mod tests {
     const WRONG: &str = "version: 1\nprobes: [{program: biosnop}]\nsinks: {out: {type: jsonl, x: 1}}\n";
 
     fn written(format: Format) -> String {
-        let faulty = check_text("a,b.yaml", WRONG, &Catalog::embedded()).expect("sound").expect("it is wrong");
+        let faulty =
+            check_text("a,b.yaml", WRONG, &Catalog::embedded(), Outside::NOTHING).expect("sound").expect("it is wrong");
         faulty.written(format)
     }
 

@@ -14,7 +14,7 @@ use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
-use crate::config::diagnostic::suggest;
+use crate::config::diagnostic::{Text, TextKind, suggest};
 use crate::config::{Outside, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
@@ -206,10 +206,13 @@ fn capture(args: &RunArgs) -> Result<()> {
 }
 
 fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
-    let hash = Sha256::digest(source.texts[0].content.as_bytes());
+    let hash = |text: &Text| Sha256::digest(text.content.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let of = |kind| source.texts.iter().filter(move |text| text.kind == kind);
     Circumstances {
         config: source.path().to_owned(),
-        config_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        config_sha256: hash(&source.texts[0]),
+        included: of(TextKind::Included).map(|text| (text.name.clone(), hash(text))).collect(),
+        set: of(TextKind::Argument).map(|text| text.content.clone()).collect(),
         name: plan.name.clone(),
         labels: plan.labels.clone(),
     }

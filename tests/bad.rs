@@ -119,7 +119,9 @@ fn the_documented_messages_are_what_is_shown() {
         let shown = block.strip_prefix("text\n").expect("every block is text");
         let name = shown.split_once(".yaml").map(|(name, _)| format!("{name}.yaml")).expect("it names its file");
         let yaml = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).expect("it is in the corpus");
-        let faulty = check_text(&name, &yaml, &catalog).expect("the programs are sound").expect("it is wrong");
+        let sets = sets(Path::new(&name));
+        let outside = Outside { sets: &sets, environment: &environment };
+        let faulty = check_text(&name, &yaml, &catalog, outside).expect("the programs are sound").expect("it is wrong");
         renewed += &format!("```text\n{}```{rest}", faulty.written(Format::Human));
         count += 1;
     }

@@ -153,6 +153,11 @@ fn a_shell_completes_commands_configs_programs_and_what_these_have() {
     has(&["describe", "bios"], "biosnoop");
     has(&["describe", "biosnoop.lat"], "biosnoop.latency_ns");
     has(&["check", "--format", "g"], "github");
+    has(&["plan", "io-latency", "--set", "wind"], "window.");
+    has(&["plan", "io-latency", "--set", "window.dur"], "window.duration=");
+    has(&["plan", "io-latency", "--set", "probes."], "probes.slow-io.");
+    has(&["plan", "io-latency", "--set", "probes.slow-io.buffer.wake"], "probes.slow-io.buffer.wakeup.");
+    has(&["run", "io-latency", "--set", "defaults.order"], "defaults.order=");
     for shell in ["zsh", "fish"] {
         assert!(ebpf_run(&["completions", shell]).expect(0).stdout.contains("ebpf-run"));
     }

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use common::{BINARY, Ended, Scratch, run};
@@ -262,4 +263,17 @@ fn includes_have_an_end() {
     }
     scratch.write("main.yaml", format!("{main}include: [{}]\n", names.join(", ")));
     within(&scratch, &["plan", "main.yaml"]).expect(2).says(&["E018 more than 64 files for one config"]);
+}
+
+#[test]
+fn the_example_of_a_team_has_plans() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    run(Command::new(BINARY).arg("check").arg(root.join("examples/team"))).expect(0).says(&["no problems in 3 files"]);
+    let plan = |name: &str| {
+        let mut command = Command::new(BINARY);
+        command.arg("plan").arg(root.join("examples/team").join(name)).env("CAPTURES", "/srv/captures");
+        run(&mut command).expect(0).stdout
+    };
+    assert!(plan("programs.yaml").contains("after 10min  ["));
+    assert!(plan("slow-writes.yaml").contains("sink archive: jsonl to /srv/captures/slow-writes-2"));
 }

@@ -13,6 +13,7 @@ pub mod quantity;
 mod set;
 pub mod structure;
 mod syntax;
+pub mod typed;
 pub mod window;
 pub mod yaml;
 

@@ -14,7 +14,8 @@ use serde_json::Value as Json;
 use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
 use super::files::parse_mode;
 use super::quantity::{parse_duration, parse_percent, parse_size};
-use super::yaml::{Node, Value, plain};
+use super::typed::plain;
+use super::yaml::{Node, Value};
 
 static SCHEMA: &str = include_str!("../../schemas/ebpf-run.schema.json");
 

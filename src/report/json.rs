@@ -18,6 +18,10 @@ pub struct Circumstances {
     pub config: String,
     /// SHA-256 of the config's text, hexadecimal.
     pub config_sha256: String,
+    /// The files that it includes, each with its SHA-256.
+    pub included: Vec<(String, String)>,
+    /// The arguments of `--set`.
+    pub set: Vec<String>,
     /// The capture's name.
     pub name: String,
     /// The config's labels.
@@ -34,7 +38,12 @@ impl Report {
             "ebpf_run": env!("CARGO_PKG_VERSION"),
             "name": run.name,
             "labels": run.labels,
-            "config": { "path": run.config, "sha256": run.config_sha256 },
+            "config": {
+                "path": run.config,
+                "sha256": run.config_sha256,
+                "included": run.included.iter().map(|(path, hash)| json!({"path": path, "sha256": hash})).collect::<Vec<_>>(),
+                "set": run.set,
+            },
             "host": {
                 "name": uname.nodename().to_string_lossy(),
                 "kernel": uname.release().to_string_lossy(),

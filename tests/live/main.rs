@@ -37,6 +37,7 @@ mod profile;
 mod runqlat;
 mod runqslower;
 mod sched;
+mod set;
 mod sigsnoop;
 mod sinks;
 mod syscount;
