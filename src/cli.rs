@@ -5,9 +5,11 @@ mod doctor;
 mod offline;
 mod rehearse;
 mod reports;
+mod set;
 mod window;
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
@@ -15,12 +17,12 @@ use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
-use crate::config::Source;
-use crate::config::diagnostic::suggest;
+use crate::config::diagnostic::{Text, TextKind, suggest};
+use crate::config::{Outside, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
-use crate::plan::{Overrides, Plan, Shown, difference, json, plan};
+use crate::plan::{Overrides, Plan, Scene, Shown, difference, json, plan};
 use crate::report::Circumstances;
 use crate::run::{self, Options};
 use reports::ReportArgs;
@@ -79,6 +81,9 @@ struct PlanArgs {
     config: PathBuf,
     #[command(flatten)]
     window: WindowArgs,
+    /// Set a value of CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
+    set: Vec<String>,
     /// As one JSON object
     #[arg(long)]
     json: bool,
@@ -95,6 +100,9 @@ struct RunArgs {
     config: PathBuf,
     #[command(flatten)]
     window: WindowArgs,
+    /// Set a value of the config, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
+    set: Vec<String>,
     /// Write the account of the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -163,25 +171,26 @@ fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
 }
 
 fn show_plan(args: &PlanArgs) -> Result<()> {
-    let source = find(&args.config)?;
+    let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, &args.window)?;
-    let possible_cpus = Host::possible_cpus();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let scene = Scene { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };
     let shown = match &args.diff {
         Some(other) => {
-            let other = find(other)?;
-            let before = json(&make_plan(&other, &args.window)?, &other, possible_cpus);
-            difference(&before, &json(&plan, &source, possible_cpus))
+            let other = find(other, &[])?;
+            let before = json(&make_plan(&other, &args.window)?, &Scene { source: &other, ..scene });
+            difference(&before, &json(&plan, &scene))
         }
-        None if args.json => {
-            serde_json::to_string_pretty(&json(&plan, &source, possible_cpus)).expect("it is JSON") + "\n"
-        }
-        None => Shown { plan: &plan, possible_cpus }.to_string(),
+        None if args.json => serde_json::to_string_pretty(&json(&plan, &scene)).expect("it is JSON") + "\n",
+        None => Shown { plan: &plan, scene }.to_string(),
     };
     console::print(&shown).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
 }
 
 fn capture(args: &RunArgs) -> Result<()> {
-    let source = find(&args.config)?;
+    let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, &args.window)?;
     let options = Options { quiet: args.quiet };
     let Some(mut begun) = run::begin(&plan, &options)? else {
@@ -206,24 +215,35 @@ fn capture(args: &RunArgs) -> Result<()> {
 }
 
 fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
-    let hash = Sha256::digest(source.text.as_bytes());
+    let hash = |text: &Text| Sha256::digest(text.content.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let of = |kind| source.texts.iter().filter(move |text| text.kind == kind);
     Circumstances {
-        config: source.path.clone(),
-        config_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        config: source.path().to_owned(),
+        config_sha256: hash(&source.texts[0]),
+        included: of(TextKind::Included).map(|text| (text.name.clone(), hash(text))).collect(),
+        set: of(TextKind::Argument).map(|text| text.content.clone()).collect(),
         name: plan.name.clone(),
         labels: plan.labels.clone(),
     }
 }
 
+/// A variable of the environment; one that is no UTF-8 is none that a config could have meant.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
-fn find(path: &Path) -> Result<Source> {
+fn find(path: &Path, sets: &[String]) -> Result<Source> {
+    let outside = Outside { sets, environment: &environment };
     let name = path.to_str().filter(|name| !name.contains(['/', '.']));
     let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else {
-        return Ok(Source::read(path)?);
+        return Ok(Source::read_with(path, outside)?);
     };
     let configs = catalog::configs();
     match configs.iter().find(|(known, _)| *known == name) {
-        Some((_, yaml)) => Ok(Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned())?),
+        Some((_, yaml)) => {
+            Ok(Source::parse_with(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned(), outside)?)
+        }
         None => {
             let known = suggest(name, configs.iter().map(|(known, _)| *known));
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");

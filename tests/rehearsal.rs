@@ -107,6 +107,24 @@ fn a_config_without_records_says_how_to_make_some() {
 }
 
 #[test]
+fn a_sink_for_each_probe_has_a_file_for_each_and_values_can_be_set() {
+    let scratch = folder(FIXTURE);
+    let config = "version: 1\nlabels: {site: \"${EBPF_RUN_TEST_SITE}\"}\n\
+                  probes: [{program: biosnoop, name: io}, {program: syscount, name: calls}]\n\
+                  sinks:\n  \"a/b\": {type: jsonl, path: \"/x/{{ probe }}.jsonl\", fields: [ts, {site: \"{{ labels.site }}\"}]}\n";
+    scratch.write("t.yaml", config);
+    test(&scratch, &["--update"]).expect(2).says(&["EBPF_RUN_TEST_SITE"]);
+    test(&scratch, &["--update", "--set", "labels.site=lab"]).expect(0).says(&["(2 records, 2 sinks)"]);
+    let read = |name: &str| fs::read_to_string(scratch.path(name)).expect(name);
+    assert_eq!(read("t.expected.a%2Fb.io.jsonl"), "{\"ts\":1500000000,\"site\":\"lab\"}\n");
+    assert_eq!(read("t.expected.a%2Fb.calls.jsonl"), "{\"ts\":2000000000,\"site\":\"lab\"}\n");
+    let path = scratch.path("t.yaml");
+    let mut command = Command::new(BINARY);
+    run(command.arg("test").arg(path).env("EBPF_RUN_TEST_SITE", "lab")).expect(0);
+    test(&scratch, &["--set", "labels.site=field"]).expect(1);
+}
+
+#[test]
 fn expected_output_is_not_written_through_a_link() {
     let scratch = folder(FIXTURE);
     let target = scratch.write("precious", "mine");

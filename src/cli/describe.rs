@@ -56,7 +56,7 @@ pub(super) fn describe(args: &DescribeArgs) -> Result<()> {
     match split(&args.what, &catalog) {
         (What::Program(name), part) => program(name, part, args.json, &catalog),
         (What::Config(path), part) => {
-            let plan = plan(&super::find(Path::new(path))?, &catalog, &Overrides::default())?;
+            let plan = plan(&super::find(Path::new(path), &[])?, &catalog, &Overrides::default())?;
             config(path, &plan, part, args.json)
         }
     }
@@ -120,7 +120,7 @@ fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
         (What::Config(path), Some(_)) => {
             // One that is being written may have problems: what is right of it is enough
             let plan =
-                super::find(Path::new(path)).and_then(|source| examine(&source, &catalog, &Overrides::default()));
+                super::find(Path::new(path), &[]).and_then(|source| examine(&source, &catalog, &Overrides::default()));
             let names = plan.map(|(plan, _)| describe::config::names(&plan)).unwrap_or_default().into_iter();
             starting(current, names.map(|name| (format!("{path}.{}", name.described.name), name.described.doc)))
         }

@@ -16,6 +16,9 @@ pub(super) struct DoctorArgs {
     /// Config files, or names of built-in ones, whose probes are asked about; without any, every program
     #[arg(value_name = "CONFIG", add = ArgValueCompleter::new(complete_config))]
     configs: Vec<PathBuf>,
+    /// Set a value of each CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", requires = "configs", add = ArgValueCompleter::new(super::set::complete))]
+    set: Vec<String>,
     /// Every hook of every program too (with a config they are shown anyway)
     #[arg(long)]
     hooks: bool,
@@ -28,8 +31,8 @@ pub(super) struct DoctorArgs {
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
     let mut plans = Vec::new();
     for path in &args.configs {
-        let source = super::find(path)?;
-        plans.push((source.path.clone(), super::make_plan(&source, &Default::default())?));
+        let source = super::find(path, &args.set)?;
+        plans.push((source.path().to_owned(), super::make_plan(&source, &Default::default())?));
     }
     let examination = examine(&plans, &Catalog::embedded())?;
     if args.json {

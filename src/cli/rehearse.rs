@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 
 use super::offline::print;
 use crate::catalog::Catalog;
 use crate::check;
-use crate::config::shown;
+use crate::config::{Outside, shown};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::fixture::{Rehearsal, fixture_path, rehearse};
@@ -18,6 +19,9 @@ pub(super) struct TestArgs {
     /// Config files, each with its NAME.fixture.jsonl beside it, and folders whose configs with such a file are tested
     #[arg(required = true, value_name = "CONFIG")]
     paths: Vec<PathBuf>,
+    /// Set a value of each config, as if it stood there: `labels.site=test`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
+    set: Vec<String>,
     /// Write what comes out now as what is expected
     #[arg(long)]
     update: bool,
@@ -35,9 +39,10 @@ pub(super) fn test(args: &TestArgs) -> Result<u8> {
             .hint("a config is tested if NAME.fixture.jsonl lies beside its NAME.yaml; name one to learn how"));
     }
     let catalog = Catalog::embedded();
+    let outside = Outside { sets: &args.set, environment: &super::environment };
     let (mut total, mut faulty, mut different) = (Rehearsal::default(), 0, 0);
     for path in &files {
-        match rehearse(path, &catalog, args.update) {
+        match rehearse(path, &catalog, outside, args.update) {
             Ok(found) => {
                 different += usize::from(!found.differences.is_empty());
                 faulty += usize::from(!found.problems.is_empty());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::defaults::{Defaults, Include};
 pub use super::files::{Compress, Files, Keep, Rotate};
 use super::quantity::{Bytes, Nanoseconds, Share};
 pub use super::window::Window;
@@ -11,27 +12,43 @@ pub use super::window::Window;
 /// One capture: which programs run, what they look for, for how long, and where their records go.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend(
+    "if" = {"not": {"anyOf": [{"required": ["include"]}, {"required": ["part"]}]}},
+    "then" = {"required": ["probes", "sinks"]},
+)))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Version of the config's format: 1.
     #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub version: u32,
+    /// A file, or several, whose probes and sinks are added to this one's; of what both say otherwise, this one counts.
+    /// Paths go from this file's folder on, and stay within the folder of the config that is run.
+    pub include: Option<Include>,
+    /// This file is there to be included, and is not run by itself: it needs no probes and no sinks.
+    #[cfg_attr(test, schemars(extend("const" = true)))]
+    pub part: Option<bool>,
     /// Name of the capture. Default: the file's name without its ending.
     pub name: Option<String>,
     /// What the capture is for.
     pub description: Option<String>,
-    /// Static labels, usable in templates as `labels.NAME`.
+    /// Static labels, usable in templates as `labels.NAME`. `${NAME}` stands for a variable of the environment.
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub labels: BTreeMap<String, String>,
     /// When the capture starts and ends.
     #[serde(default)]
     pub window: Window,
     /// Share of the events that may be lost before the run counts as failed (exit code 3). Default: 0%.
     pub max_loss: Option<Share>,
+    /// What every probe has unless it says otherwise.
+    #[serde(default)]
+    pub defaults: Defaults,
     /// What is captured.
+    #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub probes: Vec<Probe>,
     /// Where records go, by a name of your choice.
+    #[serde(default)]
     #[cfg_attr(test, schemars(extend("minProperties" = 1)))]
     pub sinks: BTreeMap<String, Sink>,
 }
@@ -45,9 +62,10 @@ pub struct Probe {
     pub program: String,
     /// Name of the probe, unique in the file. Default: the program's name.
     pub name: Option<String>,
-    /// What the program looks for; which filters there are is the program's matter.
+    /// What the program looks for; which filters there are is the program's matter. `${NAME}` stands for a variable of
+    /// the environment.
     #[serde(default)]
-    #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>", extend("x-environment" = true)))]
     pub filters: BTreeMap<String, serde_yaml::Value>,
     /// How events reach userspace.
     #[serde(default)]

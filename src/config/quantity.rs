@@ -21,7 +21,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20
 
 /// What validators and editors go by, for which formats of ours are none.
 #[cfg(test)]
-pub(crate) const TIME_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(ns|us|µs|ms|s|min|m|h) *$";
+pub(crate) const TIME_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(ns|us|µs|ms|s|min|m|h|d) *$";
 #[cfg(test)]
 pub(crate) const SIZE_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(B|KiB|MiB|GiB) *$";
 #[cfg(test)]

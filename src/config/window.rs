@@ -20,7 +20,9 @@ pub struct Window {
     pub warmup: Option<Nanoseconds>,
     /// How long the end may take: what the sinks have not taken by then is given up. Default: as long as they need.
     pub drain: Option<Nanoseconds>,
-    /// A file that a run holds while it runs, a template of `name`, `host` and `labels`.
+    /// A file that a run holds while it runs, a template of `name`, `host` and `labels`; `${NAME}` stands for a variable
+    /// of the environment.
+    #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub lock: Option<String>,
     /// What to do if another run holds the lock. Default: skip.
     pub on_locked: Option<OnLocked>,
@@ -56,6 +58,22 @@ impl OnLocked {
 }
 
 impl Window {
+    /// The keys that have a value.
+    pub fn keys(&self) -> Vec<&'static str> {
+        let all = [
+            ("duration", self.duration.is_some()),
+            ("max_events", self.max_events.is_some()),
+            ("max_bytes", self.max_bytes.is_some()),
+            ("warmup", self.warmup.is_some()),
+            ("drain", self.drain.is_some()),
+            ("lock", self.lock.is_some()),
+            ("on_locked", self.on_locked.is_some()),
+            ("splay", self.splay.is_some()),
+            ("align", self.align.is_some()),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
+    }
+
     /// What `over` says, and where it says nothing, what this says.
     pub fn overridden_by(&self, over: &Window) -> Window {
         Window {

@@ -269,14 +269,12 @@ fn kprobes(host: &Host, facts: &Facts, uses: Uses) -> Check {
 }
 
 /// Names of a config that only this machine knows: disks, users, cgroups, units.
-pub(super) fn names(config: &str, plan: &Plan, host: &Host) -> Vec<Check> {
+pub(super) fn names(config: &str, plan: &Plan) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Err(error) = run::resolved(plan) {
         checks.push(check(config, Mark::Problem, error.message, error.hint.as_deref()));
     }
-    // Of the pid namespace there is a check of its own
-    let host = Host { initial_pid_namespace: true, ..host.clone() };
-    checks.extend(run::warnings(plan, &host).into_iter().map(|what| check(config, Mark::Warning, what, None)));
+    checks.extend(run::missing_disks(plan).into_iter().map(|what| check(config, Mark::Warning, what, None)));
     checks
 }
 

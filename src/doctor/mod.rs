@@ -109,7 +109,7 @@ pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Examinatio
     let mut names = Vec::new();
     let mut subjects = Vec::new();
     for (config, plan) in plans {
-        names.extend(checks::names(config, plan, &host));
+        names.extend(checks::names(config, plan));
         // What can't be looked up is told as such, and has no say in whether it can be loaded
         let plan = run::resolved(plan).unwrap_or_else(|_| plan.clone());
         subjects.extend(plan.probes.into_iter().map(|plan| (Some(config.clone()), plan)));

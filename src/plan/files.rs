@@ -72,8 +72,9 @@ impl FilesPlan {
         self.keep_files.is_some() || self.keep_age.is_some() || self.keep_bytes.is_some()
     }
 
-    /// The plan for a person, in the words of the config; empty if all is as usual.
-    pub fn shown(&self) -> String {
+    /// The plan for a person, in the words of the config, with what `from` has to say of each key; empty if all is as
+    /// usual.
+    pub(super) fn shown(&self, from: &dyn Fn(&str) -> String) -> String {
         let time = |time: Option<Duration>| time.map(|time| Nanoseconds::from(time).to_string());
         let size = |size: Option<u64>| size.map(|size| Bytes(size).to_string());
         let parts = [
@@ -90,7 +91,7 @@ impl FilesPlan {
             ("allow_unsafe_path", self.allow_unsafe_path.then(|| "true".into())),
         ];
         let parts: Vec<String> =
-            parts.into_iter().filter_map(|(key, value)| Some(format!("{key} {}", value?))).collect();
+            parts.into_iter().filter_map(|(key, value)| Some(format!("{key} {}{}", value?, from(key)))).collect();
         parts.join(", ")
     }
 }

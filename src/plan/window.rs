@@ -34,27 +34,35 @@ pub struct WindowPlan {
     pub splay: Duration,
     /// Start when the clock shows a whole multiple of this.
     pub align: Option<Duration>,
+    /// The keys that options of the command line gave.
+    pub options: Vec<&'static str>,
 }
 
 impl WindowPlan {
     /// What ends the window, for a person: `after 30s`, `after 5 events`.
     pub fn ends(&self) -> Vec<String> {
+        self.ends_from(&|_| String::new())
+    }
+
+    /// The same, with what `from` has to say of each key behind it.
+    pub(super) fn ends_from(&self, from: &dyn Fn(&str) -> String) -> Vec<String> {
         let mut ends = Vec::new();
-        ends.extend(self.duration.map(|duration| format!("after {}", Nanoseconds::from(duration))));
-        ends.extend(self.max_events.map(|events| format!("after {events} events")));
-        ends.extend(self.max_bytes.map(|bytes| format!("after {} written", Bytes(bytes))));
+        let mut push = |key, what: Option<String>| ends.extend(what.map(|what| what + &from(key)));
+        push("duration", self.duration.map(|duration| format!("after {}", Nanoseconds::from(duration))));
+        push("max_events", self.max_events.map(|events| format!("after {events} events")));
+        push("max_bytes", self.max_bytes.map(|bytes| format!("after {} written", Bytes(bytes))));
         ends
     }
 
-    /// What comes before the window, for a person; `None` if it starts at once.
-    pub fn start(&self) -> Option<String> {
+    /// What comes before the window, for a person, with what `from` has to say of each key; `None` if it starts at once.
+    pub(super) fn start_from(&self, from: &dyn Fn(&str) -> String) -> Option<String> {
         let mut parts = Vec::new();
-        parts.extend(self.align.map(|align| format!("at a multiple of {} of the clock", Nanoseconds::from(align))));
-        let span = |span: Duration, words: &str| {
-            (!span.is_zero()).then(|| words.replace("{}", &Nanoseconds::from(span).to_string()))
-        };
-        parts.extend(span(self.splay, "a random time of up to {} later"));
-        parts.extend(span(self.warmup, "{} after the probes are attached"));
+        let mut push = |key, what: Option<String>| parts.extend(what.map(|what| what + &from(key)));
+        let shown = |span| Nanoseconds::from(span).to_string();
+        push("align", self.align.map(|align| format!("at a multiple of {} of the clock", shown(align))));
+        let some = |span: Duration| Some(span).filter(|span| !span.is_zero());
+        push("splay", some(self.splay).map(|span| format!("a random time of up to {} later", shown(span))));
+        push("warmup", some(self.warmup).map(|span| format!("{} after the probes are attached", shown(span))));
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
@@ -87,7 +95,7 @@ impl Planner<'_> {
         }
         if let Some(lock) = &config.lock {
             let path = [Key("window"), Key("lock")];
-            for problem in template::check_path(lock) {
+            for problem in template::check_global(lock) {
                 self.say_template(&path, lock, problem);
             }
             if PathPattern::uses_start(lock) {
@@ -106,6 +114,7 @@ impl Planner<'_> {
             on_locked: window.on_locked.unwrap_or_default(),
             splay: window.splay.map(Duration::from).unwrap_or_default(),
             align: window.align.map(Duration::from),
+            options: over.keys(),
         }
     }
 }

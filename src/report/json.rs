@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, FileAccount, MapAccount, Report, Skipped};
+use super::{Account, ClockStep, FileAccount, MapAccount, Report, Skipped};
 use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 
@@ -18,6 +18,10 @@ pub struct Circumstances {
     pub config: String,
     /// SHA-256 of the config's text, hexadecimal.
     pub config_sha256: String,
+    /// The files that it includes, each with its SHA-256.
+    pub included: Vec<(String, String)>,
+    /// The arguments of `--set`.
+    pub set: Vec<String>,
     /// The capture's name.
     pub name: String,
     /// The config's labels.
@@ -34,7 +38,12 @@ impl Report {
             "ebpf_run": env!("CARGO_PKG_VERSION"),
             "name": run.name,
             "labels": run.labels,
-            "config": { "path": run.config, "sha256": run.config_sha256 },
+            "config": {
+                "path": run.config,
+                "sha256": run.config_sha256,
+                "included": run.included.iter().map(|(path, hash)| json!({"path": path, "sha256": hash})).collect::<Vec<_>>(),
+                "set": run.set,
+            },
             "host": {
                 "name": uname.nodename().to_string_lossy(),
                 "kernel": uname.release().to_string_lossy(),
@@ -43,7 +52,7 @@ impl Report {
             },
             "window": {
                 "start": rfc3339(self.start.wall),
-                "end": rfc3339(self.start.wall.saturating_add_unsigned(self.elapsed_ns())),
+                "end": rfc3339(self.end_wall()),
                 "start_monotonic_ns": self.start.monotonic,
                 "end_monotonic_ns": self.start.monotonic.saturating_add(self.elapsed_ns()),
                 "ended_by": self.end.key(),
@@ -51,6 +60,7 @@ impl Report {
             "privileges": { "user": rustix::process::geteuid().as_raw(), "capabilities": self.capabilities },
             "max_loss": self.max_loss,
             "balances": self.accounts.iter().all(Account::balances),
+            "clock_steps": self.clock_steps.iter().map(clock_step).collect::<Vec<_>>(),
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
             "error": verdict.map(|error| error.message),
@@ -60,6 +70,12 @@ impl Report {
 
     fn elapsed_ns(&self) -> u64 {
         u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What the wall clock showed at the end.
+    fn end_wall(&self) -> i64 {
+        let jumped = self.clock_steps.iter().fold(0, |sum: i64, step| sum.saturating_add(step.by));
+        self.start.wall.saturating_add_unsigned(self.elapsed_ns()).saturating_add(jumped)
     }
 
     /// Writes the report to `path`, whole or not at all.
@@ -87,6 +103,16 @@ fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
         "received": 0,
         "written": 0,
         "lost": 0,
+    })
+}
+
+fn clock_step(step: &ClockStep) -> Value {
+    json!({
+        "jump": step.jump.key(),
+        "monotonic_ns": step.noticed.monotonic,
+        "from": rfc3339(step.before()),
+        "to": rfc3339(step.noticed.wall),
+        "by_ns": step.by,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The account of a run: what was seen, what was written, what is missing and why.
 
 mod json;
+mod step;
 mod sum;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
 
 pub use json::Circumstances;
+pub use step::{ClockStep, Jump};
 pub use sum::Sum;
 
 /// Why a window ended.
@@ -208,6 +210,8 @@ pub struct Report {
     pub max_loss: f64,
     /// Capabilities that the run did not give up once everything was attached; `None` if it gave up none.
     pub capabilities: Option<Vec<String>>,
+    /// Jumps of the wall clock.
+    pub clock_steps: Vec<ClockStep>,
     /// What became of the files.
     pub files: Vec<FileAccount>,
     /// The first words of a template that failed on a record.
@@ -319,6 +323,9 @@ impl fmt::Display for Report {
         for Skipped { probe, verdict, reason, .. } in &self.skipped {
             write!(f, "\n  {probe:width$}  {}: {reason}", verdict.key())?;
         }
+        for step in &self.clock_steps {
+            write!(f, "\n  {step}")?;
+        }
         if let Some(words) = &self.template_failure {
             write!(f, "\n  {words}")?;
         }
@@ -384,6 +391,7 @@ mod tests {
             skipped,
             max_loss,
             capabilities: None,
+            clock_steps: vec![],
             files: vec![],
             template_failure: None,
             failure: None,

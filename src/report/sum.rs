@@ -24,6 +24,7 @@ struct Window {
     exit_code: u64,
     error: Option<String>,
     balances: bool,
+    clock_steps: u64,
     probes: Vec<Probe>,
 }
 
@@ -96,7 +97,13 @@ impl Sum {
             by.entry((window.name.clone(), window.host.clone())).or_default().push(window.clone());
         }
         let capture = |((name, host), mut windows): (_, Vec<Window>)| {
-            windows.sort_by(|a, b| a.start.cmp(&b.start));
+            // By the clock that nobody sets; boots by the other one, because only that goes through them
+            let mut boots: BTreeMap<String, String> = BTreeMap::new();
+            for Window { boot, start, .. } in &windows {
+                let first = boots.entry(boot.clone()).or_insert_with(|| start.clone());
+                *first = start.min(first).clone();
+            }
+            windows.sort_by(|a, b| (&boots[&a.boot], &a.boot, a.span).cmp(&(&boots[&b.boot], &b.boot, b.span)));
             Capture { name, host, windows }
         };
         by.into_iter().map(capture).collect()
@@ -139,6 +146,7 @@ impl Window {
             exit_code: number("/exit_code")?,
             error: text("/error"),
             balances: report.get("balances").and_then(Value::as_bool)?,
+            clock_steps: report.get("clock_steps").and_then(Value::as_array).map_or(0, |steps| steps.len() as u64),
             probes: report.get("probes")?.as_array()?.iter().map(probe).collect::<Option<_>>()?,
         })
     }
@@ -206,6 +214,10 @@ impl Capture {
         by
     }
 
+    fn clock_steps(&self) -> u64 {
+        self.windows.iter().map(|window| window.clock_steps).sum()
+    }
+
     fn failed(&self) -> impl Iterator<Item = &Window> {
         self.windows.iter().filter(|window| window.exit_code != 0 || !window.balances)
     }
@@ -233,6 +245,7 @@ impl Capture {
             "end": self.windows.last().map(|window| &window.end),
             "recorded_ns": self.recorded(),
             "ended_by": self.ended_by(),
+            "clock_steps": self.clock_steps(),
             "probes": self.probes().iter().map(probe).collect::<Vec<_>>(),
             "gaps": self.gaps().iter().map(gap).collect::<Vec<_>>(),
             "verdict_changes": self.changes().iter().map(change).collect::<Vec<_>>(),
@@ -290,6 +303,9 @@ impl fmt::Display for Capture {
         let boots = gaps.iter().filter(|gap| gap.nanoseconds.is_none()).count();
         if boots > 0 {
             writeln!(f, "  the machine was started anew {boots} times between windows")?;
+        }
+        if self.clock_steps() > 0 {
+            writeln!(f, "  the wall clock jumped {} times within windows", self.clock_steps())?;
         }
         for gap in gaps.iter().filter(|gap| gap.overlap) {
             let by = seconds(gap.nanoseconds.unwrap_or(0));
@@ -374,6 +390,21 @@ mod tests {
         other["window"]["start"] = json!("2026-01-02T00:00:00Z");
         let shown = sum(&[report(50, 55, "ok", 0), other]).to_string();
         assert!(shown.contains("started anew 1 times") && !shown.contains("gaps"), "{shown}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_overlap() {
+        let (before, mut after) = (report(20, 25, "ok", 0), report(30, 35, "ok", 0));
+        after["window"]["start"] = json!("2026-01-01T00:00:10Z");
+        after["window"]["end"] = json!("2026-01-01T00:00:03Z");
+        after["clock_steps"] = json!([{"jump": "set"}]);
+        let sum = sum(&[after, before]);
+        let gaps = &sum.to_json()["captures"][0]["gaps"];
+        let gap = json!({"from": "2026-01-01T00:00:25Z", "to": "2026-01-01T00:00:10Z", "nanoseconds": 5_000_000_000u64,
+                         "overlap": false});
+        assert_eq!(gaps, &json!([gap]));
+        let shown = sum.to_string();
+        assert!(shown.contains("\n  the wall clock jumped 1 times within windows\n"), "{shown}");
     }
 
     #[test]

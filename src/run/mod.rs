@@ -71,6 +71,11 @@ impl Options {
     }
 }
 
+/// Said with `quiet` too: something is not as the config wants it.
+fn warn(words: String) {
+    console::say(&format!("ebpf-run: warning: {words}"));
+}
+
 /// Permissions of a report.
 const REPORT_MODE: u32 = 0o640;
 
@@ -125,8 +130,11 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
     let say = |words: String| options.say(&words);
     let host = Host::read();
     host.check()?;
-    for warning in warnings(plan, &host) {
-        say(format!("warning: {warning}"));
+    missing_disks(plan).into_iter().for_each(warn);
+    if !host.initial_pid_namespace {
+        say("this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own events \
+             are not left out"
+            .into());
     }
     resolved(plan)?; // what is not there is told before the wait
     let stop = Stop::install()?;
@@ -135,6 +143,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         start: clock::now(),
         labels: plan.labels.clone(),
+        probe: None,
     };
     let lock = begin::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
     Ok(lock.map(|lock| Begun { host, globals, stop, _lock: lock, report: None, gives_up_privileges: false }))
@@ -156,7 +165,6 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// report.
 pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let say = |words: String| options.say(&words);
-    let warn = |words: String| console::say(&format!("ebpf-run: warning: {words}"));
     let host = &begun.host;
     let plan = &resolved(plan)?;
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
@@ -165,7 +173,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let (plan, mut loaded, skipped) = load(plan, host)?;
     let plan = &plan;
     for probe in &skipped {
-        say(format!("warning: goes on without {}: {}", probe.probe, probe.reason));
+        warn(format!("goes on without {}: {}", probe.probe, probe.reason));
     }
 
     let min_sizes = plan.streams().map(|(_, stream)| stream.layout.min_size).collect();
@@ -196,20 +204,21 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     }
     let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
 
-    let (written, why) = (Written::default(), Why::default());
+    let (shared, watch) = (Shared::default(), clock::Watch::start()?);
     let on_stdout = opened.iter().any(Opened::is_stdout);
-    let writer = start_writer(plan, opened, &globals, queue, &written, stop, &why)?;
+    let writer = start_writer(plan, opened, &globals, queue, &shared, stop, watch.clock())?;
     let mut reader = Reader {
         plan,
         buffers,
         tallies: Tally::all(plan, &loaded)?,
         losses: vec![Losses::default(); plan.probes.len()],
         collector: &collector,
-        written: &written,
+        written: &shared.written,
         progress: Progress::new(!options.quiet, on_stdout),
+        clock: watch,
         started,
         recording: plan.window.warmup.is_zero(),
-        why,
+        why: Arc::clone(&shared.why),
     };
     let waiting = reader.watch(stop, on_stdout)?;
     let early = if reader.recording { None } else { reader.warm_up(&waiting, stop, &loaded)? };
@@ -234,6 +243,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
     let losses = std::mem::take(&mut reader.losses);
+    let clock_steps = reader.clock.steps_since(start.monotonic);
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
@@ -252,6 +262,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let books = Books { kernel, received, losses, hooks, verdicts, variants, told, counted, refused, missed, before };
     let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
+    report.clock_steps = clock_steps;
     report.capabilities = kept.map(privileges::names);
     report.failure = gave_up.or(report.failure);
     Ok(report)
@@ -313,8 +324,8 @@ pub(crate) fn cgroups() -> Option<PathBuf> {
     lookup::hierarchy().ok()
 }
 
-/// What is suspicious, but may be meant.
-pub(crate) fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
+/// Disks in filters that are not here, where nothing will match; but one may yet come.
+pub(crate) fn missing_disks(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
     for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
@@ -328,13 +339,6 @@ pub(crate) fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
             ),
             None => format!("there is no disk `{disk}` here now (see lsblk)"),
         });
-    }
-    if !host.initial_pid_namespace {
-        warnings.push(
-            "this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own \
-             events are not left out"
-                .into(),
-        );
     }
     warnings
 }
@@ -354,14 +358,23 @@ fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
     format!("attached {}{begins}; ends {}", probes.join(", "), ends.join(" or "))
 }
 
+/// What reader and writer both know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Records written so far.
+    written: Written,
+    /// Why the writer wants the window to end.
+    why: Why,
+}
+
 fn start_writer(
     plan: &Plan,
     opened: Vec<Opened>,
     globals: &Arc<Globals>,
     queue: batch::Queue,
-    written: &Written,
+    shared: &Shared,
     stop: &Stop,
-    why: &Why,
+    clock: clock::Clock,
 ) -> Result<Running> {
     let (mut sinks, mut stores) = (Vec::new(), Vec::new());
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
@@ -380,10 +393,11 @@ fn start_writer(
         probes: routed.collect(),
         sinks,
         stores,
+        clock,
         max_bytes: plan.window.max_bytes,
-        progress: Arc::clone(written),
+        progress: Arc::clone(&shared.written),
         bell: stop.bell()?,
-        why: Arc::clone(why),
+        why: Arc::clone(&shared.why),
     };
     writer::start(work).map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
 }

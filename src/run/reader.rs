@@ -9,6 +9,7 @@ use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
 use super::batch::{Cause, Collector, Written};
+use super::clock::Watch;
 use super::losses::Losses;
 use super::progress::Progress;
 use super::reading::Tally;
@@ -26,6 +27,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Keys of the epoll set; smaller ones are probes.
 const KEY_STOP: u64 = u64::MAX;
 const KEY_STDOUT: u64 = u64::MAX - 1;
+const KEY_CLOCK: u64 = u64::MAX - 2;
 
 /// The loop between the kernel's buffers and the queue. It never waits for a sink.
 pub(super) struct Reader<'a> {
@@ -38,6 +40,7 @@ pub(super) struct Reader<'a> {
     pub collector: &'a RefCell<Collector>,
     pub written: &'a Written,
     pub progress: Progress,
+    pub clock: Watch,
     /// When the window began.
     pub started: Instant,
     /// Whether the window has begun.
@@ -50,7 +53,8 @@ pub(super) struct Reader<'a> {
 pub(super) type Why = Arc<OnceLock<End>>;
 
 impl Reader<'_> {
-    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away.
+    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away, a clock
+    /// that is set.
     pub fn watch(&self, stop: &Stop, on_stdout: bool) -> Result<OwnedFd> {
         let failed = |error| Error::failed(format!("epoll: {error}"));
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
@@ -62,6 +66,7 @@ impl Reader<'_> {
             add(buffer.wakeups(), index as u64, flags).map_err(failed)?;
         }
         add(stop.as_fd(), KEY_STOP, epoll::EventFlags::IN).map_err(failed)?;
+        add(self.clock.as_fd(), KEY_CLOCK, epoll::EventFlags::IN).map_err(failed)?;
         if on_stdout {
             // Errors are always reported, so nothing is asked for. A regular file refuses: nobody can close it.
             let _ = add(rustix::stdio::stdout(), KEY_STDOUT, epoll::EventFlags::empty());
@@ -106,12 +111,16 @@ impl Reader<'_> {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
             }
+            // The keys are in a packed struct, hence the copies
+            let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
+            // First, so that what is read from now on goes by the new time
+            if keys.contains(&KEY_CLOCK) {
+                self.clock.look();
+            }
             more = self.consume(loaded)?;
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
-            // The keys are in a packed struct, hence the copies
-            let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
             if keys.contains(&KEY_STOP) {
                 let other = if stop.by_signal() { End::Interrupted } else { End::SinkFailed };
                 return Ok(self.why.get().copied().unwrap_or(other));
@@ -153,6 +162,7 @@ impl Reader<'_> {
         let until = Instant::now() + self.plan.window.drain.unwrap_or(SETTLE);
         loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
+            self.clock.look();
             while self.consume(loaded)? {}
             if self.is_complete(&kernel)? || Instant::now() >= until {
                 return Ok(kernel);

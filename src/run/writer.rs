@@ -1,6 +1,7 @@
 //! The writer: a thread of its own that decodes, formats and writes what the reader has queued.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub broken: Option<(usize, Broken)>,
     /// What became of the files.
     pub files: Vec<FileAccount>,
+    /// The file of the sink that took no more.
+    pub broken_file: Option<PathBuf>,
     /// The first file that could not be finished.
     pub unfinished: Option<Failure>,
 }
@@ -79,6 +82,8 @@ pub struct Work {
     pub sinks: Vec<Sink>,
     /// The files of each sink that has some.
     pub stores: Vec<Option<Store>>,
+    /// Tells the wall-clock time of records.
+    pub clock: Clock,
     /// Bytes of all sinks after which the window is to end.
     pub max_bytes: Option<u64>,
     /// Records written so far.
@@ -135,9 +140,7 @@ pub fn start(work: Work) -> io::Result<Running> {
         priority::step_back();
         let sorters = work.probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
         let outcome = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
-        let clock = Clock::measure();
-        let mut writer =
-            Writer { work, sorters, in_flight: zero, clock, outcome, published, done: 0, full: false, finisher };
+        let mut writer = Writer { work, sorters, in_flight: zero, outcome, published, done: 0, full: false, finisher };
         writer.run();
         writer.finish();
     })?;
@@ -149,7 +152,6 @@ struct Writer {
     sorters: Vec<Option<Sorter>>,
     /// Records that the sinks have and their files may not have yet.
     in_flight: Vec<u64>,
-    clock: Clock,
     outcome: Outcome,
     /// What others can see of it: as of the last flush.
     published: Arc<Mutex<Outcome>>,
@@ -167,7 +169,7 @@ impl Writer {
             return;
         }
         while let Some(batch) = self.work.queue.next() {
-            self.clock.refresh();
+            self.work.clock.refresh();
             let whole = batch.pieces().all(|(probe, piece)| match piece {
                 Piece::Record(raw) => self.take(probe, raw),
                 Piece::Gap(gap) => self.gap(probe, gap),
@@ -195,7 +197,11 @@ impl Writer {
             if whole {
                 store.finish(sink.bytes(), finisher);
             } else {
-                self.outcome.files.push(store.give_up(sink.bytes()));
+                let file = store.give_up(sink.bytes());
+                if self.outcome.broken.as_ref().is_some_and(|(broken, _)| *broken == index) {
+                    self.outcome.broken_file = Some(file.path.clone());
+                }
+                self.outcome.files.push(file);
             }
         }
         if let Some(finisher) = self.finisher.take() {
@@ -275,7 +281,7 @@ impl Writer {
             }
         }
         let Routed { name, layout, sinks, .. } = &self.work.probes[probe];
-        let record = Record { layout, raw, time: self.clock.wall(layout.ts(raw)), probe: name };
+        let record = Record { layout, raw, time: self.work.clock.wall(layout.ts(raw)), probe: name };
         let mut failed = false;
         for &index in sinks {
             match self.work.sinks[index].write(probe, &record) {

@@ -157,6 +157,22 @@ fn of_two_runs_with_one_lock_the_second_is_skipped() {
     run_config(&other, &config, &["--duration", "100ms"]).expect(0); // and it is free again
 }
 
+/// Of runs that ask for it at the same moment one has it.
+#[test]
+fn of_runs_that_start_together_one_has_the_lock() {
+    if !root() {
+        return;
+    }
+    let held = Scratch::new();
+    let (config, _) = windowed(json!({"lock": held.path("lock"), "duration": "3s"}));
+    let config = held.write("config.yaml", config.to_string());
+    let start = || Command::new(BINARY).arg(&config).arg("--quiet").spawn().expect("it starts");
+    let mut runs = [start(), start(), start(), start()];
+    let mut codes = runs.each_mut().map(|run| run.wait().expect("it ends").code());
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(0), Some(6), Some(6), Some(6)]);
+}
+
 #[test]
 fn runs_that_wait_for_the_lock_follow_each_other() {
     if !root() {
@@ -302,6 +318,25 @@ fn quiet_is_silent_when_all_is_well_and_loud_when_not() {
     config["sinks"]["file"] = json!({"type": "csv", "path": "/dev/full"});
     let ended = run_config(&scratch, &config, &["--quiet"]).expect(1).says(&["error: ", "/dev/full", "ended after"]);
     assert!(!ended.stderr.contains("attached"), "{}", ended.stderr);
+}
+
+/// What runs, but not as the config wants it, is worth a mail too.
+#[test]
+fn quiet_tells_of_probes_that_are_left_out_and_of_disks_that_are_not_here() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (mut config, _) = windowed(json!({"duration": "200ms"}));
+    let often = json!({"event": "cpu_clock", "frequency": "900kHz"}); // no kernel does that
+    let probes = config["probes"].as_array_mut().expect("a list");
+    probes.push(json!({"program": "profile", "name": "often", "filters": often, "on_unsupported": "skip"}));
+    let ended = run_config(&scratch, &config, &["--quiet"]).expect(0);
+    assert!(ended.stderr.starts_with("ebpf-run: warning: goes on without often: "), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    config["probes"] = json!([{"program": "biosnoop", "filters": {"device": "nosuchdisk"}}]);
+    let ended = run_config(&scratch, &config, &["--quiet"]).expect(0);
+    assert_eq!(ended.stderr, "ebpf-run: warning: there is no disk `nosuchdisk` here now (see lsblk)\n");
 }
 
 /// The start of the window is there for paths, and is that of the window, not of the process.
