@@ -85,6 +85,7 @@ codes! {
 
     Window = "E060" "a window that can't be"
     Lock = "E061" "a lock that keeps nothing apart"
+    Schedule = "E062" "a schedule that can't be kept"
 
     WithoutFile = "E070" "about files, in a sink without one"
     Mode = "E071" "permissions that a file can't have"

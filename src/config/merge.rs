@@ -22,7 +22,8 @@ pub(super) fn under(base: Node, mut over: Node, texts: &[Text], problems: &mut V
                 ("sinks", Value::Map(own), Value::Map(sinks)) => add_sinks(own, sinks, texts, problems),
                 // `buffer`, `filters` and `maps` of the defaults are mappings too
                 ("defaults", Value::Map(own), Value::Map(entries)) => fill(own, entries, 2),
-                ("probes" | "sinks", ..) => {}
+                // Two ways to say when a capture starts are none that add up
+                ("probes" | "sinks" | "schedule", ..) => {}
                 (_, Value::Map(own), Value::Map(entries)) => fill(own, entries, 1),
                 _ => {}
             },

@@ -10,6 +10,7 @@ mod merge;
 pub mod model;
 pub mod origin;
 pub mod quantity;
+pub mod schedule;
 mod set;
 pub mod structure;
 mod syntax;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::defaults::{Defaults, Include};
 pub use super::files::{Compress, Files, Keep, Rotate};
 use super::quantity::{Bytes, Nanoseconds, Share};
+use super::schedule::Schedule;
 pub use super::window::Window;
 
 /// One capture: which programs run, what they look for, for how long, and where their records go.
@@ -38,6 +39,8 @@ pub struct Config {
     /// When the capture starts and ends.
     #[serde(default)]
     pub window: Window,
+    /// When the capture is started, by a timer or cron that `ebpf-run emit` writes the files for.
+    pub schedule: Option<Schedule>,
     /// Share of the events that may be lost before the run counts as failed (exit code 3). Default: 0%.
     pub max_loss: Option<Share>,
     /// What every probe has unless it says otherwise.

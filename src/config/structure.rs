@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
 use super::files::parse_mode;
 use super::quantity::{parse_duration, parse_percent, parse_size};
+use super::schedule::parse_time_of_day;
 use super::typed::plain;
 use super::yaml::{Node, Value};
 
@@ -367,6 +368,7 @@ fn check_format(format: &str, text: &str) -> Result<(), (Code, String)> {
         "size" => parse_size(text).map(drop).map_err(quantity),
         "percent" => parse_percent(text).map(drop).map_err(quantity),
         "mode" => parse_mode(text).map(drop).map_err(|message| (Code::Mode, message)),
+        "time-of-day" => parse_time_of_day(text).map(drop).map_err(|message| (Code::Schedule, message)),
         _ => Ok(()), // number formats such as uint32: the bounds say it
     }
 }

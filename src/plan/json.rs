@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::origin::{Scene, said};
-use super::{FilesPlan, Plan, ProbePlan, SinkPlan, Transport, WakeupPlan, decode};
+use super::{FilesPlan, Plan, ProbePlan, SchedulePlan, SinkPlan, Starts, Transport, WakeupPlan, decode};
 use crate::config::files::Compress;
 use crate::config::quantity::{Nanoseconds, Share};
 use crate::config::yaml::Step::{Index, Key};
@@ -27,6 +27,7 @@ pub fn json(plan: &Plan, scene: &Scene<'_>) -> Json {
         "name": said(&plan.name, scene.origin(&[Key("name")])),
         "labels": labels,
         "window": window_json(plan, scene),
+        "schedule": plan.schedule.as_ref().map(|plan| schedule_json(plan, scene)),
         "max_loss": said(Share(plan.max_loss).to_string(), scene.origin(&[Key("max_loss")])),
         "buffer_bytes": memory,
         "probes": probes,
@@ -52,6 +53,16 @@ fn window_json(plan: &Plan, scene: &Scene<'_>) -> Json {
         ("align", json!(window.align.map(time))),
     ];
     values.into_iter().map(|(key, value)| (key.to_owned(), said(value, scene.window_origin(plan, key)))).collect()
+}
+
+fn schedule_json(plan: &SchedulePlan, scene: &Scene<'_>) -> Json {
+    let from = |key| scene.origin(&[Key("schedule"), Key(key)]);
+    let days: Vec<&str> = plan.days.iter().map(|day| day.name()).collect();
+    let (key, value) = match &plan.starts {
+        Starts::Every(minutes) => ("every", json!(time(Duration::from_secs(u64::from(*minutes) * 60)))),
+        Starts::At(times) => ("at", json!(times.iter().map(ToString::to_string).collect::<Vec<_>>())),
+    };
+    json!({ key: said(value, from(key)), "days": said(days, from("days")) })
 }
 
 fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -> Json {

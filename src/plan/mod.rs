@@ -11,6 +11,7 @@ mod filters;
 mod json;
 mod origin;
 mod rows;
+mod schedule;
 mod show;
 mod sinks;
 mod window;
@@ -33,6 +34,7 @@ pub use files::FilesPlan;
 pub use json::json;
 pub use origin::Scene;
 pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
+pub use schedule::{SchedulePlan, Starts};
 pub use show::Shown;
 pub use sinks::SinkPlan;
 pub use window::WindowPlan;
@@ -46,6 +48,8 @@ pub struct Plan {
     pub labels: BTreeMap<String, String>,
     /// When it starts and ends.
     pub window: WindowPlan,
+    /// When it is to be started, by somebody else.
+    pub schedule: Option<SchedulePlan>,
     /// Share of the events that may be lost.
     pub max_loss: f64,
     /// What is captured, in the order of the config.
@@ -160,10 +164,12 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
         planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
     let window = planner.window(&overrides.window);
+    let schedule = planner.schedule(&window);
     let plan = Plan {
         name: config.name.clone().unwrap_or_else(|| source.stem.clone()),
         labels: config.labels.clone(),
         window,
+        schedule,
         max_loss: config.max_loss.map_or(0.0, |share| share.0),
         probes,
         sinks,

@@ -24,9 +24,13 @@ pub struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { name, labels, window, max_loss, probes, sinks } = self.plan;
+        let Plan { name, labels, window, schedule, max_loss, probes, sinks } = self.plan;
         writeln!(f, "plan of {name}; nothing is loaded")?;
         let from = |key: &str| format!("  [{}]", self.scene.window_origin(self.plan, key));
+        if let Some(schedule) = schedule {
+            let from = self.from(&[Key("schedule")]);
+            line(f, "schedule", &format!("{schedule}, local time; for `ebpf-run emit`{from}"))?;
+        }
         if let Some(start) = window.start_from(&from) {
             line(f, "window starts", &start)?;
         }
