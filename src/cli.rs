@@ -2,6 +2,7 @@
 
 mod describe;
 mod doctor;
+mod emit;
 mod offline;
 mod rehearse;
 mod reports;
@@ -60,6 +61,8 @@ enum Command {
     Test(rehearse::TestArgs),
     /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing
     Doctor(doctor::DoctorArgs),
+    /// Write what systemd or cron needs to start a capture by its `schedule`
+    Emit(emit::EmitArgs),
     /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
     Report(ReportArgs),
     /// Print the JSON Schema of a config, for editors and validators
@@ -155,6 +158,7 @@ fn without_kernel(command: Command) -> Result<u8> {
         Command::Check(args) => offline::check(&args),
         Command::Test(args) => rehearse::test(&args),
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Emit(args) => emit::emit(&args).map(|()| 0),
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
         Command::Schema => offline::schema().map(|()| 0),
         Command::List(args) => offline::list(&args).map(|()| 0),
@@ -234,9 +238,16 @@ fn environment(name: &str) -> Option<String> {
 
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
 fn find(path: &Path, sets: &[String]) -> Result<Source> {
-    let outside = Outside { sets, environment: &environment };
-    let name = path.to_str().filter(|name| !name.contains(['/', '.']));
-    let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else {
+    find_with(path, Outside { sets, environment: &environment })
+}
+
+/// The name that `path` is, if it can be no path.
+fn built_in_name(path: &Path) -> Option<&str> {
+    path.to_str().filter(|name| !name.contains(['/', '.'])).filter(|_| !path.exists() || path.is_dir())
+}
+
+fn find_with(path: &Path, outside: Outside<'_>) -> Result<Source> {
+    let Some(name) = built_in_name(path) else {
         return Ok(Source::read_with(path, outside)?);
     };
     let configs = catalog::configs();

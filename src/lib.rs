@@ -15,6 +15,7 @@ pub mod config;
 mod console;
 pub mod describe;
 pub mod doctor;
+pub mod emit;
 pub mod error;
 pub mod event;
 pub mod fixture;

@@ -266,7 +266,15 @@ impl<'a> Reader<'a> {
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
             let refusals = self.refusals(&name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
-            maps.push(MapSpec { name, doc, max_entries: map.max_entries(), refusals });
+            maps.push(MapSpec {
+                name,
+                doc,
+                max_entries: map.max_entries(),
+                key_bytes: map.key_size().into(),
+                value_bytes: map.value_size().into(),
+                per_cpu: matches!(map.map_type(), MapType::PercpuHash | MapType::LruPercpuHash),
+                refusals,
+            });
         }
         Ok(maps)
     }

@@ -196,6 +196,12 @@ pub struct MapSpec {
     pub doc: String,
     /// How many entries, unless the probe says otherwise.
     pub max_entries: u32,
+    /// Bytes of a key.
+    pub key_bytes: u64,
+    /// Bytes of a value, on each CPU if there is one for each.
+    pub value_bytes: u64,
+    /// Whether each CPU has a value of its own.
+    pub per_cpu: bool,
     /// Where in `.bss` the program counts the inserts that it refused, a u64: bytes from the start.
     pub refusals: usize,
 }

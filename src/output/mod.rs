@@ -4,7 +4,7 @@ mod draw;
 pub mod formatters;
 mod growth;
 mod jsonl;
-mod pattern;
+pub mod pattern;
 pub mod sink;
 pub mod template;
 pub mod time;

@@ -49,6 +49,25 @@ fn uses(source: &str, name: &str) -> bool {
     }
 }
 
+/// The beginning of a path that is the same on every host and at any moment: up to the first expression that is not, or
+/// that can't be told apart.
+pub fn known_beginning(source: &str, globals: &Arc<Globals>) -> String {
+    let Some(parts) = parts(source) else { return source[..source.find("{").unwrap_or(0)].to_owned() };
+    let mut known = String::new();
+    for (expression, text) in parts {
+        if !expression {
+            known += text;
+            continue;
+        }
+        let varies = ["host", "start"].iter().any(|name| mentions(text, name));
+        match render_global(&format!("{{{{{text}}}}}"), globals) {
+            Ok(rendered) if !varies => known += &rendered,
+            _ => break,
+        }
+    }
+    known
+}
+
 impl PathPattern {
     /// Whether the path is another one for each start.
     pub fn uses_start(source: &str) -> bool {

@@ -14,6 +14,7 @@ mod rows;
 mod schedule;
 mod show;
 mod sinks;
+mod uses;
 mod window;
 
 use std::collections::{BTreeMap, HashSet};
@@ -37,6 +38,7 @@ pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Strea
 pub use schedule::{SchedulePlan, Starts};
 pub use show::Shown;
 pub use sinks::SinkPlan;
+pub use uses::{Capability, Gates, Need, Uses};
 pub use window::WindowPlan;
 
 /// Everything that a run will do.

@@ -87,7 +87,7 @@ impl Report {
             Error::failed(format!("the report can't be written to {}: {error}", path.display()))
         };
         let text = format!("{:#}\n", self.to_json(run));
-        crate::run::write_whole(path, text.as_bytes()).map_err(failed)
+        crate::run::write_whole(path, text.as_bytes(), crate::run::REPORT_MODE).map_err(failed)
     }
 }
 

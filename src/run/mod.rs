@@ -47,6 +47,7 @@ use folder::{Folder, Trust};
 use lock::Lock;
 use losses::Losses;
 use place::Opened;
+pub use place::is_standard_stream;
 use progress::Progress;
 use reader::{Reader, Why};
 use reading::{Read, Readings, Tally};
@@ -77,7 +78,7 @@ fn warn(words: String) {
 }
 
 /// Permissions of a report.
-const REPORT_MODE: u32 = 0o640;
+pub(crate) const REPORT_MODE: u32 = 0o640;
 
 /// How long the writer may take for the rest without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -268,12 +269,12 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     Ok(report)
 }
 
-/// Writes a small file of its own, whole or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a small file of its own, whole or not at all, with the permissions `mode`.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let refused = |problem: folder::Problem| std::io::Error::other(problem.message);
     let folder = Folder::of(path, Trust::Checked).map_err(refused)?;
     let place = Place { fd: Arc::new(folder.fd), path: folder.path };
-    let attributes = Attributes { mode: REPORT_MODE, owner: None, group: None };
+    let attributes = Attributes { mode, owner: None, group: None };
     let file = Unfinished::create(&place, &folder.name, attributes).map_err(|refused| match refused {
         Refused::System(errno) | Refused::Owner(errno) => std::io::Error::from(errno),
         Refused::InUse => std::io::Error::other("another run is writing to it"),

@@ -25,6 +25,11 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 const STDOUT: &[&str] = &["-", "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"];
 const STDERR: &[&str] = &["/dev/stderr", "/proc/self/fd/2", "/dev/fd/2"];
 
+/// Whether a sink's path is this process's own standard output or error.
+pub fn is_standard_stream(path: &str) -> bool {
+    STDOUT.contains(&path) || STDERR.contains(&path)
+}
+
 /// A sink's place, found.
 #[derive(Debug)]
 pub enum Found {

@@ -1,0 +1,143 @@
+//! `ebpf-run emit`: files for those who start captures.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+
+use super::offline::{complete_config, print};
+use crate::catalog::Catalog;
+use crate::config::{Outside, shown};
+use crate::console;
+use crate::emit::{self, File, Start};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::Host;
+use crate::plan::{Overrides, Plan, plan};
+use crate::run;
+
+/// Everybody may read how a capture is started.
+const MODE: u32 = 0o644;
+
+#[derive(Debug, Args)]
+pub(super) struct EmitArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// A service with no more rights than the capture needs, and the timer that starts it
+    Systemd(SystemdArgs),
+    /// A file for /etc/cron.d
+    Cron(Common),
+}
+
+#[derive(Debug, Args)]
+struct SystemdArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Run as this user; without it, as one that systemd makes, or as root where the files are in folders of others
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// For a machine where kernel.perf_event_paranoid is above 2: perf events take CAP_SYS_ADMIN there
+    #[arg(long)]
+    strict_perf_events: bool,
+    /// For a machine with so many CPUs; without it, with as many as this one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    cpus: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// A config file with a `schedule`, or the name of a built-in one
+    #[arg(add = ArgValueCompleter::new(complete_config))]
+    config: PathBuf,
+    /// Set a value of CONFIG, here and in each run: `schedule.every=15min`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
+    set: Vec<String>,
+    /// Where the config will be when it is run; without it, where it is now
+    #[arg(long = "as", value_name = "PATH")]
+    installed: Option<PathBuf>,
+    /// Where ebpf-run will be; without it, where this one is
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Have each run write its report to this file; a template of `name`, `host`, `start` and `labels`
+    #[arg(long, value_name = "FILE")]
+    report: Option<String>,
+    /// Name of the files, without their endings; without it, `ebpf-run-` and the capture's name
+    #[arg(long, value_name = "NAME")]
+    unit: Option<String>,
+    /// Write the files into this folder; without it, they go to standard output
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn emit(args: &EmitArgs) -> Result<()> {
+    let (common, files) = match &args.what {
+        What::Systemd(args) => {
+            let (plan, mut start) = args.common.start()?;
+            start.user.clone_from(&args.user);
+            start.strict_perf_events = args.strict_perf_events;
+            start.cpus = args.cpus.unwrap_or(start.cpus);
+            (&args.common, emit::systemd(&plan, &start)?)
+        }
+        What::Cron(common) => {
+            let (plan, start) = common.start()?;
+            (common, emit::cron(&plan, &start)?)
+        }
+    };
+    let Some(folder) = &common.output else { return print(&emit::shown(&files)) };
+    for File { name, text, .. } in &files {
+        let path = folder.join(name);
+        let failed = |error| Error::failed(format!("{} can't be written: {error}", path.display()));
+        run::write_whole(&path, text.as_bytes(), MODE).map_err(failed)?;
+        console::say(&format!("ebpf-run: wrote {}", path.display()));
+    }
+    Ok(())
+}
+
+impl Common {
+    fn start(&self) -> Result<(Plan, Start)> {
+        let asked = RefCell::new(BTreeMap::new());
+        let environment = |name: &str| {
+            let value = super::environment(name)?;
+            asked.borrow_mut().insert(name.to_owned(), value.clone());
+            Some(value)
+        };
+        let source = super::find_with(&self.config, Outside { sets: &self.set, environment: &environment })?;
+        let plan = plan(&source, &Catalog::embedded(), &Overrides::default())?;
+        let config = match (&self.installed, super::built_in_name(&self.config)) {
+            (Some(path), _) => whole(path)?,
+            (None, Some(name)) => name.to_owned(),
+            (None, None) => whole(&self.config)?,
+        };
+        let binary = match &self.binary {
+            Some(path) => whole(path)?,
+            None => whole(&std::env::current_exe().map_err(|error| {
+                Error::failed(format!("where this program is can't be found out: {error}")).hint("say it: --binary PATH")
+            })?)?,
+        };
+        let start = Start {
+            unit: self.unit.clone().unwrap_or_else(|| format!("ebpf-run-{}", plan.name)),
+            binary,
+            config,
+            description: source.config.description.clone(),
+            sets: self.set.clone(),
+            report: self.report.clone(),
+            environment: asked.take(),
+            user: None,
+            cpus: Host::possible_cpus(),
+            strict_perf_events: false,
+        };
+        Ok((plan, start))
+    }
+}
+
+/// A path from `/` on, as text.
+fn whole(path: &Path) -> Result<String> {
+    let failed = |why: &str| Error::new(Kind::Config, format!("the path {} {why}", shown(path)));
+    let whole = std::path::absolute(path).map_err(|error| failed(&format!("leads nowhere: {error}")))?;
+    whole.into_os_string().into_string().map_err(|_| failed("is not UTF-8, which units and crontabs have to be"))
+}

@@ -1,0 +1,131 @@
+//! The folders that a capture writes to, as far as they can be known before it runs; and who may have them.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::output::Globals;
+use crate::output::pattern::known_beginning;
+use crate::plan::Plan;
+use crate::run::is_standard_stream;
+
+/// Folders of this project's own begin so: those of others systemd must not be told to hand over.
+const OURS: &str = "ebpf-run";
+
+/// The folders of a capture.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Folders {
+    /// Those that systemd makes and hands over, by the setting that does: names below its own folder.
+    pub own: Vec<(&'static str, BTreeSet<String>)>,
+    /// Those that are there, with what is in them.
+    pub others: Vec<(String, String)>,
+}
+
+/// The settings of systemd that make folders, and where.
+const SETTINGS: &[(&str, &str)] = &[
+    ("StateDirectory", "/var/lib"),
+    ("LogsDirectory", "/var/log"),
+    ("CacheDirectory", "/var/cache"),
+    ("RuntimeDirectory", "/run"),
+];
+
+/// Why a service can't have what is at `path`: `in somebody's home`; `None` if it can.
+pub(super) fn hidden(path: &str) -> Option<&'static str> {
+    let under = |folder: &str| Path::new(path).starts_with(folder);
+    if ["/home", "/root", "/run/user"].iter().any(|folder| under(folder)) {
+        Some("in somebody's home, which is not open to services")
+    } else if ["/tmp", "/var/tmp"].iter().any(|folder| under(folder)) {
+        Some("in a folder for temporary files, of which a service has its own")
+    } else if ["/dev", "/proc", "/sys"].iter().any(|folder| under(folder)) {
+        Some("in a folder that is no place for files")
+    } else {
+        None
+    }
+}
+
+impl Folders {
+    /// Those of the sinks' files, of the lock and of the report.
+    ///
+    /// # Errors
+    /// If one can't be known, or is none that a service could have.
+    pub fn of(plan: &Plan, report: Option<&str>) -> Result<Self> {
+        let mut paths: Vec<(String, &str, Option<String>)> = Vec::new();
+        for sink in &plan.sinks {
+            paths.push((format!("sink `{}`", sink.name), &sink.path, sink.probe.clone()));
+        }
+        paths.extend(plan.window.lock.as_deref().map(|lock| ("the lock".to_owned(), lock, None)));
+        paths.extend(report.map(|report| ("the report".to_owned(), report, None)));
+        let mut folders = Folders::default();
+        for (what, template, probe) in paths {
+            if is_standard_stream(template) {
+                continue;
+            }
+            let globals = Globals {
+                name: plan.name.clone(),
+                host: String::new(),
+                start: 0,
+                labels: plan.labels.clone(),
+                probe,
+            };
+            let known = known_beginning(template, &Arc::new(globals));
+            let wrong = |why: &str, hint: &str| {
+                Error::new(Kind::Config, format!("{what}: `{template}` {why}")).hint(hint.to_owned())
+            };
+            let usual = format!("/var/log/{OURS}/ is a usual folder for what captures write");
+            if !known.starts_with('/') {
+                return Err(wrong("does not begin with `/`: what starts captures has no folder that it would begin in", &usual));
+            }
+            if known.chars().any(char::is_control) {
+                return Err(wrong("has a control character in it", "name the folder otherwise"));
+            }
+            let folder = known.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let mut names = Vec::new();
+            for component in Path::new(folder).components() {
+                match component {
+                    Component::Normal(name) => names.push(name.to_str().unwrap_or_default()),
+                    Component::ParentDir => return Err(wrong("leads upwards with `..`", "write where it leads to")),
+                    _ => {}
+                }
+            }
+            let folder = format!("/{}", names.join("/"));
+            if names.is_empty() {
+                return Err(wrong("is in a folder that is not known before it runs, or `/` itself", &usual));
+            }
+            if let Some(why) = hidden(&folder) {
+                return Err(wrong(&format!("is {why}"), &usual));
+            }
+            folders.add(folder, what);
+        }
+        Ok(folders)
+    }
+
+    fn add(&mut self, folder: String, what: String) {
+        let own = SETTINGS.iter().find_map(|(setting, parent)| {
+            let rest = folder.strip_prefix(parent)?.strip_prefix('/')?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+            let first = rest.split('/').next().unwrap_or_default();
+            let ours = first == OURS || first.strip_prefix(OURS).is_some_and(|rest| rest.starts_with(['-', '.']));
+            (ours && rest.chars().all(plain)).then(|| (*setting, rest.to_owned()))
+        });
+        match own {
+            Some((setting, name)) => {
+                let names = match self.own.iter_mut().find(|(known, _)| *known == setting) {
+                    Some((_, names)) => names,
+                    None => {
+                        self.own.push((setting, BTreeSet::new()));
+                        &mut self.own.last_mut().expect("it was pushed").1
+                    }
+                };
+                // Each folder on the way is one too
+                let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
+                names.extend(ends.map(|end| name[..end].to_owned()));
+            }
+            None => {
+                if !self.others.iter().any(|(known, _)| *known == folder) {
+                    self.others.push((folder, what));
+                }
+            }
+        }
+    }
+}

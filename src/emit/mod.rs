@@ -1,0 +1,109 @@
+//! Files for those who start captures: units of systemd, lines of cron. Pure: what is written depends on the plan and on
+//! what the command line says, not on this machine.
+
+mod cron;
+mod folders;
+mod memory;
+mod quote;
+mod systemd;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Plan, SchedulePlan};
+
+pub use cron::cron;
+pub use systemd::systemd;
+
+/// How the capture will be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The name of the files, without their endings.
+    pub unit: String,
+    /// The path of `ebpf-run` there.
+    pub binary: String,
+    /// The path of the config there, or the name of one that is built in.
+    pub config: String,
+    /// What the config is for, if it says so.
+    pub description: Option<String>,
+    /// Arguments of `--set`.
+    pub sets: Vec<String>,
+    /// Where the report goes.
+    pub report: Option<String>,
+    /// The variables of the environment that the config has asked for.
+    pub environment: BTreeMap<String, String>,
+    /// The user that a service is to run as.
+    pub user: Option<String>,
+    /// CPUs that there may be.
+    pub cpus: u64,
+    /// `kernel.perf_event_paranoid` is above 2 there.
+    pub strict_perf_events: bool,
+}
+
+/// A file to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Where it belongs.
+    pub folder: &'static str,
+    /// Its name there.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+}
+
+impl Start {
+    /// The command with its arguments.
+    fn command(&self) -> Vec<&str> {
+        let mut command = vec![self.binary.as_str(), "run", "--quiet"];
+        for set in &self.sets {
+            command.extend(["--set", set]);
+        }
+        if let Some(report) = &self.report {
+            command.extend(["--report", report]);
+        }
+        // What begins with a dash is no option behind this
+        command.extend(["--", &self.config]);
+        command
+    }
+
+    /// Whether all of it can be written into a line of text, and be found by whoever is not at this place now.
+    fn check(&self) -> Result<()> {
+        let texts = [("the path of ebpf-run", &self.binary), ("the path of the config", &self.config)];
+        let sets = self.sets.iter().map(|set| ("an argument of --set", set));
+        let environment = self.environment.values().map(|value| ("a variable of the environment", value));
+        let report = self.report.iter().map(|report| ("the path of the report", report));
+        for (what, text) in texts.into_iter().chain(sets).chain(environment).chain(report) {
+            if text.chars().any(char::is_control) {
+                let what = format!("{what} has a line's end or another control character in it: `{}`", quote::shown(text));
+                return Err(Error::new(Kind::Config, what).hint("such a one can't be written into a line of a file"));
+            }
+        }
+        for (what, path, option) in
+            [("ebpf-run", &self.binary, "--binary PATH"), ("the config", &self.config, "--as PATH")]
+        {
+            if let Some(why) = folders::hidden(path) {
+                let what = format!("{what} is at {path}, {why}");
+                let hint = format!("put it in another place, and say with {option} where it will be");
+                return Err(Error::new(Kind::Config, what).hint(hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the plan says that it is to be started.
+fn schedule(plan: &Plan) -> Result<&SchedulePlan> {
+    plan.schedule.as_ref().ok_or_else(|| {
+        let what = format!("{} has no `schedule` that says when it is to be started", plan.name);
+        Error::new(Kind::Config, what).hint("write one, `schedule: {every: 15min}`, or add `--set schedule.every=15min`")
+    })
+}
+
+/// All files for standard output, each with its place above it.
+pub fn shown(files: &[File]) -> String {
+    let one = |File { folder, name, text }: &File| format!("# {folder}/{name}\n{text}");
+    files.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;
