@@ -146,7 +146,7 @@ fn a_sink_that_stands_still_holds_nothing_else_up() {
         }
     };
     failing_calls(&comm, 1500, 250, rest).join().expect("the load does not panic");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     capture.signal(Signal::INT);
     let reading = thread::spawn(move || {
         let mut text = String::new();
