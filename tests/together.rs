@@ -158,6 +158,8 @@ fn a_problem_of_an_argument_is_shown_in_it() {
         let said = ended.stdout + &ended.stderr;
         assert!(said.contains(expected) && said.contains(caret) && said.contains(unit), "{said}");
     }
+    let ended = within(&scratch, &[&["check", "io.yaml", "sinks.yaml"], &sets[..]].concat()).expect(2);
+    assert!(ended.stdout.contains("--set #2 on sinks.yaml: E015 `duration`"), "{}", ended.stdout);
     let sets = [&["check", "--format", "json", "io.yaml"], &sets[..]].concat();
     let first = within(&scratch, &sets).expect(2).stdout;
     let first: Json = serde_json::from_str(first.lines().next().expect("a line")).expect("JSON");
@@ -185,7 +187,7 @@ fn a_variable_that_is_not_set_is_an_error() {
     plan("17").expect(2).says(&["pids.yaml:6:15: E030 filter `failed`: true or false"]);
     scratch.write("pids.yaml", text.lines().filter(|line| !line.contains("failed")).collect::<Vec<_>>().join("\n"));
     let shown = plan("17").expect(0).stdout;
-    assert!(shown.contains("17, 2  [pids.yaml:5]"), "{shown}");
+    assert!(shown.contains("17, 2  [pids.yaml:5, environment EBPF_RUN_TEST_HOST]"), "{shown}");
 }
 
 /// Nothing of the secret may be seen, however it is included.

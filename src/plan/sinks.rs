@@ -34,38 +34,34 @@ impl Planner<'_> {
         // A probe that is not there for its problems may be the one that writes to a sink
         let all_probes =
             probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]) && !self.source.is_part();
-        // Sinks that others have for everybody are there for those who want them
-        let (mut kept, mut left_out) = (Vec::new(), false);
+        // Sinks of an included file are there for those who want them
+        let mut kept = Vec::new();
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
+            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
+            let unused = writers.is_empty() && all_probes;
+            let spare = unused && self.source.is_included(self.source.root.key_at(&here));
             // One whose path may be among what was wrong is not at the place that it seems to be
-            if self.source.is_whole(&here) {
+            if self.source.is_whole(&here) && !spare {
                 self.check_path_is_free(&mut paths, name, sink.path());
             }
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
-            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
-            let unused = writers.is_empty() && all_probes;
-            let shared = self.source.is_included(self.source.root.key_at(&here));
-            kept.push((!(unused && shared)).then_some(plans.len()));
-            if unused && shared {
-                left_out = true;
-            } else if unused {
+            kept.push((!spare).then_some(plans.len()));
+            if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
                 self.say_key(Code::UnusedSink, &here, what);
             }
             let shape = self.shape(&here, sink, &writers);
             let files = self.files(&here, sink.files());
-            if unused && shared {
+            if spare {
                 continue;
             }
             plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape, files });
         }
-        if left_out {
-            for probe in probes {
-                probe.sinks = probe.sinks.iter().filter_map(|index| kept[*index]).collect();
-            }
+        for probe in probes {
+            probe.sinks = probe.sinks.iter().filter_map(|index| kept[*index]).collect();
         }
         plans
     }
