@@ -190,6 +190,21 @@ fn a_variable_that_is_not_set_is_an_error() {
     assert!(shown.contains("17, 2  [pids.yaml:5, environment EBPF_RUN_TEST_HOST]"), "{shown}");
 }
 
+#[test]
+fn a_spare_sink_of_an_included_file_stands_in_nobodys_way() {
+    let scratch = folder();
+    let spare = "  twin: {type: csv, path: /tmp/others.csv}\n  each: {type: csv, path: \"/tmp/{{ probe }}.csv\"}\n";
+    scratch.write("sinks.yaml", SINKS.to_owned() + spare);
+    within(&scratch, &["check", "io.yaml"]).expect(0);
+    let text = within(&scratch, &["plan", "io.yaml", "--set", "probes.slow-io.sinks=[out, each]"]).expect(0).stdout;
+    assert!(text.contains(" sinks: out, each  [--set #1]\n") && !text.contains("twin"), "{text}");
+    assert!(text.contains("\nsink each, of probe slow-io: csv to /tmp/slow-io.csv\n"), "{text}");
+    // Both wanted, they are in each other's way
+    let set = "probes.slow-io.sinks=[out, twin, for-others]";
+    let ended = within(&scratch, &["check", "io.yaml", "--set", set]).expect(2);
+    assert!(ended.stdout.starts_with("sinks.yaml:6:3: E027 "), "{}", ended.stdout);
+}
+
 /// Nothing of the secret may be seen, however it is included.
 #[test]
 fn nothing_is_shown_of_a_file_that_is_no_config() {

@@ -8,7 +8,7 @@ use super::quantity::{Bytes, Nanoseconds};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Files {
-    /// File to write to, a template of `name`, `host`, `start` and `labels`; `${NAME}` stands for a variable of the
+    /// File to write to, a template of `name`, `host`, `start`, `labels` and `probe`; `${NAME}` stands for a variable of the
     /// environment. Default: `-`, standard output.
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub path: Option<String>,

@@ -38,17 +38,26 @@ fn parts(source: &str) -> Option<Vec<(bool, &str)>> {
     Some(parts)
 }
 
-fn mentions_start(expression: &str) -> bool {
-    expression.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "start")
+fn mentions(expression: &str, name: &str) -> bool {
+    expression.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+}
+
+fn uses(source: &str, name: &str) -> bool {
+    match parts(source) {
+        Some(parts) => parts.iter().any(|(expression, text)| *expression && mentions(text, name)),
+        None => mentions(source, name),
+    }
 }
 
 impl PathPattern {
     /// Whether the path is another one for each start.
     pub fn uses_start(source: &str) -> bool {
-        match parts(source) {
-            Some(parts) => parts.iter().any(|(expression, text)| *expression && mentions_start(text)),
-            None => mentions_start(source),
-        }
+        uses(source, "start")
+    }
+
+    /// Whether the path is another one for each probe.
+    pub fn uses_probe(source: &str) -> bool {
+        uses(source, "probe")
     }
 
     /// Whether [`PathPattern::new`] can tell the names: the template has text and expressions alone, and `start` only in
@@ -70,7 +79,7 @@ impl PathPattern {
                 continue;
             }
             let rendered = render_global(&format!("{{{{{text}}}}}"), globals).ok()?;
-            if mentions_start(text) {
+            if mentions(text, "start") {
                 pieces.extend(digits(&rendered));
             } else {
                 pieces.push(Piece::Text(rendered));
@@ -110,7 +119,8 @@ mod tests {
 
     fn pattern(source: &str) -> PathPattern {
         let labels = [("db".to_owned(), "db1".to_owned())].into();
-        let globals = Globals { name: "io".into(), host: "web2".into(), start: 1_767_225_600_000_000_000, labels };
+        let globals =
+            Globals { name: "io".into(), host: "web2".into(), start: 1_767_225_600_000_000_000, labels, probe: None };
         PathPattern::new(source, &Arc::new(globals)).expect("it can be told")
     }
 

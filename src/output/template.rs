@@ -16,7 +16,7 @@ use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior, filters, te
 
 use super::formatters::{self, Arg, Formatter, Operand};
 use super::growth;
-use super::value::{Field, GLOBALS, Globals, RecordObject, TextMode, operand, operand_of, push_scalar};
+use super::value::{Field, GLOBALS, Globals, PATH_NAMES, RecordObject, TextMode, operand, operand_of, push_scalar};
 use crate::config::diagnostic::{Code, suggest};
 use crate::event::{Kind, Layout, Record, Scalar};
 
@@ -136,9 +136,16 @@ fn sample(layout: &Layout) -> Vec<u8> {
     raw
 }
 
-/// The problems of a template of file names.
+/// The problems of a template of a sink's path.
 pub fn check_path(source: &str) -> Vec<Problem> {
-    let known = Known { names: GLOBALS, what: "a name that a path can use", is_number: &|_| false };
+    let known = Known { names: PATH_NAMES, what: "a name that a path can use", is_number: &|_| false };
+    let sample = Globals { probe: Some(String::new()), ..Globals::default() };
+    check_with(source, Some(&known), Some(Value::from_object(sample)))
+}
+
+/// The problems of a template that is for no record and no sink alone: a header, the path of a lock.
+pub fn check_global(source: &str) -> Vec<Problem> {
+    let known = Known { names: GLOBALS, what: "a name that can be used here", is_number: &|_| false };
     check_with(source, Some(&known), Some(Value::from_object(Globals::default())))
 }
 

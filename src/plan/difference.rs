@@ -25,6 +25,12 @@ pub fn difference(old: &Json, new: &Json) -> String {
     out
 }
 
+/// What an entry of a list goes by; a sink that is for one probe by that too.
+fn name(item: &Json) -> Option<String> {
+    let name = item["name"].as_str()?;
+    Some(item["probe"].as_str().map_or_else(|| name.to_owned(), |probe| format!("{name}.{probe}")))
+}
+
 fn flatten(value: &Json, path: String, found: &mut BTreeMap<String, String>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
@@ -36,10 +42,10 @@ fn flatten(value: &Json, path: String, found: &mut BTreeMap<String, String>) {
                 flatten(value, path, found);
             }
         }
-        Json::Array(items) => match items.iter().map(|item| item["name"].as_str()).collect::<Option<Vec<_>>>() {
+        Json::Array(items) => match items.iter().map(name).collect::<Option<Vec<_>>>() {
             // What has a name goes by it
             Some(names) if !names.is_empty() => {
-                names.into_iter().zip(items).for_each(|(name, item)| flatten(item, below(name), found));
+                names.iter().zip(items).for_each(|(name, item)| flatten(item, below(name), found));
             }
             _ => drop(found.insert(path, value.to_string())),
         },

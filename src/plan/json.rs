@@ -164,6 +164,7 @@ fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &Scene<'_>) -> Json {
         }
     };
     object["name"] = sink.name.clone().into();
+    object["probe"] = json!(sink.probe);
     object["path"] = json!({"value": sink.path, "now": scene.path_now(plan, sink), "from": from("path")});
     if sink.path != "-" {
         object["files"] = files_json(&sink.files, &|keys| {

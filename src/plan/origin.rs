@@ -1,8 +1,6 @@
 //! Where each value of a plan comes from, in words: `io.yaml:7`, `defaults, team.yaml:4`, `--set #1`, `--duration`,
 //! `default`, `program`; behind it the variables of the environment that it was made of.
 
-use std::sync::Arc;
-
 use serde_json::{Value as Json, json};
 
 use super::{Plan, SinkPlan, Transport};
@@ -60,8 +58,9 @@ impl Scene<'_> {
     /// The sink's path as it would be now; the template itself if that has none.
     pub(super) fn path_now(&self, plan: &Plan, sink: &SinkPlan) -> String {
         let Plan { name, labels, .. } = plan;
-        let globals = Globals { name: name.clone(), host: self.host.into(), start: self.now, labels: labels.clone() };
-        render_global(&sink.path, &Arc::new(globals)).unwrap_or_else(|_| sink.path.clone())
+        let (name, labels) = (name.clone(), labels.clone());
+        let globals = Globals { name, host: self.host.into(), start: self.now, labels, probe: None };
+        render_global(&sink.path, &sink.globals(&globals)).unwrap_or_else(|_| sink.path.clone())
     }
 }
 

@@ -164,7 +164,7 @@ impl Shown<'_> {
     }
 
     fn sink(&self, f: &mut fmt::Formatter<'_>, sink: &SinkPlan) -> fmt::Result {
-        let SinkPlan { name, path, shape, files } = sink;
+        let SinkPlan { name, path, probe, shape, files } = sink;
         let now = self.scene.path_now(self.plan, sink);
         let to = if path == "-" { "standard output" } else { &now };
         let kind = match shape {
@@ -172,7 +172,8 @@ impl Shown<'_> {
             Shape::Csv { .. } => "csv",
             Shape::Jsonl { .. } => "jsonl",
         };
-        writeln!(f, "\nsink {name}: {kind} to {to}")?;
+        let of = probe.as_ref().map(|probe| format!(", of probe {probe}")).unwrap_or_default();
+        writeln!(f, "\nsink {name}{of}: {kind} to {to}")?;
         let from = |keys: &str| {
             let mut path = vec![Key("sinks"), Key(name)];
             path.extend(keys.split('.').map(Key));

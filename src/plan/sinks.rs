@@ -11,7 +11,7 @@ use crate::config::yaml::Step;
 use crate::config::yaml::Step::{Index, Key};
 use crate::event::Layout;
 use crate::output::template::{self, Problem};
-use crate::output::{Column, Field, Shape};
+use crate::output::{Column, Field, Globals, PathPattern, Shape};
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +20,23 @@ pub struct SinkPlan {
     pub name: String,
     /// The template of its file's path, or `-` for standard output.
     pub path: String,
+    /// The probe that it is for, if its path has `probe` in it: then each probe has a file of its own.
+    pub probe: Option<String>,
     /// The shape of its records.
     pub shape: Shape,
     /// What becomes of its files.
     pub files: FilesPlan,
 }
 
+impl SinkPlan {
+    /// What its path can name, where all paths can name `globals`.
+    pub fn globals(&self, globals: &Globals) -> Arc<Globals> {
+        Arc::new(Globals { probe: self.probe.clone(), ..globals.clone() })
+    }
+}
+
 impl Planner<'_> {
+    /// The sinks of the config; one whose path has `probe` in it is one for each probe that writes to it.
     pub(super) fn sinks(&mut self, probes: &mut [ProbePlan]) -> Vec<SinkPlan> {
         let config = &self.source.config;
         let mut plans = Vec::new();
@@ -34,8 +44,8 @@ impl Planner<'_> {
         // A probe that is not there for its problems may be the one that writes to a sink
         let all_probes =
             probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]) && !self.source.is_part();
-        // Sinks of an included file are there for those who want them
-        let mut kept = Vec::new();
+        // The sinks that became of each one, with the probe that they are for
+        let mut became: Vec<Vec<(Option<String>, usize)>> = Vec::new();
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
             let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
@@ -48,20 +58,41 @@ impl Planner<'_> {
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
-            kept.push((!spare).then_some(plans.len()));
             if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
                 self.say_key(Code::UnusedSink, &here, what);
             }
-            let shape = self.shape(&here, sink, &writers);
             let files = self.files(&here, sink.files());
-            if spare {
-                continue;
+            let mut plan = |shape: Shape, probe: Option<String>| {
+                let (name, path, files) = (name.clone(), sink.path().to_owned(), files.clone());
+                plans.push(SinkPlan { name, path, probe: probe.clone(), shape, files });
+                (probe, plans.len() - 1)
+            };
+            let mut these = Vec::new();
+            if PathPattern::uses_probe(sink.path()) {
+                // A table of its own has columns of its own, unless the config says which
+                let own = matches!(sink, model::Sink::Csv { columns: None, .. });
+                let all = if own { None } else { Some(self.shape(&here, sink, &writers)) };
+                for writer in &writers {
+                    let shape = all.clone().unwrap_or_else(|| self.shape(&here, sink, &[*writer]));
+                    these.push(plan(shape, Some(writer.name.clone())));
+                }
+            } else {
+                let shape = self.shape(&here, sink, &writers);
+                // Sinks of an included file are there for those who want them
+                if !spare {
+                    these.push(plan(shape, None));
+                }
             }
-            plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape, files });
+            became.push(these);
         }
         for probe in probes {
-            probe.sinks = probe.sinks.iter().filter_map(|index| kept[*index]).collect();
+            let name = &probe.name;
+            let mine = |index: &usize| {
+                let mine = became[*index].iter().filter(|(of, _)| of.as_ref().is_none_or(|of| of == name));
+                mine.map(|(_, sink)| *sink).collect::<Vec<_>>()
+            };
+            probe.sinks = probe.sinks.iter().flat_map(mine).collect();
         }
         plans
     }
@@ -98,7 +129,7 @@ impl Planner<'_> {
                     }
                 }
                 if let Some(header) = header {
-                    for problem in template::check_path(header) {
+                    for problem in template::check_global(header) {
                         self.say_template(&[here[0], here[1], Key("header")], header, problem);
                     }
                 }

@@ -221,3 +221,28 @@ fn a_table_of_different_programs_needs_columns() {
 }
 
 use crate::output::Shape;
+
+#[test]
+fn a_path_with_the_probe_in_it_is_a_file_for_each() {
+    let yaml = "version: 1\n\
+                probes:\n  - program: biosnoop\n    name: slow\n  - program: execsnoop\n    sinks: [screen, each]\n  \
+                - program: runqlat\n    sinks: [screen]\n\
+                sinks:\n  each: {type: csv, path: \"/x/{{ name }}-{{ probe }}.csv\"}\n  \
+                screen: {type: jsonl}\n";
+    let plan = try_plan(yaml).expect("programs that differ need no `columns`, for each table is one program's");
+    let sinks: Vec<_> = plan.sinks.iter().map(|sink| (sink.name.as_str(), sink.probe.as_deref())).collect();
+    assert_eq!(sinks, [("each", Some("slow")), ("each", Some("execsnoop")), ("screen", None)]);
+    let writes: Vec<_> = plan.probes.iter().map(|probe| probe.sinks.clone()).collect();
+    assert_eq!(writes, [vec![0, 2], vec![2, 1], vec![2]]);
+    let has = |sink: usize, name: &str| {
+        let Shape::Csv { columns } = &plan.sinks[sink].shape else { panic!("a table") };
+        columns.iter().any(|column| column.name() == name)
+    };
+    assert_eq!(
+        [has(0, "latency_ns"), has(0, "argv"), has(1, "latency_ns"), has(1, "argv")],
+        [true, false, false, true]
+    );
+    let shown = shown(yaml, 1);
+    assert!(shown.contains("\nsink each, of probe slow: csv to /x/x-slow.csv\n"), "{shown}");
+    assert!(shown.contains("\nsink each, of probe execsnoop: csv to /x/x-execsnoop.csv\n"), "{shown}");
+}

@@ -95,7 +95,7 @@ impl Planner<'_> {
         }
         if let Some(lock) = &config.lock {
             let path = [Key("window"), Key("lock")];
-            for problem in template::check_path(lock) {
+            for problem in template::check_global(lock) {
                 self.say_template(&path, lock, problem);
             }
             if PathPattern::uses_start(lock) {

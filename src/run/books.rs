@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use super::batch::Received;
@@ -13,7 +14,7 @@ use crate::catalog::MapSpec;
 use crate::error::Error;
 use crate::kernel::{Counters, Host, Verdict};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
-use crate::report::{self, Account, End, FileAccount, MapAccount, Report};
+use crate::report::{self, Account, End, MapAccount, Report};
 
 /// What the two sides counted, a probe each.
 pub(super) struct Books {
@@ -102,7 +103,9 @@ pub(super) fn make_report(
         (Some((_, Broken::File(error))), unfinished) if error.kind() == ErrorKind::BrokenPipe => {
             unfinished.map(unfinished_file)
         }
-        (Some((index, Broken::File(error))), _) => Some(sink_failed(&plan.sinks[index], &outcome.files, &error)),
+        (Some((index, Broken::File(error))), _) => {
+            Some(sink_failed(&plan.sinks[index], outcome.broken_file.as_deref(), &error))
+        }
         (Some((_, Broken::Next(error))), _) => Some(error),
         (None, unfinished) => unfinished.map(unfinished_file),
     };
@@ -131,10 +134,9 @@ fn maps(probe: &ProbePlan, refused: &[u64], before: &[u64]) -> Vec<MapAccount> {
 }
 
 /// Names the path: of the file that is not whole, or what the config has.
-fn sink_failed(sink: &SinkPlan, files: &[FileAccount], error: &std::io::Error) -> Error {
-    let partial = files.iter().find(|file| file.sink == sink.name && !file.whole);
-    let path = match partial {
-        Some(file) => file.path.display().to_string(),
+fn sink_failed(sink: &SinkPlan, file: Option<&Path>, error: &std::io::Error) -> Error {
+    let path = match file {
+        Some(path) => path.display().to_string(),
         None if sink.path == "-" => "standard output".into(),
         None => sink.path.clone(),
     };

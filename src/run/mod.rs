@@ -144,6 +144,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         start: clock::now(),
         labels: plan.labels.clone(),
+        probe: None,
     };
     let lock = begin::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
     Ok(lock.map(|lock| Begun { host, globals, stop, _lock: lock, report: None, gives_up_privileges: false }))

@@ -76,7 +76,7 @@ pub fn open_all(sinks: &[SinkPlan], globals: &Arc<Globals>, warn: &dyn Fn(String
 }
 
 fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
-    let rendered = render_global(&sink.path, globals);
+    let rendered = render_global(&sink.path, &sink.globals(globals));
     let path = rendered.map_err(|what| Error::failed(format!("sink `{}`: {what}", sink.name)))?;
     if STDOUT.contains(&path.as_str()) {
         return Ok(Found::Stdout);
@@ -174,7 +174,7 @@ mod tests {
 
     fn sink(path: &Path) -> SinkPlan {
         let shape = Shape::Jsonl { fields: None };
-        SinkPlan { name: "s".into(), path: path.display().to_string(), shape, files: FilesPlan::default() }
+        SinkPlan { name: "s".into(), path: path.display().to_string(), probe: None, shape, files: FilesPlan::default() }
     }
 
     fn open(path: &Path) -> Result<Vec<Opened>> {

@@ -57,7 +57,7 @@ impl Store {
     ) -> Result<(Self, File)> {
         let plan = sink.files.clone();
         let attributes = attributes(&sink.name, &plan)?;
-        let pattern = PathPattern::new(&sink.path, globals);
+        let pattern = PathPattern::new(&sink.path, &sink.globals(globals));
         set_left_aside(&place, name, pattern.as_ref(), warn);
         let rules = pattern.filter(|_| plan.keeps()).map(|pattern| Rules::new(&plan, pattern));
         let first = if plan.rotates() { numbered(name, 1) } else { name.to_owned() };

@@ -1,6 +1,7 @@
 //! The writer: a thread of its own that decodes, formats and writes what the reader has queued.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub broken: Option<(usize, Broken)>,
     /// What became of the files.
     pub files: Vec<FileAccount>,
+    /// The file of the sink that took no more.
+    pub broken_file: Option<PathBuf>,
     /// The first file that could not be finished.
     pub unfinished: Option<Failure>,
 }
@@ -194,7 +197,11 @@ impl Writer {
             if whole {
                 store.finish(sink.bytes(), finisher);
             } else {
-                self.outcome.files.push(store.give_up(sink.bytes()));
+                let file = store.give_up(sink.bytes());
+                if self.outcome.broken.as_ref().is_some_and(|(broken, _)| *broken == index) {
+                    self.outcome.broken_file = Some(file.path.clone());
+                }
+                self.outcome.files.push(file);
             }
         }
         if let Some(finisher) = self.finisher.take() {

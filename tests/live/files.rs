@@ -220,6 +220,43 @@ fn files_are_compressed_when_they_are_whole() {
     }
 }
 
+/// One sink, two programs: a table each, with columns, parts and old files of its own.
+#[test]
+fn a_path_with_the_probe_in_it_is_a_file_for_each() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("{{ probe }}-{{ start | date('%s') }}.csv");
+    let (mut config, comm) = to(json!({"type": "csv", "path": path, "compress": "gzip", "keep": {"files": 1}}));
+    config["probes"] = json!([
+        {"program": "execsnoop", "name": "calls", "filters": {"comm": comm}},
+        {"program": "exitsnoop", "name": "ends", "filters": {"comm": comm}},
+    ]);
+    // One that stays though there is a newer one, for it is another probe's; one that goes
+    scratch.write("calls-1700000000.csv.gz", "");
+    scratch.write("other-1700000000.csv.gz", "");
+    let report_path = scratch.path("report.json");
+    let capture = Capture::start(&scratch, &config, &["--report", report_path.to_str().expect("UTF-8")]);
+    calls(&comm, 3);
+    let ended = capture.stop().expect(0);
+    assert_eq!(summary(&ended, "calls")[..2], [3, 3]);
+    let report = report(&scratch);
+    let [one, other] = report["files"].as_array().expect("a list").as_slice() else { panic!("two files: {report}") };
+    for (file, probe, column) in [(one, "calls", "argv"), (other, "ends", "exit_code")] {
+        assert_eq!((&file["sink"], &file["whole"]), (&json!("file"), &json!(true)));
+        let path = Path::new(file["path"].as_str().expect("text"));
+        let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+        assert!(name.starts_with(&format!("{probe}-")) && name.ends_with(".csv.gz"), "{name}");
+        let table = run(Command::new("gzip").args(["--decompress", "--stdout"]).arg(path)).expect(0).stdout;
+        let header = table.lines().next().expect("a header");
+        assert!(header.split(',').any(|name| name == column), "{header}");
+        assert!(table.lines().skip(1).all(|row| row.split(',').nth(2) == Some(probe)), "{table}");
+    }
+    let left: Vec<String> = names(&scratch.path("")).into_iter().filter(|name| name.ends_with(".gz")).collect();
+    assert!(left.len() == 3 && left.contains(&"other-1700000000.csv.gz".to_owned()), "{left:?}");
+}
+
 #[test]
 fn old_files_go_and_strangers_stay() {
     if !root() {
