@@ -1,5 +1,6 @@
 //! Checking config files: which, and the words for people, scripts and GitHub. Loads nothing and asks no kernel.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::catalog::Catalog;
-use crate::config::diagnostic::{Code, Diagnostic, render, sorted};
-use crate::config::{Source, shown};
+use crate::config::diagnostic::{Code, Diagnostic, Place, Text, TextKind, render, sorted};
+use crate::config::{Outside, Source, shown};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Overrides, examine};
 
@@ -29,11 +30,9 @@ pub enum Format {
 /// A file with problems.
 #[derive(Debug)]
 pub struct Faulty {
-    /// The file as messages name it.
-    pub path: String,
-    /// Its text, as far as it could be read.
-    pub text: String,
-    /// What is wrong; never empty.
+    /// Its text, as far as it could be read, and what belongs to it.
+    pub texts: Vec<Text>,
+    /// What is wrong.
     pub problems: Vec<Diagnostic>,
 }
 
@@ -56,7 +55,7 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             return Err(Error::new(Kind::Config, what));
         }
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     files.retain(|path| seen.insert(path.clone()));
     Ok(files)
 }
@@ -85,25 +84,25 @@ fn within(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 ///
 /// # Errors
 /// If an embedded program is broken.
-pub fn check(path: &Path, catalog: &Catalog) -> Result<Option<Faulty>> {
-    judge(Source::read(path), catalog)
+pub fn check(path: &Path, catalog: &Catalog, outside: Outside<'_>) -> Result<Option<Faulty>> {
+    judge(Source::read_with(path, outside), catalog)
 }
 
 /// As [`check`], of a text that messages call `path`.
 ///
 /// # Errors
 /// If an embedded program is broken.
-pub fn check_text(path: &str, text: &str, catalog: &Catalog) -> Result<Option<Faulty>> {
-    judge(Source::parse(path.into(), path.into(), text.into()), catalog)
+pub fn check_text(path: &str, text: &str, catalog: &Catalog, outside: Outside<'_>) -> Result<Option<Faulty>> {
+    judge(Source::parse_with(path.into(), path.into(), text.into(), outside), catalog)
 }
 
 fn judge(source: Result<Source, crate::config::Unusable>, catalog: &Catalog) -> Result<Option<Faulty>> {
     let faulty = match source {
         Ok(source) => {
             let (_, problems) = examine(&source, catalog, &Overrides::default())?;
-            Faulty { path: source.path, text: source.text, problems }
+            Faulty { texts: source.texts, problems }
         }
-        Err(file) => Faulty { path: file.path, text: file.text, problems: file.problems },
+        Err(file) => Faulty { texts: file.texts, problems: file.problems },
     };
     Ok(Some(faulty).filter(|file| !file.problems.is_empty()))
 }
@@ -112,18 +111,19 @@ impl Faulty {
     /// The problems in the order of the file, with a line's end behind each.
     pub fn written(&self, format: Format) -> String {
         match format {
-            Format::Human => render(&self.path, &self.text, &self.problems) + "\n",
-            Format::Json => self.each(|problem, line, out| {
+            Format::Human if self.problems.is_empty() => String::new(),
+            Format::Human => render(&self.texts, &self.problems) + "\n",
+            Format::Json => self.each(|problem, file, line, out| {
                 let Diagnostic { code, place, message } = problem;
                 let object = json!({
-                    "file": self.path, "line": place.line, "column": place.column, "end_column": end(problem, line),
+                    "file": file, "line": place.line, "column": place.column, "end_column": end(problem, line),
                     "code": code.as_str(), "title": code.title(), "message": message, "source": line,
                 });
                 out.push_str(&object.to_string());
             }),
-            Format::Github => self.each(|problem, line, out| {
+            Format::Github => self.each(|problem, file, line, out| {
                 let Diagnostic { code, place, message } = problem;
-                let (file, title) = (property(&self.path), property(&format!("{code} {}", code.title())));
+                let (file, title) = (property(file), property(&format!("{code} {}", code.title())));
                 let (at, to) = (place.column, end(problem, line));
                 write!(out, "::error file={file},line={},col={at},endColumn={to},title={title}::", place.line)
                     .expect("a String takes all");
@@ -132,12 +132,30 @@ impl Faulty {
         }
     }
 
-    fn each(&self, push: impl Fn(&Diagnostic, &str, &mut String)) -> String {
-        let lines: Vec<&str> = self.text.lines().collect();
+    /// Leaves out what others have told of a file that they include as well, and remembers what is told here.
+    pub fn leave_out(&mut self, told: &mut HashSet<(String, Diagnostic)>) {
+        let texts = &self.texts;
+        self.problems.retain(|problem| {
+            let text = &texts[problem.place.text];
+            let place = Place { text: 0, ..problem.place };
+            text.kind == TextKind::Argument || told.insert((text.name.clone(), Diagnostic { place, ..problem.clone() }))
+        });
+    }
+
+    /// Says which file an argument of the command line was for.
+    pub fn name_arguments(&mut self) {
+        let config = self.texts[0].name.clone();
+        for text in self.texts.iter_mut().filter(|text| text.kind == TextKind::Argument) {
+            text.name = format!("{} on {config}", text.name);
+        }
+    }
+
+    fn each(&self, push: impl Fn(&Diagnostic, &str, &str, &mut String)) -> String {
         let mut out = String::new();
         for problem in sorted(&self.problems) {
-            let line = lines.get(problem.place.line.wrapping_sub(1)).copied().unwrap_or_default();
-            push(problem, line, &mut out);
+            let text = &self.texts[problem.place.text];
+            let line = text.content.lines().nth(problem.place.line.wrapping_sub(1)).unwrap_or_default();
+            push(problem, &text.name, line, &mut out);
             out.push('\n');
         }
         out
@@ -182,7 +200,8 @@ mod tests {
     const WRONG: &str = "version: 1\nprobes: [{program: biosnop}]\nsinks: {out: {type: jsonl, x: 1}}\n";
 
     fn written(format: Format) -> String {
-        let faulty = check_text("a,b.yaml", WRONG, &Catalog::embedded()).expect("sound").expect("it is wrong");
+        let faulty =
+            check_text("a,b.yaml", WRONG, &Catalog::embedded(), Outside::NOTHING).expect("sound").expect("it is wrong");
         faulty.written(format)
     }
 

@@ -1,9 +1,12 @@
 //! The command line.
 
 mod offline;
+mod reports;
+mod set;
+mod window;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
@@ -11,15 +14,16 @@ use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Catalog};
-use crate::config::Source;
-use crate::config::diagnostic::suggest;
-use crate::config::quantity::parse_duration;
+use crate::config::diagnostic::{Text, TextKind, suggest};
+use crate::config::{Outside, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
-use crate::plan::{Overrides, Plan, Shown, difference, json, plan};
+use crate::plan::{Overrides, Plan, Scene, Shown, difference, json, plan};
 use crate::report::Circumstances;
-use crate::run::{Options, run};
+use crate::run::{self, Options};
+use reports::ReportArgs;
+use window::WindowArgs;
 
 /// Runs eBPF captures that a YAML file describes.
 #[derive(Debug, Parser)]
@@ -38,7 +42,8 @@ Exit codes:
   2  the config or the command line is wrong; nothing was loaded
   3  more was lost than max_loss allows; what was caught is there
   4  a probe is not supported by this kernel; nothing was attached
-  5  not permitted; the message says what is missing";
+  5  not permitted; the message says what is missing
+  6  skipped: another run holds the lock";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -48,6 +53,8 @@ enum Command {
     Plan(PlanArgs),
     /// Check config files: every problem of all of them; needs no root and no kernel
     Check(offline::CheckArgs),
+    /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
+    Report(ReportArgs),
     /// Print the JSON Schema of a config, for editors and validators
     Schema,
     /// List the programs and the ready-made configs
@@ -65,9 +72,11 @@ struct PlanArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
     #[arg(add = ArgValueCompleter::new(offline::complete_config))]
     config: PathBuf,
-    /// End after this time (10s, 5min), whatever the config says
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
+    #[command(flatten)]
+    window: WindowArgs,
+    /// Set a value of CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
+    set: Vec<String>,
     /// As one JSON object
     #[arg(long)]
     json: bool,
@@ -79,11 +88,14 @@ struct PlanArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
-    #[arg(add = ArgValueCompleter::new(offline::complete_config))]
+    // With options that are flattened in, clap does not put it into the group by itself
+    #[arg(group = "RunArgs", add = ArgValueCompleter::new(offline::complete_config))]
     config: PathBuf,
-    /// End after this time (10s, 5min), whatever the config says
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    duration: Option<Duration>,
+    #[command(flatten)]
+    window: WindowArgs,
+    /// Set a value of the config, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
+    set: Vec<String>,
     /// Write the account of the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -93,13 +105,6 @@ struct RunArgs {
     /// With an error, show the kernel's and libbpf's own words too
     #[arg(short, long)]
     verbose: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match parse_duration(text)? {
-        0 => Err("a window of no time catches nothing".into()),
-        nanoseconds => Ok(Duration::from_nanos(nanoseconds)),
-    }
 }
 
 /// Does what the command line says; returns the exit code.
@@ -114,19 +119,20 @@ pub fn main() -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(Kind::Config.code());
         }
     };
-    let (result, verbose) = match (cli.command, cli.run) {
-        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args).map(|()| 0), args.verbose),
-        (Some(Command::Plan(args)), _) => (show_plan(&args).map(|()| 0), false),
-        (Some(Command::Check(args)), _) => (offline::check(&args), false),
-        (Some(Command::Schema), _) => (offline::schema().map(|()| 0), false),
-        (Some(Command::List(args)), _) => (offline::list(&args).map(|()| 0), false),
-        (Some(Command::Describe(args)), _) => (offline::describe(&args).map(|()| 0), false),
-        (Some(Command::Completions(args)), _) => (offline::completions(&args).map(|()| 0), false),
-        (Some(Command::Man(args)), _) => (offline::man(&args).map(|()| 0), false),
+    let (result, verbose, quiet) = match (cli.command, cli.run) {
+        (Some(Command::Run(args)), _) | (None, Some(args)) => (capture(&args).map(|()| 0), args.verbose, args.quiet),
+        (Some(command), _) => (without_kernel(command), false, false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
     match result {
         Ok(code) => code,
+        // A cron job that finds its last run still at work is no news
+        Err(error) if error.kind == Kind::Skipped => {
+            if !quiet {
+                console::say(&format!("ebpf-run: skipped: {}", error.message));
+            }
+            error.kind.code()
+        }
         Err(error) => {
             show(&error, verbose);
             error.kind.code()
@@ -134,34 +140,61 @@ pub fn main() -> u8 {
     }
 }
 
+/// The commands that load nothing; returns the exit code.
+fn without_kernel(command: Command) -> Result<u8> {
+    match command {
+        Command::Run(args) => capture(&args).map(|()| 0),
+        Command::Plan(args) => show_plan(&args).map(|()| 0),
+        Command::Check(args) => offline::check(&args),
+        Command::Report(args) => reports::add_up(&args).map(|()| 0),
+        Command::Schema => offline::schema().map(|()| 0),
+        Command::List(args) => offline::list(&args).map(|()| 0),
+        Command::Describe(args) => offline::describe(&args).map(|()| 0),
+        Command::Completions(args) => offline::completions(&args).map(|()| 0),
+        Command::Man(args) => offline::man(&args).map(|()| 0),
+    }
+}
+
 /// The one way from a config to its plan, on this machine.
-fn make_plan(source: &Source, duration: Option<Duration>) -> Result<Plan> {
-    let overrides = Overrides { duration, no_ring_buffer: !Host::has_ring_buffer() };
+fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
+    let overrides = Overrides { window: window.window(), no_ring_buffer: !Host::has_ring_buffer() };
     plan(source, &Catalog::embedded(), &overrides)
 }
 
 fn show_plan(args: &PlanArgs) -> Result<()> {
-    let source = find(&args.config)?;
-    let plan = make_plan(&source, args.duration)?;
-    let possible_cpus = Host::possible_cpus();
+    let source = find(&args.config, &args.set)?;
+    let plan = make_plan(&source, &args.window)?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let scene = Scene { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };
     let shown = match &args.diff {
         Some(other) => {
-            let other = find(other)?;
-            let before = json(&make_plan(&other, args.duration)?, &other, possible_cpus);
-            difference(&before, &json(&plan, &source, possible_cpus))
+            let other = find(other, &[])?;
+            let before = json(&make_plan(&other, &args.window)?, &Scene { source: &other, ..scene });
+            difference(&before, &json(&plan, &scene))
         }
-        None if args.json => {
-            serde_json::to_string_pretty(&json(&plan, &source, possible_cpus)).expect("it is JSON") + "\n"
-        }
-        None => Shown { plan: &plan, possible_cpus }.to_string(),
+        None if args.json => serde_json::to_string_pretty(&json(&plan, &scene)).expect("it is JSON") + "\n",
+        None => Shown { plan: &plan, scene }.to_string(),
     };
     console::print(&shown).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
 }
 
 fn capture(args: &RunArgs) -> Result<()> {
-    let source = find(&args.config)?;
-    let plan = make_plan(&source, args.duration)?;
-    let report = run(&plan, &Options { quiet: args.quiet })?;
+    let source = find(&args.config, &args.set)?;
+    let plan = make_plan(&source, &args.window)?;
+    let options = Options { quiet: args.quiet };
+    let Some(mut begun) = run::begin(&plan, &options)? else {
+        if !args.quiet {
+            console::say("ebpf-run: ended before the window began: interrupted");
+        }
+        return Ok(());
+    };
+    begun.will_give_up_privileges();
+    if let Some(path) = &args.report {
+        begun.will_report_to(path)?;
+    }
+    let report = run::window(&plan, &options, &begun)?;
     if let Some(path) = &args.report {
         report.write_json(path, &circumstances(&source, &plan))?;
     }
@@ -173,24 +206,35 @@ fn capture(args: &RunArgs) -> Result<()> {
 }
 
 fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
-    let hash = Sha256::digest(source.text.as_bytes());
+    let hash = |text: &Text| Sha256::digest(text.content.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let of = |kind| source.texts.iter().filter(move |text| text.kind == kind);
     Circumstances {
-        config: source.path.clone(),
-        config_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        config: source.path().to_owned(),
+        config_sha256: hash(&source.texts[0]),
+        included: of(TextKind::Included).map(|text| (text.name.clone(), hash(text))).collect(),
+        set: of(TextKind::Argument).map(|text| text.content.clone()).collect(),
         name: plan.name.clone(),
         labels: plan.labels.clone(),
     }
 }
 
+/// A variable of the environment; one that is no UTF-8 is none that a config could have meant.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
-fn find(path: &Path) -> Result<Source> {
+fn find(path: &Path, sets: &[String]) -> Result<Source> {
+    let outside = Outside { sets, environment: &environment };
     let name = path.to_str().filter(|name| !name.contains(['/', '.']));
     let Some(name) = name.filter(|_| !path.exists() || path.is_dir()) else {
-        return Ok(Source::read(path)?);
+        return Ok(Source::read_with(path, outside)?);
     };
     let configs = catalog::configs();
     match configs.iter().find(|(known, _)| *known == name) {
-        Some((_, yaml)) => Ok(Source::parse(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned())?),
+        Some((_, yaml)) => {
+            Ok(Source::parse_with(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned(), outside)?)
+        }
         None => {
             let known = suggest(name, configs.iter().map(|(known, _)| *known));
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");

@@ -12,7 +12,16 @@ pub fn say(text: &str) {
 
 /// Writes `text` to standard output. A reader that has gone away has seen what it wanted.
 pub fn print(text: &str) -> io::Result<()> {
-    match io::stdout().write_all(safe(text).as_bytes()).and_then(|()| io::stdout().flush()) {
+    print_as_it_is(&safe(text))
+}
+
+/// Writes `value` to standard output, for machines: JSON escapes what a terminal would obey by itself.
+pub fn print_json(value: &serde_json::Value) -> io::Result<()> {
+    print_as_it_is(&format!("{value:#}\n"))
+}
+
+fn print_as_it_is(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

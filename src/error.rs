@@ -18,6 +18,8 @@ pub enum Kind {
     Broken,
     /// A capability or a kernel setting is in the way.
     NotPermitted,
+    /// Another run holds the lock.
+    Skipped,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Kind::Loss => 3,
             Kind::Unsupported | Kind::Broken => 4,
             Kind::NotPermitted => 5,
+            Kind::Skipped => 6,
         }
     }
 }

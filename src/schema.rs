@@ -19,11 +19,22 @@ fn generate(catalog: &Catalog) -> Json {
     let programs: Vec<_> =
         catalog.names().map(|name| catalog.program(name).expect("it is listed").expect("it is sound")).collect();
     let mut defs = Map::new();
+    let (mut default_filters, mut default_maps) = (BTreeMap::new(), BTreeMap::new());
     let mut conditions = vec![json!({"properties": {"program": {"$ref": "#/$defs/Program"}}})];
     let (mut names, mut fields) = (Vec::new(), BTreeMap::new());
     for program in &programs {
         names.push(json!({"const": program.name, "description": program.doc()}));
-        conditions.push(condition(program, &mut defs));
+        let one = condition(program, &mut defs);
+        for (group, all) in [("filters", &mut default_filters), ("maps", &mut default_maps)] {
+            let properties = one["then"]["properties"][group]["properties"].as_object().expect("an object");
+            for (name, property) in properties {
+                let choices: &mut Vec<Json> = all.entry(name.clone()).or_default();
+                if !choices.contains(property) {
+                    choices.push(property.clone());
+                }
+            }
+        }
+        conditions.push(one);
         for field in describe::fields(program) {
             let docs: &mut Vec<(String, Vec<&str>)> = fields.entry(field.name).or_default();
             match docs.iter_mut().find(|(known, _)| *known == field.doc) {
@@ -40,6 +51,14 @@ fn generate(catalog: &Catalog) -> Json {
         fields.into_iter().map(|(name, docs)| json!({"const": name, "description": told(docs)})).collect();
     defs.insert("Field".into(), json!({"description": "A field of a program.", "oneOf": fields}));
     schema["$defs"]["Probe"]["allOf"] = conditions.into();
+    let either = |all: BTreeMap<String, Vec<Json>>| -> Map<String, Json> {
+        all.into_iter().map(|(name, choices)| (name, json!({"anyOf": choices}))).collect()
+    };
+    schema["$defs"]["Defaults"]["allOf"] = json!([{"properties": {
+        "filters": {"properties": either(default_filters), "additionalProperties": false},
+        "maps": {"properties": either(default_maps), "additionalProperties": false},
+    }}]);
+    defs.insert("Environment".into(), environment());
     schema["$defs"]["Column"]["anyOf"][0]["allOf"] = json!([{"$ref": "#/$defs/Field"}]);
     schema["$defs"].as_object_mut().expect("there are definitions").append(&mut defs);
     schema
@@ -100,6 +119,7 @@ fn condition(program: &Program, defs: &mut Map<String, Json>) -> Json {
 /// A value; or, where the filter compares, a value, a list of values, or `not` with one of these.
 fn filter_values(program: &Program, filter: &Variable, defs: &mut Map<String, Json>) -> Json {
     let one = value(&filter.element.kind, filter.element.size);
+    let one = json!({"anyOf": [one, {"$ref": "#/$defs/Environment"}]});
     let Some(shape) = filter.list else { return one };
     let kind = match &filter.element.kind {
         ElementKind::Enum(_) => format!("{}.{}", program.name, filter.name),
@@ -116,6 +136,14 @@ fn filter_values(program: &Program, filter: &Variable, defs: &mut Map<String, Js
     defs.insert(kind.clone(), json!({"anyOf": [reference(&value), list, not]}));
     defs.insert(value, one);
     reference(&kind)
+}
+
+/// Text that is known only where the config is read.
+fn environment() -> Json {
+    json!({
+        "description": "A value with variables of the environment in it.",
+        "type": "string", "pattern": "\\$\\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\\}", "examples": ["${NAME}"],
+    })
 }
 
 fn value(kind: &ElementKind, size: usize) -> Json {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::check::{Format, check_text};
+use ebpf_run::config::Outside;
 use ebpf_run::config::diagnostic::Code;
 
 /// splitmix64: small, and the same everywhere.
@@ -105,6 +106,12 @@ const PIECES: &[&str] = &[
     "/",
     "..",
     "'kworker*'",
+    "${TEAM}",
+    "$${TEAM}",
+    "'${PID:-7}'",
+    "defaults:",
+    "include: x.yaml",
+    "part: true",
 ];
 
 fn mutate(text: &mut String, others: &[String], random: &mut Random) {
@@ -172,13 +179,55 @@ fn seeds() -> Vec<String> {
     found
 }
 
+/// Where arguments may point to.
+const PATHS: &[&str] = &[
+    "name",
+    "labels.team",
+    "labels",
+    "window.duration",
+    "window",
+    "max_loss",
+    "version",
+    "include",
+    "part",
+    "defaults",
+    "defaults.filters.pid",
+    "defaults.buffer.size",
+    "defaults.maps.inflight",
+    "probes",
+    "probes.0",
+    "probes.1.name",
+    "probes.biosnoop.filters.min_latency",
+    "probes.execsnoop",
+    "probes.0.filters.comm.0",
+    "probes.0.buffer.wakeup.events",
+    "sinks",
+    "sinks.out",
+    "sinks.out.path",
+    "sinks.screen.template",
+    "sinks.file.columns.0",
+    "\"a.b\"",
+    "..",
+    "",
+];
+
+/// None, one or several arguments, whose values come out of a config.
+fn arguments(text: &str, random: &mut Random) -> Vec<String> {
+    let values: Vec<&str> = text.lines().filter_map(|line| line.split_once(": ").map(|(_, value)| value)).collect();
+    let one = |random: &mut Random| {
+        let value = if values.is_empty() || random.below(2) == 0 { random.pick(PIECES) } else { random.pick(&values) };
+        format!("{}={value}", random.pick(PATHS))
+    };
+    (0..random.below(4).saturating_sub(1)).map(|_| one(random)).collect()
+}
+
 /// Names the text in which a check panics, on the way out.
-struct Trial<'a>(u64, &'a str);
+struct Trial<'a>(u64, &'a str, &'a [String]);
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("EBPF_RUN_FUZZ_SEED={} fails with this config:\n{}\n(end)", self.0, self.1);
+            eprintln!("EBPF_RUN_FUZZ_SEED={} fails with {:?} and this config:\n{}\n(end)", self.0, self.2, self.1);
         }
     }
 }
@@ -190,15 +239,17 @@ fn cpu_time() -> Duration {
 }
 
 /// Whether it passes the check.
-fn trial(seed: u64, text: &str, catalog: &Catalog) -> bool {
-    let _told = Trial(seed, text);
+fn trial(seed: u64, text: &str, sets: &[String], catalog: &Catalog) -> bool {
+    let _told = Trial(seed, text, sets);
     let start = cpu_time();
-    let Some(faulty) = check_text("x.yaml", text, catalog).expect("the programs are sound") else { return true };
-    let lines: Vec<usize> = text.split('\n').map(|line| line.chars().count()).collect();
+    let outside = Outside { sets, environment: &|name| (name.len() % 2 == 0).then(|| name.to_owned()) };
+    let faulty = check_text("x.yaml", text, catalog, outside).expect("the programs are sound");
+    let Some(faulty) = faulty else { return true };
     let mut places: Vec<_> =
         faulty.problems.iter().map(|problem| (problem.place, problem.code, &problem.message)).collect();
     for (place, code, message) in &places {
         assert_ne!(*code, Code::Disagreement, "{message}");
+        let lines: Vec<usize> = faulty.texts[place.text].content.split('\n').map(|line| line.chars().count()).collect();
         assert!((1..=lines.len()).contains(&place.line), "line {} of {}: {message}", place.line, lines.len());
         let columns = lines[place.line - 1];
         assert!((1..=columns + 1).contains(&place.column), "column {} of {columns}: {message}", place.column);
@@ -230,7 +281,8 @@ fn no_config_whatever_it_holds_makes_the_check_fail() {
         for _ in 0..1 + random.below(8) {
             mutate(&mut text, &seeds, &mut random);
         }
-        passed += u64::from(trial(seed, &text, &catalog));
+        let sets = arguments(&text, &mut random);
+        passed += u64::from(trial(seed, &text, &sets, &catalog));
         tried += 1;
     }
     println!("{tried} configs in {:?}, {passed} of them without a problem", start.elapsed());

@@ -1,5 +1,6 @@
 //! The commands that need no kernel: check, schema, list, describe, completions, man.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use clap_complete::env::Shells;
 use super::Cli;
 use crate::catalog::{Catalog, configs};
 use crate::check::{self, Format};
+use crate::config::Outside;
 use crate::config::diagnostic::suggest;
 use crate::config::structure::schema_text;
 use crate::console;
@@ -25,6 +27,9 @@ pub(super) struct CheckArgs {
     /// Config files, and folders whose *.yaml and *.yml are checked, those below them too
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Set a value of each config, as if it stood there: `window.duration=10s`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
+    set: Vec<String>,
     /// How problems are written
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -63,12 +68,17 @@ pub(super) struct ManArgs {
 pub(super) fn check(args: &CheckArgs) -> Result<u8> {
     let files = check::files(&args.paths)?;
     let catalog = Catalog::embedded();
-    let (mut problems, mut faulty) = (0, 0);
+    let outside = Outside { sets: &args.set, environment: &super::environment };
+    let (mut problems, mut faulty, mut told) = (0, 0, HashSet::new());
     for path in &files {
-        if let Some(file) = check::check(path, &catalog)? {
+        if let Some(mut file) = check::check(path, &catalog, outside)? {
+            faulty += 1;
+            file.leave_out(&mut told);
+            if files.len() > 1 {
+                file.name_arguments();
+            }
             print(&file.written(args.format))?;
             problems += file.problems.len();
-            faulty += 1;
         }
     }
     console::say(&format!("ebpf-run: {}", check::summary(problems, faulty, files.len())));
@@ -176,7 +186,7 @@ fn complete_program(current: &OsStr) -> Vec<CompletionCandidate> {
     }
 }
 
-fn starting(current: &OsStr, all: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
+pub(super) fn starting(current: &OsStr, all: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
     let start = current.to_string_lossy();
     let fitting = all.filter(|(name, _)| name.starts_with(start.as_ref()));
     fitting.map(|(name, doc)| CompletionCandidate::new(name).help(Some(doc.into()))).collect()

@@ -47,6 +47,8 @@ codes! {
     Quantity = "E015" "a quantity without its unit, or none at all"
     Count = "E016" "too few or too many entries"
     TooDeep = "E017" "nested too deeply"
+    Include = "E018" "an include that can't be followed"
+    Part = "E019" "a part of a config by itself"
 
     UnknownProgram = "E020" "no such program"
     UnknownFilter = "E021" "no such filter"
@@ -57,6 +59,7 @@ codes! {
     SinkTwice = "E026" "a sink twice"
     PathTwice = "E027" "two sinks write to one place"
     Misplaced = "E028" "a key that this program has no use for"
+    UnusedDefault = "E029" "a default that no probe has a use for"
 
     FilterType = "E030" "a filter's value is of the wrong type"
     FilterFit = "E031" "a filter's value does not fit"
@@ -73,6 +76,7 @@ codes! {
     ColumnTwice = "E045" "a column twice"
     ColumnsNeeded = "E046" "a table needs its columns named"
     TemplateNeeded = "E047" "events need a template"
+    Growth = "E048" "a template that could fill the memory"
 
     BufferSize = "E050" "a buffer of that size can't be"
     Wakeup = "E051" "a wakeup that can't be"
@@ -80,6 +84,17 @@ codes! {
     Submit = "E053" "`submit` without a ring buffer"
 
     Window = "E060" "a window that can't be"
+    Lock = "E061" "a lock that keeps nothing apart"
+
+    WithoutFile = "E070" "about files, in a sink without one"
+    Mode = "E071" "permissions that a file can't have"
+    Rotate = "E072" "files begun too often"
+    Keep = "E073" "no files to choose from"
+
+    SetNothing = "E080" "a `--set` that names nothing"
+
+    Unset = "E090" "a variable of the environment that is not set"
+    Environment = "E091" "a `${…}` that can't stand there"
 
     Disagreement = "E099" "the schema takes it and the loader does not"
 }

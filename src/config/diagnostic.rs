@@ -6,9 +6,11 @@ use unicode_width::UnicodeWidthChar as _;
 
 pub use super::code::Code;
 
-/// A place in a config file.
+/// A place in one of the texts that a config consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
+    /// Which text: 0 is the config file itself.
+    pub text: usize,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -17,8 +19,52 @@ pub struct Place {
     pub width: usize,
 }
 
-/// A problem with its place.
+impl Place {
+    /// A place in the config file itself.
+    pub fn new(line: usize, column: usize, width: usize) -> Self {
+        Place { text: 0, line, column, width }
+    }
+}
+
+/// A text that a config consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// As messages name it: the file's path, or `--set #1`.
+    pub name: String,
+    /// The whole text.
+    pub content: String,
+    /// Where it comes from.
+    pub kind: TextKind,
+}
+
+/// Where texts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// The config file itself.
+    Config,
+    /// A file that it includes.
+    Included,
+    /// An argument of the command line.
+    Argument,
+}
+
+impl Text {
+    /// A text.
+    pub fn new(kind: TextKind, name: impl Into<String>, content: impl Into<String>) -> Self {
+        Text { name: name.into(), content: content.into(), kind }
+    }
+
+    /// A place in it: `io.yaml:7`; an argument is a place by itself.
+    pub fn at(&self, place: Place) -> String {
+        match self.kind {
+            TextKind::Argument => self.name.clone(),
+            TextKind::Config | TextKind::Included => format!("{}:{}", self.name, place.line),
+        }
+    }
+}
+
+/// A problem with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
     /// Which kind of fault.
     pub code: Code,
@@ -42,28 +88,29 @@ pub fn sorted(diagnostics: &[Diagnostic]) -> Vec<&Diagnostic> {
     sorted
 }
 
-/// All problems of one file as a person reads them: `file:line:column`, the line, a caret under the culprit.
-pub fn render(path: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut out = String::new();
-    for (i, Diagnostic { code, place, message }) in sorted(diagnostics).into_iter().enumerate() {
-        let Place { line, column, width } = *place;
-        if i > 0 {
-            out.push('\n');
-        }
-        if *code == Code::Unreadable {
-            write!(out, "{path}: {code} {message}").expect("a String takes all");
-            continue; // no line is to blame
-        }
-        write!(out, "{path}:{line}:{column}: {code} {message}").expect("a String takes all");
-        let Some(source) = lines.get(line.wrapping_sub(1)) else { continue };
-        let before = column.saturating_sub(1);
-        let room = source.chars().count().saturating_sub(before).max(1);
-        let carets = "^".repeat(width.clamp(1, room));
-        // Tabs stay tabs, so that the caret stands where the eye looks
-        let indent: String = source.chars().take(before).map(indent).collect();
-        write!(out, "\n  {line:>4} | {source}\n       | {indent}{carets}").expect("a String takes all");
+/// All problems of a config as a person reads them: `file:line:column`, the line, a caret under the culprit.
+pub fn render(texts: &[Text], diagnostics: &[Diagnostic]) -> String {
+    let rendered: Vec<String> = sorted(diagnostics).into_iter().map(|problem| render_one(texts, problem)).collect();
+    rendered.join("\n")
+}
+
+fn render_one(texts: &[Text], Diagnostic { code, place, message }: &Diagnostic) -> String {
+    let Place { text, line, column, width } = *place;
+    let Text { name, content, kind } = &texts[text];
+    if *code == Code::Unreadable {
+        return format!("{name}: {code} {message}"); // no line is to blame
     }
+    let mut out = match kind {
+        TextKind::Argument => format!("{name}: {code} {message}"), // one line, in most cases
+        _ => format!("{name}:{line}:{column}: {code} {message}"),
+    };
+    let Some(source) = content.lines().nth(line.wrapping_sub(1)) else { return out };
+    let before = column.saturating_sub(1);
+    let room = source.chars().count().saturating_sub(before).max(1);
+    let carets = "^".repeat(width.clamp(1, room));
+    // Tabs stay tabs, so that the caret stands where the eye looks
+    let indent: String = source.chars().take(before).map(indent).collect();
+    write!(out, "\n  {line:>4} | {source}\n       | {indent}{carets}").expect("a String takes all");
     out
 }
 
@@ -96,17 +143,21 @@ pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
 mod tests {
     use super::*;
 
+    fn file(content: &str) -> Text {
+        Text::new(TextKind::Config, "x.yaml", content)
+    }
+
     #[test]
     fn the_caret_stands_under_the_culprit() {
-        let place = Place { line: 2, column: 3, width: 5 };
-        let shown = render("x.yaml", "a: 1\n  buffr: 2\n", &[Diagnostic::new(Code::UnknownKey, place, "unknown key")]);
+        let place = Place::new(2, 3, 5);
+        let shown = render(&[file("a: 1\n  buffr: 2\n")], &[Diagnostic::new(Code::UnknownKey, place, "unknown key")]);
         assert_eq!(shown, "x.yaml:2:3: E010 unknown key\n     2 |   buffr: 2\n       |   ^^^^^");
     }
 
     #[test]
     fn the_caret_stands_there_behind_wide_letters_too() {
-        let place = Place { line: 1, column: 5, width: 1 };
-        let shown = render("x.yaml", "日本: x\n", &[Diagnostic::new(Code::NotYaml, place, "no")]);
+        let place = Place::new(1, 5, 1);
+        let shown = render(&[file("日本: x\n")], &[Diagnostic::new(Code::NotYaml, place, "no")]);
         assert_eq!(shown, "x.yaml:1:5: E002 no\n     1 | 日本: x\n       |       ^");
     }
 

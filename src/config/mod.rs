@@ -1,62 +1,92 @@
 //! The config: YAML in, checked and typed values out. Knows nothing of BPF.
 
 pub mod code;
+pub mod defaults;
 pub mod diagnostic;
+mod environment;
+pub mod files;
+mod include;
+mod merge;
 pub mod model;
+pub mod origin;
 pub mod quantity;
+mod set;
 pub mod structure;
 mod syntax;
+pub mod typed;
+pub mod window;
 pub mod yaml;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::text::push_shown;
-use diagnostic::{Code, Diagnostic, Place, render};
+use diagnostic::{Code, Diagnostic, Place, Text, TextKind, render};
 use model::Config;
 use yaml::{Node, Step};
 
 /// More than any config that a person would review.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A config as it was written, with its text and the place of each of its values.
+/// What a config gets from outside of its files.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// The arguments of `--set`, `PATH=VALUE` each.
+    pub sets: &'a [String],
+    /// The value of a variable of the environment.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Outside<'_> {
+    /// Nothing.
+    pub const NOTHING: Outside<'static> = Outside { sets: &[], environment: &|_| None };
+}
+
+impl fmt::Debug for Outside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").field("sets", &self.sets).finish_non_exhaustive()
+    }
+}
+
+/// A config as it was written, with its texts and the place of each of its values.
 ///
 /// It may have problems: what has one is left out of `root` and `config`, so that the rest can be looked at too.
 /// [`plan`](crate::plan::plan) makes an error of them.
 #[derive(Debug)]
 pub struct Source {
-    /// The file as messages name it.
-    pub path: String,
     /// The name that the capture has unless the config says otherwise.
     pub stem: String,
-    /// The whole text.
-    pub text: String,
-    /// The text as a tree with places.
+    /// The file itself, then the files that it includes, then the arguments of `--set`.
+    pub texts: Vec<Text>,
+    /// All of them as one tree with places, and each probe with what the defaults say.
     pub root: Node,
-    /// The text as types.
+    /// The same as types.
     pub config: Config,
     /// The problems of its structure.
     pub problems: Vec<Diagnostic>,
     /// The tree with all that was left out, if something was.
     written: Option<Node>,
+    /// What probes have from `defaults`.
+    default_keys: merge::DefaultKeys,
+    /// Which values came from the environment.
+    environment: environment::Asked,
 }
 
 /// A file that nothing more can be said about than its problems.
 #[derive(Debug)]
 pub struct Unusable {
-    /// The file as messages name it.
-    pub path: String,
-    /// The text, as far as it could be read.
-    pub text: String,
+    /// The file, as far as it could be read, and what belongs to it.
+    pub texts: Vec<Text>,
     /// What is wrong.
     pub problems: Vec<Diagnostic>,
 }
 
 impl From<Unusable> for Error {
     fn from(file: Unusable) -> Self {
-        Error::new(Kind::Config, render(&file.path, &file.text, &file.problems))
+        Error::new(Kind::Config, render(&file.texts, &file.problems))
     }
 }
 
@@ -78,59 +108,52 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 impl Source {
-    /// Reads the file `path`.
+    /// Reads the file `path` and what it includes.
     ///
     /// # Errors
     /// If it can't be read, or not so that more could be said about it.
     pub fn read(path: &Path) -> Result<Self, Unusable> {
-        match read_text(path) {
+        Source::read_with(path, Outside::NOTHING)
+    }
+
+    /// As [`read`](Source::read), with what comes from outside.
+    ///
+    /// # Errors
+    /// If it can't be read, or not so that more could be said about it.
+    pub fn read_with(path: &Path, outside: Outside<'_>) -> Result<Self, Unusable> {
+        match read_text(path).and_then(|text| include::may_be_shown(path, &text).map(|()| text)) {
             Ok(text) => {
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-                Source::parse(shown(path), stem, text)
+                let main = Text::new(TextKind::Config, shown(path), text);
+                build(main, stem, Some(path), outside)
             }
             Err(what) => {
-                let place = Place { line: 1, column: 1, width: 1 };
+                let place = Place::new(1, 1, 1);
                 let problems = vec![Diagnostic::new(Code::Unreadable, place, format!("it can't be read: {what}"))];
-                Err(Unusable { path: shown(path), text: String::new(), problems })
+                Err(Unusable { texts: vec![Text::new(TextKind::Config, shown(path), "")], problems })
             }
         }
     }
 
-    /// Parses `text`, which messages call `path`.
+    /// Parses `text`, which messages call `path`. It can't include anything.
     ///
     /// # Errors
     /// If it is no YAML, or so little of a config that no more can be said.
     pub fn parse(path: String, stem: String, text: String) -> Result<Self, Unusable> {
-        let (root, mut problems) = yaml::parse(&text);
-        let written = root.clone();
-        let root = root.and_then(|root| {
-            let (more, rest) = structure::check(root);
-            problems.extend(more);
-            rest
-        });
-        let loaded = match &root {
-            Some(_) if problems.is_empty() => serde_yaml::from_str(&text),
-            Some(root) => serde_yaml::from_value(root.to_yaml()),
-            None => return Err(Unusable { path, text, problems }),
-        };
-        match loaded {
-            Ok(config) => {
-                let written = written.filter(|_| !problems.is_empty());
-                Ok(Source { path, stem, text, root: root.expect("it was loaded"), config, problems, written })
-            }
-            Err(error) => {
-                if problems.is_empty() {
-                    problems.extend(syntax::refused_by_loader(&text));
-                }
-                if problems.is_empty() {
-                    // The schema let it pass: a test keeps schema and types together
-                    let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-                    let place = Place { line, column, width: 1 };
-                    problems.push(Diagnostic::new(Code::Disagreement, place, error.to_string()));
-                }
-                Err(Unusable { path, text, problems })
-            }
-        }
+        Source::parse_with(path, stem, text, Outside::NOTHING)
+    }
+
+    /// As [`parse`](Source::parse), with what comes from outside.
+    ///
+    /// # Errors
+    /// If it is no YAML, or so little of a config that no more can be said.
+    pub fn parse_with(path: String, stem: String, text: String, outside: Outside<'_>) -> Result<Self, Unusable> {
+        build(Text::new(TextKind::Config, path, text), stem, None, outside)
+    }
+
+    /// The file as messages name it.
+    pub fn path(&self) -> &str {
+        &self.texts[0].name
     }
 
     /// Whether something was left out at `path` of the file, or below it: what seems to be missing there may be there.
@@ -154,7 +177,68 @@ impl Source {
 
     /// The error that consists of `problems`.
     pub fn error(&self, problems: &[Diagnostic]) -> Error {
-        Error::new(Kind::Config, render(&self.path, &self.text, problems))
+        Error::new(Kind::Config, render(&self.texts, problems))
+    }
+}
+
+/// Puts a config together: includes under the file, the command line over both, the environment into them; then the
+/// structure of all that, and the defaults into each probe.
+fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) -> Result<Source, Unusable> {
+    let mut texts = vec![main];
+    let (root, mut problems) = yaml::parse(&texts[0].content);
+    let Some(root) = root else { return Err(Unusable { texts, problems }) };
+    let included = include::follow(path, &root, &mut texts);
+    let incomplete = !included.problems.is_empty();
+    problems.extend(included.problems);
+    let mut layers = included.roots.into_iter().chain([root]);
+    let mut root = layers.next().expect("the file itself is one");
+    for layer in layers {
+        root = merge::under(root, layer, &texts, &mut problems);
+    }
+    for (number, argument) in (1..).zip(outside.sets) {
+        let text = texts.len();
+        texts.push(Text::new(TextKind::Argument, format!("--set #{number}"), argument));
+        problems.extend(set::apply(&mut root, text, &texts[text]));
+    }
+    let (environment, unset) = environment::expand(&mut root, &texts, outside.environment);
+    problems.extend(unset);
+
+    let mut written = root.clone();
+    let (more, rest) = structure::check(root);
+    // What seems to be missing may be in the file that could not be included
+    problems.extend(more.into_iter().filter(|problem| !incomplete || problem.code != Code::MissingKey));
+    let Some(mut root) = rest.filter(|_| !incomplete) else { return Err(Unusable { texts, problems }) };
+    let both = merge::apply_defaults(&mut root).and_then(|keys| merge::apply_defaults(&mut written).map(|_| keys));
+    let default_keys = match both {
+        Ok(keys) => keys,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(Unusable { texts, problems });
+        }
+    };
+    let plain = texts.len() == 1 && default_keys.is_empty() && environment.is_empty() && problems.is_empty();
+    let loaded = if plain && !texts[0].content.contains("${") {
+        serde_yaml::from_str(&texts[0].content)
+    } else {
+        serde_yaml::from_value(root.to_yaml())
+    };
+    match loaded {
+        Ok(config) => {
+            let written = Some(written).filter(|_| !problems.is_empty());
+            Ok(Source { stem, texts, root, config, problems, written, default_keys, environment })
+        }
+        Err(error) => {
+            if problems.is_empty() {
+                problems.extend(syntax::refused_by_loader(&texts[0].content));
+            }
+            if problems.is_empty() {
+                // The schema let it pass: a test keeps schema and types together
+                let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+                let place = Place::new(line, column, 1);
+                problems.push(Diagnostic::new(Code::Disagreement, place, error.to_string()));
+            }
+            Err(Unusable { texts, problems })
+        }
     }
 }
 

@@ -4,46 +4,53 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::defaults::{Defaults, Include};
+pub use super::files::{Compress, Files, Keep, Rotate};
 use super::quantity::{Bytes, Nanoseconds, Share};
+pub use super::window::Window;
 
 /// One capture: which programs run, what they look for, for how long, and where their records go.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend(
+    "if" = {"not": {"anyOf": [{"required": ["include"]}, {"required": ["part"]}]}},
+    "then" = {"required": ["probes", "sinks"]},
+)))]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Version of the config's format: 1.
     #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub version: u32,
+    /// A file, or several, whose probes and sinks are added to this one's; of what both say otherwise, this one counts.
+    /// Paths go from this file's folder on, and stay within the folder of the config that is run.
+    pub include: Option<Include>,
+    /// This file is there to be included, and is not run by itself: it needs no probes and no sinks.
+    #[cfg_attr(test, schemars(extend("const" = true)))]
+    pub part: Option<bool>,
     /// Name of the capture. Default: the file's name without its ending.
     pub name: Option<String>,
     /// What the capture is for.
     pub description: Option<String>,
-    /// Static labels, usable in templates as `labels.NAME`.
+    /// Static labels, usable in templates as `labels.NAME`. `${NAME}` stands for a variable of the environment.
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub labels: BTreeMap<String, String>,
-    /// When the capture ends.
+    /// When the capture starts and ends.
     #[serde(default)]
     pub window: Window,
     /// Share of the events that may be lost before the run counts as failed (exit code 3). Default: 0%.
     pub max_loss: Option<Share>,
+    /// What every probe has unless it says otherwise.
+    #[serde(default)]
+    pub defaults: Defaults,
     /// What is captured.
+    #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub probes: Vec<Probe>,
     /// Where records go, by a name of your choice.
+    #[serde(default)]
     #[cfg_attr(test, schemars(extend("minProperties" = 1)))]
     pub sinks: BTreeMap<String, Sink>,
-}
-
-/// When a capture ends. Without a limit it runs until it is interrupted.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Window {
-    /// End after this time, counted from when every probe is attached.
-    pub duration: Option<Nanoseconds>,
-    /// End after so many events of all probes together.
-    #[cfg_attr(test, schemars(range(min = 1)))]
-    pub max_events: Option<u64>,
 }
 
 /// One use of a program.
@@ -55,9 +62,10 @@ pub struct Probe {
     pub program: String,
     /// Name of the probe, unique in the file. Default: the program's name.
     pub name: Option<String>,
-    /// What the program looks for; which filters there are is the program's matter.
+    /// What the program looks for; which filters there are is the program's matter. `${NAME}` stands for a variable of
+    /// the environment.
     #[serde(default)]
-    #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>"))]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>", extend("x-environment" = true)))]
     pub filters: BTreeMap<String, serde_yaml::Value>,
     /// How events reach userspace.
     #[serde(default)]
@@ -205,8 +213,8 @@ pub struct WakeupWhen {
 
 /// Where records go and in what shape.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[serde(tag = "type", rename_all = "snake_case")] // unknown fields are the schema's matter: serde can't tell with `flatten`
 pub enum Sink {
     /// One line of text a record, made by a template.
     Stdout {
@@ -215,32 +223,40 @@ pub enum Sink {
         template: Option<String>,
         /// Template of a first line.
         header: Option<String>,
-        /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.
-        path: Option<String>,
+        /// Its files.
+        #[serde(flatten)]
+        files: Files,
     },
     /// Comma-separated values with a header line (RFC 4180).
     Csv {
         /// Fields, or `NAME: template`. Default: every field of the program.
         #[cfg_attr(test, schemars(length(min = 1)))]
         columns: Option<Vec<Column>>,
-        /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.
-        path: Option<String>,
+        /// Its files.
+        #[serde(flatten)]
+        files: Files,
     },
     /// JSON Lines: one object a line.
     Jsonl {
         /// Fields, or `NAME: template`. Default: every field of the program.
         #[cfg_attr(test, schemars(length(min = 1)))]
         fields: Option<Vec<Column>>,
-        /// File to write to, a template of `name`, `host`, `start` and `labels`. Default: `-`, standard output.
-        path: Option<String>,
+        /// Its files.
+        #[serde(flatten)]
+        files: Files,
     },
 }
 
 impl Sink {
     /// The path as the config has it.
     pub fn path(&self) -> &str {
-        let (Sink::Stdout { path, .. } | Sink::Csv { path, .. } | Sink::Jsonl { path, .. }) = self;
-        path.as_deref().unwrap_or("-")
+        self.files().path.as_deref().unwrap_or("-")
+    }
+
+    /// What it says about its files.
+    pub fn files(&self) -> &Files {
+        let (Sink::Stdout { files, .. } | Sink::Csv { files, .. } | Sink::Jsonl { files, .. }) = self;
+        files
     }
 }
 

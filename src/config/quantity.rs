@@ -14,13 +14,14 @@ const DURATION_UNITS: &[(&str, u64)] = &[
     ("min", 60_000_000_000),
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
 ];
 const FREQUENCY_UNITS: &[(&str, u64)] = &[("Hz", 1), ("kHz", 1_000)];
 const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// What validators and editors go by, for which formats of ours are none.
 #[cfg(test)]
-pub(crate) const TIME_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(ns|us|µs|ms|s|min|m|h) *$";
+pub(crate) const TIME_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(ns|us|µs|ms|s|min|m|h|d) *$";
 #[cfg(test)]
 pub(crate) const SIZE_PATTERN: &str = r"^ *[0-9]+(\.[0-9]*)? *(B|KiB|MiB|GiB) *$";
 #[cfg(test)]
@@ -217,7 +218,7 @@ mod tests {
             assert!(message.contains(what), "{message}");
         };
         says(parse_duration("10"), "no unit: write for instance `10ms`");
-        says(parse_duration("10 parsec"), "`parsec` is no unit of a time (known: ns, us, ms, s, min, m, h)");
+        says(parse_duration("10 parsec"), "`parsec` is no unit of a time (known: ns, us, ms, s, min, m, h, d)");
         says(parse_duration("10MS"), "did you mean `10ms`?");
         says(parse_duration("-5ms"), "not a time");
         says(parse_duration("99999999999h"), "64 bits");

@@ -12,7 +12,9 @@ use std::sync::OnceLock;
 use serde_json::Value as Json;
 
 use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
+use super::files::parse_mode;
 use super::quantity::{parse_duration, parse_percent, parse_size};
+use super::typed::plain;
 use super::yaml::{Node, Value};
 
 static SCHEMA: &str = include_str!("../../schemas/ebpf-run.schema.json");
@@ -22,7 +24,7 @@ pub fn schema_text() -> &'static str {
     SCHEMA
 }
 
-fn schema() -> &'static Json {
+pub(super) fn schema() -> &'static Json {
     static PARSED: OnceLock<Json> = OnceLock::new();
     PARSED.get_or_init(|| serde_json::from_str(SCHEMA).expect("the committed schema is JSON; a test sees to it"))
 }
@@ -77,12 +79,13 @@ fn without(node: &Node, bad: &Bad) -> Option<Node> {
     Some(Node { value, place: node.place })
 }
 
-/// A key of the top level that can have one value only has it, whatever the file says.
+/// A key of the top level that is needed and can have one value only has it, whatever the file says.
 fn with_constants(schema: &Json, mut root: Node) -> Node {
     let place = root.place;
     let Value::Map(entries) = &mut root.value else { return root };
     for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
         if let Some(only) = property.get("const")
+            && required(schema).any(|needed| needed == name)
             && !entries.iter().any(|(key, _)| key.name == *name)
         {
             let value = Value::Scalar { text: only.to_string(), plain: true };
@@ -106,11 +109,11 @@ fn json_type(node: &Node) -> &'static str {
         Value::List(_) => "array",
         Value::Map(_) => "object",
         Value::Scalar { plain: false, .. } => "string",
-        Value::Scalar { text, .. } => match serde_yaml::from_str(text) {
-            Ok(serde_yaml::Value::Null) => "null",
-            Ok(serde_yaml::Value::Bool(_)) => "boolean",
-            Ok(serde_yaml::Value::Number(n)) if n.is_f64() => "number",
-            Ok(serde_yaml::Value::Number(_)) => "integer",
+        Value::Scalar { text, .. } => match plain(text) {
+            serde_yaml::Value::Null => "null",
+            serde_yaml::Value::Bool(_) => "boolean",
+            serde_yaml::Value::Number(n) if n.is_f64() => "number",
+            serde_yaml::Value::Number(_) => "integer",
             _ => "string",
         },
     }
@@ -191,9 +194,9 @@ impl<'a> Walker<'a> {
             return true;
         }
         if let (Some(format), Value::Scalar { text, .. }) = (schema.get("format").and_then(Json::as_str), &node.value)
-            && let Err(message) = check_format(format, text)
+            && let Err((code, message)) = check_format(format, text)
         {
-            self.say(Code::Quantity, node, format!("{what}: {message}"));
+            self.say(code, node, format!("{what}: {message}"));
             return false;
         }
         let expected = allowed.iter().filter(|t| **t != "null").map(|t| name_of(t)).collect::<Vec<_>>().join(" or ");
@@ -223,9 +226,9 @@ impl<'a> Walker<'a> {
                 self.say(Code::NotPossible, node, format!("{what} must be {only}, not {text}"));
             }
         }
-        if let Some(Err(message)) = schema.get("format").and_then(Json::as_str).map(|format| check_format(format, text))
-        {
-            self.say(Code::Quantity, node, format!("{what}: {message}"));
+        let format = schema.get("format").and_then(Json::as_str);
+        if let Some(Err((code, message))) = format.map(|format| check_format(format, text)) {
+            self.say(code, node, format!("{what}: {message}"));
         }
         if let Ok(number) = text.parse::<f64>() {
             let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
@@ -257,7 +260,8 @@ impl<'a> Walker<'a> {
                 (None, None) => {}
             }
         }
-        for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
+        let then = schema.get("if").filter(|condition| holds(condition, entries)).and(schema.get("then"));
+        for name in required(schema).chain(then.into_iter().flat_map(required)) {
             if entries.iter().any(|(key, _)| key.name == name) {
                 continue;
             }
@@ -342,11 +346,27 @@ impl<'a> Walker<'a> {
     }
 }
 
-fn check_format(format: &str, text: &str) -> Result<(), String> {
+/// The keys that a schema asks for.
+fn required(schema: &Json) -> impl Iterator<Item = &str> {
+    schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str)
+}
+
+/// Whether a mapping is as the condition says: which keys it has is all that our schema asks.
+fn holds(condition: &Json, entries: &[(super::yaml::Key, Node)]) -> bool {
+    let any = |list: &Json| list.as_array().is_some_and(|list| list.iter().any(|one| holds(one, entries)));
+    condition.get("not").is_none_or(|not| !holds(not, entries))
+        && condition.get("anyOf").is_none_or(any)
+        // Includes are followed by now: what they have is here, and what is missing is missing
+        && required(condition).all(|name| name != "include" && entries.iter().any(|(key, _)| key.name == name))
+}
+
+fn check_format(format: &str, text: &str) -> Result<(), (Code, String)> {
+    let quantity = |message| (Code::Quantity, message);
     match format {
-        "time-span" => parse_duration(text).map(drop),
-        "size" => parse_size(text).map(drop),
-        "percent" => parse_percent(text).map(drop),
+        "time-span" => parse_duration(text).map(drop).map_err(quantity),
+        "size" => parse_size(text).map(drop).map_err(quantity),
+        "percent" => parse_percent(text).map(drop).map_err(quantity),
+        "mode" => parse_mode(text).map(drop).map_err(|message| (Code::Mode, message)),
         _ => Ok(()), // number formats such as uint32: the bounds say it
     }
 }

@@ -27,6 +27,11 @@ fn the_walker_knows_every_keyword_that_the_schema_uses() {
         "format",
         "minimum",
         "maximum",
+        // With the keys that a mapping has or has not
+        "if",
+        "then",
+        // Where the environment may be asked; `environment` looks at it
+        "x-environment",
         // For validators and editors: `format` says it here, with better words
         "pattern",
         // What the programs add: the plan says it, from the programs themselves

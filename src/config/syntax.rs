@@ -6,7 +6,7 @@ use super::yaml::MAX_DEPTH;
 /// Behind the last character. The parser sees a line's end there, whether there is one or not.
 pub(super) fn end(text: &str) -> Place {
     let last = text.rsplit('\n').next().unwrap_or_default();
-    Place { line: text.matches('\n').count() + 1, column: last.chars().count() + 1, width: 1 }
+    Place::new(text.matches('\n').count() + 1, last.chars().count() + 1, 1)
 }
 
 /// Where a carriage return is that ends a line for some and not for others.
@@ -14,7 +14,7 @@ pub(super) fn lone_return(text: &str) -> Option<Place> {
     let at = text.match_indices('\r').map(|(at, _)| at).find(|at| !text[at + 1..].starts_with('\n'))?;
     let before = text[..at].rsplit('\n').next().unwrap_or_default();
     let line = text[..at].matches('\n').count() + 1;
-    Some(Place { line, column: before.chars().count() + 1, width: 1 })
+    Some(Place::new(line, before.chars().count() + 1, 1))
 }
 
 /// What the loader's own parser finds wrong with a text that passed here.
@@ -29,13 +29,13 @@ pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
 pub(super) fn not_yaml(text: &str, line: usize, column: usize, info: &str) -> Diagnostic {
     let found = |number: usize| {
         let place = text.lines().nth(number.wrapping_sub(1)).and_then(unquoted);
-        place.map(|(column, width)| Place { line: number, column, width })
+        place.map(|(column, width)| Place::new(number, column, width))
     };
     // The parser may go on to the next line before it sees that something is wrong
     if let Some(place) = found(line).or_else(|| found(line.wrapping_sub(1))) {
         return Diagnostic::new(Code::Unquoted, place, QUOTE);
     }
-    let mut place = Place { line: line.max(1), column, width: 1 };
+    let mut place = Place::new(line.max(1), column, 1);
     let lines: Vec<&str> = text.split('\n').collect();
     if place.line > lines.len() {
         place = end(text); // what is missing at the end is missing behind the last line
@@ -49,6 +49,9 @@ pub(super) fn not_yaml(text: &str, line: usize, column: usize, info: &str) -> Di
     let mut hint = "";
     if let Some(tab) = blanks(lines[place.line - 1]) {
         (place.column, hint) = (tab + 1, ": indent with blanks, not with tabs");
+    }
+    if lines[place.line - 1].contains("${") {
+        hint = ": inside of `{…}` and `[…]`, `${NAME}` needs quotes around it";
     }
     Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {info}{hint}"))
 }

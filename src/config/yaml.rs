@@ -73,6 +73,36 @@ impl Node {
         }
     }
 
+    /// The entries of a mapping; none of anything else.
+    pub fn entries(&self) -> &[(Key, Node)] {
+        if let Value::Map(entries) = &self.value { entries } else { &[] }
+    }
+
+    /// Calls `visit` with it and all that is below.
+    pub(super) fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Node)) {
+        visit(self);
+        match &self.value {
+            Value::Scalar { .. } | Value::Broken => {}
+            Value::List(items) => items.iter().for_each(|item| item.walk(visit)),
+            Value::Map(entries) => entries.iter().for_each(|(_, node)| node.walk(visit)),
+        }
+    }
+
+    /// Moves every place of it.
+    pub(super) fn relocate(&mut self, to: &impl Fn(Place) -> Place) {
+        self.place = to(self.place);
+        match &mut self.value {
+            Value::Scalar { .. } | Value::Broken => {}
+            Value::List(items) => items.iter_mut().for_each(|item| item.relocate(to)),
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    key.place = to(key.place);
+                    node.relocate(to);
+                }
+            }
+        }
+    }
+
     /// The node at `path`, or the last one on the way that is there.
     pub fn at(&self, path: &[Step<'_>]) -> &Node {
         let mut node = self;
@@ -91,30 +121,13 @@ impl Node {
     }
 
     /// Whether nothing was written where a value could be.
-    fn is_nothing(&self) -> bool {
+    pub(super) fn is_nothing(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if text.is_empty() )
     }
 
     /// How many values it consists of, itself among them.
     pub fn count(&self) -> usize {
         measure(self).0
-    }
-
-    /// As serde_yaml reads it.
-    pub fn to_yaml(&self) -> serde_yaml::Value {
-        use serde_yaml::Value as Yaml;
-        match &self.value {
-            Value::Scalar { text, plain: true } => match serde_yaml::from_str(text) {
-                Ok(value @ (Yaml::Null | Yaml::Bool(_) | Yaml::Number(_))) => value,
-                _ => Yaml::String(text.clone()),
-            },
-            Value::Scalar { text, .. } => Yaml::String(text.clone()),
-            Value::List(items) => Yaml::Sequence(items.iter().map(Node::to_yaml).collect()),
-            Value::Map(entries) => {
-                Yaml::Mapping(entries.iter().map(|(key, node)| (key.name.clone().into(), node.to_yaml())).collect())
-            }
-            Value::Broken => Yaml::Null,
-        }
     }
 
     /// The place of the last key of `path`.
@@ -167,7 +180,7 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
         }
     }
     if builder.root.as_ref().is_none_or(Node::is_nothing) && builder.problems.is_empty() {
-        let start = Place { line: 1, column: 1, width: 1 };
+        let start = Place::new(1, 1, 1);
         let what = "the file is empty: a config begins with `version: 1`";
         return (None, vec![Diagnostic::new(Code::Empty, start, what)]);
     }
@@ -352,7 +365,7 @@ impl Builder {
 
 fn place(span: &Span) -> Place {
     let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
-    Place { line: span.start.line().max(1), column: span.start.col() + 1, width: width.max(1) }
+    Place::new(span.start.line().max(1), span.start.col() + 1, width.max(1))
 }
 
 /// How many nodes, and how many levels.

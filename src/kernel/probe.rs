@@ -52,6 +52,16 @@ impl Counters {
     pub fn lost(&self) -> u64 {
         self.lost_buffer_full + self.lost_map_full + self.lost_other
     }
+
+    /// All that was seen, and what was lost since `before`.
+    pub fn since(&self, before: &Counters) -> Counters {
+        Counters {
+            lost_buffer_full: self.lost_buffer_full - before.lost_buffer_full,
+            lost_map_full: self.lost_map_full - before.lost_map_full,
+            lost_other: self.lost_other - before.lost_other,
+            ..*self
+        }
+    }
 }
 
 impl Loaded {

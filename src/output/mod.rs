@@ -2,12 +2,15 @@
 
 mod draw;
 pub mod formatters;
+mod growth;
 mod jsonl;
+mod pattern;
 pub mod sink;
 pub mod template;
 pub mod time;
 mod value;
 
+pub use pattern::PathPattern;
 pub use sink::{Cell, Column, Output, Shape, Sink};
 pub use template::RecordTemplate;
 pub use value::{Field, Globals, TextMode};

@@ -135,6 +135,15 @@ pub struct Source<'a> {
 pub struct Sink {
     writer: Writer,
     scratch: String,
+    /// What each of its files begins with.
+    header: Header,
+}
+
+#[derive(Debug)]
+enum Header {
+    Line(String),
+    Columns(Vec<String>),
+    None,
 }
 
 /// The lists have one entry a probe of the config, `None` where it does not write here.
@@ -142,15 +151,40 @@ pub struct Sink {
 enum Writer {
     Text { templates: Vec<Option<RecordTemplate>>, lines: Lines },
     Drawn { probes: Vec<Option<(String, Arc<Layout>)>>, waiting: Vec<(usize, Row)>, width: Option<usize>, lines: Lines },
-    Csv { cells: Vec<Option<Vec<Cell>>>, mode: TextMode, row: csv::ByteRecord, csv: Box<csv::Writer<Output>> },
+    Csv { cells: Vec<Option<Vec<Cell>>>, mode: TextMode, row: csv::ByteRecord, csv: Box<csv::Writer<Counted>> },
     Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
+}
+
+/// A file, and how much has been written to it.
+#[derive(Debug)]
+struct Counted {
+    output: Output,
+    bytes: u64,
+}
+
+impl From<Output> for Counted {
+    fn from(output: Output) -> Self {
+        Counted { output, bytes: 0 }
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.output.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whole lines on their way to a file.
 #[derive(Debug)]
 struct Lines {
     buffer: String,
-    output: Output,
+    output: Counted,
 }
 
 impl Lines {
@@ -177,38 +211,33 @@ impl Sink {
         globals: &Arc<Globals>,
         output: Output,
     ) -> Result<Self, String> {
-        let writer = match shape {
+        let line = |header: &Option<String>| match header {
+            None => Ok(Header::None),
+            Some(header) => render_global(header, globals).map(|line| Header::Line(line + "\n")),
+        };
+        // On a terminal a person reads it, and names must not run the terminal
+        let table_mode = if output.is_terminal() { TextMode::Shown } else { TextMode::Lossless };
+        let width = output.width();
+        let lines = |output| Lines { buffer: String::new(), output: Counted::from(output) };
+        let (writer, header) = match shape {
             Shape::Text { template, header } => {
-                let mut buffer = String::new();
-                if let Some(header) = header {
-                    buffer.push_str(&render_global(header, globals)?);
-                    buffer.push('\n');
-                }
                 let make = |source: Source<'_>| {
                     RecordTemplate::new(template, source.layout, source.name, globals, TextMode::Shown)
                 };
-                Writer::Text { templates: each(sources, make)?, lines: Lines { buffer, output } }
+                (Writer::Text { templates: each(sources, make)?, lines: lines(output) }, line(header)?)
             }
             Shape::Drawn { header } => {
-                let mut buffer = String::new();
-                if let Some(header) = header {
-                    buffer.push_str(&render_global(header, globals)?);
-                    buffer.push('\n');
-                }
                 let probe = |source: &Option<Source<'_>>| {
                     source.map(|source| (source.name.to_owned(), Arc::clone(source.layout)))
                 };
-                let (probes, width) = (sources.iter().map(probe).collect(), output.width());
-                Writer::Drawn { probes, waiting: Vec::new(), width, lines: Lines { buffer, output } }
+                let probes = sources.iter().map(probe).collect();
+                (Writer::Drawn { probes, waiting: Vec::new(), width, lines: lines(output) }, line(header)?)
             }
             Shape::Csv { columns } => {
-                // On a terminal a person reads it, and names must not run the terminal
-                let mode = if output.is_terminal() { TextMode::Shown } else { TextMode::Lossless };
-                // RFC 4180 but for the line's end: a carriage return would stick to the last column in a shell
-                let mut csv = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(output);
-                csv.write_record(columns.iter().map(Column::name)).map_err(|error| error.to_string())?;
-                let cells = each(sources, |source| cells(columns, source, globals, mode))?;
-                Writer::Csv { cells, mode, row: csv::ByteRecord::new(), csv: Box::new(csv) }
+                let cells = each(sources, |source| cells(columns, source, globals, table_mode))?;
+                let columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                let csv = Box::new(table(output));
+                (Writer::Csv { cells, mode: table_mode, row: csv::ByteRecord::new(), csv }, Header::Columns(columns))
             }
             Shape::Jsonl { fields } => {
                 let make = |source: Source<'_>| {
@@ -219,10 +248,49 @@ impl Sink {
                     // What this program does not have is left out: unlike a row, an object can do without
                     Ok(jsonl::members(named.filter(|(_, cell)| !matches!(cell, Cell::Absent)).collect()))
                 };
-                Writer::Jsonl { members: each(sources, make)?, lines: Lines { buffer: String::new(), output } }
+                (Writer::Jsonl { members: each(sources, make)?, lines: lines(output) }, Header::None)
             }
         };
-        Ok(Sink { writer, scratch: String::new() })
+        let mut sink = Sink { writer, scratch: String::new(), header };
+        sink.begin().map_err(|error| error.to_string())?;
+        Ok(sink)
+    }
+
+    /// Puts the header into a file that is empty.
+    fn begin(&mut self) -> io::Result<()> {
+        match (&mut self.writer, &self.header) {
+            (Writer::Text { lines, .. } | Writer::Drawn { lines, .. }, Header::Line(line)) => {
+                lines.buffer.push_str(line)
+            }
+            (Writer::Csv { csv, .. }, Header::Columns(columns)) => csv.write_record(columns).map_err(csv_io)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes to another file from now on, which begins like the first one. Everything has to be flushed before.
+    ///
+    /// # Errors
+    /// If the new file takes nothing.
+    pub fn continue_in(&mut self, output: Output) -> io::Result<()> {
+        match &mut self.writer {
+            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+                lines.output = Counted::from(output);
+            }
+            Writer::Csv { csv, .. } => **csv = table(output),
+        }
+        self.begin()
+    }
+
+    /// Bytes of the current file, with those that wait for the next flush. A table does not tell of the latter.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        match &self.writer {
+            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+                lines.output.bytes + lines.buffer.len() as u64
+            }
+            Writer::Csv { csv, .. } => csv.get_ref().bytes,
+        }
     }
 
     /// Takes a record of the probe with index `probe`; the file has it after the next [`Sink::flush`].
@@ -305,6 +373,11 @@ impl Sink {
     }
 }
 
+/// RFC 4180 but for the line's end: a carriage return would stick to the last column in a shell.
+fn table(output: Output) -> csv::Writer<Counted> {
+    csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(Counted::from(output))
+}
+
 /// What `make` makes of each probe that writes here.
 fn each<T>(
     sources: &[Option<Source<'_>>],
@@ -368,11 +441,14 @@ fn push_cell(
     Ok(())
 }
 
-/// A spreadsheet runs text that begins like a formula: an apostrophe in front stops it. The apostrophe itself is on
-/// the list, so that taking one away is always right.
+/// What a spreadsheet may take for the beginning of a formula: also behind what it leaves out, and in the wide forms of East Asia.
+const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// A spreadsheet runs text that begins like a formula: an apostrophe in front stops it. The apostrophe itself gets one
+/// too, so that taking one away is always right.
 #[inline]
 fn push_safe(text: &str, row: &mut csv::ByteRecord) {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
+    if text.starts_with(FORMULA) || text.starts_with('\'') {
         row.push_field(format!("'{text}").as_bytes());
     } else {
         row.push_field(text.as_bytes());

@@ -4,6 +4,7 @@
 //! formatted without minijinja (the fast path, a tenth of the time). Everything else minijinja renders. Both write the
 //! same bytes, and a test holds them to it.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +15,8 @@ use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior, filters, tests};
 
 use super::formatters::{self, Arg, Formatter, Operand};
-use super::value::{Field, GLOBALS, Globals, RecordObject, TextMode, operand, operand_of, push_scalar};
+use super::growth;
+use super::value::{Field, GLOBALS, Globals, PATH_NAMES, RecordObject, TextMode, operand, operand_of, push_scalar};
 use crate::config::diagnostic::{Code, suggest};
 use crate::event::{Kind, Layout, Record, Scalar};
 
@@ -27,6 +29,9 @@ const BUILTIN_TESTS: &[&str] = &["defined", "undefined", "startingwith", "ending
 
 /// Steps that the rendering of one record may take, far above any sensible template.
 const FUEL: u64 = 50_000;
+
+/// Bytes that a template may make of one record.
+const MAX_TEXT: usize = 1 << 20;
 
 /// A problem in a template: which bytes of it, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +65,11 @@ fn environment() -> &'static Environment<'static> {
         env.add_filter("first", filters::first);
         env.add_filter("float", filters::float);
         env.add_filter("int", filters::int);
-        env.add_filter("join", filters::join);
+        env.add_filter("join", |items: &Value, between: Option<&str>| join(items, between));
         env.add_filter("last", filters::last);
         env.add_filter("length", filters::length);
         env.add_filter("lower", filters::lower);
-        env.add_filter("replace", filters::replace);
+        env.add_filter("replace", |text: &str, from: &str, to: &str| replace(text, from, to));
         env.add_filter("round", filters::round);
         env.add_filter("trim", filters::trim);
         env.add_filter("upper", filters::upper);
@@ -108,12 +113,17 @@ pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<Problem> {
         globals: Arc::default(),
         mode: TextMode::Shown,
     };
-    check_with(source, Some(&names), "a field of this program", Some(Value::from_object(sample)))
+    let is_number = |name: &str| {
+        let of = |index: usize| matches!(layout.fields[index].kind, Kind::Uint | Kind::Int | Kind::Bool);
+        matches!(Field::find(name, layout), Some(Field::Event(index)) if of(index))
+    };
+    let known = Known { names: &names, what: "a field of this program", is_number: &is_number };
+    check_with(source, Some(&known), Some(Value::from_object(sample)))
 }
 
 /// The problems of a template of records that nothing is known of.
 pub fn check_alone(source: &str) -> Vec<Problem> {
-    check_with(source, None, "", None)
+    check_with(source, None, None)
 }
 
 /// A record in which every number is 1.
@@ -126,15 +136,40 @@ fn sample(layout: &Layout) -> Vec<u8> {
     raw
 }
 
-/// The problems of a template of file names.
+/// The problems of a template of a sink's path.
 pub fn check_path(source: &str) -> Vec<Problem> {
-    let sample = Value::from_object(Globals::default());
-    check_with(source, Some(GLOBALS), "a name that a path can use", Some(sample))
+    let known = Known { names: PATH_NAMES, what: "a name that a path can use", is_number: &|_| false };
+    let sample = Globals { probe: Some(String::new()), ..Globals::default() };
+    check_with(source, Some(&known), Some(Value::from_object(sample)))
 }
 
-/// `names` are all that there are, `sample` is what is rendered to try.
-fn check_with(source: &str, names: Option<&[&str]>, what: &str, sample: Option<Value>) -> Vec<Problem> {
+/// The problems of a template that is for no record and no sink alone: a header, the path of a lock.
+pub fn check_global(source: &str) -> Vec<Problem> {
+    let known = Known { names: GLOBALS, what: "a name that can be used here", is_number: &|_| false };
+    check_with(source, Some(&known), Some(Value::from_object(Globals::default())))
+}
+
+/// What is known of the names that a template can use.
+struct Known<'a> {
+    /// All that there are.
+    names: &'a [&'a str],
+    /// What one of them is, for messages.
+    what: &'a str,
+    /// Whether a name stands for a number.
+    is_number: &'a dyn Fn(&str) -> bool,
+}
+
+/// Without `known`, every name is taken to be right. `sample` is what is rendered to try.
+fn check_with(source: &str, known: Option<&Known<'_>>, sample: Option<Value>) -> Vec<Problem> {
     let env = environment();
+    // Before it is compiled, which computes what is constant
+    if let Ok(parsed) = parse(source, "", SyntaxConfig::default()) {
+        let is_number = |name: &str| known.is_none_or(|known| (known.is_number)(name));
+        let problems = growth::problems(&parsed, &is_number);
+        if !problems.is_empty() {
+            return problems;
+        }
+    }
     let template = match env.template_from_str(source) {
         Ok(template) => template,
         Err(error) => return vec![problem_of(&error, source)],
@@ -145,26 +180,26 @@ fn check_with(source: &str, names: Option<&[&str]>, what: &str, sample: Option<V
     for index in 0.. {
         let Some(instruction) = instructions.get(index) else { break };
         let range = instructions.get_span(index).map(|span| span.start_offset as usize..span.end_offset as usize);
-        let unknown = |code, kind: &str, name: &str, known: &mut dyn Iterator<Item = &str>| Problem {
+        let unknown = |code, kind: &str, name: &str, others: &mut dyn Iterator<Item = &str>| Problem {
             range: range.clone().map(|range| narrow(source, range, name)),
             code,
-            message: format!("`{name}` is not {kind}{}", suggest(name, known)),
+            message: format!("`{name}` is not {kind}{}", suggest(name, others)),
         };
         match instruction {
             Instruction::Lookup(name) => {
-                if let Some(names) = names.filter(|names| undeclared.contains(*name) && !names.contains(name)) {
-                    problems.push(unknown(Code::UnknownVariable, what, name, &mut names.iter().copied()));
+                if let Some(known) = known.filter(|known| undeclared.contains(*name) && !known.names.contains(name)) {
+                    problems.push(unknown(Code::UnknownVariable, known.what, name, &mut known.names.iter().copied()));
                 }
             }
             Instruction::ApplyFilter(name, ..)
                 if !formatters::NAMES.contains(name) && !BUILTIN_FILTERS.contains(name) =>
             {
-                let mut known = formatters::NAMES.iter().chain(BUILTIN_FILTERS).copied();
-                problems.push(unknown(Code::UnknownFormatter, "a template filter", name, &mut known));
+                let mut others = formatters::NAMES.iter().chain(BUILTIN_FILTERS).copied();
+                problems.push(unknown(Code::UnknownFormatter, "a template filter", name, &mut others));
             }
             Instruction::PerformTest(name, ..) if !BUILTIN_TESTS.contains(name) => {
-                let known = &mut BUILTIN_TESTS.iter().copied();
-                problems.push(unknown(Code::UnknownFormatter, "a template test", name, known));
+                let others = &mut BUILTIN_TESTS.iter().copied();
+                problems.push(unknown(Code::UnknownFormatter, "a template test", name, others));
             }
             Instruction::CallFunction(name, ..) => problems.push(Problem {
                 range: range.clone(),
@@ -205,13 +240,82 @@ fn narrow(source: &str, range: Range<usize>, name: &str) -> Range<usize> {
     }
 }
 
+/// Takes as much as a record may have.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends what `template` makes of `context`.
+fn render_bounded(template: &Template<'_, '_>, context: Value, out: &mut String) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    let rendered = template.render_captured_to(context, Bounded { out: &mut bytes, left: MAX_TEXT });
+    match rendered {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::WriteFailure => return Err(too_long()),
+        Err(error) => return Err(error.detail().map_or(error.to_string(), str::to_owned)),
+    }
+    out.push_str(std::str::from_utf8(&bytes).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn too_long() -> String {
+    format!("the text has more than {MAX_TEXT} bytes, and no record should")
+}
+
+/// Jinja's `replace`, which can make much of little.
+fn replace(text: &str, from: &str, to: &str) -> Result<String, minijinja::Error> {
+    let longest = match from.len() {
+        0 => text.len() + (text.len() + 1).saturating_mul(to.len()),
+        from_len => text.len() + (text.len() / from_len).saturating_mul(to.len()),
+    };
+    if longest > MAX_TEXT {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, too_long()));
+    }
+    Ok(text.replace(from, to))
+}
+
+/// Jinja's `join`, likewise.
+fn join(items: &Value, between: Option<&str>) -> Result<String, minijinja::Error> {
+    let mut out = String::new();
+    let items: Vec<Value> = match items.as_str() {
+        Some(text) => text.chars().map(Value::from).collect(),
+        None => items.try_iter()?.collect(),
+    };
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push_str(between.unwrap_or_default());
+        }
+        out += &item.to_string();
+        if out.len() > MAX_TEXT {
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, too_long()));
+        }
+    }
+    Ok(out)
+}
+
 /// Renders a template of file names or of a header.
 ///
 /// # Errors
 /// What minijinja says; [`check_path`] finds such templates before.
 pub fn render_global(source: &str, globals: &Arc<Globals>) -> Result<String, String> {
     let context = Value::from_dyn_object(Arc::clone(globals));
-    environment().render_str(source, context).map_err(|error| error.to_string())
+    let template = environment().template_from_str(source).map_err(|error| error.to_string())?;
+    let mut out = String::new();
+    render_bounded(&template, context, &mut out)?;
+    Ok(out)
 }
 
 /// A template, compiled for the records of one probe.
@@ -294,10 +398,7 @@ impl RecordTemplate {
             globals: Arc::clone(&self.globals),
             mode: self.mode,
         };
-        let words = |error: minijinja::Error| error.detail().map_or(error.to_string(), str::to_owned);
-        let text = self.template.render(Value::from_object(context)).map_err(words)?;
-        out.push_str(&text);
-        Ok(())
+        render_bounded(&self.template, Value::from_object(context), out)
     }
 }
 

@@ -139,3 +139,51 @@ fn a_template_without_end_is_stopped() {
     assert!(result.is_err());
     assert_eq!(out, "before");
 }
+
+/// What a template makes is bounded, whether it is written or not: none of these may take memory to speak of.
+#[test]
+fn a_template_that_would_fill_the_memory_is_refused() {
+    let layout = layout();
+    let refused = |source: &str, says: &str| {
+        let problems = check(source, &layout);
+        assert!(problems.iter().any(|problem| problem.message.contains(says)), "{source}: {problems:?}");
+    };
+    refused("{{ 'x' * 99999999 }}", "`*` is for numbers");
+    refused("{{ (comm * lat) | length }}", "`*` is for numbers");
+    refused("{{ ([1] * 99999999) | length }}", "`*` is for numbers");
+    refused(
+        &format!("{{% set a = comm %}}{}{{{{ a | length }}}}", "{% set a = a ~ a %}".repeat(40)),
+        "puts values together",
+    );
+    refused(
+        &format!("{{% set a = comm %}}{}", "{% set a %}{{ a }}{{ a }}{% endset %}".repeat(40)),
+        "puts values together",
+    );
+    refused(
+        &format!("{{% set a = comm %}}{}{{{{ a ~ '' }}}}", "{% set a = [a, a] %}".repeat(40)),
+        "puts values together",
+    );
+    refused(&format!("{{% set a = comm %}}{}", "{% set a = a + a %}".repeat(40)), "puts values together");
+    refused("{% for a in argv recursive %}{{ loop([a ~ a]) }}{% endfor %}", "recursive");
+    for fine in
+        ["{{ lat * 2 }}", "{{ (comm | length) * lat / 3 * (lat - 1) }}", "{% set a = comm ~ '-' ~ lat %}{{ a }}"]
+    {
+        assert_eq!(check(fine, &layout), [], "{fine}");
+    }
+}
+
+/// What can't be seen before is stopped when it happens.
+#[test]
+fn a_record_has_a_bound() {
+    let (layout, globals) = (layout(), Arc::default());
+    let raw = &records()[1];
+    let grows = format!("{{{{ comm {} | length }}}}", "| replace('', 'xxxxxxxx')".repeat(30));
+    let long = format!("{{% for a in comm %}}{{% for b in comm %}}{}{{% endfor %}}{{% endfor %}}", "x".repeat(100_000));
+    for source in [grows, long] {
+        let mut template = RecordTemplate::new(&source, &layout, "p", &globals, TextMode::Shown).expect("it compiles");
+        let mut out = String::new();
+        let error = template.render(&Record { layout: &layout, raw, time: 0, probe: "p" }, &mut out);
+        assert!(error.as_ref().is_err_and(|words| words.contains("bytes, and no record should")), "{error:?}");
+        assert_eq!(out, "");
+    }
+}

@@ -181,10 +181,14 @@ pub struct Globals {
     pub start: i64,
     /// The config's labels.
     pub labels: BTreeMap<String, String>,
+    /// For a path that is one probe's: its name.
+    pub probe: Option<String>,
 }
 
-/// The names of the globals.
+/// The names of the globals that every template has.
 pub const GLOBALS: &[&str] = &["name", "host", "start", "labels"];
+/// Those of a sink's path.
+pub const PATH_NAMES: &[&str] = &["name", "host", "start", "labels", "probe"];
 
 impl Globals {
     fn value(&self, name: &str) -> Option<Value> {
@@ -193,6 +197,7 @@ impl Globals {
             "host" => Value::from(self.host.as_str()),
             "start" => Value::from_object(Time(self.start)),
             "labels" => Value::from(self.labels.clone()),
+            "probe" => Value::from(self.probe.as_deref()?),
             _ => return None,
         })
     }

@@ -3,31 +3,39 @@
 
 mod buffer;
 mod decode;
+mod defaults;
+mod difference;
 mod encode;
+mod files;
+mod filters;
 mod json;
+mod origin;
 mod rows;
 mod show;
 mod sinks;
+mod window;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
 use crate::config::Source;
 use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
-use crate::config::quantity::Nanoseconds;
 use crate::config::yaml::Step::{Index, Key};
 use crate::config::yaml::{Node, Step, Value};
 use crate::error::Result;
 
 pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
+pub use difference::difference;
 pub use encode::Name;
-pub use json::{difference, json};
+pub use files::FilesPlan;
+pub use json::json;
+pub use origin::Scene;
 pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
 pub use show::Shown;
 pub use sinks::SinkPlan;
+pub use window::WindowPlan;
 
 /// Everything that a run will do.
 #[derive(Debug, Clone)]
@@ -36,10 +44,8 @@ pub struct Plan {
     pub name: String,
     /// Static labels.
     pub labels: BTreeMap<String, String>,
-    /// End after this time.
-    pub duration: Option<Duration>,
-    /// End after so many events.
-    pub max_events: Option<u64>,
+    /// When it starts and ends.
+    pub window: WindowPlan,
     /// Share of the events that may be lost.
     pub max_loss: f64,
     /// What is captured, in the order of the config.
@@ -111,8 +117,8 @@ pub struct Lookup {
 /// What the command line and the machine say over the config. A check on another machine takes the default.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--duration`
-    pub duration: Option<Duration>,
+    /// `--duration` and the other options of the window.
+    pub window: model::Window,
     /// The kernel has no BPF ring buffers (before 5.8).
     pub no_ring_buffer: bool,
 }
@@ -123,7 +129,11 @@ pub struct Overrides {
 /// [`Kind::Config`](crate::error::Kind::Config) with every problem of the config and its place;
 /// [`Kind::Failed`](crate::error::Kind::Failed) if an embedded program is broken.
 pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result<Plan> {
-    let (plan, problems) = examine(source, catalog, overrides)?;
+    let (plan, mut problems) = examine(source, catalog, overrides)?;
+    if source.is_part() {
+        let what = "this file is a part of others: run, or plan, a config that includes it";
+        problems.push(Diagnostic::new(Code::Part, source.root.key_at(&[Key("part")]), what));
+    }
     if problems.is_empty() { Ok(plan) } else { Err(source.error(&problems)) }
 }
 
@@ -139,24 +149,21 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
         probes.push(planner.probe(index, probe, catalog, overrides)?);
     }
     planner.check_names(&config.probes);
+    planner.check_defaults(&config.probes, catalog);
     let mut probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
-    let sinks = planner.sinks(&probes);
+    let sinks = planner.sinks(&mut probes);
     sinks::route(&mut probes, &sinks);
     let events = probes.iter().any(|probe| probe.aggregate.is_none());
     let all = probes.len() == source.written_probes();
-    if config.window.max_events.is_some() && !events && all {
+    if config.window.max_events.is_some() && !events && all && !source.is_part() {
         let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
         planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
-    if config.window.duration == Some(Nanoseconds(0)) {
-        let what = "a window of no time catches nothing: leave `duration` out";
-        planner.say(Code::Window, &[Key("window"), Key("duration")], what);
-    }
+    let window = planner.window(&overrides.window);
     let plan = Plan {
         name: config.name.clone().unwrap_or_else(|| source.stem.clone()),
         labels: config.labels.clone(),
-        duration: overrides.duration.or(config.window.duration.map(Duration::from)),
-        max_events: config.window.max_events,
+        window,
         max_loss: config.max_loss.map_or(0.0, |share| share.0),
         probes,
         sinks,
@@ -183,13 +190,27 @@ impl ProbePlan {
 impl Planner<'_> {
     /// A problem with the value at `path`.
     fn say(&mut self, code: Code, path: &[Step<'_>], message: impl Into<String>) {
-        let place = self.source.root.at(path).place;
-        self.problems.push(Diagnostic::new(code, place, message));
+        self.say_at(code, path, self.source.root.at(path).place, message);
     }
 
     /// A problem with the key at `path`.
     fn say_key(&mut self, code: Code, path: &[Step<'_>], message: impl Into<String>) {
-        let place = self.source.root.key_at(path);
+        self.say_at(code, path, self.source.root.key_at(path), message);
+    }
+
+    /// A problem with what is at `path`, seen at `place`. One with a default is told once, not for each probe.
+    fn say_at(&mut self, code: Code, path: &[Step<'_>], place: Place, message: impl Into<String>) {
+        let mut message = message.into();
+        if let [Key("probes"), Index(index), ..] = path
+            && self.source.is_default(path)
+        {
+            if self.problems.iter().any(|problem| (problem.code, problem.place) == (code, place)) {
+                return;
+            }
+            let probe = &self.source.config.probes[*index];
+            let name = probe.name.as_deref().unwrap_or(&probe.program);
+            message += &format!(" (a default of probe `{name}`)");
+        }
         self.problems.push(Diagnostic::new(code, place, message));
     }
 
@@ -216,10 +237,12 @@ impl Planner<'_> {
         if aggregate.is_none() {
             rodata.extend(buffer.settings(&program, buffer::record_bytes(&program)));
         }
-        for name in probe.maps.keys() {
-            if !program.maps.iter().any(|map| map.name == *name) {
+        let has_map = |name: &str| program.maps.iter().any(|map| map.name == name);
+        for name in probe.maps.keys().filter(|name| !has_map(name)) {
+            let path = [here[0], here[1], Key("maps"), Key(name)];
+            // A default is for the programs that have such a map
+            if !self.source.is_default(&path) {
                 let known = suggest(name, program.maps.iter().map(|map| map.name.as_str()));
-                let path = [here[0], here[1], Key("maps"), Key(name)];
                 self.say_key(Code::UnknownMap, &path, format!("`{}` has no map `{name}`{known}", program.name));
             }
         }
@@ -231,6 +254,9 @@ impl Planner<'_> {
             .flat_map(texts)
             .filter(|disk| !disk.contains(':')) // numbers
             .collect();
+        let sort = probe.order == model::Order::Time && aggregate.is_none();
+        let maps =
+            probe.maps.iter().filter(|(name, _)| has_map(name)).map(|(name, size)| (name.clone(), *size)).collect();
         Ok(Some(ProbePlan {
             streams: rows::streams(&program, aggregate.as_ref()),
             aggregate,
@@ -239,45 +265,13 @@ impl Planner<'_> {
             program,
             rodata,
             lookups,
-            maps: probe.maps.clone(),
+            maps,
             buffer,
             sinks: self.probe_sinks(index, probe),
             skip_unsupported: probe.on_unsupported == model::OnUnsupported::Skip,
-            sort: probe.order == model::Order::Time,
+            sort,
             disks,
         }))
-    }
-
-    fn filters(&mut self, index: usize, probe: &model::Probe, program: &Program) -> (Vec<Setting>, Vec<Lookup>) {
-        let (mut settings, mut lookups) = (Vec::new(), Vec::new());
-        for (name, value) in &probe.filters {
-            let path = [Key("probes"), Index(index), Key("filters"), Key(name)];
-            let Some(variable) = program.filter(name) else {
-                let known = suggest(name, program.filters.iter().map(|filter| filter.name.as_str()));
-                self.say_key(Code::UnknownFilter, &path, format!("`{}` has no filter `{name}`{known}", program.name));
-                continue;
-            };
-            match encode::variable(variable, value) {
-                Ok(encoded) => {
-                    let found = encoded.lookups.into_iter().map(|(at, value)| Lookup {
-                        filter: name.clone(),
-                        offset: variable.offset + at,
-                        name: value,
-                    });
-                    lookups.extend(found);
-                    settings.push(setting(variable, encoded.bytes));
-                }
-                Err(problems) => {
-                    let node = self.source.root.at(&path);
-                    for encode::Problem { negated, index, code, message } in problems {
-                        let node = if negated { node.get("not").unwrap_or(node) } else { node };
-                        let what = format!("filter `{name}`: {message}");
-                        self.problems.push(Diagnostic::new(code, item_place(node, index), what));
-                    }
-                }
-            }
-        }
-        (settings, lookups)
     }
 
     /// Indices of the sinks that a probe names, all of them by default.
@@ -294,6 +288,7 @@ impl Planner<'_> {
             let path = [Key("probes"), Index(index), Key("sinks"), Index(i)];
             match known.iter().position(|sink| sink == name) {
                 None if written.is_some_and(|sinks| sinks.get(name).is_some()) => {}
+                None if self.source.is_part() => {} // the file that includes it may have the sink
                 None => self.say(
                     Code::UnknownSink,
                     &path,
@@ -325,9 +320,10 @@ impl Planner<'_> {
             let name = probe.name.as_deref().unwrap_or(&probe.program);
             let first = *names.entry(name).or_insert(i);
             if first != i && (probe.name.is_some() || self.is_whole_probe(i)) {
-                let line = self.source.root.at(&[Key("probes"), Index(first)]).place.line;
                 let path = [Key("probes"), Index(i), Key("name")];
-                let message = format!("a second probe `{name}` (the first is on line {line}): give it a `name`");
+                let place = |path: &[Step<'_>]| self.source.root.at(path).place;
+                let line = self.source.place_in(place(&[Key("probes"), Index(first)]), place(&path));
+                let message = format!("a second probe `{name}` (the first: {line}): give it a `name`");
                 self.say(Code::ProbeTwice, &path, message);
             }
         }
@@ -359,14 +355,6 @@ fn texts(value: &serde_yaml::Value) -> Vec<String> {
         serde_yaml::Value::Bool(value) => vec![value.to_string()],
         serde_yaml::Value::Number(value) => vec![value.to_string()],
         _ => Vec::new(),
-    }
-}
-
-/// The place of an entry of a list, or of the whole value.
-fn item_place(node: &Node, index: Option<usize>) -> Place {
-    match (&node.value, index) {
-        (Value::List(items), Some(index)) => items.get(index).map_or(node.place, |item| item.place),
-        _ => node.place,
     }
 }
 

@@ -146,27 +146,29 @@ impl Planner<'_> {
                 ("per_cpu", probe.per_cpu.is_some()),
                 ("top", probe.top.is_some()),
             ];
-            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            // A default is for the programs that have a use for it
+            for (key, _) in given.into_iter().filter(|(key, given)| *given && !self.source.is_default(&at(key))) {
                 let what = format!("`{key}` is for programs that add up in a map; `{}` sends events", program.name);
                 self.say_key(Code::Misplaced, &at(key), what);
             }
             return None;
         };
-        if self.source.root.at(here).get("buffer").is_some() {
+        if self.source.root.at(here).get("buffer").is_some() && !self.source.is_default(&at("buffer")) {
             let what = format!(
                 "`{}` sends no events, so it has no buffer: `interval` says how often it is read",
                 program.name
             );
             self.say_key(Code::Misplaced, &at("buffer"), what);
         }
-        if probe.order == model::Order::Time {
+        if probe.order == model::Order::Time && !self.source.is_default(&at("order")) {
             self.say(Code::Misplaced, &at("order"), "rows have an order already: `order` is for events");
         }
         let interval = probe.interval.map(Duration::from);
         if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
             self.say(Code::Latency, &at("interval"), "an interval of less than 10ms would be the load itself");
         }
-        if probe.top.is_some() && matches!(spec.shape, Shape::Histogram { .. }) {
+        let histogram = matches!(spec.shape, Shape::Histogram { .. });
+        if probe.top.is_some() && histogram && !self.source.is_default(&at("top")) {
             self.say_key(Code::Misplaced, &at("top"), "`top` is for counters; a histogram has all of its buckets");
         }
         Some(AggregatePlan {
@@ -174,7 +176,7 @@ impl Planner<'_> {
             interval,
             clear: probe.clear.unwrap_or(true),
             per_cpu: probe.per_cpu.unwrap_or(false),
-            top: probe.top.map(|top| top as usize),
+            top: probe.top.filter(|_| !histogram).map(|top| top as usize),
         })
     }
 }

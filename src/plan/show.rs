@@ -2,55 +2,86 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, Setting, SinkPlan, Transport, WakeupPlan, decode};
+use super::{
+    AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, Scene, Setting, SinkPlan, Transport, WakeupPlan, decode,
+};
 use crate::catalog::PerfEvent;
 use crate::config::quantity::{Bytes, Nanoseconds, Share};
+use crate::config::yaml::Step::{self, Index, Key};
 use crate::output::{Column, Shape};
 
 /// Columns that the first word of a line takes.
 const FIRST: usize = 22;
 
-/// A plan as text, for a machine with so many possible CPUs.
+/// A plan as text. Behind each value stands in brackets what it comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     /// What is shown.
     pub plan: &'a Plan,
-    /// CPUs that there may ever be: perf buffers are counted for each of them.
-    pub possible_cpus: u64,
+    /// What it is seen with.
+    pub scene: Scene<'a>,
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { name, duration, max_events, max_loss, probes, sinks, .. } = self.plan;
+        let Plan { name, labels, window, max_loss, probes, sinks } = self.plan;
         writeln!(f, "plan of {name}; nothing is loaded")?;
-        let mut ends = Vec::new();
-        ends.extend(duration.map(|duration| format!("after {}", Nanoseconds::from(duration))));
-        ends.extend(max_events.map(|events| format!("after {events} events")));
+        let from = |key: &str| format!("  [{}]", self.scene.window_origin(self.plan, key));
+        if let Some(start) = window.start_from(&from) {
+            line(f, "window starts", &start)?;
+        }
+        let mut ends = window.ends_from(&from);
         ends.push("when interrupted".into());
         line(f, "window ends", &ends.join(", or "))?;
-        line(f, "max_loss", &Share(*max_loss).to_string())?;
-        let memory = probes.iter().map(|probe| probe.buffer_memory(self.possible_cpus)).sum();
-        line(f, "memory of buffers", &Bytes(memory).to_string())?;
-        for probe in probes {
-            self.probe(f, probe)?;
+        if let Some(drain) = window.drain {
+            line(f, "drain", &format!("{} at the most{}", Nanoseconds::from(drain), from("drain")))?;
         }
-        sinks.iter().try_for_each(|plan| sink(f, plan))
+        if let Some(lock) = &window.lock {
+            line(f, "lock", &format!("{lock}{}", from("lock")))?;
+            line(f, "on_locked", &format!("{}{}", window.on_locked.name(), from("on_locked")))?;
+        }
+        line(f, "max_loss", &format!("{}{}", Share(*max_loss), self.from(&[Key("max_loss")])))?;
+        for (name, label) in labels {
+            line(f, &format!("label {name}"), &format!("{label}{}", self.from(&[Key("labels"), Key(name)])))?;
+        }
+        let memory = probes.iter().map(|probe| probe.buffer_memory(self.scene.possible_cpus)).sum();
+        line(f, "memory of buffers", &Bytes(memory).to_string())?;
+        for (index, probe) in probes.iter().enumerate() {
+            self.probe(f, index, probe)?;
+        }
+        sinks.iter().try_for_each(|plan| self.sink(f, plan))
     }
 }
 
 impl Shown<'_> {
-    fn probe(&self, f: &mut fmt::Formatter<'_>, probe: &ProbePlan) -> fmt::Result {
+    /// The origin of the value at `path`, to be put behind it.
+    fn from(&self, path: &[Step<'_>]) -> String {
+        format!("  [{}]", self.scene.origin(path))
+    }
+
+    fn probe(&self, f: &mut fmt::Formatter<'_>, index: usize, probe: &ProbePlan) -> fmt::Result {
         let program = &probe.program;
+        let here = [Key("probes"), Index(index)];
+        let key = |key| self.from(&[here[0], here[1], Key(key)]);
+        let filter_from = |name| self.from(&[here[0], here[1], Key("filters"), Key(name)]);
         writeln!(f, "\nprobe {}: {}, {}", probe.name, program.name, program.doc())?;
         let variables = || program.filters.iter().chain(&program.internals);
         writeln!(f, " variables, set before load")?;
         for Setting { symbol, offset, bytes } in &probe.rodata {
             let variable = variables().find(|variable| variable.symbol == *symbol);
             let value = variable.map(|variable| decode::decode(variable, bytes).join(", ")).unwrap_or_default();
-            line(f, symbol, &format!("{value}  ({} bytes at .rodata+{offset}: {})", bytes.len(), hex(bytes)))?;
+            let from = match program.filters.iter().find(|filter| filter.symbol == *symbol) {
+                Some(filter) => filter_from(&filter.name),
+                None => format!("  [{}]", self.scene.buffer_origin(index, symbol, probe.buffer.transport)),
+            };
+            line(f, symbol, &format!("{value}{from}  ({} bytes at .rodata+{offset}: {})", bytes.len(), hex(bytes)))?;
         }
         for Lookup { filter, offset, name } in &probe.lookups {
-            line(f, filter, &format!("{name}, at .rodata+{offset}, looked up when the capture starts"))?;
+            line(
+                f,
+                filter,
+                &format!("{name}{}  at .rodata+{offset}, looked up when the capture starts", filter_from(filter)),
+            )?;
         }
         line(f, "runner_self", "the runner's own process")?;
         let set = |symbol: &String| probe.rodata.iter().any(|setting| setting.symbol == *symbol);
@@ -63,15 +94,15 @@ impl Shown<'_> {
             writeln!(f, " maps")?;
         }
         for map in &program.maps {
-            let origin = if probe.maps.contains_key(&map.name) { "" } else { ", the program's own size" };
-            line(f, &map.name, &format!("{} entries{origin}: {}", probe.entries(map), map.doc))?;
+            let from = self.scene.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
+            line(f, &map.name, &format!("{} entries  [{from}]  {}", probe.entries(map), map.doc))?;
         }
         match &probe.aggregate {
-            Some(aggregate) => reading(f, aggregate)?,
+            Some(aggregate) => reading(f, aggregate, &key)?,
             None => {
                 writeln!(f, " buffer")?;
-                self.buffer(f, &probe.buffer)?;
-                line(f, "order", if probe.sort { "time" } else { "arrival" })?;
+                self.buffer(f, &probe.buffer, &|key| self.from(&[here[0], here[1], Key("buffer"), Key(key)]))?;
+                line(f, "order", &format!("{}{}", if probe.sort { "time" } else { "arrival" }, key("order")))?;
             }
         }
         writeln!(f, " hooks, attached from the last to the first")?;
@@ -91,13 +122,18 @@ impl Shown<'_> {
             line(f, &hook.name, &what)?;
         }
         if probe.skip_unsupported {
-            writeln!(f, " skipped with a warning where the kernel can't run it")?;
+            writeln!(f, " skipped with a warning where the kernel can't run it{}", key("on_unsupported"))?;
         }
         let sinks: Vec<&str> = probe.sinks.iter().map(|index| self.plan.sinks[*index].name.as_str()).collect();
-        writeln!(f, " sinks: {}", sinks.join(", "))
+        writeln!(f, " sinks: {}{}", sinks.join(", "), key("sinks"))
     }
 
-    fn buffer(&self, f: &mut fmt::Formatter<'_>, buffer: &BufferPlan) -> fmt::Result {
+    fn buffer(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        buffer: &BufferPlan,
+        from: &dyn Fn(&'static str) -> String,
+    ) -> fmt::Result {
         let chosen = |auto: bool, what: String| if auto { format!("auto: {what}") } else { what };
         let perf = buffer.transport == Transport::Perf;
         let kind = match buffer.transport {
@@ -105,13 +141,15 @@ impl Shown<'_> {
             Transport::Output => "ringbuf, submit output",
             Transport::Perf => "perfbuf",
         };
-        line(f, "type", &chosen(buffer.left.kind, kind.into()))?;
+        let asked_way = if buffer.transport == Transport::Output { "submit" } else { "type" };
+        line(f, "type", &(chosen(buffer.left.kind, kind.into()) + &from(asked_way)))?;
         let (asked, size) = (Bytes(buffer.asked), Bytes(buffer.effective.into()));
         let each = if perf { " a CPU" } else { "" };
-        let origin = if buffer.left.size { "the default".into() } else { format!("asked: {asked}") };
-        line(f, "size", &format!("{size}{each} ({origin})"))?;
-        let memory = Bytes(buffer.memory(self.possible_cpus));
-        let cpus = if perf { format!(", {size} for each of {} possible CPUs", self.possible_cpus) } else { "".into() };
+        let asked = if buffer.left.size { String::new() } else { format!(" (asked: {asked})") };
+        line(f, "size", &format!("{size}{each}{asked}{}", from("size")))?;
+        let possible_cpus = self.scene.possible_cpus;
+        let memory = Bytes(buffer.memory(possible_cpus));
+        let cpus = if perf { format!(", {size} for each of {possible_cpus} possible CPUs") } else { "".into() };
         line(f, "memory", &format!("{memory}{cpus}"))?;
         let wakeup = match buffer.wakeup {
             WakeupPlan::Adaptive => "adaptive: when the runner has read everything before".into(),
@@ -120,8 +158,42 @@ impl Shown<'_> {
             WakeupPlan::Bytes(bytes) => format!("wakeup at {} unread", Bytes(bytes.into())),
             WakeupPlan::Timer => "never: the runner looks by itself".into(),
         };
-        line(f, "wakeup", &chosen(buffer.left.wakeup, wakeup))?;
-        line(f, "max_latency", &Nanoseconds::from(buffer.max_latency).to_string())
+        line(f, "wakeup", &(chosen(buffer.left.wakeup, wakeup) + &from("wakeup")))?;
+        let key = if buffer.wakeup == WakeupPlan::Timer { "wakeup" } else { "max_latency" };
+        line(f, "max_latency", &format!("{}{}", Nanoseconds::from(buffer.max_latency), from(key)))
+    }
+
+    fn sink(&self, f: &mut fmt::Formatter<'_>, sink: &SinkPlan) -> fmt::Result {
+        let SinkPlan { name, path, probe, shape, files } = sink;
+        let now = self.scene.path_now(self.plan, sink);
+        let to = if path == "-" { "standard output" } else { &now };
+        let kind = match shape {
+            Shape::Text { .. } | Shape::Drawn { .. } => "stdout",
+            Shape::Csv { .. } => "csv",
+            Shape::Jsonl { .. } => "jsonl",
+        };
+        let of = probe.as_ref().map(|probe| format!(", of probe {probe}")).unwrap_or_default();
+        writeln!(f, "\nsink {name}{of}: {kind} to {to}")?;
+        let from = |keys: &str| {
+            let mut path = vec![Key("sinks"), Key(name)];
+            path.extend(keys.split('.').map(Key));
+            self.from(&path)
+        };
+        line(f, "path", &format!("{path}{}", from("path")))?;
+        let list = |columns: &[Column]| columns.iter().map(Column::name).collect::<Vec<_>>().join(", ");
+        let (key, value) = match shape {
+            Shape::Text { template, .. } => ("template", template.clone()),
+            Shape::Drawn { .. } => ("template", "none: tables and histograms".into()),
+            Shape::Csv { columns } => ("columns", list(columns)),
+            Shape::Jsonl { fields: Some(fields) } => ("fields", list(fields)),
+            Shape::Jsonl { fields: None } => ("fields", "all".into()),
+        };
+        line(f, key, &(value + &from(key)))?;
+        if let Shape::Text { header: Some(header), .. } | Shape::Drawn { header: Some(header) } = shape {
+            line(f, "header", &format!("{header}{}", from("header")))?;
+        }
+        let files = files.shown(&from);
+        if files.is_empty() { Ok(()) } else { line(f, "files", &files) }
     }
 }
 
@@ -133,32 +205,16 @@ fn sources<'a>(event: &'a PerfEvent, rodata: &[Setting]) -> Vec<&'a str> {
     tried.iter().map(|source| event.names.name((*source).into()).unwrap_or("?")).collect()
 }
 
-fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan) -> fmt::Result {
+fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan, from: &dyn Fn(&'static str) -> String) -> fmt::Result {
     writeln!(f, " reading of map {}", plan.spec.map)?;
     let interval = plan.interval.map(|interval| format!("every {}, and at the end", Nanoseconds::from(interval)));
-    line(f, "interval", &interval.unwrap_or_else(|| "at the end only".into()))?;
-    line(f, "clear", if plan.clear { "true: what came since the last reading" } else { "false: all since the start" })?;
-    line(f, "per_cpu", if plan.per_cpu { "true" } else { "false: CPUs are added up" })?;
+    let clear = if plan.clear { "true: what came since the last reading" } else { "false: all since the start" };
+    let per_cpu = if plan.per_cpu { "true" } else { "false: CPUs are added up" };
     let top = plan.top.map(|top| format!("the {top} largest"));
-    line(f, "top", &top.unwrap_or_else(|| "all".into()))
-}
-
-fn sink(f: &mut fmt::Formatter<'_>, SinkPlan { name, path, shape }: &SinkPlan) -> fmt::Result {
-    let path = if path == "-" { "standard output" } else { path };
-    let kind = match shape {
-        Shape::Text { .. } | Shape::Drawn { .. } => "stdout",
-        Shape::Csv { .. } => "csv",
-        Shape::Jsonl { .. } => "jsonl",
-    };
-    writeln!(f, "\nsink {name}: {kind} to {path}")?;
-    let list = |columns: &[Column]| columns.iter().map(Column::name).collect::<Vec<_>>().join(", ");
-    match shape {
-        Shape::Text { template, .. } => line(f, "template", template),
-        Shape::Drawn { .. } => line(f, "template", "none: tables and histograms"),
-        Shape::Csv { columns } => line(f, "columns", &list(columns)),
-        Shape::Jsonl { fields: Some(fields) } => line(f, "fields", &list(fields)),
-        Shape::Jsonl { fields: None } => line(f, "fields", "all"),
-    }
+    line(f, "interval", &(interval.unwrap_or_else(|| "at the end only".into()) + &from("interval")))?;
+    line(f, "clear", &format!("{clear}{}", from("clear")))?;
+    line(f, "per_cpu", &format!("{per_cpu}{}", from("per_cpu")))?;
+    line(f, "top", &(top.unwrap_or_else(|| "all".into()) + &from("top")))
 }
 
 fn line(f: &mut fmt::Formatter<'_>, first: &str, rest: &str) -> fmt::Result {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Planner, ProbePlan};
-use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
+use super::{FilesPlan, Planner, ProbePlan};
+use crate::config::diagnostic::{Code, Place, suggest};
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::{Index, Key};
 use crate::event::Layout;
 use crate::output::template::{self, Problem};
-use crate::output::{Column, Field, Shape};
+use crate::output::{Column, Field, Globals, PathPattern, Shape};
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,33 +20,79 @@ pub struct SinkPlan {
     pub name: String,
     /// The template of its file's path, or `-` for standard output.
     pub path: String,
+    /// The probe that it is for, if its path has `probe` in it: then each probe has a file of its own.
+    pub probe: Option<String>,
     /// The shape of its records.
     pub shape: Shape,
+    /// What becomes of its files.
+    pub files: FilesPlan,
+}
+
+impl SinkPlan {
+    /// What its path can name, where all paths can name `globals`.
+    pub fn globals(&self, globals: &Globals) -> Arc<Globals> {
+        Arc::new(Globals { probe: self.probe.clone(), ..globals.clone() })
+    }
 }
 
 impl Planner<'_> {
-    pub(super) fn sinks(&mut self, probes: &[ProbePlan]) -> Vec<SinkPlan> {
+    /// The sinks of the config; one whose path has `probe` in it is one for each probe that writes to it.
+    pub(super) fn sinks(&mut self, probes: &mut [ProbePlan]) -> Vec<SinkPlan> {
         let config = &self.source.config;
         let mut plans = Vec::new();
         let mut paths = BTreeMap::new();
         // A probe that is not there for its problems may be the one that writes to a sink
-        let all_probes = probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]);
+        let all_probes =
+            probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]) && !self.source.is_part();
+        // The sinks that became of each one, with the probe that they are for
+        let mut became: Vec<Vec<(Option<String>, usize)>> = Vec::new();
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
+            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
+            let unused = writers.is_empty() && all_probes;
+            let spare = unused && self.source.is_included(self.source.root.key_at(&here));
             // One whose path may be among what was wrong is not at the place that it seems to be
-            if self.source.is_whole(&here) {
+            if self.source.is_whole(&here) && !spare {
                 self.check_path_is_free(&mut paths, name, sink.path());
             }
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
-            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
-            if writers.is_empty() && all_probes {
+            if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
                 self.say_key(Code::UnusedSink, &here, what);
             }
-            let shape = self.shape(&here, sink, &writers);
-            plans.push(SinkPlan { name: name.clone(), path: sink.path().to_owned(), shape });
+            let files = self.files(&here, sink.files());
+            let mut plan = |shape: Shape, probe: Option<String>| {
+                let (name, path, files) = (name.clone(), sink.path().to_owned(), files.clone());
+                plans.push(SinkPlan { name, path, probe: probe.clone(), shape, files });
+                (probe, plans.len() - 1)
+            };
+            let mut these = Vec::new();
+            if PathPattern::uses_probe(sink.path()) {
+                // A table of its own has columns of its own, unless the config says which
+                let own = matches!(sink, model::Sink::Csv { columns: None, .. });
+                let all = if own { None } else { Some(self.shape(&here, sink, &writers)) };
+                for writer in &writers {
+                    let shape = all.clone().unwrap_or_else(|| self.shape(&here, sink, &[*writer]));
+                    these.push(plan(shape, Some(writer.name.clone())));
+                }
+            } else {
+                let shape = self.shape(&here, sink, &writers);
+                // Sinks of an included file are there for those who want them
+                if !spare {
+                    these.push(plan(shape, None));
+                }
+            }
+            became.push(these);
+        }
+        for probe in probes {
+            let name = &probe.name;
+            let mine = |index: &usize| {
+                let mine = became[*index].iter().filter(|(of, _)| of.as_ref().is_none_or(|of| of == name));
+                mine.map(|(_, sink)| *sink).collect::<Vec<_>>()
+            };
+            probe.sinks = probe.sinks.iter().flat_map(mine).collect();
         }
         plans
     }
@@ -54,10 +100,13 @@ impl Planner<'_> {
     /// Of two sinks that write to one place, the one further down in the file is told.
     fn check_path_is_free<'a>(&mut self, paths: &mut BTreeMap<&'a str, &'a str>, name: &'a str, path: &'a str) {
         let Some(other) = paths.insert(path, name) else { return };
-        let line = |name| self.source.root.key_at(&[Key("sinks"), Key(name)]).line;
-        let (first, second) = if line(other) < line(name) { (other, name) } else { (name, other) };
+        let key = |name| self.source.root.key_at(&[Key("sinks"), Key(name)]);
+        // An included file comes before the one that includes it
+        let order = |name| (key(name).text == 0, key(name));
+        let (first, second) = if order(other) < order(name) { (other, name) } else { (name, other) };
+        let line = self.source.place_in(key(first), key(second));
         let place = if path == "-" { "standard output".into() } else { format!("`{path}`") };
-        let what = format!("{place} is another sink's already (line {}): give each its own `path`", line(first));
+        let what = format!("{place} is another sink's already ({line}): give each its own `path`");
         self.say_key(Code::PathTwice, &[Key("sinks"), Key(second)], what);
     }
 
@@ -80,7 +129,7 @@ impl Planner<'_> {
                     }
                 }
                 if let Some(header) = header {
-                    for problem in template::check_path(header) {
+                    for problem in template::check_global(header) {
                         self.say_template(&[here[0], here[1], Key("header")], header, problem);
                     }
                 }
@@ -168,13 +217,13 @@ impl Planner<'_> {
         }
     }
 
-    fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
+    pub(super) fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
         let whole = self.source.root.at(path).place;
-        let file = &self.source.text;
+        let file = &self.source.texts[whole.text].content;
         let exact =
             |range: Range<usize>| within(file, whole, text, range.clone()).or_else(|| nth(file, whole, text, range));
         let place = problem.range.and_then(exact).unwrap_or(whole);
-        self.problems.push(Diagnostic::new(problem.code, place, problem.message));
+        self.say_at(problem.code, path, place, problem.message);
     }
 }
 
@@ -234,7 +283,7 @@ fn within(file: &str, start: Place, template: &str, range: Range<usize>) -> Opti
         let source = file.lines().nth(number - 1)?;
         let from = if number == start.line { source.char_indices().nth(start.column - 1)?.0 } else { 0 };
         let at = from + source[from..].find(line)? + (range.start - line_start);
-        Some(Place { line: number, column: source[..at].chars().count() + 1, width })
+        Some(Place { line: number, column: source[..at].chars().count() + 1, width, ..start })
     })
 }
 
@@ -250,5 +299,6 @@ fn nth(file: &str, start: Place, template: &str, range: Range<usize>) -> Option<
     let upto = &file[..begin + column + at];
     let line = upto.rsplit('\n').next().unwrap_or_default();
     let width = sought.lines().next().map_or(1, |line| line.chars().count().max(1));
-    Some(Place { line: upto.matches('\n').count() + 1, column: line.chars().count() + 1, width })
+    let line_number = upto.matches('\n').count() + 1;
+    Some(Place { line: line_number, column: line.chars().count() + 1, width, ..start })
 }

@@ -1,7 +1,11 @@
 //! What the plan says of good configs, and where it finds fault with bad ones.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::Source;
+use crate::config::quantity::Nanoseconds;
+use crate::config::window::Window;
 use crate::error::Error;
 
 const GOOD: &str = r#"version: 1
@@ -32,6 +36,14 @@ sinks:
 fn try_plan(yaml: &str) -> Result<Plan, Error> {
     let source = Source::parse("x.yaml".into(), "x".into(), yaml.into())?;
     plan(&source, &Catalog::embedded(), &Overrides::default())
+}
+
+/// The plan of a good config as a person sees it.
+pub(super) fn shown(yaml: &str, possible_cpus: u64) -> String {
+    let source = Source::parse("x.yaml".into(), "x".into(), yaml.into()).expect("it is YAML");
+    let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is good");
+    let scene = Scene { source: &source, possible_cpus, host: "web2", now: 1_767_225_600_000_000_000 };
+    Shown { plan: &plan, scene }.to_string()
 }
 
 #[track_caller]
@@ -73,11 +85,11 @@ fn a_plan_has_every_byte() {
 fn what_the_kernel_will_choose_from_is_shown() {
     let shown = |probe: &str| {
         let yaml = format!("version: 1\nprobes: [{{program: profile, {probe}}}]\nsinks: {{out: {{type: jsonl}}}}\n");
-        Shown { plan: &try_plan(&yaml).expect("it is good"), possible_cpus: 1 }.to_string()
+        shown(&yaml, 1)
     };
     let left_open = shown("on_unsupported: skip");
     assert!(left_open.contains("perf_event: cycles, else cpu_clock\n"), "{left_open}");
-    assert!(left_open.contains("skipped with a warning where the kernel can't run it\n"), "{left_open}");
+    assert!(left_open.contains("skipped with a warning where the kernel can't run it  [x.yaml:2]\n"), "{left_open}");
     let chosen = shown("filters: {event: task-clock, frequency: 1kHz}");
     assert!(chosen.contains("perf_event: task_clock\n") && chosen.contains(" 1000"), "{chosen}");
     assert!(!chosen.contains("skipped"), "{chosen}");
@@ -90,30 +102,32 @@ fn what_the_kernel_will_choose_from_is_shown() {
 fn a_plan_is_shown_with_where_each_value_comes_from() {
     let yaml =
         GOOD.replace("failed: false}", "failed: false}\n    buffer: {type: perfbuf, size: 64KiB, wakeup: {events: 9}}");
-    let shown = Shown { plan: &try_plan(&yaml).expect("it is good"), possible_cpus: 4 }.to_string();
+    let shown = shown(&yaml, 4);
     let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for says in [
         "memory of buffers 768KiB",
         "probe slow: biosnoop, One block I/O request",
-        "device vda, loop0 (168 bytes at .rodata+",
-        "min_latency_ns 1ms (8 bytes at .rodata+",
-        "op write (",
-        "runner_wakeup_bytes 65536 (4 bytes at .rodata+",
+        "device vda, loop0 [x.yaml:8] (168 bytes at .rodata+",
+        "min_latency_ns 1ms [x.yaml:7] (8 bytes at .rodata+",
+        "op write [x.yaml:9] (",
+        "runner_wakeup_bytes 65536 [default] (4 bytes at .rodata+",
         "left as they are pid, tid,",
-        "inflight 4096 entries: Requests",
-        "type auto: ringbuf, submit reserve",
-        "size 512KiB (asked: 300KiB)",
+        "inflight 4096 entries [x.yaml:11] Requests",
+        "type auto: ringbuf, submit reserve [default]",
+        "size 512KiB (asked: 300KiB) [x.yaml:10]",
         "memory 512KiB",
-        "wakeup auto: wakeup at 64KiB unread",
-        "max_latency 50ms",
+        "wakeup auto: wakeup at 64KiB unread [default]",
+        "max_latency 50ms [x.yaml:10]",
         "io_done tp_btf/block_io_done, where the kernel has it",
         "exec_failed tp_btf/sys_exit, left out: not needed with `failed: false`",
-        "type perfbuf",
+        "type perfbuf [x.yaml:15]",
         "memory 256KiB, 64KiB for each of 4 possible CPUs",
-        "wakeup with every 9 events of a CPU",
-        "sinks: file",
-        "sink file: jsonl to {{ name }}-{{ start | date('%Y') }}.jsonl",
-        "fields time, argv, host",
+        "wakeup with every 9 events of a CPU [x.yaml:15]",
+        "sinks: file [x.yaml:16]",
+        "sink file: jsonl to x-2026.jsonl",
+        "path {{ name }}-{{ start | date('%Y') }}.jsonl [x.yaml:23]",
+        "label team storage [x.yaml:2]",
+        "fields time, argv, host [x.yaml:24]",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(says)), "`{says}` is missing in:\n{shown}");
     }
@@ -122,9 +136,10 @@ fn a_plan_is_shown_with_where_each_value_comes_from() {
 #[test]
 fn the_command_line_goes_over_the_config() {
     let source = Source::parse("x.yaml".into(), "x".into(), GOOD.into()).expect("it is good");
-    let overrides = Overrides { duration: Some(Duration::from_secs(3)), ..Overrides::default() };
+    let window = Window { duration: Some(Nanoseconds(3_000_000_000)), ..Window::default() };
+    let overrides = Overrides { window, ..Overrides::default() };
     let plan = plan(&source, &Catalog::embedded(), &overrides).expect("it is good");
-    assert_eq!(plan.duration, Some(Duration::from_secs(3)));
+    assert_eq!(plan.window.duration, Some(Duration::from_secs(3)));
 }
 
 #[test]
@@ -206,3 +221,28 @@ fn a_table_of_different_programs_needs_columns() {
 }
 
 use crate::output::Shape;
+
+#[test]
+fn a_path_with_the_probe_in_it_is_a_file_for_each() {
+    let yaml = "version: 1\n\
+                probes:\n  - program: biosnoop\n    name: slow\n  - program: execsnoop\n    sinks: [screen, each]\n  \
+                - program: runqlat\n    sinks: [screen]\n\
+                sinks:\n  each: {type: csv, path: \"/x/{{ name }}-{{ probe }}.csv\"}\n  \
+                screen: {type: jsonl}\n";
+    let plan = try_plan(yaml).expect("programs that differ need no `columns`, for each table is one program's");
+    let sinks: Vec<_> = plan.sinks.iter().map(|sink| (sink.name.as_str(), sink.probe.as_deref())).collect();
+    assert_eq!(sinks, [("each", Some("slow")), ("each", Some("execsnoop")), ("screen", None)]);
+    let writes: Vec<_> = plan.probes.iter().map(|probe| probe.sinks.clone()).collect();
+    assert_eq!(writes, [vec![0, 2], vec![2, 1], vec![2]]);
+    let has = |sink: usize, name: &str| {
+        let Shape::Csv { columns } = &plan.sinks[sink].shape else { panic!("a table") };
+        columns.iter().any(|column| column.name() == name)
+    };
+    assert_eq!(
+        [has(0, "latency_ns"), has(0, "argv"), has(1, "latency_ns"), has(1, "argv")],
+        [true, false, false, true]
+    );
+    let shown = shown(yaml, 1);
+    assert!(shown.contains("\nsink each, of probe slow: csv to /x/x-slow.csv\n"), "{shown}");
+    assert!(shown.contains("\nsink each, of probe execsnoop: csv to /x/x-execsnoop.csv\n"), "{shown}");
+}

@@ -1,15 +1,15 @@
 //! The report as JSON, for machines: everything that is known of one run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, MapAccount, Report, Skipped};
+use super::{Account, ClockStep, FileAccount, MapAccount, Report, Skipped};
 use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 
 /// Version of the report's format.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// What a report says of the run besides its books.
 #[derive(Debug, Clone)]
@@ -18,6 +18,10 @@ pub struct Circumstances {
     pub config: String,
     /// SHA-256 of the config's text, hexadecimal.
     pub config_sha256: String,
+    /// The files that it includes, each with its SHA-256.
+    pub included: Vec<(String, String)>,
+    /// The arguments of `--set`.
+    pub set: Vec<String>,
     /// The capture's name.
     pub name: String,
     /// The config's labels.
@@ -34,7 +38,12 @@ impl Report {
             "ebpf_run": env!("CARGO_PKG_VERSION"),
             "name": run.name,
             "labels": run.labels,
-            "config": { "path": run.config, "sha256": run.config_sha256 },
+            "config": {
+                "path": run.config,
+                "sha256": run.config_sha256,
+                "included": run.included.iter().map(|(path, hash)| json!({"path": path, "sha256": hash})).collect::<Vec<_>>(),
+                "set": run.set,
+            },
             "host": {
                 "name": uname.nodename().to_string_lossy(),
                 "kernel": uname.release().to_string_lossy(),
@@ -43,13 +52,16 @@ impl Report {
             },
             "window": {
                 "start": rfc3339(self.start.wall),
-                "end": rfc3339(self.start.wall.saturating_add_unsigned(self.elapsed_ns())),
+                "end": rfc3339(self.end_wall()),
                 "start_monotonic_ns": self.start.monotonic,
                 "end_monotonic_ns": self.start.monotonic.saturating_add(self.elapsed_ns()),
                 "ended_by": self.end.key(),
             },
+            "privileges": { "user": rustix::process::geteuid().as_raw(), "capabilities": self.capabilities },
             "max_loss": self.max_loss,
             "balances": self.accounts.iter().all(Account::balances),
+            "clock_steps": self.clock_steps.iter().map(clock_step).collect::<Vec<_>>(),
+            "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
             "error": verdict.map(|error| error.message),
             "probes": self.accounts.iter().map(probe).chain(self.skipped.iter().map(skipped)).collect::<Vec<_>>(),
@@ -58,6 +70,12 @@ impl Report {
 
     fn elapsed_ns(&self) -> u64 {
         u64::try_from(self.elapsed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What the wall clock showed at the end.
+    fn end_wall(&self) -> i64 {
+        let jumped = self.clock_steps.iter().fold(0, |sum: i64, step| sum.saturating_add(step.by));
+        self.start.wall.saturating_add_unsigned(self.elapsed_ns()).saturating_add(jumped)
     }
 
     /// Writes the report to `path`, whole or not at all.
@@ -69,11 +87,7 @@ impl Report {
             Error::failed(format!("the report can't be written to {}: {error}", path.display()))
         };
         let text = format!("{:#}\n", self.to_json(run));
-        let mut unfinished = PathBuf::from(path).into_os_string();
-        unfinished.push(".partial");
-        let unfinished = PathBuf::from(unfinished);
-        crate::run::write_new(&unfinished, text.as_bytes()).map_err(failed)?;
-        std::fs::rename(&unfinished, path).map_err(failed)
+        crate::run::write_whole(path, text.as_bytes()).map_err(failed)
     }
 }
 
@@ -90,6 +104,20 @@ fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
         "written": 0,
         "lost": 0,
     })
+}
+
+fn clock_step(step: &ClockStep) -> Value {
+    json!({
+        "jump": step.jump.key(),
+        "monotonic_ns": step.noticed.monotonic,
+        "from": rfc3339(step.before()),
+        "to": rfc3339(step.noticed.wall),
+        "by_ns": step.by,
+    })
+}
+
+fn file(FileAccount { sink, path, bytes, whole }: &FileAccount) -> Value {
+    json!({ "sink": sink, "path": path.to_string_lossy(), "bytes": bytes, "whole": whole })
 }
 
 fn probe(account: &Account) -> Value {
@@ -110,6 +138,7 @@ fn probe(account: &Account) -> Value {
         "lost_map_full": kernel.lost_map_full,
         "lost_sink": account.lost_queue_full,
         "lost_other": kernel.lost_other + account.lost_other,
+        "warmup": account.warmup,
         "after_end": account.after_end,
         "unwritten": account.unwritten,
         "missed": account.missed,

@@ -1,9 +1,12 @@
 //! The account of a run: what was seen, what was written, what is missing and why.
 
 mod json;
+mod step;
+mod sum;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::quantity::Bytes;
@@ -12,6 +15,8 @@ use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
 
 pub use json::Circumstances;
+pub use step::{ClockStep, Jump};
+pub use sum::Sum;
 
 /// Why a window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,10 @@ pub enum End {
     Duration,
     /// `max_events` were there.
     MaxEvents,
+    /// `max_bytes` were written.
+    MaxBytes,
+    /// The file system of a sink had less room than `min_free`.
+    MinFree,
     /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
     /// The reader of standard output went away.
@@ -34,6 +43,8 @@ impl End {
         match self {
             End::Duration => "duration",
             End::MaxEvents => "max_events",
+            End::MaxBytes => "max_bytes",
+            End::MinFree => "min_free",
             End::Interrupted => "interrupted",
             End::Closed => "closed",
             End::SinkFailed => "sink_failed",
@@ -46,6 +57,8 @@ impl fmt::Display for End {
         f.write_str(match self {
             End::Duration => "the time is over",
             End::MaxEvents => "all events that were asked for are there",
+            End::MaxBytes => "as many bytes as were asked for are written",
+            End::MinFree => "the disk has no more room than min_free leaves",
             End::Interrupted => "interrupted",
             End::Closed => "nobody reads the output any more",
             End::SinkFailed => "a sink failed",
@@ -76,6 +89,10 @@ pub struct Account {
     pub counted: Option<u64>,
     /// Records that reached all of their sinks.
     pub written: u64,
+    /// Events before the window began, in its warm-up. Nobody recorded them, and what was lost of them is not lost.
+    pub warmup: u64,
+    /// Of these, what the kernel lost.
+    pub warmup_lost: u64,
     /// Records that came after the window had all that it wanted.
     pub after_end: u64,
     /// Records that the sinks were too slow for.
@@ -113,10 +130,10 @@ impl Account {
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
         let arrived = self.counted.unwrap_or(self.received + self.after_end);
-        let kernel = arrived + self.kernel.lost();
+        let kernel = self.warmup + arrived + self.kernel.lost();
         let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
         // The kernel tells of a loss with the next record that has room: the last ones it may still owe
-        let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full);
+        let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full + self.warmup_lost);
         self.kernel.seen == kernel && self.received == user && told
     }
 }
@@ -154,6 +171,19 @@ impl MapAccount {
     }
 }
 
+/// What became of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAccount {
+    /// The sink's name.
+    pub sink: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes, before it was compressed.
+    pub bytes: u64,
+    /// Whether it is whole; if not, its name says so.
+    pub whole: bool,
+}
+
 /// A moment on both clocks, nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
@@ -178,6 +208,12 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Share of the events that may be lost.
     pub max_loss: f64,
+    /// Capabilities that the run did not give up once everything was attached; `None` if it gave up none.
+    pub capabilities: Option<Vec<String>>,
+    /// Jumps of the wall clock.
+    pub clock_steps: Vec<ClockStep>,
+    /// What became of the files.
+    pub files: Vec<FileAccount>,
     /// The first words of a template that failed on a record.
     pub template_failure: Option<String>,
     /// Why a sink failed, if one did.
@@ -191,7 +227,7 @@ impl Report {
             return self.failure.clone();
         }
         let sum = |of: fn(&Account) -> u64| self.accounts.iter().map(of).sum::<u64>();
-        let (seen, lost, missed) = (sum(|account| account.kernel.seen), sum(Account::lost), sum(|a| a.missed));
+        let (seen, lost, missed) = (sum(|a| a.kernel.seen - a.warmup), sum(Account::lost), sum(|a| a.missed));
         let (missing, of) = (lost + missed, seen + missed);
         if missing == 0 || missing as f64 <= self.max_loss * of as f64 {
             return None;
@@ -270,6 +306,9 @@ impl fmt::Display for Report {
             if account.late > 0 {
                 write!(f, "  ({} out of order)", account.late)?;
             }
+            if account.warmup > 0 {
+                write!(f, "  ({} before the window)", account.warmup)?;
+            }
             if account.unwritten > 0 {
                 write!(f, "  ({} more not written)", account.unwritten)?;
             }
@@ -284,8 +323,14 @@ impl fmt::Display for Report {
         for Skipped { probe, verdict, reason, .. } in &self.skipped {
             write!(f, "\n  {probe:width$}  {}: {reason}", verdict.key())?;
         }
+        for step in &self.clock_steps {
+            write!(f, "\n  {step}")?;
+        }
         if let Some(words) = &self.template_failure {
             write!(f, "\n  {words}")?;
+        }
+        for file in self.files.iter().filter(|file| !file.whole) {
+            write!(f, "\n  {} is not whole", file.path.display())?;
         }
         Ok(())
     }
@@ -317,6 +362,8 @@ mod tests {
             received,
             counted: None,
             written,
+            warmup: 0,
+            warmup_lost: 0,
             after_end: 0,
             lost_queue_full: 0,
             lost_other: 0,
@@ -343,6 +390,9 @@ mod tests {
             accounts,
             skipped,
             max_loss,
+            capabilities: None,
+            clock_steps: vec![],
+            files: vec![],
             template_failure: None,
             failure: None,
         }

@@ -74,6 +74,13 @@ impl Aggregator {
         Reading { rows, counted }
     }
 
+    /// What is in `entries` was before the window: it is in no row.
+    pub fn leave_out(&mut self, entries: &[Entry]) {
+        for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
+            self.before.insert((group.key, group.cpu), group.words);
+        }
+    }
+
     /// Events in `entries`; `None` if the counters do not tell.
     pub fn counted(&self, entries: &[Entry]) -> Option<u64> {
         self.events(&[])?;
@@ -148,17 +155,17 @@ impl Aggregator {
     /// What has come since the last reading, or since the start; `None` if that is nothing.
     fn changed(&mut self, mut group: Group) -> Option<Group> {
         let now = group.words.clone();
+        let place = (group.key.clone(), group.cpu);
+        if let Some(before) = self.before.get(&place) {
+            let counts = match &self.plan.spec.shape {
+                Shape::Histogram { slots, .. } => slots + 1,
+                Shape::Counters { .. } => now.len(),
+            };
+            group.words.iter_mut().zip(before).take(counts).for_each(|(word, before)| {
+                *word = word.wrapping_sub(*before);
+            });
+        }
         if self.plan.clear {
-            let place = (group.key.clone(), group.cpu);
-            if let Some(before) = self.before.get(&place) {
-                let counts = match &self.plan.spec.shape {
-                    Shape::Histogram { slots, .. } => slots + 1,
-                    Shape::Counters { .. } => now.len(),
-                };
-                group.words.iter_mut().zip(before).take(counts).for_each(|(word, before)| {
-                    *word = word.wrapping_sub(*before);
-                });
-            }
             self.before.insert(place, now);
         }
         let counts = match &self.plan.spec.shape {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::event::Layout;
+
 /// A batch is handed over when it has so many bytes, and after every look into the buffers.
 const BATCH_BYTES: usize = 256 << 10;
 /// Bytes of records that may wait for the sinks, with what is kept of each besides its own.
@@ -138,6 +140,8 @@ pub struct Received {
     pub records: u64,
     /// Of these, dropped because the sinks were too slow.
     pub lost_queue_full: u64,
+    /// Records of events before the window began.
+    pub warmup: u64,
     /// Records that came after the window had enough of them.
     pub after_end: u64,
     /// Records that were too short to be any.
@@ -152,6 +156,7 @@ impl Received {
         Received {
             records: self.records + other.records,
             lost_queue_full: self.lost_queue_full + other.lost_queue_full,
+            warmup: self.warmup + other.warmup,
             after_end: self.after_end + other.after_end,
             malformed: self.malformed + other.malformed,
             bytes: self.bytes + other.bytes,
@@ -176,6 +181,16 @@ pub struct Collector {
     ticks: bool,
     /// Whether its batches tell when the buffers were looked into.
     looks: bool,
+    warmup: Option<Warmup>,
+}
+
+/// Events before the window, which are not recorded.
+#[derive(Debug)]
+struct Warmup {
+    /// The shape of each stream's records.
+    layouts: Vec<Arc<Layout>>,
+    /// When the window began, monotonic nanoseconds.
+    until: u64,
 }
 
 /// The writer's end of the queue.
@@ -195,9 +210,9 @@ pub fn queue(min_sizes: Vec<usize>, bound: usize, max_events: Option<u64>, ticks
     let dropped = vec![0; min_sizes.len()];
     let batch = Batch::default();
     let shared_too = Arc::clone(&shared);
-    let looks = true;
+    let (looks, warmup) = (true, None);
     let collector =
-        Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks, looks };
+        Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks, looks, warmup };
     (collector, Queue { receiver, shared })
 }
 
@@ -215,6 +230,7 @@ impl Collector {
             dropped: vec![0; self.dropped.len()],
             ticks: false,
             looks: false,
+            warmup: None,
         }
     }
 
@@ -222,6 +238,13 @@ impl Collector {
     #[inline]
     pub fn take(&mut self, probe: usize, record: &[u8]) {
         let counts = &mut self.counts[probe];
+        if let Some(warmup) = &self.warmup
+            && record.len() >= self.min_sizes[probe]
+            && warmup.layouts[probe].ts(record) < warmup.until
+        {
+            counts.warmup += 1;
+            return;
+        }
         if self.room == 0 {
             counts.after_end += 1;
             return;
@@ -236,6 +259,19 @@ impl Collector {
         self.batch.push(probe, record);
         if self.batch.bytes.len() >= BATCH_BYTES {
             self.hand_over();
+        }
+    }
+
+    /// From now on nothing is recorded, until [`Collector::begin`] says from when on.
+    pub fn warm_up(&mut self, layouts: Vec<Arc<Layout>>) {
+        self.warmup = Some(Warmup { layouts, until: u64::MAX });
+    }
+
+    /// The window has begun at `at`, monotonic nanoseconds: what is of an earlier time is not recorded, even if it comes
+    /// later.
+    pub fn begin(&mut self, at: u64) {
+        if let Some(warmup) = &mut self.warmup {
+            warmup.until = at;
         }
     }
 

@@ -1,11 +1,15 @@
 //! The books of a run: what kernel and userspace counted, put together into the report.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use super::batch::Received;
+use super::finisher::Failure;
 use super::losses::Losses;
-use super::writer::Outcome;
+use super::warmup::Before;
+use super::writer::{Broken, Outcome};
 use crate::catalog::MapSpec;
 use crate::error::Error;
 use crate::kernel::{Counters, Host, Verdict};
@@ -27,6 +31,8 @@ pub(super) struct Books {
     /// Inserts that each map of the program refused.
     pub refused: Vec<Vec<u64>>,
     pub missed: Vec<u64>,
+    /// What was before the window.
+    pub before: Before,
 }
 
 /// What a perf buffer tells of itself.
@@ -48,14 +54,22 @@ pub(super) fn make_report(
     let mut accounts = Vec::new();
     let mut stream = 0;
     for (index, probe) in plan.probes.iter().enumerate() {
-        let kernel = books.kernel[index];
+        let before = &books.before.counters[index];
+        let kernel = books.kernel[index].since(before);
         let streams = stream..stream + probe.streams.len();
         stream = streams.end;
         let user = books.received[streams.clone()].iter().fold(Received::default(), |sum, one| sum.plus(one));
         let sum = |of: &[u64]| of[streams.clone()].iter().sum::<u64>();
         let written = sum(&outcome.written);
         let lost_other = sum(&outcome.failed) + user.malformed;
-        let counted = probe.aggregate.as_ref().map(|_| books.counted[index].unwrap_or(kernel.seen - kernel.lost()));
+        // An aggregate that does not tell has what the kernel has seen
+        let (all, earlier) = (&books.kernel[index], books.before.counted[index]);
+        let counted = |total: Option<u64>, seen: &Counters| total.unwrap_or(seen.seen.saturating_sub(seen.lost()));
+        let warmup = user.warmup + before.lost() + probe.aggregate.as_ref().map_or(0, |_| counted(earlier, before));
+        let counted = probe
+            .aggregate
+            .as_ref()
+            .map(|_| counted(books.counted[index], all).saturating_sub(counted(earlier, before)));
         accounts.push(Account {
             probe: probe.name.clone(),
             program: probe.program.name.to_owned(),
@@ -67,6 +81,8 @@ pub(super) fn make_report(
             received: user.records,
             counted,
             written,
+            warmup,
+            warmup_lost: before.lost_buffer_full,
             after_end: user.after_end,
             lost_queue_full: user.lost_queue_full,
             lost_other,
@@ -74,8 +90,8 @@ pub(super) fn make_report(
             peak_unread: books.told[index].peak.unwrap_or(kernel.peak_unread),
             lost_told: books.told[index].lost,
             unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
-            missed: books.missed[index],
-            maps: maps(probe, &books.refused[index]),
+            missed: books.missed[index].saturating_sub(books.before.missed[index]),
+            maps: maps(probe, &books.refused[index], &books.before.refused[index]),
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
@@ -83,25 +99,55 @@ pub(super) fn make_report(
     }
     let template_failure =
         outcome.first_failure.as_ref().map(|(index, words)| format!("sink `{}`: {words}", sink(*index)));
-    let failure = outcome.broken.filter(|(_, error)| error.kind() != std::io::ErrorKind::BrokenPipe);
-    let failure = failure.map(|(index, error)| sink_failed(&plan.sinks[index], &error));
-    Report { end, start, elapsed, accounts, skipped: Vec::new(), max_loss: plan.max_loss, template_failure, failure }
+    let failure = match (outcome.broken, outcome.unfinished) {
+        (Some((_, Broken::File(error))), unfinished) if error.kind() == ErrorKind::BrokenPipe => {
+            unfinished.map(unfinished_file)
+        }
+        (Some((index, Broken::File(error))), _) => {
+            Some(sink_failed(&plan.sinks[index], outcome.broken_file.as_deref(), &error))
+        }
+        (Some((_, Broken::Next(error))), _) => Some(error),
+        (None, unfinished) => unfinished.map(unfinished_file),
+    };
+    Report {
+        end,
+        start,
+        elapsed,
+        accounts,
+        skipped: Vec::new(),
+        max_loss: plan.max_loss,
+        capabilities: None,
+        clock_steps: Vec::new(),
+        files: outcome.files,
+        template_failure,
+        failure,
+    }
 }
 
-fn maps(probe: &ProbePlan, refused: &[u64]) -> Vec<MapAccount> {
-    let account = |(map, refused): (&MapSpec, &u64)| MapAccount {
+fn maps(probe: &ProbePlan, refused: &[u64], before: &[u64]) -> Vec<MapAccount> {
+    let account = |(map, (refused, before)): (&MapSpec, (&u64, &u64))| MapAccount {
         name: map.name.clone(),
         max_entries: probe.entries(map),
-        refused: *refused,
+        refused: refused.saturating_sub(*before),
     };
-    probe.program.maps.iter().zip(refused).map(account).collect()
+    probe.program.maps.iter().zip(refused.iter().zip(before)).map(account).collect()
 }
 
-fn sink_failed(sink: &SinkPlan, error: &std::io::Error) -> Error {
-    let path = if sink.path == "-" { "standard output" } else { sink.path.as_str() };
+/// Names the path: of the file that is not whole, or what the config has.
+fn sink_failed(sink: &SinkPlan, file: Option<&Path>, error: &std::io::Error) -> Error {
+    let path = match file {
+        Some(path) => path.display().to_string(),
+        None if sink.path == "-" => "standard output".into(),
+        None => sink.path.clone(),
+    };
     let words = Error::failed(format!("sink `{}` can't write to {path}: {error}", sink.name));
     match error.kind() {
-        std::io::ErrorKind::StorageFull => words.hint("what was written until then is there; make room and run again"),
+        ErrorKind::StorageFull => words.hint("what was written until then is there; make room and run again"),
         _ => words.hint("what was written until then is there"),
     }
+}
+
+fn unfinished_file(Failure { sink, path, what, error }: Failure) -> Error {
+    Error::failed(format!("sink `{sink}`: {} can't be {what}: {error}", path.display()))
+        .hint("all that was written is there, in a file that the summary names")
 }

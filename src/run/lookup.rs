@@ -39,12 +39,22 @@ pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
 }
 
 /// The number of a user in /etc/passwd.
-fn user(name: &str) -> Result<u32> {
+pub(super) fn user(name: &str) -> Result<u32> {
     let passwd = fs::read_to_string("/etc/passwd")
         .map_err(|error| Error::failed(format!("/etc/passwd can't be read: {error}")))?;
     number_of(&passwd, name).ok_or_else(|| {
         Error::failed(format!("there is no user `{name}` in /etc/passwd here"))
             .hint(format!("a user of a directory service goes by its number: `id -u {name}`"))
+    })
+}
+
+/// The number of a group in /etc/group.
+pub(super) fn group(name: &str) -> Result<u32> {
+    let groups = fs::read_to_string("/etc/group")
+        .map_err(|error| Error::failed(format!("/etc/group can't be read: {error}")))?;
+    number_of(&groups, name).ok_or_else(|| {
+        Error::failed(format!("there is no group `{name}` in /etc/group here"))
+            .hint(format!("a group of a directory service goes by its number: `getent group {name}`"))
     })
 }
 

@@ -19,6 +19,11 @@ pub struct Losses {
 }
 
 impl Losses {
+    /// What was lost until now, `total` events, was before the window and does not count.
+    pub fn begin(&mut self, total: u64) {
+        *self = Losses { total, ..Losses::default() };
+    }
+
     /// Takes the kernel's count; returns what was lost since the last look, if anything was.
     pub fn look(&mut self, total: u64) -> Option<u64> {
         let lost = total.saturating_sub(self.total);

@@ -2,25 +2,39 @@
 
 mod aggregate;
 pub mod batch;
+mod begin;
 mod books;
 pub mod clock;
-mod files;
+mod finisher;
+mod folder;
+mod keep;
+mod lock;
 mod lookup;
 mod losses;
 mod order;
+mod place;
+mod priority;
+mod privileges;
 mod progress;
 mod reader;
 mod reading;
 mod signals;
+mod store;
+mod unfinished;
+mod warmup;
 mod writer;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::thread::CapabilitySet;
+
+use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Host, Kernel, Loaded, Verdict};
@@ -30,14 +44,18 @@ use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Report, Skipped};
 use batch::{QUEUE_BYTES, Received, Written};
 use books::{Books, Told};
-use files::Opened;
-pub(crate) use files::write_new;
+use folder::{Folder, Trust};
+use lock::Lock;
 use losses::Losses;
+use place::Opened;
 use progress::Progress;
-use reader::Reader;
+use reader::{Reader, Why};
 use reading::{Read, Readings, Tally};
 use signals::Stop;
-use writer::{Outcome, Routed};
+use store::Store;
+use unfinished::{Attributes, Place, Refused, Unfinished};
+use warmup::Before;
+use writer::{Outcome, Routed, Running, Work};
 
 /// What the command line says about a run besides the plan.
 #[derive(Debug, Clone, Default)]
@@ -46,48 +64,126 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// As `nice -n -15` would start it.
-const READER_PRIORITY: i32 = -15;
+impl Options {
+    fn say(&self, words: &str) {
+        if !self.quiet {
+            console::say(&format!("ebpf-run: {words}"));
+        }
+    }
+}
+
+/// Said with `quiet` too: something is not as the config wants it.
+fn warn(words: String) {
+    console::say(&format!("ebpf-run: warning: {words}"));
+}
+
+/// Permissions of a report.
+const REPORT_MODE: u32 = 0o640;
 
 /// How long the writer may take for the rest without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs `plan` to its end.
+/// A run that has the lock, and whose moment has come.
+#[derive(Debug)]
+pub struct Begun {
+    host: Host,
+    globals: Globals,
+    stop: Stop,
+    /// Held until this is dropped.
+    _lock: Option<Lock>,
+    report: Option<(Place, OsString)>,
+    gives_up_privileges: bool,
+}
+
+impl Begun {
+    /// The report will go to `path`: that this is possible is known before anything is loaded.
+    ///
+    /// # Errors
+    /// If there is no such folder, or if others could lead the report elsewhere.
+    pub fn will_report_to(&mut self, path: &Path) -> Result<()> {
+        let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
+            let error =
+                Error::failed(format!("the report can't be written to {}: {}", path.display(), problem.message));
+            match problem.hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })?;
+        self.report = Some((Place { fd: Arc::new(folder.fd), path: folder.path }, folder.name));
+        Ok(())
+    }
+
+    /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.
+    pub fn will_give_up_privileges(&mut self) {
+        self.gives_up_privileges = true;
+    }
+
+    fn report_needs(&self) -> CapabilitySet {
+        self.report.as_ref().map_or(CapabilitySet::empty(), |(place, name)| privileges::for_files(place, name))
+    }
+}
+
+/// Takes the lock and waits until the window is to start. `None` if a signal ended the wait.
 ///
 /// # Errors
-/// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
-/// report.
-pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
-    let say = |words: String| {
-        if !options.quiet {
-            console::say(&format!("ebpf-run: {words}"));
-        }
-    };
+/// [`Kind::Skipped`](crate::error::Kind::Skipped) if another run holds the lock; or if nothing could be loaded anyway.
+pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
+    let say = |words: String| options.say(&words);
     let host = Host::read();
     host.check()?;
-    for warning in warnings(plan, &host) {
-        say(format!("warning: {warning}"));
+    missing_disks(plan).into_iter().for_each(warn);
+    if !host.initial_pid_namespace {
+        say("this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own events \
+             are not left out"
+            .into());
     }
-    let plan = &resolved(plan)?;
+    resolved(plan)?; // what is not there is told before the wait
     let stop = Stop::install()?;
-    let globals = Arc::new(Globals {
+    let globals = Globals {
         name: plan.name.clone(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         start: clock::now(),
         labels: plan.labels.clone(),
-    });
-    let opened: Vec<Opened> = plan.sinks.iter().map(|sink| files::open(sink, &globals)).collect::<Result<_>>()?;
-    files::check_apart(&plan.sinks, &opened)?;
-    let (plan, mut loaded, skipped) = load(plan, &host)?;
+        probe: None,
+    };
+    let lock = begin::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
+    Ok(lock.map(|lock| Begun { host, globals, stop, _lock: lock, report: None, gives_up_privileges: false }))
+}
+
+/// Runs `plan` to its end: [`begin`] and [`window`].
+///
+/// # Errors
+/// See there.
+pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
+    let begun = begin(plan, options)?.ok_or_else(|| Error::failed("interrupted before the window began"))?;
+    window(plan, options, &begun)
+}
+
+/// Runs the window of `plan`.
+///
+/// # Errors
+/// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
+/// report.
+pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
+    let say = |words: String| options.say(&words);
+    let host = &begun.host;
+    let plan = &resolved(plan)?;
+    let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
+    let stop = &begun.stop;
+    let mut opened = place::open_all(&plan.sinks, &globals, &warn)?;
+    let (plan, mut loaded, skipped) = load(plan, host)?;
     let plan = &plan;
     for probe in &skipped {
-        say(format!("warning: goes on without {}: {}", probe.probe, probe.reason));
+        warn(format!("goes on without {}: {}", probe.probe, probe.reason));
     }
 
     let streams = || plan.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)));
     let min_sizes = streams().map(|(_, stream)| stream.layout.min_size).collect();
     let sorts = plan.probes.iter().any(|probe| probe.sort);
-    let (collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.max_events, sorts);
+    let (mut collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.window.max_events, sorts);
+    if !plan.window.warmup.is_zero() {
+        collector.warm_up(streams().map(|(_, stream)| Arc::clone(&stream.layout)).collect());
+    }
     let collector = RefCell::new(collector);
     let mut buffers = Vec::new();
     let mut first = 0;
@@ -98,38 +194,65 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
         first += probe.streams.len();
     }
 
-    loaded.iter_mut().try_for_each(|loaded| loaded.attach(&host))?;
+    loaded.iter_mut().try_for_each(|loaded| loaded.attach(host))?;
     let started = Instant::now();
-    let start = report::Instant { wall: clock::now(), monotonic: clock::monotonic() };
-    opened.iter().try_for_each(files::empty)?;
+    opened.iter_mut().filter_map(|opened| opened.store.as_mut()).for_each(Store::begin);
     say(attached(plan, &loaded));
 
-    let written = Written::default();
-    let on_stdout = opened.iter().any(|opened| opened.path.is_none());
-    let writer = start_writer(plan, opened, &globals, queue, &written, &stop)?;
-    let readings = Readings::start(plan, &loaded, &collector.borrow(), started, stop.bell()?)?;
-    go_first(); // after the other threads have their start, or they would go first too
-    let progress = Progress::new(!options.quiet, on_stdout);
-    let losses = vec![Losses::default(); plan.probes.len()];
-    let tallies = Tally::all(plan, &loaded)?;
-    let collecting = &collector;
-    let mut reader =
-        Reader { plan, buffers, tallies, losses, collector: collecting, written: &written, progress, started };
-    let waiting = reader.watch(&stop, on_stdout)?;
-    let end = reader.read(&waiting, &stop, &loaded)?;
-    let elapsed = started.elapsed();
+    priority::go_first();
+    let mut needed = privileges::for_stacks(plan) | begun.report_needs();
+    for store in opened.iter().filter_map(|opened| opened.store.as_ref()) {
+        needed |= store.needs();
+    }
+    let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
+
+    let (shared, watch) = (Shared::default(), clock::Watch::start()?);
+    let on_stdout = opened.iter().any(Opened::is_stdout);
+    let writer = start_writer(plan, opened, &globals, queue, &shared, stop, watch.clock())?;
+    let mut reader = Reader {
+        plan,
+        buffers,
+        tallies: Tally::all(plan, &loaded)?,
+        losses: vec![Losses::default(); plan.probes.len()],
+        collector: &collector,
+        written: &shared.written,
+        progress: Progress::new(!options.quiet, on_stdout),
+        clock: watch,
+        started,
+        recording: plan.window.warmup.is_zero(),
+        why: Arc::clone(&shared.why),
+    };
+    let waiting = reader.watch(stop, on_stdout)?;
+    let early = if reader.recording { None } else { reader.warm_up(&waiting, stop, &loaded)? };
+    let start = report::Instant { wall: clock::now(), monotonic: clock::monotonic() };
+    let before = if reader.recording {
+        Before::nothing(plan)
+    } else {
+        reader.begin(start.monotonic, early.is_none());
+        Before::now(plan, &mut reader, &loaded)?
+    };
+    let (end, readings) = match early {
+        Some(end) => (end, None),
+        None => {
+            let (started, bell) = (reader.started, stop.bell()?);
+            let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, &before.entries)?;
+            (reader.read(&waiting, stop, &loaded)?, readings)
+        }
+    };
+    let elapsed = reader.started.elapsed();
 
     loaded.iter_mut().for_each(Loaded::detach);
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
     let losses = std::mem::take(&mut reader.losses);
+    let clock_steps = reader.clock.steps_since(start.monotonic);
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
     // The writer ends when nobody queues any more
     let read = readings.map(Readings::finish);
     let received = collector.into_inner().finish();
-    let outcome = join(writer, say)?;
+    let (outcome, gave_up) = join(writer, plan.window.drain, say)?;
     let (received, counted) = added(received, read.transpose()?, plan.probes.len());
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
     let verdict = |loaded: &Loaded| (loaded.verdict().0, loaded.verdict().1.map(str::to_owned));
@@ -138,9 +261,27 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let refused = loaded.iter().zip(&plan.probes).map(|(loaded, probe)| loaded.refusals(&probe.program.maps));
     let refused = refused.collect::<Result<_>>()?;
     let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
-    let books = Books { kernel, received, losses, hooks, verdicts, variants, told, counted, refused, missed };
-    let report = books::make_report(plan, &books, end, (start, elapsed), outcome);
-    Ok(Report { skipped, ..report })
+    let books = Books { kernel, received, losses, hooks, verdicts, variants, told, counted, refused, missed, before };
+    let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
+    report.skipped = skipped;
+    report.clock_steps = clock_steps;
+    report.capabilities = kept.map(privileges::names);
+    report.failure = gave_up.or(report.failure);
+    Ok(report)
+}
+
+/// Writes a small file of its own, whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let refused = |problem: folder::Problem| std::io::Error::other(problem.message);
+    let folder = Folder::of(path, Trust::Checked).map_err(refused)?;
+    let place = Place { fd: Arc::new(folder.fd), path: folder.path };
+    let attributes = Attributes { mode: REPORT_MODE, owner: None, group: None };
+    let file = Unfinished::create(&place, &folder.name, attributes).map_err(|refused| match refused {
+        Refused::System(errno) | Refused::Owner(errno) => std::io::Error::from(errno),
+        Refused::InUse => std::io::Error::other("another run is writing to it"),
+    })?;
+    file.writer()?.write_all(bytes)?;
+    file.finish()
 }
 
 /// Loads every probe. Those that this kernel can't run, and that the config can do without, are left out of the plan.
@@ -180,8 +321,8 @@ fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
-/// What is suspicious, but may be meant.
-fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
+/// Disks in filters that are not here, where nothing will match; but one may yet come.
+fn missing_disks(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
     for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
@@ -196,13 +337,6 @@ fn warnings(plan: &Plan, host: &Host) -> Vec<String> {
             None => format!("there is no disk `{disk}` here now (see lsblk)"),
         });
     }
-    if !host.initial_pid_namespace {
-        warnings.push(
-            "this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own \
-             events are not left out"
-                .into(),
-        );
-    }
     warnings
 }
 
@@ -214,17 +348,20 @@ fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
         format!("{} ({}, {hooks}{fallback})", probe.name, probe.program.name)
     };
     let probes: Vec<String> = plan.probes.iter().zip(loaded).map(probe).collect();
-    let mut ends = Vec::new();
-    ends.extend(plan.duration.map(|duration| format!("after {duration:?}")));
-    ends.extend(plan.max_events.map(|events| format!("after {events} events")));
+    let mut ends = plan.window.ends();
     ends.push("with Ctrl-C".into());
-    format!("attached {}; ends {}", probes.join(", "), ends.join(" or "))
+    let warmup = Nanoseconds::from(plan.window.warmup);
+    let begins = if warmup.0 == 0 { String::new() } else { format!("; records from {warmup} on") };
+    format!("attached {}{begins}; ends {}", probes.join(", "), ends.join(" or "))
 }
 
-/// This thread, from now on the reader, goes before others: it has little to do, but while it waits for a CPU the buffer
-/// fills. The writer, which has a queue of its own, keeps its place. Where this is not permitted, it goes without.
-fn go_first() {
-    let _ = rustix::process::setpriority_process(None, READER_PRIORITY);
+/// What reader and writer both know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Records written so far.
+    written: Written,
+    /// Why the writer wants the window to end.
+    why: Why,
 }
 
 fn start_writer(
@@ -232,11 +369,12 @@ fn start_writer(
     opened: Vec<Opened>,
     globals: &Arc<Globals>,
     queue: batch::Queue,
-    written: &Written,
+    shared: &Shared,
     stop: &Stop,
-) -> Result<JoinHandle<Outcome>> {
+    clock: clock::Clock,
+) -> Result<Running> {
     let streams = || plan.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)));
-    let mut sinks = Vec::new();
+    let (mut sinks, mut stores) = (Vec::new(), Vec::new());
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
         let sources: Vec<Option<Source<'_>>> = streams()
             .map(|(probe, stream)| {
@@ -246,6 +384,7 @@ fn start_writer(
             .collect();
         let sink = Sink::new(shape, &sources, globals, opened.output);
         sinks.push(sink.map_err(|words| Error::failed(format!("sink `{name}`: {words}")))?);
+        stores.push(opened.store);
     }
     let routed = streams().map(|(probe, stream)| Routed {
         name: probe.name.clone(),
@@ -253,9 +392,18 @@ fn start_writer(
         sinks: stream.sinks.clone(),
         sort_within: probe.sort.then_some(probe.buffer.max_latency.as_nanos() as u64),
     });
-    let bell = stop.bell()?;
-    writer::start(queue, routed.collect(), sinks, Arc::clone(written), move || bell.ring())
-        .map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
+    let work = Work {
+        queue,
+        probes: routed.collect(),
+        sinks,
+        stores,
+        clock,
+        max_bytes: plan.window.max_bytes,
+        progress: Arc::clone(&shared.written),
+        bell: stop.bell()?,
+        why: Arc::clone(&shared.why),
+    };
+    writer::start(work).map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
 }
 
 /// What was read from buffers and from maps, a stream each; and the events that are in the maps, a probe each.
@@ -266,14 +414,25 @@ fn added(received: Vec<Received>, read: Option<Read>, probes: usize) -> (Vec<Rec
     }
 }
 
-/// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens.
-fn join(writer: JoinHandle<Outcome>, say: impl Fn(String)) -> Result<Outcome> {
-    let patience = Instant::now() + PATIENCE;
-    while !writer.is_finished() && Instant::now() < patience {
+/// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens. After
+/// `drain` it is waited for no longer, which is an error.
+fn join(writer: Running, drain: Option<Duration>, say: impl Fn(String)) -> Result<(Outcome, Option<Error>)> {
+    let began = Instant::now();
+    let mut said = false;
+    while !writer.is_done() {
+        if let Some(drain) = drain.filter(|drain| began.elapsed() >= *drain) {
+            let what = format!("a sink did not take the rest within {} (`drain`)", Nanoseconds::from(drain));
+            let error = Error::failed(what).hint("what it took is there, in files that are not whole");
+            return Ok((writer.abandon(), Some(error)));
+        }
+        if began.elapsed() >= PATIENCE && !said {
+            say("waiting for a sink to take the rest; another signal gives it up".into());
+            said = true;
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
-    if !writer.is_finished() {
-        say("waiting for a sink to take the rest; another signal gives it up".into());
-    }
-    writer.join().map_err(|_| Error::failed("the writer's thread died; this is a bug of ebpf-run, please report it"))
+    let outcome = writer.join();
+    let outcome =
+        outcome.map_err(|_| Error::failed("the writer's thread died; this is a bug of ebpf-run, please report it"))?;
+    Ok((outcome, None))
 }

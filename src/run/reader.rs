@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
 use super::batch::{Cause, Collector, Written};
+use super::clock::Watch;
 use super::losses::Losses;
 use super::progress::Progress;
 use super::reading::Tally;
@@ -25,6 +27,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Keys of the epoll set; smaller ones are probes.
 const KEY_STOP: u64 = u64::MAX;
 const KEY_STDOUT: u64 = u64::MAX - 1;
+const KEY_CLOCK: u64 = u64::MAX - 2;
 
 /// The loop between the kernel's buffers and the queue. It never waits for a sink.
 pub(super) struct Reader<'a> {
@@ -37,11 +40,21 @@ pub(super) struct Reader<'a> {
     pub collector: &'a RefCell<Collector>,
     pub written: &'a Written,
     pub progress: Progress,
+    pub clock: Watch,
+    /// When the window began.
     pub started: Instant,
+    /// Whether the window has begun.
+    pub recording: bool,
+    /// Why the writer wants it to end.
+    pub why: Why,
 }
 
+/// Why a window ends, if it is not the reader that finds out.
+pub(super) type Why = Arc<OnceLock<End>>;
+
 impl Reader<'_> {
-    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away.
+    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away, a clock
+    /// that is set.
     pub fn watch(&self, stop: &Stop, on_stdout: bool) -> Result<OwnedFd> {
         let failed = |error| Error::failed(format!("epoll: {error}"));
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
@@ -53,6 +66,7 @@ impl Reader<'_> {
             add(buffer.wakeups(), index as u64, flags).map_err(failed)?;
         }
         add(stop.as_fd(), KEY_STOP, epoll::EventFlags::IN).map_err(failed)?;
+        add(self.clock.as_fd(), KEY_CLOCK, epoll::EventFlags::IN).map_err(failed)?;
         if on_stdout {
             // Errors are always reported, so nothing is asked for. A regular file refuses: nobody can close it.
             let _ = add(rustix::stdio::stdout(), KEY_STDOUT, epoll::EventFlags::empty());
@@ -62,7 +76,27 @@ impl Reader<'_> {
 
     /// Reads until the window ends.
     pub fn read(&mut self, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<End> {
-        let deadline = self.plan.duration.map(|duration| self.started + duration);
+        let deadline = self.plan.window.duration.map(|duration| self.started + duration);
+        self.read_until(deadline, set, stop, loaded)
+    }
+
+    /// Reads what comes before the window, which nobody records. `None` when the window begins.
+    pub fn warm_up(&mut self, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<Option<End>> {
+        let deadline = Instant::now() + self.plan.window.warmup;
+        let end = self.read_until(Some(deadline), set, stop, loaded)?;
+        Ok((end != End::Duration).then_some(end))
+    }
+
+    /// The window begins, at `at` of the clock of timestamps, with `recording` or, if it was ended before, without.
+    pub fn begin(&mut self, at: u64, recording: bool) {
+        self.started = Instant::now();
+        self.recording = recording;
+        if recording {
+            self.collector.borrow_mut().begin(at);
+        }
+    }
+
+    fn read_until(&mut self, deadline: Option<Instant>, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<End> {
         let events = self.plan.probes.iter().filter(|probe| probe.aggregate.is_none());
         let latency = events.map(|probe| probe.buffer.max_latency).min();
         let pause = latency.into_iter().chain(self.progress.interval()).min().unwrap_or(IDLE);
@@ -77,14 +111,19 @@ impl Reader<'_> {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Error::failed(format!("epoll: {error}"))),
             }
+            // The keys are in a packed struct, hence the copies
+            let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
+            // First, so that what is read from now on goes by the new time
+            if keys.contains(&KEY_CLOCK) {
+                self.clock.look();
+            }
             more = self.consume(loaded)?;
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
-            // The keys are in a packed struct, hence the copies
-            let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
             if keys.contains(&KEY_STOP) {
-                return Ok(if stop.by_signal() { End::Interrupted } else { End::SinkFailed });
+                let other = if stop.by_signal() { End::Interrupted } else { End::SinkFailed };
+                return Ok(self.why.get().copied().unwrap_or(other));
             }
             if keys.contains(&KEY_STDOUT) {
                 return Ok(End::Closed);
@@ -94,7 +133,7 @@ impl Reader<'_> {
             }
             let lost = || loaded.iter().filter_map(|loaded| loaded.counters().ok()).map(|c| c.lost_buffer_full).sum();
             let written = self.written.load(Ordering::Relaxed);
-            self.progress.draw(self.started.elapsed(), self.plan.duration, written, lost);
+            self.progress.draw(self.started.elapsed(), self.plan.window.duration, written, lost);
         }
     }
 
@@ -107,7 +146,7 @@ impl Reader<'_> {
                 more |= buffer.consume()?;
             }
             let mut collector = self.collector.borrow_mut();
-            if let Some(lost) = self.losses[index].look(loaded[index].counters()?.lost()) {
+            if let Some(lost) = self.losses[index].look(loaded[index].counters()?.lost()).filter(|_| self.recording) {
                 let cause = if probe.aggregate.is_some() { Cause::Map } else { Cause::Kernel };
                 collector.gap(stream, lost, cause);
             }
@@ -120,9 +159,10 @@ impl Reader<'_> {
     /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
     /// the kernel's count says when all is there.
     pub fn drain(&mut self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
-        let until = Instant::now() + SETTLE;
+        let until = Instant::now() + self.plan.window.drain.unwrap_or(SETTLE);
         loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
+            self.clock.look();
             while self.consume(loaded)? {}
             if self.is_complete(&kernel)? || Instant::now() >= until {
                 return Ok(kernel);
@@ -140,7 +180,7 @@ impl Reader<'_> {
                 None => {
                     let collector = self.collector.borrow();
                     let user = collector.counts()[stream];
-                    Some(user.records + user.after_end)
+                    Some(user.records + user.warmup + user.after_end)
                 }
             };
             if counted.is_some_and(|counted| kernel[index].seen != counted + kernel[index].lost()) {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::aggregate::{Aggregator, Frames};
 use super::batch::{Collector, Received};
-use super::clock;
 use super::signals::Bell;
+use super::{clock, priority};
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
-use crate::kernel::{AggregateMap, Loaded};
+use crate::kernel::{AggregateMap, Entry, Loaded};
 use crate::plan::{Plan, ProbePlan};
 use crate::symbols::Symbols;
 
@@ -64,6 +64,16 @@ impl Tally {
     pub fn counted(&self) -> Result<Option<u64>> {
         Ok(self.aggregator.counted(&self.map.entries()?))
     }
+
+    /// What is in the map now, and how many events that are, if its counters tell.
+    ///
+    /// # Errors
+    /// If the map can't be read.
+    pub fn entries(&self) -> Result<(Vec<Entry>, Option<u64>)> {
+        let entries = self.map.entries()?;
+        let counted = self.aggregator.counted(&entries);
+        Ok((entries, counted))
+    }
 }
 
 fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(Aggregator, AggregateMap)>> {
@@ -90,7 +100,7 @@ pub struct Readings {
 
 impl Readings {
     /// Starts the thread, if any probe has an aggregate. `collector` makes its end of the queue. If a map can't be read,
-    /// `bell` ends the window.
+    /// `bell` ends the window. `before` was in the map of each probe before the window, and is left out.
     ///
     /// # Errors
     /// If there is no file descriptor or no thread left.
@@ -100,21 +110,18 @@ impl Readings {
         collector: &Collector,
         started: Instant,
         bell: Bell,
+        before: &[Vec<Entry>],
     ) -> Result<Option<Readings>> {
         let mut first = 0;
         let mut readings = Vec::new();
-        for (probe, loaded) in plan.probes.iter().zip(loaded) {
+        for ((probe, loaded), before) in plan.probes.iter().zip(loaded).zip(before) {
             let streams = (first, probe.streams.len());
             first += probe.streams.len();
             let interval = probe.aggregate.as_ref().and_then(|aggregate| aggregate.interval);
-            readings.push(parts(probe, loaded)?.map(|(aggregator, map)| Reading {
-                aggregator,
-                map,
-                streams,
-                interval,
-                next: interval.map(|interval| started + interval),
-                total: None,
-                stacks: HashMap::new(),
+            readings.push(parts(probe, loaded)?.map(|(mut aggregator, map)| {
+                aggregator.leave_out(before);
+                let next = interval.map(|interval| started + interval);
+                Reading { aggregator, map, streams, interval, next, total: None, stacks: HashMap::new() }
             }));
         }
         if readings.iter().all(Option::is_none) {
@@ -123,6 +130,7 @@ impl Readings {
         let (end, ended) = channel();
         let collector = collector.another();
         let work = move || {
+            priority::step_back();
             let read = read_all(readings, collector, &ended);
             if read.is_err() {
                 bell.ring();

@@ -4,8 +4,11 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::pipe};
 
@@ -48,6 +51,24 @@ impl Stop {
         self.signalled.load(Ordering::SeqCst)
     }
 
+    /// Waits for `time`, or until the window is to end: `true`.
+    ///
+    /// # Errors
+    /// If the system refuses to wait.
+    pub fn within(&self, time: Duration) -> Result<bool> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(&self.reader, PollFlags::IN)], timeout.as_ref()) {
+                Ok(0) if Instant::now() < until => {}
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::failed(format!("poll: {error}"))),
+            }
+        }
+    }
+
     /// Something that another thread can end the window with.
     ///
     /// # Errors
@@ -78,8 +99,8 @@ pub struct Bell(UnixStream);
 
 impl Bell {
     /// Does it.
-    pub fn ring(mut self) {
+    pub fn ring(&self) {
         // Full: then it is readable anyway
-        let _ = self.0.write(&[1]);
+        let _ = (&self.0).write(&[1]);
     }
 }

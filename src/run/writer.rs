@@ -1,16 +1,25 @@
 //! The writer: a thread of its own that decodes, formats and writes what the reader has queued.
 
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::batch::{Gap, Piece, Queue, Written};
 use super::clock::{self, Clock};
+use super::finisher::{Failure, Finished, Finisher};
 use super::order::Sorter;
+use super::priority;
+use super::reader::Why;
+use super::signals::Bell;
+use super::store::Store;
+use crate::error::Error;
 use crate::event::{Layout, Record};
+use crate::output::Output;
 use crate::output::Sink;
 use crate::output::sink::WriteError;
+use crate::report::{End, FileAccount};
 
 /// A probe as the writer needs to know it.
 #[derive(Debug)]
@@ -28,80 +37,215 @@ pub struct Routed {
 /// What the writer did.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Records that reached all of their sinks, a probe each.
+    /// Records that reached all of their sinks, a stream each.
     pub written: Vec<u64>,
-    /// Records that a template failed on, a probe each.
+    /// Records that a template failed on, a stream each.
     pub failed: Vec<u64>,
-    /// Records that came too late to be sorted, a probe each.
+    /// Records that came too late to be sorted, a stream each.
     pub late: Vec<u64>,
     /// The first failure of a template: the sink and the words.
     pub first_failure: Option<(usize, String)>,
     /// The sink that took no more, and why.
-    pub broken: Option<(usize, io::Error)>,
+    pub broken: Option<(usize, Broken)>,
+    /// What became of the files.
+    pub files: Vec<FileAccount>,
+    /// The file of the sink that took no more.
+    pub broken_file: Option<PathBuf>,
+    /// The first file that could not be finished.
+    pub unfinished: Option<Failure>,
+}
+
+/// Why a sink takes no more.
+#[derive(Debug)]
+pub enum Broken {
+    /// Its file does not.
+    File(io::Error),
+    /// Its next file can't be made.
+    Next(Error),
 }
 
 impl Outcome {
     /// Whether the reader of a pipe went away, which is no failure.
     pub fn is_closed(&self) -> bool {
-        matches!(&self.broken, Some((_, error)) if error.kind() == io::ErrorKind::BrokenPipe)
+        matches!(&self.broken, Some((_, Broken::File(error))) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
-/// Starts the writer. It ends when the queue does, or when a sink takes no more; then it calls `ended`.
-pub fn start(
-    queue: Queue,
-    probes: Vec<Routed>,
-    sinks: Vec<Sink>,
-    progress: Written,
-    ended: impl FnOnce() + Send + 'static,
-) -> io::Result<JoinHandle<Outcome>> {
-    thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
-        let zero = vec![0; probes.len()];
-        let sorters = probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
+/// What the writer works with.
+#[derive(Debug)]
+pub struct Work {
+    /// Where records come from.
+    pub queue: Queue,
+    /// A stream each.
+    pub probes: Vec<Routed>,
+    /// Where records go.
+    pub sinks: Vec<Sink>,
+    /// The files of each sink that has some.
+    pub stores: Vec<Option<Store>>,
+    /// Tells the wall-clock time of records.
+    pub clock: Clock,
+    /// Bytes of all sinks after which the window is to end.
+    pub max_bytes: Option<u64>,
+    /// Records written so far.
+    pub progress: Written,
+    /// Told when the window is to end, and why.
+    pub bell: Bell,
+    /// Where the reason is put before.
+    pub why: Why,
+}
+
+/// The writer's thread.
+#[derive(Debug)]
+pub struct Running {
+    thread: JoinHandle<()>,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+impl Running {
+    /// Whether it is done.
+    pub fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// What it did, once it is done.
+    ///
+    /// # Errors
+    /// If it died, which is a bug.
+    pub fn join(self) -> thread::Result<Outcome> {
+        self.thread.join()?;
+        Ok(std::mem::take(&mut *lock(&self.outcome)))
+    }
+
+    /// What it has done so far. It is left to itself, at work on what it is at, until the process ends.
+    pub fn abandon(self) -> Outcome {
+        std::mem::take(&mut *lock(&self.outcome))
+    }
+}
+
+fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
+    outcome.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the writer. It ends when the queue does, or when a sink takes no more; then it rings the bell.
+///
+/// # Errors
+/// If there are no more threads.
+pub fn start(work: Work) -> io::Result<Running> {
+    let zero = vec![0; work.probes.len()];
+    let counts = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
+    let outcome = Arc::new(Mutex::new(counts));
+    let published = Arc::clone(&outcome);
+    let finisher = if work.stores.iter().any(Option::is_some) { Some(Finisher::start()?) } else { None };
+    let thread = thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
+        priority::step_back();
+        let sorters = work.probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
         let outcome = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
-        let mut writer = Writer { probes, sinks, sorters, in_flight: zero, clock: Clock::measure(), outcome };
-        writer.run(&queue, &progress);
-        ended();
-        writer.outcome
-    })
+        let mut writer = Writer { work, sorters, in_flight: zero, outcome, published, done: 0, full: false, finisher };
+        writer.run();
+        writer.finish();
+    })?;
+    Ok(Running { thread, outcome })
 }
 
 struct Writer {
-    probes: Vec<Routed>,
-    sinks: Vec<Sink>,
+    work: Work,
     sorters: Vec<Option<Sorter>>,
     /// Records that the sinks have and their files may not have yet.
     in_flight: Vec<u64>,
-    clock: Clock,
     outcome: Outcome,
+    /// What others can see of it: as of the last flush.
+    published: Arc<Mutex<Outcome>>,
+    /// Bytes of the files before the current ones.
+    done: u64,
+    /// The window has all the bytes that it wants.
+    full: bool,
+    finisher: Option<Finisher>,
 }
 
 impl Writer {
-    fn run(&mut self, queue: &Queue, progress: &Written) {
+    fn run(&mut self) {
         // A header is there before the first record, however long that takes
-        if !self.flush(progress) {
+        if !self.flush() {
             return;
         }
-        while let Some(batch) = queue.next() {
-            self.clock.refresh();
+        while let Some(batch) = self.work.queue.next() {
+            self.work.clock.refresh();
             let whole = batch.pieces().all(|(probe, piece)| match piece {
                 Piece::Record(raw) => self.take(probe, raw),
                 Piece::Gap(gap) => self.gap(probe, gap),
                 Piece::End(count) => self.end_of_reading(probe, count),
             });
-            if !whole || !self.sorted(batch.read_at) || !self.flush(progress) {
+            if !whole || !self.sorted(batch.read_at) || !self.flush() {
                 return;
             }
-            queue.done(batch);
+            self.work.queue.done(batch);
         }
         if self.sorted(u64::MAX) {
-            self.flush(progress);
+            self.flush();
         }
+    }
+
+    /// Nothing more comes: the files are whole, unless a sink failed.
+    fn finish(mut self) {
+        self.work.bell.ring();
+        let closed = self.outcome.is_closed();
+        for (index, store) in std::mem::take(&mut self.work.stores).into_iter().enumerate() {
+            let (Some(store), Some(finisher)) = (store, &self.finisher) else { continue };
+            let sink = &mut self.work.sinks[index];
+            // One pipe is closed: what the others have got is theirs
+            let whole = self.outcome.broken.is_none() || (closed && sink.flush().is_ok());
+            if whole {
+                store.finish(sink.bytes(), finisher);
+            } else {
+                let file = store.give_up(sink.bytes());
+                if self.outcome.broken.as_ref().is_some_and(|(broken, _)| *broken == index) {
+                    self.outcome.broken_file = Some(file.path.clone());
+                }
+                self.outcome.files.push(file);
+            }
+        }
+        if let Some(finisher) = self.finisher.take() {
+            let Finished { files, failure } = finisher.wait();
+            self.outcome.files.splice(0..0, files);
+            self.outcome.unfinished = failure;
+        }
+        *lock(&self.published) = self.outcome;
+    }
+
+    /// The window is to end, because of `end`.
+    fn end(&mut self, end: End) {
+        if self.work.why.set(end).is_ok() {
+            self.work.bell.ring();
+        }
+    }
+
+    /// Bytes in all sinks.
+    fn bytes(&self) -> u64 {
+        self.done + self.work.sinks.iter().map(Sink::bytes).sum::<u64>()
+    }
+
+    /// Another file for a sink whose file is full.
+    fn rotate(&mut self, index: usize) -> bool {
+        let Some(finisher) = &self.finisher else { return true };
+        let (Some(store), sink) = (&mut self.work.stores[index], &mut self.work.sinks[index]) else { return true };
+        let result = sink.flush().map_err(Broken::File).and_then(|()| {
+            let bytes = sink.bytes();
+            let next = store.next(bytes, finisher).map_err(Broken::Next)?;
+            self.done += bytes;
+            sink.continue_in(Output::File(next)).map_err(Broken::File)
+        });
+        self.went_well(index, result)
+    }
+
+    fn went_well(&mut self, index: usize, result: Result<(), Broken>) -> bool {
+        let Err(broken) = result else { return true };
+        self.outcome.broken = Some((index, broken));
+        false
     }
 
     /// A record as it comes. `false`, here and below, if a sink takes no more.
     fn take(&mut self, probe: usize, raw: &[u8]) -> bool {
-        let ts = self.probes[probe].layout.ts(raw);
+        let ts = self.work.probes[probe].layout.ts(raw);
         match &mut self.sorters[probe] {
             Some(sorter) => {
                 sorter.push(ts, raw);
@@ -113,7 +257,7 @@ impl Writer {
 
     /// Writes what can't be overtaken any more.
     fn sorted(&mut self, read_at: u64) -> bool {
-        for probe in 0..self.probes.len() {
+        for probe in 0..self.work.probes.len() {
             while let Some(raw) = self.sorters[probe].as_mut().and_then(|sorter| sorter.pop(read_at)) {
                 if !self.write(probe, &raw) {
                     return false;
@@ -125,18 +269,29 @@ impl Writer {
     }
 
     fn write(&mut self, probe: usize, raw: &[u8]) -> bool {
-        let Routed { name, layout, sinks, .. } = &self.probes[probe];
-        let record = Record { layout, raw, time: self.clock.wall(layout.ts(raw)), probe: name };
+        if self.full {
+            return true; // received, and not written
+        }
+        // Before the record, so that no file is begun that stays empty
+        for at in 0..self.work.probes[probe].sinks.len() {
+            let index = self.work.probes[probe].sinks[at];
+            let store = self.work.stores[index].as_ref();
+            if store.is_some_and(|store| store.is_full(self.work.sinks[index].bytes())) && !self.rotate(index) {
+                return false;
+            }
+        }
+        let Routed { name, layout, sinks, .. } = &self.work.probes[probe];
+        let record = Record { layout, raw, time: self.work.clock.wall(layout.ts(raw)), probe: name };
         let mut failed = false;
         for &index in sinks {
-            match self.sinks[index].write(probe, &record) {
+            match self.work.sinks[index].write(probe, &record) {
                 Ok(()) => {}
                 Err(WriteError::Record(words)) => {
                     failed = true;
                     self.outcome.first_failure.get_or_insert((index, words));
                 }
                 Err(WriteError::File(error)) => {
-                    self.outcome.broken = Some((index, error));
+                    self.outcome.broken = Some((index, Broken::File(error)));
                     return false;
                 }
             }
@@ -146,14 +301,18 @@ impl Writer {
         } else {
             self.in_flight[probe] += 1;
         }
+        if self.work.max_bytes.is_some_and(|most| self.bytes() >= most) {
+            self.full = true;
+            self.end(End::MaxBytes);
+        }
         true
     }
 
     fn gap(&mut self, probe: usize, gap: Gap) -> bool {
-        let Routed { name, sinks, .. } = &self.probes[probe];
+        let Routed { name, sinks, .. } = &self.work.probes[probe];
         for &index in sinks {
-            if let Err(error) = self.sinks[index].gap(clock::now(), name, gap.lost, gap.cause.words()) {
-                self.outcome.broken = Some((index, error));
+            if let Err(error) = self.work.sinks[index].gap(clock::now(), name, gap.lost, gap.cause.words()) {
+                self.outcome.broken = Some((index, Broken::File(error)));
                 return false;
             }
         }
@@ -161,9 +320,9 @@ impl Writer {
     }
 
     fn end_of_reading(&mut self, stream: usize, count: usize) -> bool {
-        for (index, sink) in self.sinks.iter_mut().enumerate() {
+        for (index, sink) in self.work.sinks.iter_mut().enumerate() {
             if let Err(error) = sink.end_of_reading(stream..stream + count) {
-                self.outcome.broken = Some((index, error));
+                self.outcome.broken = Some((index, Broken::File(error)));
                 return false;
             }
         }
@@ -171,10 +330,10 @@ impl Writer {
     }
 
     /// What is not in the file is not written: only a flush that went well makes it so.
-    fn flush(&mut self, progress: &Written) -> bool {
-        for (index, sink) in self.sinks.iter_mut().enumerate() {
+    fn flush(&mut self) -> bool {
+        for (index, sink) in self.work.sinks.iter_mut().enumerate() {
             if let Err(error) = sink.flush() {
-                self.outcome.broken = Some((index, error));
+                self.outcome.broken = Some((index, Broken::File(error)));
                 return false;
             }
         }
@@ -183,7 +342,25 @@ impl Writer {
             *written += *count;
             total += std::mem::take(count);
         }
-        progress.fetch_add(total, Ordering::Relaxed);
+        self.work.progress.fetch_add(total, Ordering::Relaxed);
+        let mut published = lock(&self.published);
+        published.written.clone_from(&self.outcome.written);
+        published.failed.clone_from(&self.outcome.failed);
+        published.late.clone_from(&self.outcome.late);
+        published.first_failure.clone_from(&self.outcome.first_failure);
+        drop(published);
+        self.look_for_room()
+    }
+
+    /// Ends the window while the disk still has room for the rest.
+    fn look_for_room(&mut self) -> bool {
+        for index in 0..self.work.stores.len() {
+            match self.work.stores[index].as_mut().map(Store::is_low) {
+                Some(Ok(true)) => self.end(End::MinFree),
+                Some(Err(error)) => return self.went_well(index, Err(Broken::File(error))),
+                Some(Ok(false)) | None => {}
+            }
+        }
         true
     }
 }

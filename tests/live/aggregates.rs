@@ -113,7 +113,7 @@ fn observed(test: &str, probe: Json, steps: &[Json]) -> Ran {
     let run = thread::spawn(move || run_plan(&plan, &Options { quiet: true }));
     // The header of a table is written once everything is attached
     let until = Instant::now() + Duration::from_secs(20);
-    while fs::metadata(path("table")).map_or(0, |file| file.len()) == 0 {
+    while fs::metadata(path("table.partial")).map_or(0, |file| file.len()) == 0 {
         assert!(Instant::now() < until && !run.is_finished(), "it never starts");
         thread::sleep(Duration::from_millis(2));
     }
@@ -304,7 +304,7 @@ fn rows_go_through_templates_that_they_have_the_fields_of() {
     let source = Source::parse("x.yaml".into(), "x".into(), config.to_string()).expect("it is a config");
     let plan = plan(&source, &Catalog::from_objects(OBJECTS), &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
     let run = thread::spawn(move || run_plan(&plan, &Options { quiet: true }));
-    while fs::metadata(scratch.path("table")).map_or(0, |file| file.len()) == 0 {
+    while fs::metadata(scratch.path("table.partial")).map_or(0, |file| file.len()) == 0 {
         assert!(!run.is_finished(), "it never starts");
         thread::sleep(Duration::from_millis(2));
     }

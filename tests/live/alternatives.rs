@@ -39,20 +39,20 @@ fn try_run(config: &Json) -> Result<Report, Error> {
 
 /// A config that runs `probes` long enough for a load, and the path of its records.
 fn config(scratch: &Scratch, probes: Json) -> Json {
-    // It is emptied when everything is attached
-    let path = scratch.write("out.jsonl", "not yet");
     let mut config = to_jsonl(probes);
     config["window"] = json!({"duration": "4s"});
-    config["sinks"]["out"]["path"] = json!(path);
+    config["sinks"]["out"]["path"] = json!(scratch.path("out.jsonl"));
+    config["sinks"]["sign"] = json!({"type": "csv", "path": scratch.path("sign"), "columns": ["probe"]});
     config
 }
 
 /// Runs `held` when everything is attached.
 fn goes_when_attached(path: &Path, held: Held) -> thread::JoinHandle<()> {
+    // The header of a table is written then
     let path = path.to_owned();
     thread::spawn(move || {
         let until = Instant::now() + Duration::from_secs(60);
-        while fs::metadata(&path).expect("the sink's file").len() > 0 {
+        while fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
             assert!(Instant::now() < until, "nothing was attached");
             thread::sleep(Duration::from_millis(5));
         }
@@ -75,7 +75,7 @@ fn exactly_one_variant_of_each_group_is_attached() {
     let held = held(&scratch);
     let pid = held.pid();
     let config = config(&scratch, json!([{"program": "alternatives", "filters": {"pid": pid}}]));
-    let load = goes_when_attached(&scratch.path("out.jsonl"), held);
+    let load = goes_when_attached(&scratch.path("sign.partial"), held);
     let report = try_run(&config).unwrap_or_else(|error| panic!("{error}"));
     load.join().expect("the load ran");
     let account = &report.accounts[0];
@@ -121,7 +121,7 @@ fn a_variant_that_the_verifier_refuses_is_set_aside_or_told_as_broken() {
     let scratch = Scratch::new();
     let held = held(&scratch);
     let config = config(&scratch, json!([{"program": "faulty", "filters": {"pid": held.pid()}}]));
-    let load = goes_when_attached(&scratch.path("out.jsonl"), held);
+    let load = goes_when_attached(&scratch.path("sign.partial"), held);
     let report = try_run(&config).unwrap_or_else(|error| panic!("{error}"));
     load.join().expect("the load ran");
     let account = &report.accounts[0];
@@ -147,7 +147,7 @@ fn a_probe_that_may_be_skipped_is_and_the_others_run() {
     let skipped = json!({"program": "nowhere", "on_unsupported": "skip"});
     let faulty = json!({"program": "faulty", "filters": {"only_faulty": true}, "on_unsupported": "skip"});
     let config = config(&scratch, json!([skipped, sound, faulty]));
-    let load = goes_when_attached(&scratch.path("out.jsonl"), held);
+    let load = goes_when_attached(&scratch.path("sign.partial"), held);
     let report = try_run(&config).unwrap_or_else(|error| panic!("{error}"));
     load.join().expect("the load ran");
     assert_eq!((report.accounts.len(), report.accounts[0].kernel.seen), (1, 2));

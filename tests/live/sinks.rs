@@ -122,7 +122,7 @@ fn files_are_for_the_group_and_hold_only_the_last_capture() {
     run(&mut Command::new(program)).expect(0);
     assert_eq!(capture.stop().expect(0).stdout, "");
     let mode = |name: &str| fs::metadata(scratch.path(name)).expect("it is there").permissions().mode() & 0o777;
-    assert_eq!((mode("new"), mode("old")), (0o640, 0o644), "a file that was there keeps its mode");
+    assert_eq!((mode("new"), mode("old")), (0o640, 0o640), "the old file is replaced");
     let read = |name: &str| fs::read_to_string(scratch.path(name)).expect("it is there");
     assert_eq!(records(&read("new")).len(), 1);
     assert_eq!(read("old"), read("new"));
@@ -188,10 +188,13 @@ fn a_full_disk_ends_the_run_with_whole_lines() {
         let ended = ended.says(&[path.to_str().expect("UTF-8"), "ended after", "a sink failed"]);
         let [received, written, _] = summary(&ended, "execsnoop");
         assert!(written < received && received <= 2000, "{}", ended.stderr);
-        let text = fs::read_to_string(&path).expect("what was written is there");
+        assert!(!path.exists(), "it is not whole");
+        let ended = ended.says(&["out.partial is not whole"]);
+        let text = fs::read_to_string(small.path("out.partial")).expect("what was written is there");
         let whole = &text[..=text.rfind('\n').expect("a line")];
         let lines = if kind == "csv" { rows(whole).len() } else { records(whole).len() };
         assert!(lines as u64 >= written && lines > 0, "{lines} lines, and {written} are said to be written");
+        assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::catalog::Catalog;
 use crate::config::Source;
 use crate::error::Error;
-use crate::plan::{Overrides, Plan, Shown, plan};
+use crate::plan::{Overrides, Plan, plan};
 
 const GOOD: &str = r#"version: 1
 probes:
@@ -80,7 +80,7 @@ fn each_sort_of_rows_goes_where_its_fields_are_wanted() {
 
 #[test]
 fn the_plan_says_how_a_map_is_read_and_has_no_buffer() {
-    let shown = Shown { plan: &try_plan(GOOD).expect("it is good"), possible_cpus: 4 }.to_string();
+    let shown = crate::plan::tests::shown(GOOD, 4);
     for line in ["interval               every 5s, and at the end", "top                    the 10 largest"] {
         assert!(shown.contains(line), "{line} is missing in {shown}");
     }

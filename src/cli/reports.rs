@@ -1,0 +1,39 @@
+//! `ebpf-run report FILE…`
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::console;
+use crate::error::{Error, Result};
+use crate::report::Sum;
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Reports that `--report` has written
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn add_up(args: &ReportArgs) -> Result<()> {
+    let mut sum = Sum::default();
+    let mut problems = Vec::new();
+    for path in &args.files {
+        let file = path.display().to_string();
+        let read = fs::read_to_string(path).map_err(|error| error.to_string());
+        if let Err(words) = read.and_then(|text| sum.add(&file, &text)) {
+            problems.push(format!("{file}: {words}"));
+        }
+    }
+    let written = if args.json { console::print_json(&sum.to_json()) } else { console::print(&sum.to_string()) };
+    written.map_err(|error| Error::failed(format!("the sum can't be written: {error}")))?;
+    match problems.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Error::failed(format!("a report can't be read: {one}"))),
+        several => Err(Error::failed(format!("reports can't be read: {}", several.join("; ")))),
+    }
+}

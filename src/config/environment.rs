@@ -1,0 +1,285 @@
+//! `${NAME}` in a config: replaced where the schema says `x-environment`, and an error anywhere else.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::diagnostic::{Code, Diagnostic, Place, Text};
+use super::structure::schema;
+use super::yaml::{Node, Value};
+
+/// Where values came from the environment, and the names of the variables.
+pub(super) type Asked = BTreeMap<Place, Vec<String>>;
+
+/// Replaces every `${NAME}` of `root`; `$${` stands for `${`.
+pub(super) fn expand(
+    root: &mut Node,
+    texts: &[Text],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> (Asked, Vec<Diagnostic>) {
+    if !texts.iter().any(|text| text.content.contains("${")) {
+        return (Asked::new(), Vec::new());
+    }
+    expand_by(schema(), root, texts, environment)
+}
+
+fn expand_by(
+    schema: &Json,
+    root: &mut Node,
+    texts: &[Text],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> (Asked, Vec<Diagnostic>) {
+    let mut expander = Expander { schema, texts, environment, asked: Asked::new(), problems: Vec::new() };
+    expander.node(root, &[schema], false);
+    (expander.asked, expander.problems)
+}
+
+struct Expander<'a> {
+    schema: &'a Json,
+    texts: &'a [Text],
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    asked: Asked,
+    problems: Vec<Diagnostic>,
+}
+
+/// Every schema that a value may be held against: references of `whole` and choices resolved.
+fn alternatives<'a>(whole: &'a Json, schema: &'a Json, found: &mut Vec<&'a Json>) {
+    if let Some(path) = schema.get("$ref").and_then(Json::as_str) {
+        return alternatives(whole, whole.pointer(path.trim_start_matches('#')).unwrap_or(&Json::Null), found);
+    }
+    let choices = ["oneOf", "anyOf"].iter().find_map(|name| schema.get(name)).and_then(Json::as_array);
+    match choices {
+        Some(choices) => choices.iter().for_each(|choice| alternatives(whole, choice, found)),
+        None => found.push(schema),
+    }
+}
+
+impl<'a> Expander<'a> {
+    fn node(&mut self, node: &mut Node, schemas: &[&'a Json], allowed: bool) {
+        let allowed = allowed || schemas.iter().any(|schema| schema.get("x-environment") == Some(&Json::Bool(true)));
+        let mut all = Vec::new();
+        schemas.iter().for_each(|schema| alternatives(self.schema, schema, &mut all));
+        let place = node.place;
+        match &mut node.value {
+            Value::Broken => {}
+            Value::Scalar { text, plain } => {
+                if text.contains("${") {
+                    match self.text(text, place, allowed) {
+                        // It is text, whatever it looks like; a filter that wants a number says so
+                        Some(expanded) => {
+                            *plain = *plain && !self.asked.contains_key(&place);
+                            *text = expanded;
+                        }
+                        None => node.value = Value::Broken,
+                    }
+                }
+            }
+            Value::List(items) => {
+                let below: Vec<&'a Json> = all.iter().filter_map(|schema| schema.get("items")).collect();
+                items.iter_mut().for_each(|item| self.node(item, &below, allowed));
+            }
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    let below: Vec<&'a Json> = all
+                        .iter()
+                        .filter_map(|schema| {
+                            let named = schema.get("properties").and_then(|properties| properties.get(&key.name));
+                            named.or_else(|| schema.get("additionalProperties"))
+                        })
+                        .collect();
+                    if key.name.contains("${")
+                        && let Some(name) = self.text(&key.name, key.place, false)
+                    {
+                        key.name = name;
+                    }
+                    self.node(value, &below, allowed);
+                }
+            }
+        }
+    }
+
+    /// The text with its variables replaced; `None` if that can't be, which is told.
+    fn text(&mut self, text: &str, place: Place, allowed: bool) -> Option<String> {
+        let (mut out, mut rest, mut sound) = (String::new(), text, true);
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                out.push_str(&rest[..at]); // `$${`
+                out.push('{');
+                rest = &rest[at + 2..];
+                continue;
+            }
+            out.push_str(&rest[..at]);
+            let from = &rest[at..];
+            let before = &text[..text.len() - from.len()];
+            match reference(from) {
+                Some((name, default, length)) => {
+                    let whole = &from[..length];
+                    if !allowed {
+                        let what = format!(
+                            "`{whole}`: the environment is asked in labels, filters and paths only; for the text itself write `${whole}`"
+                        );
+                        self.say(Code::Environment, place, (before, whole), what);
+                        sound = false;
+                    } else if let Some(value) = self.value(name, default, place, (before, whole)) {
+                        out.push_str(&value);
+                        self.asked.entry(place).or_default().push(name.to_owned());
+                    } else {
+                        sound = false;
+                    }
+                    rest = &from[length..];
+                }
+                // Of a template: `${{ … }}`; and where it has no meaning, it is text
+                None if !allowed || from.starts_with("${{") => {
+                    out.push_str("${");
+                    rest = &from[2..];
+                }
+                None => {
+                    let what = "`${` begins the name of a variable, as in `${TEAM}`; for the text itself write `$${`";
+                    self.say(Code::Environment, place, (before, "${"), what.into());
+                    sound = false;
+                    rest = &from[2..];
+                }
+            }
+        }
+        out.push_str(rest);
+        sound.then_some(out)
+    }
+
+    fn value(&mut self, name: &str, default: Option<&str>, place: Place, at: (&str, &str)) -> Option<String> {
+        let value = (self.environment)(name);
+        let value = match (value, default) {
+            (Some(value), None) => value,
+            (Some(value), Some(_)) if !value.is_empty() => value,
+            (_, Some(default)) => default.to_owned(),
+            (None, None) => {
+                let what = format!(
+                    "`{name}` is not set in the environment: set it, or write `${{{name}:-…}}` with what it is then"
+                );
+                self.say(Code::Unset, place, at, what);
+                return None;
+            }
+        };
+        let bad = |c: char| c.is_control();
+        if value.contains(bad) || ["{{", "{%", "{#"].iter().any(|brace| value.contains(brace)) {
+            let what =
+                format!("the value of `{name}` has control characters or a template in it: that is no plain text");
+            self.say(Code::Environment, place, at, what);
+            return None;
+        }
+        Some(value)
+    }
+
+    /// At the variable itself, where it can be found on its line: `whole`, and what is before it in the value.
+    fn say(&mut self, code: Code, place: Place, (before, whole): (&str, &str), what: String) {
+        let line = self.texts[place.text].content.lines().nth(place.line - 1).unwrap_or_default();
+        let start = line.char_indices().nth(place.column - 1).map_or(line.len(), |(at, _)| at);
+        let found = line[start..].match_indices(whole).nth(before.matches(whole).count());
+        let exact = found.map(|(at, _)| Place {
+            column: place.column + line[start..start + at].chars().count(),
+            width: whole.chars().count(),
+            ..place
+        });
+        let problem = Diagnostic::new(code, exact.unwrap_or(place), what);
+        // An alias has the places of what it stands for
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// `${NAME}` or `${NAME:-default}` at the start of `text`: the name, the default, and the bytes of all of it.
+fn reference(text: &str) -> Option<(&str, Option<&str>, usize)> {
+    let inner = text.strip_prefix("${")?;
+    let end = inner.find('}')?;
+    let (name, default) =
+        inner[..end].split_once(":-").map_or((&inner[..end], None), |(name, default)| (name, Some(default)));
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(word);
+    is_name.then_some((name, default, end + 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostic::TextKind;
+    use super::super::yaml;
+    use super::*;
+
+    const YAML: &str = "\
+version: 1
+labels: {team: '${TEAM}', cost: '$5 $${TEAM}', none: \"${NONE:-nobody}\", where: 'a-${TEAM}-b'}
+probes:
+  - program: x
+    filters:
+      pid: ${PID}
+      comm: ['${TEAM}', y]
+sinks:
+  s: {type: csv, path: \"/x/${TEAM}/{{ name }}.csv\"}
+";
+
+    fn expanded(yaml: &str) -> (Node, Asked, Vec<Diagnostic>) {
+        let (root, problems) = yaml::parse(yaml);
+        assert_eq!(problems, []);
+        let mut root = root.expect("YAML");
+        let known = [("TEAM", "storage"), ("PID", "12"), ("BRACE", "{{ x }}"), ("EMPTY", "")];
+        let environment =
+            |name: &str| known.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
+        let texts = [Text::new(TextKind::Config, "x.yaml", yaml)];
+        let (asked, problems) = expand(&mut root, &texts, &environment);
+        (root, asked, problems)
+    }
+
+    #[test]
+    fn it_is_replaced_where_the_schema_allows_it() {
+        let (root, asked, problems) = expanded(YAML);
+        assert_eq!(problems, []);
+        let yaml = root.to_yaml();
+        let labels = &yaml["labels"];
+        assert_eq!((&labels["team"], &labels["cost"]), (&"storage".into(), &"$5 ${TEAM}".into()));
+        assert_eq!((&labels["none"], &labels["where"]), (&"nobody".into(), &"a-storage-b".into()));
+        let filters = &yaml["probes"][0]["filters"];
+        assert_eq!((&filters["pid"], &filters["comm"][0]), (&"12".into(), &"storage".into()));
+        assert_eq!(yaml["sinks"]["s"]["path"], "/x/storage/{{ name }}.csv");
+        let names: Vec<&str> = asked.values().flatten().map(String::as_str).collect();
+        assert_eq!(names, ["TEAM", "NONE", "TEAM", "PID", "TEAM", "TEAM"]);
+    }
+
+    #[track_caller]
+    fn wrong(yaml: &str, code: Code, column: usize, width: usize) {
+        let (_, _, problems) = expanded(yaml);
+        let found: Vec<_> = problems.iter().map(|problem| (problem.code, problem.place)).collect();
+        assert_eq!(found, [(code, Place::new(1, column, width))], "{problems:?}");
+    }
+
+    #[test]
+    fn elsewhere_and_where_it_is_not_set_it_is_an_error_at_its_place() {
+        wrong("name: a-${TEAM}\n", Code::Environment, 9, 7);
+        wrong("probes: [{program: '${TEAM}'}]\n", Code::Environment, 21, 7);
+        wrong("probes: [&a {program: '${TEAM}'}, *a]\n", Code::Environment, 24, 7);
+        wrong("labels: {'${TEAM}': x}\n", Code::Environment, 11, 7);
+        wrong("labels: {team: 'x ${MISSING}'}\n", Code::Unset, 19, 10);
+        wrong("labels: {team: '${}'}\n", Code::Environment, 17, 2);
+        wrong("labels: {team: '${a b}'}\n", Code::Environment, 17, 2);
+        wrong("labels: {team: '${BRACE}'}\n", Code::Environment, 17, 8);
+    }
+
+    #[test]
+    fn the_schema_decides_where_it_is_replaced() {
+        let yaml = "labels: {team: '${TEAM}'}\n";
+        let mut root = yaml::parse(yaml).0.expect("YAML");
+        let mut schema = schema().clone();
+        schema["properties"]["labels"].as_object_mut().expect("there").remove("x-environment").expect("it is marked");
+        let texts = [Text::new(TextKind::Config, "x.yaml", yaml)];
+        let (_, problems) = expand_by(&schema, &mut root, &texts, &|_| Some("x".into()));
+        assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), [Code::Environment]);
+    }
+
+    #[test]
+    fn what_is_no_variable_stays() {
+        let (root, asked, problems) =
+            expanded("name: $TEAM ${\ndescription: '${{ x }} $${A}'\nlabels: {e: '${EMPTY}'}\n");
+        assert_eq!((asked.len(), problems), (1, Vec::new()));
+        let yaml = root.to_yaml();
+        assert_eq!((&yaml["name"], &yaml["description"]), (&"$TEAM ${".into(), &"${{ x }} ${A}".into()));
+        assert_eq!(yaml["labels"]["e"], "");
+    }
+}

@@ -1,0 +1,185 @@
+//! Several trees as one: an included file under the one that includes it, defaults under a probe.
+
+use std::collections::HashSet;
+
+use super::diagnostic::{Code, Diagnostic, Place, Text};
+use super::yaml::{Key, Node, Value};
+
+/// More values than this is no config, but one that multiplies.
+const MAX_NODES: usize = 100_000;
+
+/// `over` with what only `base` says. Probes and sinks add up; of what both say, `over` counts.
+pub(super) fn under(base: Node, mut over: Node, texts: &[Text], problems: &mut Vec<Diagnostic>) -> Node {
+    let (Value::Map(below), Value::Map(above)) = (base.value, &mut over.value) else { return over };
+    for (key, value) in below {
+        match above.iter_mut().find(|(other, _)| other.name == key.name) {
+            None => above.push((key, value)),
+            Some((_, own)) => match (key.name.as_str(), &mut own.value, value.value) {
+                ("probes", Value::List(own), Value::List(mut items)) => {
+                    items.append(own);
+                    *own = items;
+                }
+                ("sinks", Value::Map(own), Value::Map(sinks)) => add_sinks(own, sinks, texts, problems),
+                // `buffer`, `filters` and `maps` of the defaults are mappings too
+                ("defaults", Value::Map(own), Value::Map(entries)) => fill(own, entries, 2),
+                ("probes" | "sinks", ..) => {}
+                (_, Value::Map(own), Value::Map(entries)) => fill(own, entries, 1),
+                _ => {}
+            },
+        }
+    }
+    over
+}
+
+fn add_sinks(own: &mut Vec<(Key, Node)>, mut sinks: Vec<(Key, Node)>, texts: &[Text], problems: &mut Vec<Diagnostic>) {
+    sinks.retain(|(key, _)| match own.iter().find(|(other, _)| other.name == key.name) {
+        Some((second, _)) => {
+            let first = place_in(texts, key.place, second.place);
+            let what = format!("there is a sink `{}` already ({first}): give one of them another name", key.name);
+            problems.push(Diagnostic::new(Code::SinkTwice, second.place, what));
+            false
+        }
+        None => true,
+    });
+    sinks.append(own);
+    *own = sinks;
+}
+
+/// Adds to `own` what only `entries` has, and so on in mappings that both have, so many levels deep.
+fn fill(own: &mut Vec<(Key, Node)>, entries: Vec<(Key, Node)>, levels: usize) {
+    for (key, value) in entries {
+        match own.iter_mut().find(|(other, _)| other.name == key.name) {
+            None => own.push((key, value)),
+            Some((_, node)) => {
+                if let (Value::Map(own), Value::Map(entries), 2..) = (&mut node.value, value.value, levels) {
+                    fill(own, entries, levels - 1);
+                }
+            }
+        }
+    }
+}
+
+/// What a probe has from the defaults: its number, the key, and the key below it where the probe has something of its own.
+pub(super) type DefaultKeys = HashSet<(usize, String, Option<String>)>;
+
+/// Gives every probe of `root` what its `defaults` say and the probe does not.
+///
+/// # Errors
+/// If that would be more than any config has.
+pub(super) fn apply_defaults(root: &mut Node) -> Result<DefaultKeys, Diagnostic> {
+    let mut given = DefaultKeys::new();
+    let Some(defaults) = root.get("defaults").filter(|defaults| !defaults.entries().is_empty()).cloned() else {
+        return Ok(given);
+    };
+    let Value::Map(entries) = &mut root.value else { return Ok(given) };
+    let Some((_, Node { value: Value::List(probes), .. })) = entries.iter_mut().find(|(key, _)| key.name == "probes")
+    else {
+        return Ok(given);
+    };
+    if defaults.count().saturating_mul(probes.len()) > MAX_NODES {
+        let what = "so many defaults for so many probes are beyond all measure: leave some out";
+        return Err(Diagnostic::new(Code::Count, defaults.place, what));
+    }
+    for (index, probe) in probes.iter_mut().enumerate() {
+        for (key, value) in defaults.entries() {
+            match probe.get(&key.name) {
+                None => drop(given.insert((index, key.name.clone(), None))),
+                Some(own) => {
+                    let missing = value.entries().iter().filter(|(below, _)| own.get(&below.name).is_none());
+                    given.extend(missing.map(|(below, _)| (index, key.name.clone(), Some(below.name.clone()))));
+                }
+            }
+        }
+        if let Value::Map(own) = &mut probe.value {
+            fill(own, defaults.entries().to_vec(), 2);
+        }
+    }
+    Ok(given)
+}
+
+/// `place` for a message at `from`: a line, and the file if it is another one.
+pub fn place_in(texts: &[Text], place: Place, from: Place) -> String {
+    if place.text == from.text {
+        return format!("line {}", place.line);
+    }
+    texts[place.text].at(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostic::TextKind;
+    use super::super::yaml;
+    use super::*;
+
+    const BASE: &str = "\
+labels: {a: base, b: base}
+window: {max_events: 1}
+max_loss: 1%
+defaults: {buffer: {size: 1MiB, wakeup: {events: 3}}, order: time}
+probes: [{program: one}]
+sinks: {s: {type: csv}, t: {type: csv, path: x}}
+";
+    const OVER: &str = "\
+labels: {b: over}
+window: {duration: 1s}
+max_loss: 2%
+defaults: {buffer: {wakeup: {bytes: 64KiB}}, filters: {pid: 1}}
+probes: [{program: two, buffer: {size: 2MiB}}]
+sinks: {s: {type: jsonl}}
+";
+
+    fn texts() -> Vec<Text> {
+        vec![Text::new(TextKind::Config, "over.yaml", OVER), Text::new(TextKind::Included, "base.yaml", BASE)]
+    }
+
+    fn merged() -> (Node, Vec<Diagnostic>) {
+        let mut base = yaml::parse(BASE).0.expect("YAML");
+        base.relocate(&|place| Place { text: 1, ..place });
+        let mut problems = Vec::new();
+        let root = under(base, yaml::parse(OVER).0.expect("YAML"), &texts(), &mut problems);
+        (root, problems)
+    }
+
+    #[test]
+    fn what_is_over_counts_and_the_rest_adds_up() {
+        let (root, problems) = merged();
+        let yaml = root.to_yaml();
+        assert_eq!((&yaml["labels"]["a"], &yaml["labels"]["b"]), (&"base".into(), &"over".into()));
+        assert_eq!((&yaml["window"]["max_events"], &yaml["window"]["duration"]), (&1.into(), &"1s".into()));
+        assert_eq!(yaml["max_loss"], "2%");
+        let buffer = &yaml["defaults"]["buffer"];
+        assert_eq!(buffer["size"], "1MiB");
+        assert_eq!(buffer["wakeup"].as_mapping().map(|wakeup| wakeup.len()), Some(1), "one wakeup, not two in one");
+        let programs: Vec<_> =
+            yaml["probes"].as_sequence().expect("a list").iter().map(|probe| &probe["program"]).collect();
+        assert_eq!(programs, ["one", "two"]);
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!((problem.code, problem.place), (Code::SinkTwice, Place::new(6, 9, 1)));
+        assert!(problem.message.contains("already (base.yaml:6)"), "{}", problem.message);
+        assert_eq!(yaml["sinks"].as_mapping().map(|sinks| sinks.len()), Some(2));
+    }
+
+    #[test]
+    fn a_probe_goes_over_the_defaults() {
+        let (mut root, _) = merged();
+        let given = apply_defaults(&mut root).expect("it is not much");
+        let yaml = root.to_yaml();
+        let (one, two) = (&yaml["probes"][0], &yaml["probes"][1]);
+        assert_eq!((&one["buffer"]["size"], &two["buffer"]["size"]), (&"1MiB".into(), &"2MiB".into()));
+        assert_eq!((&one["order"], &two["filters"]["pid"]), (&"time".into(), &1.into()));
+        let place = root.key_at(&[yaml::Step::Key("probes"), yaml::Step::Index(1), yaml::Step::Key("order")]);
+        assert_eq!((place.text, place.line), (1, 4), "it keeps its place");
+        let key = |probe, key: &str, below: Option<&str>| (probe, key.to_owned(), below.map(str::to_owned));
+        assert!(given.contains(&key(0, "buffer", None)) && given.contains(&key(1, "buffer", Some("wakeup"))));
+        assert!(!given.contains(&key(1, "buffer", None)) && !given.contains(&key(1, "buffer", Some("size"))));
+    }
+
+    #[test]
+    fn defaults_do_not_multiply_beyond_all_measure() {
+        let list = vec!["1"; 2000].join(", ");
+        let probes = vec!["{program: x}"; 200].join(", ");
+        let yaml = format!("defaults: {{filters: {{pid: [{list}]}}}}\nprobes: [{probes}]\n");
+        let problem = apply_defaults(&mut yaml::parse(&yaml).0.expect("YAML")).expect_err("400,000 values");
+        assert_eq!((problem.code, problem.place.line), (Code::Count, 1));
+    }
+}

@@ -1,0 +1,202 @@
+//! `--set PATH=VALUE`: a value of the command line, put into the tree as if it stood there.
+
+use super::diagnostic::{Code, Diagnostic, Place, Text, suggest};
+use super::yaml::{self, Key, Node, Value};
+
+/// One step of the path, with its place in the argument.
+struct Part {
+    name: String,
+    place: Place,
+}
+
+/// Puts what the argument `argument` says into `root`; it is the text of number `text`, by which places go.
+pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagnostic> {
+    let content = argument.content.as_str();
+    let (parts, value_at) = match path(text, content) {
+        Ok(found) => found,
+        Err(problem) => return vec![problem],
+    };
+    if let Some(part) = parts.first().filter(|part| ["include", "part"].contains(&part.name.as_str())) {
+        let what = format!("`{}` is about files, which are read before: it can only stand in a file", part.name);
+        return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
+    }
+    let before = content[..value_at].chars().count();
+    let moved = |place: Place| {
+        let column = if place.line == 1 { place.column + before } else { place.column };
+        Place { text, column, ..place }
+    };
+    let (value, mut problems) = yaml::parse(&content[value_at..]);
+    for problem in &mut problems {
+        problem.place = moved(problem.place);
+        if problem.code == Code::Empty {
+            problem.message = "there is no value behind the `=`".into();
+        }
+    }
+    if problems.is_empty()
+        && let Some(mut value) = value
+    {
+        value.relocate(&moved);
+        problems.extend(put(root, &parts, 0, value).err());
+    }
+    problems
+}
+
+/// The steps in front of the `=`, and where the value begins. A step with a point in it goes in quotes.
+fn path(text: usize, argument: &str) -> Result<(Vec<Part>, usize), Diagnostic> {
+    let place = |column: usize, width: usize| Place { text, line: 1, column, width: width.max(1) };
+    let (mut parts, mut name, mut quoted, mut start) = (Vec::new(), String::new(), false, 1);
+    for (column, (at, c)) in (1..).zip(argument.char_indices()) {
+        match c {
+            '"' => quoted = !quoted,
+            '.' | '=' if !quoted => {
+                if name.is_empty() {
+                    let what = "a name is missing: the path goes from key to key, as in `probes.slow-io.buffer.size`";
+                    return Err(Diagnostic::new(Code::SetNothing, place(column, 1), what));
+                }
+                parts.push(Part { name: std::mem::take(&mut name), place: place(start, column - start) });
+                if c == '=' {
+                    return Ok((parts, at + 1));
+                }
+                start = column + 1;
+            }
+            '\n' | '\r' => break,
+            _ => name.push(c),
+        }
+    }
+    let what = "there is no `=` in it: write PATH=VALUE, as in `window.duration=10s`";
+    Err(Diagnostic::new(
+        Code::SetNothing,
+        place(1, argument.lines().next().map_or(1, |line| line.chars().count())),
+        what,
+    ))
+}
+
+fn put(node: &mut Node, parts: &[Part], depth: usize, value: Node) -> Result<(), Diagnostic> {
+    let part = &parts[depth];
+    let last = depth + 1 == parts.len();
+    match &mut node.value {
+        Value::List(items) => {
+            let Some(index) = entry(items, &part.name) else {
+                let names: Vec<&str> = items.iter().filter_map(name_of).collect();
+                let list = if depth > 0 { parts[depth - 1].name.as_str() } else { "the config" };
+                let count = if names.is_empty() { format!(" (it has {})", items.len()) } else { String::new() };
+                let what = format!("there is no `{}` in `{list}`{count}{}", part.name, suggest(&part.name, names));
+                return Err(Diagnostic::new(Code::SetNothing, part.place, what));
+            };
+            if last {
+                items[index] = value;
+                return Ok(());
+            }
+            put(&mut items[index], parts, depth + 1, value)
+        }
+        Value::Map(entries) => {
+            let key = || Key { name: part.name.clone(), place: part.place };
+            let found = entries.iter().position(|(key, _)| key.name == part.name);
+            if last {
+                // A value that is not there is seen at its key
+                let place = if value.is_nothing() { part.place } else { value.place };
+                let entry = (key(), Node { place, ..value });
+                match found {
+                    Some(found) => entries[found] = entry,
+                    None => entries.push(entry),
+                }
+                return Ok(());
+            }
+            let found = match found {
+                Some(found) => found,
+                None if depth == 1 && parts[0].name == "sinks" => {
+                    let known = suggest(&part.name, entries.iter().map(|(key, _)| key.name.as_str()));
+                    let what = format!("there is no sink `{}`{known}", part.name);
+                    return Err(Diagnostic::new(Code::UnknownSink, part.place, what));
+                }
+                None => {
+                    entries.push((key(), Node { value: Value::Map(Vec::new()), place: part.place }));
+                    entries.len() - 1
+                }
+            };
+            put(&mut entries[found].1, parts, depth + 1, value)
+        }
+        // What was wrong there is told
+        Value::Broken => Ok(()),
+        // The structure's check says whether there may be a mapping
+        Value::Scalar { .. } => {
+            let place = if depth > 0 { parts[depth - 1].place } else { part.place };
+            *node = Node { value: Value::Map(Vec::new()), place };
+            put(node, parts, depth, value)
+        }
+    }
+}
+
+/// An entry by its name, or by its number from 0.
+fn entry(items: &[Node], name: &str) -> Option<usize> {
+    let named = items.iter().position(|item| name_of(item) == Some(name));
+    named.or_else(|| name.parse().ok().filter(|index| *index < items.len()))
+}
+
+/// What a probe goes by.
+fn name_of(item: &Node) -> Option<&str> {
+    match &item.get("name").or_else(|| item.get("program"))?.value {
+        Value::Scalar { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::diagnostic::TextKind;
+    use super::*;
+
+    const YAML: &str = "\
+version: 1
+labels: {a.b: x}
+probes: [{program: p, filters: {pid: [1, 2]}, buffer: {wakeup: auto}}, {program: p, name: q}]
+sinks: {out: {type: jsonl}}
+";
+
+    fn set(argument: &str) -> (serde_yaml::Value, Vec<Diagnostic>) {
+        let mut root = yaml::parse(YAML).0.expect("YAML");
+        let problems = apply(&mut root, 3, &Text::new(TextKind::Argument, "--set #1", argument));
+        (root.to_yaml(), problems)
+    }
+
+    #[track_caller]
+    fn good(argument: &str) -> serde_yaml::Value {
+        let (root, problems) = set(argument);
+        assert_eq!(problems, [], "{argument}");
+        root
+    }
+
+    #[test]
+    fn a_value_goes_where_its_path_leads() {
+        assert_eq!(good("probes.p.filters.pid=[3]")["probes"][0]["filters"]["pid"][0], 3);
+        assert_eq!(good("probes.q.filters.pid=3")["probes"][1]["filters"]["pid"], 3, "by name, and new");
+        assert_eq!(good("probes.1.name=r")["probes"][1]["name"], "r", "by number");
+        assert_eq!(good("probes.0.filters.pid.1=7")["probes"][0]["filters"]["pid"][1], 7);
+        assert_eq!(good("probes.p.buffer.wakeup.events=9")["probes"][0]["buffer"]["wakeup"]["events"], 9);
+        assert_eq!(good("window.duration=5s")["window"]["duration"], "5s");
+        assert_eq!(good("labels.\"a.b\"=y")["labels"]["a.b"], "y", "a point in a name");
+        assert_eq!(good("name=a=b")["name"], "a=b");
+        assert_eq!(good("sinks.new={type: csv}")["sinks"]["new"]["type"], "csv");
+        assert_eq!(good("probes.p.filters={comm: x}")["probes"][0]["filters"].as_mapping().expect("one").len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_seen_in_the_argument() {
+        let wrong = |argument: &str, code, column, width| {
+            let (_, problems) = set(argument);
+            let found: Vec<_> = problems.iter().map(|problem| (problem.code, problem.place)).collect();
+            assert_eq!(found, [(code, Place { text: 3, line: 1, column, width })], "{argument}: {problems:?}");
+        };
+        wrong("window.duration", Code::SetNothing, 1, 15);
+        wrong("window..duration=1", Code::SetNothing, 8, 1);
+        wrong("=1", Code::SetNothing, 1, 1);
+        wrong("name=", Code::Empty, 6, 1);
+        wrong("probes.r.name=x", Code::SetNothing, 8, 1);
+        wrong("probes.2.name=x", Code::SetNothing, 8, 1);
+        wrong("probes.0.filters.pid.2=7", Code::SetNothing, 22, 1);
+        wrong("sinks.uot.path=x", Code::UnknownSink, 7, 3);
+        wrong("include=x.yaml", Code::SetNothing, 1, 7);
+        wrong("part=true", Code::SetNothing, 1, 4);
+        wrong("name={{ x }}", Code::Unquoted, 6, 3);
+    }
+}

@@ -1,0 +1,155 @@
+//! Which other files a path template names: those of earlier windows, whose `start` was another one. Pure.
+
+use std::sync::Arc;
+
+use super::template::render_global;
+use super::value::Globals;
+
+/// The names that a template gives files for any `start`, with `name`, `host` and `labels` as they are.
+///
+/// What `start` gives is known for one moment only; for another one each digit in it may be any other.
+/// So names of months and days match only themselves: less is found than there is, never more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern {
+    /// Text as it is, or digits.
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Digits(usize),
+}
+
+/// A template's text and expressions; `None` if there is anything else in it.
+fn parts(source: &str) -> Option<Vec<(bool, &str)>> {
+    if source.contains("{%") || source.contains("{#") {
+        return None;
+    }
+    let mut parts = Vec::new();
+    let mut rest = source;
+    while let Some((text, after)) = rest.split_once("{{") {
+        let (expression, next) = after.split_once("}}")?;
+        parts.push((false, text));
+        parts.push((true, expression));
+        rest = next;
+    }
+    parts.push((false, rest));
+    Some(parts)
+}
+
+fn mentions(expression: &str, name: &str) -> bool {
+    expression.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+}
+
+fn uses(source: &str, name: &str) -> bool {
+    match parts(source) {
+        Some(parts) => parts.iter().any(|(expression, text)| *expression && mentions(text, name)),
+        None => mentions(source, name),
+    }
+}
+
+impl PathPattern {
+    /// Whether the path is another one for each start.
+    pub fn uses_start(source: &str) -> bool {
+        uses(source, "start")
+    }
+
+    /// Whether the path is another one for each probe.
+    pub fn uses_probe(source: &str) -> bool {
+        uses(source, "probe")
+    }
+
+    /// Whether [`PathPattern::new`] can tell the names: the template has text and expressions alone, and `start` only in
+    /// the file's own name.
+    pub fn is_possible(source: &str) -> bool {
+        let folder = source.rfind('/').map_or("", |at| &source[..at]);
+        parts(source).is_some() && parts(folder).is_some_and(|_| !PathPattern::uses_start(folder))
+    }
+
+    /// The pattern of the file's own name, without its folder; `None` if it can't be told.
+    pub fn new(source: &str, globals: &Arc<Globals>) -> Option<Self> {
+        if !PathPattern::is_possible(source) {
+            return None;
+        }
+        let mut pieces = Vec::new();
+        for (expression, text) in parts(&source[source.rfind('/').map_or(0, |at| at + 1)..])? {
+            if !expression {
+                pieces.push(Piece::Text(text.to_owned()));
+                continue;
+            }
+            let rendered = render_global(&format!("{{{{{text}}}}}"), globals).ok()?;
+            if mentions(text, "start") {
+                pieces.extend(digits(&rendered));
+            } else {
+                pieces.push(Piece::Text(rendered));
+            }
+        }
+        Some(PathPattern { pieces })
+    }
+
+    /// What is left of `name` once the pattern has matched its beginning.
+    pub fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
+        self.pieces.iter().try_fold(name, |rest, piece| match piece {
+            Piece::Text(text) => rest.strip_prefix(text.as_str()),
+            Piece::Digits(count) => {
+                let (digits, rest) = rest.split_at_checked(*count)?;
+                digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
+            }
+        })
+    }
+}
+
+fn digits(text: &str) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for c in text.chars() {
+        match pieces.last_mut() {
+            Some(Piece::Digits(count)) if c.is_ascii_digit() => *count += 1,
+            Some(Piece::Text(text)) if !c.is_ascii_digit() => text.push(c),
+            _ if c.is_ascii_digit() => pieces.push(Piece::Digits(1)),
+            _ => pieces.push(Piece::Text(c.into())),
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(source: &str) -> PathPattern {
+        let labels = [("db".to_owned(), "db1".to_owned())].into();
+        let globals =
+            Globals { name: "io".into(), host: "web2".into(), start: 1_767_225_600_000_000_000, labels, probe: None };
+        PathPattern::new(source, &Arc::new(globals)).expect("it can be told")
+    }
+
+    #[test]
+    fn files_of_other_starts_match_and_nobody_elses() {
+        let pattern = pattern("/var/log/{{ name }}-{{ labels.db }}-{{ start | date('%Y%m%dT%H%M%SZ') }}.csv");
+        assert_eq!(pattern.strip("io-db1-20260101T000000Z.csv"), Some(""));
+        assert_eq!(pattern.strip("io-db1-20251224T120001Z.csv.zst"), Some(".zst"));
+        for other in
+            ["io-db2-20251224T120001Z.csv", "io-db1-2025.csv", "io-db1-today.csv", "io-db1-20251224T120001Z.jsonl"]
+        {
+            assert_eq!(pattern.strip(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn digits_that_are_not_the_start_s_are_as_they_are() {
+        let pattern = pattern("{{ host }}-1-{{ start | date('%s') }}");
+        assert_eq!(pattern.strip("web2-1-1700000000"), Some(""));
+        assert_eq!(pattern.strip("web3-1-1700000000"), None);
+        assert_eq!(pattern.strip("web2-2-1700000000"), None);
+    }
+
+    #[test]
+    fn a_start_in_the_folder_and_statements_can_t_be_told() {
+        assert!(!PathPattern::is_possible("/x/{{ start | date('%Y') }}/a"));
+        assert!(!PathPattern::is_possible("/x/{% if name %}a{% endif %}"));
+        assert!(PathPattern::is_possible("/x/{{ name }}/a") && PathPattern::is_possible("a"));
+        assert!(PathPattern::uses_start("{{ start | date('%Y') }}"));
+        assert!(!PathPattern::uses_start("/start/{{ name }}"));
+    }
+}

@@ -1,0 +1,46 @@
+//! Defaults in a plan: each has to be of use.
+
+use super::Planner;
+use crate::catalog::{Catalog, Program, Shape};
+use crate::config::diagnostic::Code;
+use crate::config::model;
+use crate::config::yaml::Step::Key;
+
+impl Planner<'_> {
+    /// Tells defaults that no probe has a use for. Those of an included file are for others too.
+    pub(super) fn check_defaults(&mut self, probes: &[model::Probe], catalog: &Catalog) {
+        let Some(defaults) = self.source.root.get("defaults") else { return };
+        let programs: Vec<_> =
+            probes.iter().filter_map(|probe| catalog.program(&probe.program).and_then(Result::ok)).collect();
+        // What a probe that is not there for its problems has a use for, nobody knows
+        if self.source.is_part() || programs.len() != self.source.written_probes() {
+            return;
+        }
+        let (mut unused, map) =
+            (Vec::new(), |name: &str, program: &Program| program.maps.iter().any(|map| map.name == name));
+        for (key, node) in defaults.entries() {
+            let name = key.name.as_str();
+            if name == "maps" {
+                let of_none = |name: &str| !programs.iter().any(|program| map(name, program));
+                let entries = node.entries().iter().filter(|(key, _)| of_none(&key.name));
+                unused.extend(entries.map(|(key, _)| (key, "has such a map")));
+            } else if !programs.iter().any(|program| takes(program, name)) {
+                unused.push((key, "has a use for it"));
+            }
+        }
+        for (key, use_of_it) in unused.into_iter().filter(|(key, _)| !self.source.is_included(key.place)) {
+            let what = format!("no probe {use_of_it}: take `{}` out of the defaults", key.name);
+            self.say_at(Code::UnusedDefault, &[Key("defaults")], key.place, what);
+        }
+    }
+}
+
+/// Whether a probe of `program` can have the key.
+fn takes(program: &Program, key: &str) -> bool {
+    match key {
+        "buffer" | "order" => program.event().is_some(),
+        "interval" | "clear" | "per_cpu" => program.aggregate().is_some(),
+        "top" => program.aggregate().is_some_and(|spec| matches!(spec.shape, Shape::Counters { .. })),
+        _ => true,
+    }
+}

@@ -1,0 +1,120 @@
+//! The window: when it starts and ends, resolved from the config and the command line.
+
+use std::time::Duration;
+
+use super::Planner;
+use crate::config::diagnostic::Code;
+use crate::config::model;
+use crate::config::quantity::{Bytes, Nanoseconds};
+use crate::config::window::{OnLocked, Window};
+use crate::config::yaml::Step::Key;
+use crate::output::{PathPattern, template};
+
+/// The longest time that a start can be put off: a day. What is to start later is a matter of its timer.
+const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When a capture starts and ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WindowPlan {
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// End after so many events.
+    pub max_events: Option<u64>,
+    /// End after so many bytes in all sinks together.
+    pub max_bytes: Option<u64>,
+    /// Record nothing for this time after the probes are attached.
+    pub warmup: Duration,
+    /// How long the end may take; `None`: as long as the sinks need.
+    pub drain: Option<Duration>,
+    /// The template of the lock's path.
+    pub lock: Option<String>,
+    /// What to do if another run holds the lock.
+    pub on_locked: OnLocked,
+    /// Start at a random moment within this time.
+    pub splay: Duration,
+    /// Start when the clock shows a whole multiple of this.
+    pub align: Option<Duration>,
+    /// The keys that options of the command line gave.
+    pub options: Vec<&'static str>,
+}
+
+impl WindowPlan {
+    /// What ends the window, for a person: `after 30s`, `after 5 events`.
+    pub fn ends(&self) -> Vec<String> {
+        self.ends_from(&|_| String::new())
+    }
+
+    /// The same, with what `from` has to say of each key behind it.
+    pub(super) fn ends_from(&self, from: &dyn Fn(&str) -> String) -> Vec<String> {
+        let mut ends = Vec::new();
+        let mut push = |key, what: Option<String>| ends.extend(what.map(|what| what + &from(key)));
+        push("duration", self.duration.map(|duration| format!("after {}", Nanoseconds::from(duration))));
+        push("max_events", self.max_events.map(|events| format!("after {events} events")));
+        push("max_bytes", self.max_bytes.map(|bytes| format!("after {} written", Bytes(bytes))));
+        ends
+    }
+
+    /// What comes before the window, for a person, with what `from` has to say of each key; `None` if it starts at once.
+    pub(super) fn start_from(&self, from: &dyn Fn(&str) -> String) -> Option<String> {
+        let mut parts = Vec::new();
+        let mut push = |key, what: Option<String>| parts.extend(what.map(|what| what + &from(key)));
+        let shown = |span| Nanoseconds::from(span).to_string();
+        push("align", self.align.map(|align| format!("at a multiple of {} of the clock", shown(align))));
+        let some = |span: Duration| Some(span).filter(|span| !span.is_zero());
+        push("splay", some(self.splay).map(|span| format!("a random time of up to {} later", shown(span))));
+        push("warmup", some(self.warmup).map(|span| format!("{} after the probes are attached", shown(span))));
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+impl Planner<'_> {
+    pub(super) fn window(&mut self, over: &Window) -> WindowPlan {
+        let config = &self.source.config.window;
+        if config.duration == Some(Nanoseconds(0)) {
+            let what = "a window of no time catches nothing: leave `duration` out";
+            self.say(Code::Window, &[Key("window"), Key("duration")], what);
+        }
+        if config.max_bytes == Some(Bytes(0)) {
+            let what = "a window of no bytes catches nothing: leave `max_bytes` out";
+            self.say(Code::Window, &[Key("window"), Key("max_bytes")], what);
+        }
+        for (key, span) in [("splay", config.splay), ("align", config.align), ("warmup", config.warmup)] {
+            if span.is_some_and(|span| Duration::from(span) > MAX_DELAY) {
+                self.say(Code::Window, &[Key("window"), Key(key)], format!("`{key}` can be 24h at the most"));
+            }
+        }
+        if config.align == Some(Nanoseconds(0)) {
+            let what = "every moment is a multiple of nothing: leave `align` out";
+            self.say(Code::Window, &[Key("window"), Key("align")], what);
+        }
+        // A `lock` with a problem is none that is missing
+        let lock = config.lock.is_some() || over.lock.is_some() || !self.source.is_whole(&[Key("window")]);
+        if config.on_locked.is_some() && !lock {
+            let what = "there is no `lock` that another run could hold: add one, or leave `on_locked` out";
+            self.say_key(Code::Lock, &[Key("window"), Key("on_locked")], what);
+        }
+        if let Some(lock) = &config.lock {
+            let path = [Key("window"), Key("lock")];
+            for problem in template::check_global(lock) {
+                self.say_template(&path, lock, problem);
+            }
+            if PathPattern::uses_start(lock) {
+                let what = "a lock whose path has `start` in it is another one for each run: leave `start` out";
+                self.say(Code::Lock, &path, what);
+            }
+        }
+        let window: model::Window = config.overridden_by(over);
+        WindowPlan {
+            duration: window.duration.map(Duration::from),
+            max_events: window.max_events,
+            max_bytes: window.max_bytes.map(|bytes| bytes.0),
+            warmup: window.warmup.map(Duration::from).unwrap_or_default(),
+            drain: window.drain.map(Duration::from),
+            lock: window.lock,
+            on_locked: window.on_locked.unwrap_or_default(),
+            splay: window.splay.map(Duration::from).unwrap_or_default(),
+            align: window.align.map(Duration::from),
+            options: over.keys(),
+        }
+    }
+}

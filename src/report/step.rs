@@ -1,0 +1,76 @@
+//! Jumps of the wall clock within a window.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Instant;
+use crate::output::time::push_rfc3339;
+
+/// Why the wall clock jumped, seen from the clock of event timestamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jump {
+    /// It was set, or had a leap second.
+    Set,
+    /// The machine slept, and only the wall clock went on.
+    Slept,
+}
+
+impl Jump {
+    /// For machines.
+    pub fn key(self) -> &'static str {
+        match self {
+            Jump::Set => "set",
+            Jump::Slept => "slept",
+        }
+    }
+}
+
+/// A jump of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockStep {
+    /// Why.
+    pub jump: Jump,
+    /// When it was noticed, with the wall clock as it was afterwards. Records from then on have times of this clock.
+    pub noticed: Instant,
+    /// By how much, nanoseconds; negative if back.
+    pub by: i64,
+}
+
+impl ClockStep {
+    /// What the wall clock would have shown without it.
+    pub fn before(&self) -> i64 {
+        self.noticed.wall.saturating_sub(self.by)
+    }
+}
+
+impl fmt::Display for ClockStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = Duration::from_nanos(self.by.unsigned_abs());
+        let (mut from, mut to) = (String::new(), String::new());
+        push_rfc3339(self.before(), &mut from);
+        push_rfc3339(self.noticed.wall, &mut to);
+        let what = match (self.jump, self.by < 0) {
+            (Jump::Set, true) => "the clock was set back",
+            (Jump::Set, false) => "the clock was set forward",
+            (Jump::Slept, _) => "the machine slept",
+        };
+        write!(f, "{what} by {by:.1?}, from {from} to {to}: records have the new time from then on")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_which_way_and_how_far() {
+        let noticed = Instant { wall: 1_767_225_600_000_000_000, monotonic: 5 };
+        let step = ClockStep { jump: Jump::Set, noticed, by: -3_600_000_000_000 };
+        assert_eq!(
+            step.to_string(),
+            "the clock was set back by 3600.0s, from 2026-01-01T01:00:00.000000000Z to 2026-01-01T00:00:00.000000000Z: \
+             records have the new time from then on"
+        );
+        assert!(ClockStep { by: 7_000_000, ..step }.to_string().starts_with("the clock was set forward by 7.0ms, "));
+    }
+}

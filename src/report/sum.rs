@@ -1,0 +1,418 @@
+//! Many reports added up: what a capture that cron runs again and again has seen, lost and missed. Reads JSON, as
+//! `--report` writes it; pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+/// The version of reports that this reads.
+const FORMAT: u64 = super::json::FORMAT as u64;
+
+/// One window, out of its report.
+#[derive(Debug, Clone)]
+struct Window {
+    file: String,
+    name: String,
+    host: String,
+    boot: String,
+    start: String,
+    end: String,
+    /// On the monotonic clock of the boot, nanoseconds.
+    span: (u64, u64),
+    ended_by: String,
+    exit_code: u64,
+    error: Option<String>,
+    balances: bool,
+    clock_steps: u64,
+    probes: Vec<Probe>,
+}
+
+#[derive(Debug, Clone)]
+struct Probe {
+    name: String,
+    verdict: String,
+    reason: Option<String>,
+    seen: u64,
+    written: u64,
+    lost: u64,
+    missed: u64,
+    warmup: u64,
+}
+
+/// The windows of one capture on one host, in the order of time.
+#[derive(Debug, Clone)]
+struct Capture {
+    name: String,
+    host: String,
+    windows: Vec<Window>,
+}
+
+/// Many reports, added up.
+#[derive(Debug, Clone, Default)]
+pub struct Sum {
+    windows: Vec<Window>,
+}
+
+/// Time between two windows in which nothing was recorded.
+#[derive(Debug, Clone, PartialEq)]
+struct Gap {
+    from: String,
+    to: String,
+    /// `None` if the machine was started anew between them: no clock goes through that.
+    nanoseconds: Option<u64>,
+    overlap: bool,
+}
+
+/// A probe that became something else from one window to the next.
+#[derive(Debug, Clone, PartialEq)]
+struct Change {
+    at: String,
+    probe: String,
+    from: String,
+    to: String,
+    reason: Option<String>,
+}
+
+impl Sum {
+    /// Adds the report `text` of the file `file`.
+    ///
+    /// # Errors
+    /// If it is no report; the words say what is wrong with it.
+    pub fn add(&mut self, file: &str, text: &str) -> Result<(), String> {
+        let report: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        match report.get("format").and_then(Value::as_u64) {
+            Some(FORMAT) => {}
+            Some(other) => return Err(format!("it has format {other}, and this is about format {FORMAT}")),
+            None => return Err("it is no report of ebpf-run".into()),
+        }
+        let window = Window::read(file, &report).ok_or("it lacks what a report has")?;
+        self.windows.push(window);
+        Ok(())
+    }
+
+    fn captures(&self) -> Vec<Capture> {
+        let mut by: BTreeMap<(String, String), Vec<Window>> = BTreeMap::new();
+        for window in &self.windows {
+            by.entry((window.name.clone(), window.host.clone())).or_default().push(window.clone());
+        }
+        let capture = |((name, host), mut windows): (_, Vec<Window>)| {
+            // By the clock that nobody sets; boots by the other one, because only that goes through them
+            let mut boots: BTreeMap<String, String> = BTreeMap::new();
+            for Window { boot, start, .. } in &windows {
+                let first = boots.entry(boot.clone()).or_insert_with(|| start.clone());
+                *first = start.min(first).clone();
+            }
+            windows.sort_by(|a, b| (&boots[&a.boot], &a.boot, a.span).cmp(&(&boots[&b.boot], &b.boot, b.span)));
+            Capture { name, host, windows }
+        };
+        by.into_iter().map(capture).collect()
+    }
+
+    /// The sum for machines.
+    pub fn to_json(&self) -> Value {
+        json!({ "format": FORMAT, "captures": self.captures().iter().map(Capture::to_json).collect::<Vec<_>>() })
+    }
+}
+
+impl Window {
+    fn read(file: &str, report: &Value) -> Option<Self> {
+        let text = |at: &str| report.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        let number = |at: &str| report.pointer(at).and_then(Value::as_u64);
+        let probe = |probe: &Value| {
+            let count = |key: &str| probe.get(key).and_then(Value::as_u64);
+            let text = |key: &str| probe.get(key).and_then(Value::as_str).map(str::to_owned);
+            Some(Probe {
+                name: text("name")?,
+                verdict: text("verdict")?,
+                reason: text("reason"),
+                // One that was left out has no counts
+                seen: count("seen").unwrap_or(0),
+                written: count("written").unwrap_or(0),
+                lost: count("lost").unwrap_or(0),
+                missed: count("missed").unwrap_or(0),
+                warmup: count("warmup").unwrap_or(0),
+            })
+        };
+        Some(Window {
+            file: file.to_owned(),
+            name: text("/name")?,
+            host: text("/host/name")?,
+            boot: text("/host/boot_id").unwrap_or_default(),
+            start: text("/window/start")?,
+            end: text("/window/end")?,
+            span: (number("/window/start_monotonic_ns")?, number("/window/end_monotonic_ns")?),
+            ended_by: text("/window/ended_by")?,
+            exit_code: number("/exit_code")?,
+            error: text("/error"),
+            balances: report.get("balances").and_then(Value::as_bool)?,
+            clock_steps: report.get("clock_steps").and_then(Value::as_array).map_or(0, |steps| steps.len() as u64),
+            probes: report.get("probes")?.as_array()?.iter().map(probe).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl Capture {
+    fn recorded(&self) -> u64 {
+        self.windows.iter().map(|window| window.span.1.saturating_sub(window.span.0)).sum()
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        let gap = |pair: &[Window]| {
+            let [before, after] = pair else { unreachable!("windows(2) gives pairs") };
+            let same_boot = before.boot == after.boot;
+            let (end, start) = (before.span.1, after.span.0);
+            let overlap = same_boot && start < end;
+            let nanoseconds = same_boot.then(|| end.abs_diff(start));
+            Gap { from: before.end.clone(), to: after.start.clone(), nanoseconds, overlap }
+        };
+        self.windows.windows(2).map(gap).collect()
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let mut last: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut changes = Vec::new();
+        for window in &self.windows {
+            for probe in &window.probes {
+                match last.insert(&probe.name, &probe.verdict) {
+                    Some(before) if before != probe.verdict => changes.push(Change {
+                        at: window.start.clone(),
+                        probe: probe.name.clone(),
+                        from: before.to_owned(),
+                        to: probe.verdict.clone(),
+                        reason: probe.reason.clone(),
+                    }),
+                    _ => {}
+                }
+            }
+        }
+        changes
+    }
+
+    /// Each probe's sum, in the order in which they were met.
+    fn probes(&self) -> Vec<Probe> {
+        let mut sums: Vec<Probe> = Vec::new();
+        for probe in self.windows.iter().flat_map(|window| &window.probes) {
+            match sums.iter_mut().find(|sum| sum.name == probe.name) {
+                None => sums.push(probe.clone()),
+                Some(sum) => {
+                    sum.verdict.clone_from(&probe.verdict);
+                    sum.seen += probe.seen;
+                    sum.written += probe.written;
+                    sum.lost += probe.lost;
+                    sum.missed += probe.missed;
+                    sum.warmup += probe.warmup;
+                }
+            }
+        }
+        sums
+    }
+
+    fn ended_by(&self) -> BTreeMap<&str, u64> {
+        let mut by = BTreeMap::new();
+        self.windows.iter().for_each(|window| *by.entry(window.ended_by.as_str()).or_default() += 1);
+        by
+    }
+
+    fn clock_steps(&self) -> u64 {
+        self.windows.iter().map(|window| window.clock_steps).sum()
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &Window> {
+        self.windows.iter().filter(|window| window.exit_code != 0 || !window.balances)
+    }
+
+    fn to_json(&self) -> Value {
+        let probe = |probe: &Probe| {
+            let Probe { name, verdict, seen, written, lost, missed, warmup, .. } = probe;
+            json!({ "name": name, "last_verdict": verdict, "seen": seen, "written": written, "lost": lost,
+                    "missed": missed, "warmup": warmup })
+        };
+        let gap = |gap: &Gap| json!({ "from": gap.from, "to": gap.to, "nanoseconds": gap.nanoseconds, "overlap": gap.overlap });
+        let change = |change: &Change| {
+            json!({ "at": change.at, "probe": change.probe, "from": change.from, "to": change.to,
+                    "reason": change.reason })
+        };
+        let failed = |window: &Window| {
+            json!({ "file": window.file, "start": window.start, "exit_code": window.exit_code, "error": window.error,
+                    "balances": window.balances })
+        };
+        json!({
+            "name": self.name,
+            "host": self.host,
+            "windows": self.windows.len(),
+            "start": self.windows.first().map(|window| &window.start),
+            "end": self.windows.last().map(|window| &window.end),
+            "recorded_ns": self.recorded(),
+            "ended_by": self.ended_by(),
+            "clock_steps": self.clock_steps(),
+            "probes": self.probes().iter().map(probe).collect::<Vec<_>>(),
+            "gaps": self.gaps().iter().map(gap).collect::<Vec<_>>(),
+            "verdict_changes": self.changes().iter().map(change).collect::<Vec<_>>(),
+            "failed": self.failed().map(failed).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn seconds(nanoseconds: u64) -> String {
+    format!("{:.1}s", nanoseconds as f64 / 1e9)
+}
+
+impl fmt::Display for Sum {
+    /// For a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, capture) in self.captures().iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            capture.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(first), Some(last)) = (self.windows.first(), self.windows.last()) else { return Ok(()) };
+        let Capture { name, host, windows } = self;
+        writeln!(f, "{name} on {host}: {} windows from {} to {}", windows.len(), first.start, last.end)?;
+        let ended: Vec<String> = self.ended_by().iter().map(|(by, count)| format!("{count} {by}")).collect();
+        writeln!(f, "  recorded {}; ended by: {}", seconds(self.recorded()), ended.join(", "))?;
+        let probes = self.probes();
+        let width = probes.iter().map(|probe| probe.name.len()).max().unwrap_or(0).max(5);
+        writeln!(f, "  {:width$}  {:>12}  {:>12}  {:>12}", "probe", "seen", "written", "lost")?;
+        for Probe { name, seen, written, lost, missed, warmup, verdict, .. } in &probes {
+            write!(f, "  {name:width$}  {seen:>12}  {written:>12}  {lost:>12}")?;
+            if *missed > 0 {
+                write!(f, "  (up to {missed} more may be missing)")?;
+            }
+            if *warmup > 0 {
+                write!(f, "  ({warmup} before the windows)")?;
+            }
+            if verdict != "ok" {
+                write!(f, "  (now {verdict})")?;
+            }
+            writeln!(f)?;
+        }
+        let gaps = self.gaps();
+        let lengths = || gaps.iter().filter(|gap| !gap.overlap).filter_map(|gap| Some((gap.nanoseconds?, gap)));
+        if let Some((longest, at)) = lengths().max_by_key(|(length, _)| *length) {
+            let (sum, from) = (lengths().map(|(length, _)| length).sum(), &at.from);
+            writeln!(f, "  gaps between windows: {}; the longest {} after {from}", seconds(sum), seconds(longest))?;
+        }
+        let boots = gaps.iter().filter(|gap| gap.nanoseconds.is_none()).count();
+        if boots > 0 {
+            writeln!(f, "  the machine was started anew {boots} times between windows")?;
+        }
+        if self.clock_steps() > 0 {
+            writeln!(f, "  the wall clock jumped {} times within windows", self.clock_steps())?;
+        }
+        for gap in gaps.iter().filter(|gap| gap.overlap) {
+            let by = seconds(gap.nanoseconds.unwrap_or(0));
+            writeln!(f, "  two windows overlap by {by} at {}: `window.lock` keeps them apart", gap.to)?;
+        }
+        for Change { at, probe, from, to, reason } in self.changes() {
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            writeln!(f, "  {probe} went from {from} to {to} at {at}{reason}")?;
+        }
+        for window in self.failed() {
+            let books = if window.balances { "" } else { "; its books do not balance" };
+            let error = window.error.as_deref().unwrap_or("no error");
+            writeln!(f, "  {} (exit code {}): {error}{books}", window.file, window.exit_code)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(start: u64, end: u64, verdict: &str, lost: u64) -> Value {
+        json!({
+            "format": 1, "name": "io", "host": {"name": "db1", "boot_id": "b"},
+            "window": {
+                "start": format!("2026-01-01T00:00:{start:02}Z"), "end": format!("2026-01-01T00:00:{end:02}Z"),
+                "start_monotonic_ns": start * 1_000_000_000, "end_monotonic_ns": end * 1_000_000_000,
+                "ended_by": "duration",
+            },
+            "exit_code": if lost > 0 { 3 } else { 0 }, "error": (lost > 0).then_some("too much is lost"),
+            "balances": true,
+            "probes": [{"name": "slow", "verdict": verdict, "reason": "why", "seen": 10, "written": 10 - lost,
+                        "lost": lost, "missed": 0, "warmup": 1}],
+        })
+    }
+
+    fn sum(reports: &[Value]) -> Sum {
+        let mut sum = Sum::default();
+        for (index, report) in reports.iter().enumerate() {
+            sum.add(&format!("{index}.json"), &report.to_string()).expect("it is a report");
+        }
+        sum
+    }
+
+    #[test]
+    fn windows_add_up_whatever_their_order() {
+        let reports = [report(20, 25, "fallback", 2), report(0, 5, "ok", 0), report(10, 15, "ok", 0)];
+        let json = sum(&reports).to_json();
+        let capture = &json["captures"][0];
+        assert_eq!((&capture["windows"], &capture["recorded_ns"]), (&json!(3), &json!(15_000_000_000u64)));
+        assert_eq!(
+            capture["probes"],
+            json!([{"name": "slow", "last_verdict": "fallback", "seen": 30, "written": 28, "lost": 2, "missed": 0,
+                    "warmup": 3}])
+        );
+        let gaps: Vec<_> = capture["gaps"].as_array().expect("a list").iter().map(|gap| &gap["nanoseconds"]).collect();
+        assert_eq!(gaps, [&json!(5_000_000_000u64), &json!(5_000_000_000u64)]);
+        assert_eq!(capture["verdict_changes"][0]["at"], "2026-01-01T00:00:20Z");
+        assert_eq!(capture["failed"][0]["file"], "0.json");
+    }
+
+    #[test]
+    fn a_person_sees_what_went_wrong() {
+        let shown = sum(&[report(0, 5, "ok", 0), report(4, 9, "ok", 1), report(30, 31, "unsupported", 0)]).to_string();
+        for words in [
+            "io on db1: 3 windows from 2026-01-01T00:00:00Z to 2026-01-01T00:00:31Z",
+            "recorded 11.0s; ended by: 3 duration",
+            "gaps between windows: 21.0s; the longest 21.0s after 2026-01-01T00:00:09Z",
+            "two windows overlap by 1.0s at 2026-01-01T00:00:04Z",
+            "slow went from ok to unsupported at 2026-01-01T00:00:30Z: why",
+            "1.json (exit code 3): too much is lost",
+        ] {
+            assert!(shown.contains(words), "`{words}` is missing in:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_was_started_anew_has_no_length_of_the_gap() {
+        let mut other = report(0, 5, "ok", 0);
+        other["host"]["boot_id"] = json!("c");
+        other["window"]["start"] = json!("2026-01-02T00:00:00Z");
+        let shown = sum(&[report(50, 55, "ok", 0), other]).to_string();
+        assert!(shown.contains("started anew 1 times") && !shown.contains("gaps"), "{shown}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_overlap() {
+        let (before, mut after) = (report(20, 25, "ok", 0), report(30, 35, "ok", 0));
+        after["window"]["start"] = json!("2026-01-01T00:00:10Z");
+        after["window"]["end"] = json!("2026-01-01T00:00:03Z");
+        after["clock_steps"] = json!([{"jump": "set"}]);
+        let sum = sum(&[after, before]);
+        let gaps = &sum.to_json()["captures"][0]["gaps"];
+        let gap = json!({"from": "2026-01-01T00:00:25Z", "to": "2026-01-01T00:00:10Z", "nanoseconds": 5_000_000_000u64,
+                         "overlap": false});
+        assert_eq!(gaps, &json!([gap]));
+        let shown = sum.to_string();
+        assert!(shown.contains("\n  the wall clock jumped 1 times within windows\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused_in_words() {
+        let says = |text: &str| Sum::default().add("x", text).expect_err("it is none");
+        assert!(says("{").contains("no JSON"));
+        assert!(says("{}").contains("no report of ebpf-run"));
+        assert!(says(r#"{"format": 99}"#).contains("format 99"));
+        assert!(says(r#"{"format": 1}"#).contains("lacks"));
+    }
+}

@@ -1,0 +1,178 @@
+//! What is done with a file once nothing more is written to it: to the disk, compressed, given its name, and older ones
+//! removed. On a thread of its own, so that the writer goes on meanwhile.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Seek as _, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use super::keep::Rules;
+use super::priority;
+use super::unfinished::{Attributes, Refused, Unfinished};
+use crate::config::files::Compress;
+use crate::report::FileAccount;
+
+/// Bytes that are compressed at a time.
+const CHUNK: usize = 256 << 10;
+
+/// A file to be finished.
+#[derive(Debug)]
+pub struct Job {
+    /// The sink's name.
+    pub sink: String,
+    /// The file.
+    pub unfinished: Unfinished,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// How it is compressed.
+    pub compress: Option<Compress>,
+    /// What a compressed file gets too.
+    pub attributes: Attributes,
+    /// Which files stay.
+    pub rules: Option<Rules>,
+}
+
+/// What went wrong with a file.
+#[derive(Debug)]
+pub struct Failure {
+    /// The sink's name.
+    pub sink: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What was to be done with it.
+    pub what: &'static str,
+    /// Why that did not go.
+    pub error: io::Error,
+}
+
+/// The thread.
+#[derive(Debug)]
+pub struct Finisher {
+    jobs: Sender<Job>,
+    thread: JoinHandle<Finished>,
+}
+
+/// What became of all files.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// Each of them.
+    pub files: Vec<FileAccount>,
+    /// The first thing that went wrong.
+    pub failure: Option<Failure>,
+}
+
+impl Finisher {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If there are no more threads.
+    pub fn start() -> io::Result<Self> {
+        let (jobs, todo) = channel();
+        let thread = thread::Builder::new().name("ebpf-run-files".into()).spawn(move || work(&todo))?;
+        Ok(Finisher { jobs, thread })
+    }
+
+    /// Takes a file over.
+    pub fn take(&self, job: Job) {
+        // It ends only when the sender does
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits until every file is finished.
+    pub fn wait(self) -> Finished {
+        drop(self.jobs);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+fn work(todo: &Receiver<Job>) -> Finished {
+    priority::step_back();
+    let mut finished = Finished::default();
+    for job in todo {
+        let (account, failure) = finish(job);
+        finished.files.push(account);
+        finished.failure = finished.failure.or(failure);
+    }
+    finished
+}
+
+fn finish(job: Job) -> (FileAccount, Option<Failure>) {
+    let Job { sink, unfinished, bytes, compress, attributes, rules } = job;
+    let place = unfinished.place().clone();
+    let (path, partial) = (unfinished.path(), unfinished.partial_path());
+    let failed = |path: &PathBuf, what, error| Failure { sink: sink.clone(), path: path.clone(), what, error };
+    let mut failure = None;
+    let account = |path: PathBuf, whole| FileAccount { sink: sink.clone(), path, bytes, whole };
+    let small = compress.map(|how| compressed(&unfinished, how, attributes));
+    let account = match small {
+        Some(Ok(small)) => {
+            let small_path = small.path();
+            match small.finish().and_then(|()| unfinished.remove()) {
+                Ok(()) => account(small_path, true),
+                Err(error) => {
+                    failure = Some(failed(&small_path, "finished", error));
+                    account(partial, false)
+                }
+            }
+        }
+        plain => {
+            // What can't be compressed is whole all the same
+            failure = plain.and_then(Result::err).map(|error| failed(&path, "compressed", error));
+            match unfinished.finish() {
+                Ok(()) => account(path, true),
+                Err(error) => {
+                    failure.get_or_insert(failed(&path, "finished", error));
+                    account(partial, false)
+                }
+            }
+        }
+    };
+    if let Some(rules) = rules.filter(|_| account.whole)
+        && let Err(error) = rules.apply(&place)
+    {
+        failure.get_or_insert(failed(&place.path, "cleared of old files", error.into()));
+    }
+    (account, failure)
+}
+
+/// A file with the compressed bytes of `whole`.
+fn compressed(whole: &Unfinished, how: Compress, attributes: Attributes) -> io::Result<Unfinished> {
+    let mut name = whole.path().file_name().unwrap_or_default().to_owned();
+    name.push(match how {
+        Compress::Zstd => ".zst",
+        Compress::Gzip => ".gz",
+    });
+    let mut small = Unfinished::create(whole.place(), &name, attributes).map_err(|refused| match refused {
+        Refused::System(errno) | Refused::Owner(errno) => io::Error::from(errno),
+        Refused::InUse => io::Error::other("another run is writing to it"),
+    })?;
+    let mut from = whole.file().try_clone()?;
+    from.rewind()?;
+    let to = BufWriter::new(small.writer()?);
+    match how {
+        Compress::Zstd => {
+            let mut encoder = zstd::Encoder::new(to, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            encoder.include_checksum(true)?;
+            copy(&mut from, &mut encoder)?;
+            encoder.finish()?.flush()?;
+        }
+        Compress::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::default());
+            copy(&mut from, &mut encoder)?;
+            encoder.finish()?.flush()?;
+        }
+    }
+    small.begin();
+    Ok(small)
+}
+
+fn copy(from: &mut File, to: &mut impl Write) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match from.read(&mut chunk)? {
+            0 => return Ok(()),
+            read => to.write_all(&chunk[..read])?,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Which of a sink's files stay, of this window and of those before.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
+
+use super::clock;
+use super::unfinished::{PARTIAL, Place};
+use crate::output::PathPattern;
+use crate::plan::FilesPlan;
+
+/// Endings of compressed files.
+const COMPRESSED: &[&str] = &[".zst", ".gz"];
+/// Digits that the number of a part has at the least.
+const PART_DIGITS: usize = 4;
+
+/// What stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    pattern: PathPattern,
+    files: Option<u32>,
+    age: Option<Duration>,
+    bytes: Option<u64>,
+}
+
+/// A file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    name: String,
+    /// When it was last written to, nanoseconds since 1970.
+    written: i64,
+    bytes: u64,
+}
+
+impl Rules {
+    /// The rules of `plan` for the files that `pattern` names.
+    pub fn new(plan: &FilesPlan, pattern: PathPattern) -> Self {
+        Rules { pattern, files: plan.keep_files, age: plan.keep_age, bytes: plan.keep_bytes }
+    }
+
+    /// Removes what is not to stay; never a file that a run is still at work on.
+    ///
+    /// # Errors
+    /// If the folder refuses.
+    pub fn apply(&self, place: &Place) -> rustix::io::Result<()> {
+        let mut there = Vec::new();
+        for entry in Dir::read_from(&place.fd)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if !is_of(&self.pattern, left_name(name).unwrap_or(name)) {
+                continue;
+            }
+            // What is gone in this moment needs no removal
+            let Ok(stat) = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                let written = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec);
+                there.push(Candidate { name: name.to_owned(), written, bytes: stat.st_size as u64 });
+            }
+        }
+        for name in self.surplus(there, clock::now()) {
+            match unlinkat(&place.fd, OsStr::from_bytes(name.as_bytes()), AtFlags::empty()) {
+                Err(rustix::io::Errno::NOENT) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of those that are not to stay. The newest file does, whatever its size.
+    fn surplus(&self, mut there: Vec<Candidate>, now: i64) -> Vec<String> {
+        there.sort_by(|a, b| (b.written, &b.name).cmp(&(a.written, &a.name)));
+        let mut bytes = 0u64;
+        let mut surplus = Vec::new();
+        for (index, file) in there.into_iter().enumerate() {
+            bytes = bytes.saturating_add(file.bytes);
+            let old = self.age.is_some_and(|age| i128::from(now) - i128::from(file.written) > age.as_nanos() as i128);
+            let many = self.files.is_some_and(|files| index >= files as usize);
+            let large = self.bytes.is_some_and(|most| bytes > most);
+            if index > 0 && (old || many || large) {
+                surplus.push(file.name);
+            }
+        }
+        surplus
+    }
+}
+
+/// Whether `name` is a whole file of the pattern's, whatever its part, compressed or not.
+pub fn is_of(pattern: &PathPattern, name: &str) -> bool {
+    let name = COMPRESSED.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+    pattern.strip(name) == Some("") || without_part(name).is_some_and(|name| pattern.strip(&name) == Some(""))
+}
+
+/// `io.csv` of `io.0001.csv`.
+fn without_part(name: &str) -> Option<String> {
+    let is_part = |part: &str| part.len() >= PART_DIGITS && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (head, tail) = name.rsplit_once('.')?;
+    if is_part(tail) {
+        return Some(head.to_owned());
+    }
+    let (head, part) = head.rsplit_once('.')?;
+    is_part(part).then(|| format!("{head}.{tail}"))
+}
+
+/// `NAME` of `NAME.partial-…`, which a killed run has left and a later one has set aside.
+fn left_name(name: &str) -> Option<&str> {
+    let (name, aside) = name.rsplit_once(PARTIAL)?;
+    aside.starts_with('-').then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::output::Globals;
+
+    fn rules(plan: FilesPlan) -> Rules {
+        let globals = Globals { start: 1_767_225_600_000_000_000, ..Globals::default() };
+        let pattern = PathPattern::new("/x/io-{{ start | date('%Y%m%d') }}.csv", &Arc::new(globals));
+        Rules::new(&plan, pattern.expect("it can be told"))
+    }
+
+    fn file(name: &str, written: i64, bytes: u64) -> Candidate {
+        Candidate { name: name.into(), written: written * 1_000_000_000, bytes }
+    }
+
+    #[test]
+    fn parts_and_compressed_files_are_known_and_strangers_are_not() {
+        let pattern = rules(FilesPlan::default()).pattern;
+        for name in ["io-20250101.csv", "io-20250101.0007.csv", "io-20250101.12345.csv.zst", "io-20250101.csv.gz"] {
+            assert!(is_of(&pattern, name), "{name}");
+        }
+        for name in
+            ["io-20250101.csv.partial", "io-20250101.7.csv", "io-2025.csv", "io-20250101.csv.bak", "x-20250101.csv"]
+        {
+            assert!(!is_of(&pattern, name), "{name}");
+        }
+        assert_eq!(left_name("io-20250101.csv.partial-20250102T000000Z"), Some("io-20250101.csv"));
+        assert_eq!(left_name("io-20250101.csv.partial"), None, "a run may be at work on it");
+    }
+
+    #[test]
+    fn the_newest_stay_by_number_age_and_size() {
+        let there = || vec![file("a", 10, 5), file("c", 30, 5), file("b", 20, 5)];
+        let surplus = |plan: FilesPlan| rules(plan).surplus(there(), 31_000_000_000);
+        assert!(surplus(FilesPlan::default()).is_empty());
+        assert_eq!(surplus(FilesPlan { keep_files: Some(1), ..FilesPlan::default() }), ["b", "a"]);
+        assert_eq!(surplus(FilesPlan { keep_bytes: Some(10), ..FilesPlan::default() }), ["a"]);
+        assert_eq!(surplus(FilesPlan { keep_age: Some(Duration::from_secs(11)), ..FilesPlan::default() }), ["a"]);
+        assert_eq!(surplus(FilesPlan { keep_bytes: Some(1), ..FilesPlan::default() }), ["b", "a"], "the newest stays");
+    }
+}

@@ -1,0 +1,108 @@
+//! The lock that keeps two runs of a capture apart.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::folder::{Folder, Trust};
+use super::signals::Stop;
+use crate::config::window::OnLocked;
+use crate::error::{Error, Kind, Result};
+
+/// How often a run that waits looks whether the lock is free.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A lock that this process holds until it drops it. The file stays: another run may be waiting at it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the lock at `path`; `None` if a signal came first.
+///
+/// # Errors
+/// [`Kind::Skipped`] if another run holds it and `on_locked` is `skip`; [`Kind::Failed`] if it is `fail`, or if the file can't
+/// be had in a way that nobody else can interfere with.
+pub fn take(path: &Path, on_locked: OnLocked, stop: &Stop, say: &dyn Fn(String)) -> Result<Option<Lock>> {
+    let mut file = open(path)?;
+    let mut said = false;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(Error::failed(format!("the lock {} can't be taken: {error}", path.display()))),
+        }
+        let other = holder(&mut file);
+        match on_locked {
+            OnLocked::Skip => {
+                return Err(Error::new(Kind::Skipped, format!("another run{other} holds the lock {}", path.display())));
+            }
+            OnLocked::Fail => {
+                let what = format!("another run{other} holds the lock {}", path.display());
+                return Err(Error::failed(what).hint("wait for it to end, or end it; `on_locked: wait` does the first"));
+            }
+            OnLocked::Wait => {
+                if !said {
+                    say(format!("waits for another run{other}, which holds the lock {}", path.display()));
+                    said = true;
+                }
+                if stop.within(LOOK)? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    // For whoever finds it taken; who can't be told goes without
+    let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(Some(Lock { _file: file }))
+}
+
+/// Opens the lock's file so that it is certainly the one that every run opens.
+fn open(path: &Path) -> Result<File> {
+    let refused = |what: String| Error::failed(format!("the lock {} can't be used: {what}", path.display()));
+    let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
+        refused(problem.message).hint(problem.hint.unwrap_or_else(|| "/run/lock is the usual folder".into()))
+    })?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file =
+        openat(&folder.fd, folder.name.as_os_str(), flags, Mode::RUSR | Mode::WUSR).map_err(|error| match error {
+            Errno::LOOP => refused("it is a symbolic link".into()).hint("remove it"),
+            Errno::ACCESS | Errno::PERM => {
+                let error = Error::new(Kind::NotPermitted, refused("permission denied".into()).message);
+                error.hint("check who owns the file and its folder; a lock belongs to the user that runs the capture")
+            }
+            error => refused(error.to_string()),
+        })?;
+    let stat = fstat(&file).map_err(|error| refused(error.to_string()))?;
+    if stat.st_mode & 0o170_000 != 0o100_000 {
+        return Err(refused("it is not a regular file".into()));
+    }
+    // Who owns it can hold it for ever
+    if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
+        let what = format!("it belongs to the user {}, who could hold it for ever", stat.st_uid);
+        return Err(refused(what).hint("use a path in a folder that only you can write to"));
+    }
+    Ok(file.into())
+}
+
+/// ` (process 123)`, if the lock's file tells.
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.take(32).read_to_string(&mut text));
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(pid)) => format!(" (process {pid})"),
+        _ => String::new(),
+    }
+}
+
+/// The lock's path for this machine.
+pub fn path(template: &str, globals: &std::sync::Arc<crate::output::Globals>) -> Result<PathBuf> {
+    let rendered = crate::output::template::render_global(template, globals);
+    rendered.map(PathBuf::from).map_err(|words| Error::failed(format!("the lock's path: {words}")))
+}

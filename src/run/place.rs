@@ -1,0 +1,216 @@
+//! Finding the place of a sink: what is at its path now, and whether it may be written to.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::io::Errno;
+
+use super::folder::{Folder, Problem, Trust};
+use super::store::Store;
+use super::unfinished::Place;
+use crate::error::{Error, Kind, Result};
+use crate::output::template::render_global;
+use crate::output::{Globals, Output};
+use crate::plan::SinkPlan;
+
+/// How long a pipe may be without a reader at the start.
+const PIPE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Names of this process's own standard output and error, which are links everywhere.
+const STDOUT: &[&str] = &["-", "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"];
+const STDERR: &[&str] = &["/dev/stderr", "/proc/self/fd/2", "/dev/fd/2"];
+
+/// A sink's place, found.
+#[derive(Debug)]
+pub enum Found {
+    /// Standard output.
+    Stdout,
+    /// A pipe, a device, standard error: what is written there can't be had back.
+    Stream(File),
+    /// A regular file, or none yet.
+    File(Folder),
+}
+
+/// A sink's output, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// What records are written to.
+    pub output: Output,
+    /// The sink's files; `None` for standard output, pipes and devices.
+    pub store: Option<Store>,
+}
+
+impl Opened {
+    /// Whether it is standard output.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.output, Output::Stdout)
+    }
+}
+
+/// Opens the outputs of all sinks: before anything is loaded, so that a wrong path fails at once. Files have another name
+/// until they are whole, so that a failed start does not cost the last capture.
+///
+/// # Errors
+/// If one can't be opened for writing, with what to do.
+pub fn open_all(sinks: &[SinkPlan], globals: &Arc<Globals>, warn: &dyn Fn(String)) -> Result<Vec<Opened>> {
+    let found = sinks.iter().map(|sink| find(sink, globals)).collect::<Result<Vec<_>>>()?;
+    check_apart(sinks, &found)?;
+    let mut opened = Vec::new();
+    for (sink, found) in sinks.iter().zip(found) {
+        opened.push(match found {
+            Found::Stdout => Opened { output: Output::Stdout, store: None },
+            Found::Stream(file) => Opened { output: Output::File(file), store: None },
+            Found::File(folder) => {
+                let place = Place { fd: Arc::new(folder.fd), path: folder.path };
+                let (store, file) = Store::open(sink, place, &folder.name, globals, warn)?;
+                Opened { output: Output::File(file), store: Some(store) }
+            }
+        });
+    }
+    Ok(opened)
+}
+
+fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
+    let rendered = render_global(&sink.path, &sink.globals(globals));
+    let path = rendered.map_err(|what| Error::failed(format!("sink `{}`: {what}", sink.name)))?;
+    if STDOUT.contains(&path.as_str()) {
+        return Ok(Found::Stdout);
+    }
+    let path = PathBuf::from(path);
+    let system = |error: Errno| explain(&sink.name, &path, error);
+    if STDERR.iter().any(|name| path == Path::new(name)) {
+        let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).map_err(system)?;
+        return Ok(Found::Stream(stderr.into()));
+    }
+    let trust = if sink.files.allow_unsafe_path { Trust::Blind } else { Trust::Checked };
+    let folder = Folder::of(&path, trust).map_err(|problem| unsafe_way(&sink.name, &path, problem))?;
+    let kind = match statat(&folder.fd, folder.name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => FileType::RegularFile,
+        Err(error) => return Err(system(error)),
+        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+    };
+    match kind {
+        FileType::RegularFile => Ok(Found::File(folder)),
+        FileType::Symlink => Err(system(Errno::LOOP)),
+        FileType::Directory => Err(system(Errno::ISDIR)),
+        _ => stream(&folder).map(Found::Stream).map_err(system),
+    }
+}
+
+/// Opens what is no regular file; not through a link, and not waiting for ever for somebody to read a pipe.
+fn stream(folder: &Folder) -> Result<File, Errno> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let patience = Instant::now() + PIPE_PATIENCE;
+    let file = loop {
+        match openat(&folder.fd, folder.name.as_os_str(), flags, Mode::empty()) {
+            // What reads the pipe may have been started at the same time
+            Err(Errno::NXIO) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(10)),
+            result => break result?,
+        }
+    };
+    let now = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, now.difference(OFlags::NONBLOCK))?;
+    Ok(file.into())
+}
+
+/// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
+/// comes, as it comes.)
+fn check_apart(sinks: &[SinkPlan], found: &[Found]) -> Result<()> {
+    let identity = |found: &Found| match found {
+        Found::File(folder) => {
+            let stat = fstat(folder.fd.as_fd()).ok()?;
+            Some((stat.st_dev, stat.st_ino, folder.name.clone()))
+        }
+        Found::Stdout | Found::Stream(_) => None,
+    };
+    for (index, one) in found.iter().enumerate() {
+        let same = |other: &Found| identity(other).is_some() && identity(other) == identity(one);
+        if let (Some(other), Found::File(folder)) = (found[..index].iter().position(same), one) {
+            let (first, second) = (&sinks[other].name, &sinks[index].name);
+            let path = folder.path.join(&folder.name);
+            let what = format!("sinks `{first}` and `{second}` write to the same file, {}", path.display());
+            return Err(Error::failed(what).hint("give each sink a path of its own"));
+        }
+    }
+    Ok(())
+}
+
+fn unsafe_way(sink: &str, path: &Path, problem: Problem) -> Error {
+    let what = format!("sink `{sink}` can't write to {}: {}", path.display(), problem.message);
+    let kind = if problem.errno == Some(Errno::ACCESS) { Kind::NotPermitted } else { Kind::Failed };
+    let error = Error::new(kind, what);
+    match problem.hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// In words, with what to do.
+pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
+    let what = format!("sink `{sink}` can't write to {}", path.display());
+    match errno {
+        Errno::NXIO => {
+            Error::failed(format!("{what}: it is a pipe that nobody reads")).hint("start what reads it first")
+        }
+        Errno::LOOP => Error::failed(format!("{what}: it is a symbolic link"))
+            .hint("links are not followed, because others may be able to set them: name the file itself"),
+        Errno::ISDIR => Error::failed(format!("{what}: it is a directory")).hint("write the file's own name behind it"),
+        Errno::ACCESS | Errno::PERM => Error::new(Kind::NotPermitted, format!("{what}: permission denied"))
+            .hint("check the folder's owner and mode"),
+        _ => Error::failed(format!("{what}: {}", io::Error::from(errno))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Shape;
+    use crate::plan::FilesPlan;
+
+    fn sink(path: &Path) -> SinkPlan {
+        let shape = Shape::Jsonl { fields: None };
+        SinkPlan { name: "s".into(), path: path.display().to_string(), probe: None, shape, files: FilesPlan::default() }
+    }
+
+    fn open(path: &Path) -> Result<Vec<Opened>> {
+        open_all(&[sink(path)], &Arc::default(), &|words| panic!("{words}"))
+    }
+
+    #[test]
+    fn two_sinks_in_one_file_are_found_under_any_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sinks = [sink(&folder.path().join("x")), sink(&folder.path().join("./x"))];
+        let error = open_all(&sinks, &Arc::default(), &|_| ()).expect_err("they are the same");
+        assert!(error.message.contains("the same file"), "{error}");
+        let apart = [sink(Path::new("/dev/null")), sink(Path::new("/dev/null"))];
+        open_all(&apart, &Arc::default(), &|_| ()).expect("a device is no file");
+    }
+
+    #[test]
+    fn links_and_missing_folders_are_refused_in_words() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/tmp/elsewhere", &link).expect("a link");
+        assert!(open(&link).unwrap_err().message.contains("symbolic link"));
+        let missing = folder.path().join("no/such/file");
+        assert!(open(&missing).unwrap_err().message.contains("no folder"));
+        assert!(open(folder.path()).unwrap_err().message.contains("directory"));
+        assert!(open(Path::new("/dev/null")).expect("a device is fine")[0].store.is_none());
+        assert!(open(Path::new("/dev/stdout")).expect("it is a name of our own")[0].is_stdout());
+    }
+
+    #[test]
+    fn a_start_that_fails_leaves_nothing_and_the_old_file_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("io.jsonl");
+        std::fs::write(&path, "the last capture\n").expect("written");
+        drop(open(&path).expect("it opens"));
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), "the last capture\n");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 1);
+    }
+}

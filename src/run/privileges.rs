@@ -1,0 +1,89 @@
+//! Least privilege: once everything is attached, a run gives up what it does not need any more.
+//!
+//! What is open stays open: buffers, maps, links, files. Rights are asked for anew only where something is opened or
+//! renamed later, and that is known by now: names of stacks, and the folders of the files.
+
+use rustix::fs::{AtFlags, fstat, statat};
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid, getgroups};
+use rustix::thread::set_no_new_privs;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities};
+
+use super::unfinished::Place;
+use crate::catalog::StackKind;
+use crate::error::{Error, Result};
+use crate::kernel::Loaded;
+use crate::plan::Plan;
+
+/// Gives up every capability of this thread, and so of those that it starts, but those in `needed`; and the right to
+/// get any by executing something. Returns what is left.
+///
+/// # Errors
+/// If the kernel refuses, which it has no reason to.
+pub fn drop(mut needed: CapabilitySet, loaded: &[Loaded]) -> Result<CapabilitySet> {
+    let failed = |error: Errno| Error::failed(format!("capabilities can't be given up: {error}"));
+    let had = capabilities(None).map_err(failed)?.permitted;
+    needed &= had;
+    let sets = |effective, permitted| CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
+    // First so that they can be had back: kernels before 6.0 let nobody read a map without the right to load one
+    clear_ambient_capability_set().map_err(failed)?;
+    set_capabilities(None, sets(needed, had)).map_err(failed)?;
+    let readable = |loaded: &Loaded| loaded.counters().is_ok() && loaded.missed().is_ok();
+    if !loaded.iter().all(readable) {
+        needed |= had & if had.contains(CapabilitySet::BPF) { CapabilitySet::BPF } else { CapabilitySet::SYS_ADMIN };
+    }
+    set_capabilities(None, sets(needed, needed)).map_err(failed)?;
+    set_no_new_privs(true).map_err(failed)?;
+    Ok(needed)
+}
+
+/// What finding the names of stacks needs: the addresses of the kernel's symbols, and the memory maps of processes with the
+/// files behind them (/proc/PID/map_files; before 5.9 that was for CAP_SYS_ADMIN).
+pub fn for_stacks(plan: &Plan) -> CapabilitySet {
+    let keys =
+        plan.probes.iter().filter_map(|probe| probe.aggregate.as_ref()).flat_map(|aggregate| &aggregate.spec.key);
+    keys.filter_map(|key| key.stack).fold(CapabilitySet::empty(), |needed, stack| {
+        needed
+            | match stack {
+                StackKind::Kernel => CapabilitySet::SYSLOG,
+                StackKind::User => {
+                    let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+                    let newer = had.contains(CapabilitySet::CHECKPOINT_RESTORE);
+                    let files = if newer { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
+                    CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | files
+                }
+            }
+    })
+}
+
+/// What renaming and removing files in `place` needs, if `name` is one that may be there already.
+pub fn for_files(place: &Place, name: &std::ffi::OsStr) -> CapabilitySet {
+    let Ok(folder) = fstat(&place.fd) else { return CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER };
+    let (own, mode) = (geteuid().as_raw(), folder.st_mode);
+    let in_group = || {
+        let groups = getgroups().unwrap_or_default();
+        folder.st_gid == getegid().as_raw() || groups.iter().any(|group| group.as_raw() == folder.st_gid)
+    };
+    let may_write = if folder.st_uid == own {
+        mode & 0o300 == 0o300
+    } else if in_group() {
+        mode & 0o030 == 0o030
+    } else {
+        mode & 0o003 == 0o003
+    };
+    let mut needed = CapabilitySet::empty();
+    if !may_write {
+        needed |= CapabilitySet::DAC_OVERRIDE;
+    }
+    // With the sticky bit, another user's file is replaced by root alone
+    let others = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|file| file.st_uid != own);
+    if mode & 0o1000 != 0 && folder.st_uid != own && others {
+        needed |= CapabilitySet::FOWNER;
+    }
+    needed
+}
+
+/// `DAC_OVERRIDE SYSLOG`, for reports.
+pub fn names(capabilities: CapabilitySet) -> Vec<String> {
+    capabilities.iter_names().map(|(name, _)| name.to_owned()).collect()
+}

@@ -1,0 +1,260 @@
+//! A sink's files: the one that is written to, the next one when it is time, and what became of those before.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::fstatvfs;
+use rustix::thread::CapabilitySet;
+
+use super::finisher::{Finisher, Job};
+use super::keep::Rules;
+use super::lookup;
+use super::place::explain;
+use super::privileges;
+use super::unfinished::{Attributes, Place, Refused, Unfinished, is_held, set_aside, whole_name};
+use crate::config::quantity::Bytes;
+use crate::error::{Error, Result};
+use crate::output::{Globals, PathPattern};
+use crate::plan::{FilesPlan, SinkPlan};
+use crate::report::FileAccount;
+
+/// The room on a file system is looked at this often at the most.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The files of one sink.
+#[derive(Debug)]
+pub struct Store {
+    sink: String,
+    plan: FilesPlan,
+    place: Place,
+    /// The name of the file, or of the first of them.
+    name: OsString,
+    attributes: Attributes,
+    rules: Option<Rules>,
+    current: Unfinished,
+    since: Instant,
+    /// The number of the current file.
+    part: u32,
+    looked: Option<Instant>,
+}
+
+impl Store {
+    /// Makes the first file, and returns it to be written to. What killed runs have left is set aside, with a warning.
+    ///
+    /// # Errors
+    /// If it can't be made, or if the file system has not enough room already.
+    pub fn open(
+        sink: &SinkPlan,
+        place: Place,
+        name: &OsStr,
+        globals: &Arc<Globals>,
+        warn: &dyn Fn(String),
+    ) -> Result<(Self, File)> {
+        let plan = sink.files.clone();
+        let attributes = attributes(&sink.name, &plan)?;
+        let pattern = PathPattern::new(&sink.path, &sink.globals(globals));
+        set_left_aside(&place, name, pattern.as_ref(), warn);
+        let rules = pattern.filter(|_| plan.keeps()).map(|pattern| Rules::new(&plan, pattern));
+        let first = if plan.rotates() { numbered(name, 1) } else { name.to_owned() };
+        let current = create(&sink.name, &place, &first, attributes)?;
+        let file = current.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", sink.name)))?;
+        let store = Store {
+            sink: sink.name.clone(),
+            plan,
+            place,
+            name: name.to_owned(),
+            attributes,
+            rules,
+            current,
+            since: Instant::now(),
+            part: 1,
+            looked: None,
+        };
+        match store.room() {
+            Ok(room) if store.plan.min_free.is_some_and(|min| room < min) => Err(store.no_room(room)),
+            Err(error) => Err(explain(&sink.name, &store.current.path(), error)),
+            Ok(_) => Ok((store, file)),
+        }
+    }
+
+    fn no_room(&self, room: u64) -> Error {
+        let Store { sink, place, plan, .. } = self;
+        let room = Bytes(room >> 20 << 20);
+        let min = Bytes(plan.min_free.unwrap_or(0));
+        let what = format!(
+            "sink `{sink}`: the file system of {} has {room} left, and `min_free` asks for {min}",
+            place.path.display()
+        );
+        Error::failed(what).hint("make room, or write to another file system")
+    }
+
+    /// Everything is attached: from now on the file stays, whatever happens.
+    pub fn begin(&mut self) {
+        self.current.begin();
+        self.since = Instant::now();
+    }
+
+    /// The capabilities that finishing its files and making more of them needs.
+    pub fn needs(&self) -> CapabilitySet {
+        let gives_away = self.attributes.owner.is_some() || self.attributes.group.is_some();
+        let more = self.plan.rotates() || self.plan.compress.is_some();
+        let owner = if gives_away && more { CapabilitySet::CHOWN } else { CapabilitySet::empty() };
+        let to_replace = self.current.path();
+        owner | privileges::for_files(&self.place, to_replace.file_name().unwrap_or_default())
+    }
+
+    /// Where the file is while it is not whole.
+    pub fn partial_path(&self) -> PathBuf {
+        self.current.partial_path()
+    }
+
+    /// Whether the next record belongs into another file, after `bytes` in this one.
+    #[inline]
+    pub fn is_full(&self, bytes: u64) -> bool {
+        self.plan.rotate_size.is_some_and(|size| bytes >= size)
+            || self.plan.rotate_every.is_some_and(|every| self.since.elapsed() >= every)
+    }
+
+    /// Whether the file system has less room than it should.
+    ///
+    /// # Errors
+    /// If it does not tell.
+    pub fn is_low(&mut self) -> io::Result<bool> {
+        let Some(min) = self.plan.min_free else { return Ok(false) };
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return Ok(false);
+        }
+        self.looked = Some(Instant::now());
+        Ok(self.room()? < min)
+    }
+
+    fn room(&self) -> rustix::io::Result<u64> {
+        let room = fstatvfs(self.current.file())?;
+        Ok(room.f_bavail.saturating_mul(room.f_frsize))
+    }
+
+    /// Gives the current file away to be finished and makes the next one.
+    ///
+    /// # Errors
+    /// If it can't be made; the current one is finished all the same.
+    pub fn next(&mut self, bytes: u64, finisher: &Finisher) -> Result<File> {
+        self.part += 1;
+        let name = numbered(&self.name, self.part);
+        let mut next = create(&self.sink, &self.place, &name, self.attributes)?;
+        next.begin();
+        let file = next.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", self.sink)))?;
+        let done = std::mem::replace(&mut self.current, next);
+        self.since = Instant::now();
+        finisher.take(self.job(done, bytes));
+        Ok(file)
+    }
+
+    /// Gives the last file away to be finished.
+    pub fn finish(self, bytes: u64, finisher: &Finisher) {
+        let Store { sink, plan, rules, current, attributes, .. } = self;
+        finisher.take(Job { sink, unfinished: current, bytes, compress: plan.compress, attributes, rules });
+    }
+
+    /// The last file as it is, because the run failed.
+    pub fn give_up(&self, bytes: u64) -> FileAccount {
+        FileAccount { sink: self.sink.clone(), path: self.partial_path(), bytes, whole: false }
+    }
+
+    fn job(&self, unfinished: Unfinished, bytes: u64) -> Job {
+        Job {
+            sink: self.sink.clone(),
+            unfinished,
+            bytes,
+            compress: self.plan.compress,
+            attributes: self.attributes,
+            rules: self.rules.clone(),
+        }
+    }
+}
+
+fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
+    let number = |name: &Option<String>, find: fn(&str) -> Result<u32>| match name {
+        None => Ok(None),
+        Some(name) => match name.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => find(name).map(Some),
+        },
+    };
+    let told = |error: Error| Error { message: format!("sink `{sink}`: {}", error.message), ..error };
+    Ok(Attributes {
+        mode: plan.mode,
+        owner: number(&plan.owner, lookup::user).map_err(told)?,
+        group: number(&plan.group, lookup::group).map_err(told)?,
+    })
+}
+
+fn create(sink: &str, place: &Place, name: &OsStr, attributes: Attributes) -> Result<Unfinished> {
+    let path = place.path.join(name);
+    Unfinished::create(place, name, attributes).map_err(|refused| match refused {
+        Refused::System(errno) => explain(sink, &path, errno),
+        Refused::InUse => {
+            let what = format!("sink `{sink}`: another run is writing to {}", path.display());
+            Error::failed(what)
+                .hint("end it, give each run a path of its own with `start`, or keep them apart with `window.lock`")
+        }
+        Refused::Owner(errno) => {
+            let error = explain(sink, &path, errno);
+            Error { message: format!("{}: it can't be given to its `owner` or `group`", error.message), ..error }
+                .hint("only root (CAP_CHOWN) gives files to other users, and anybody to a group of his own")
+        }
+    })
+}
+
+/// `name.0001.csv` of `name.csv`.
+fn numbered(name: &OsStr, part: u32) -> OsString {
+    let bytes = name.as_bytes();
+    let at = bytes.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0).unwrap_or(bytes.len());
+    let number = format!(".{part:04}");
+    OsStr::from_bytes(&[&bytes[..at], number.as_bytes(), &bytes[at..]].concat()).to_owned()
+}
+
+/// Renames what killed runs have left, and says so: once, because the next run does not find it again.
+fn set_left_aside(place: &Place, name: &OsStr, pattern: Option<&PathPattern>, warn: &dyn Fn(String)) {
+    let mut left = Vec::new();
+    // A folder that can't be read has its file of this very name looked at, when it is made
+    for entry in rustix::fs::Dir::read_from(&place.fd).into_iter().flatten().flatten() {
+        let found = OsStr::from_bytes(entry.file_name().to_bytes());
+        let Some(whole) = whole_name(found) else { continue };
+        let is_ours = whole == name
+            || whole.to_str().is_some_and(|whole| pattern.is_some_and(|pattern| super::keep::is_of(pattern, whole)));
+        if is_ours && is_held(place, found) == Ok(false) {
+            left.push(found.to_owned());
+        }
+    }
+    for partial in left {
+        match set_aside(place, &partial) {
+            Ok(aside) => warn(format!(
+                "{} is of a run that was killed; its whole lines are valid, and it is kept as {}",
+                place.path.join(&partial).display(),
+                aside.display()
+            )),
+            Err(error) => {
+                let path = place.path.join(&partial);
+                warn(format!("{} is of a run that was killed, and can't be renamed: {error}", path.display()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_numbered_before_the_ending() {
+        assert_eq!(numbered("io.csv".as_ref(), 1), "io.0001.csv");
+        assert_eq!(numbered("io".as_ref(), 12), "io.0012");
+        assert_eq!(numbered(".io".as_ref(), 2), ".io.0002");
+        assert_eq!(numbered("a.b.jsonl".as_ref(), 10_000), "a.b.10000.jsonl");
+    }
+}

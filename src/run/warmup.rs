@@ -1,0 +1,54 @@
+//! What was before the window: counted by the kernel like everything, and taken out of the books.
+
+use super::reader::Reader;
+use crate::error::Result;
+use crate::kernel::{Counters, Entry, Loaded};
+use crate::plan::Plan;
+
+/// What had been counted when the window began, a probe each. All of it is nothing without a warm-up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Before {
+    pub counters: Vec<Counters>,
+    /// What was in the aggregate.
+    pub entries: Vec<Vec<Entry>>,
+    /// Events in the aggregate, where it tells.
+    pub counted: Vec<Option<u64>>,
+    /// Inserts that each map of the program had refused.
+    pub refused: Vec<Vec<u64>>,
+    pub missed: Vec<u64>,
+}
+
+impl Before {
+    /// Of a window that begins when its probes are attached.
+    pub fn nothing(plan: &Plan) -> Self {
+        Before {
+            counters: vec![Counters::default(); plan.probes.len()],
+            entries: vec![Vec::new(); plan.probes.len()],
+            counted: vec![Some(0); plan.probes.len()],
+            refused: plan.probes.iter().map(|probe| vec![0; probe.program.maps.len()]).collect(),
+            missed: vec![0; plan.probes.len()],
+        }
+    }
+
+    /// Of a window that begins now.
+    ///
+    /// # Errors
+    /// If the kernel does not give its counts.
+    pub fn now(plan: &Plan, reader: &mut Reader<'_>, loaded: &[Loaded]) -> Result<Self> {
+        let mut before = Before::default();
+        for (index, (loaded, probe)) in loaded.iter().zip(&plan.probes).enumerate() {
+            let (entries, counted) = match &reader.tallies[index] {
+                Some(tally) => tally.entries()?,
+                None => (Vec::new(), Some(0)),
+            };
+            before.entries.push(entries);
+            before.counted.push(counted);
+            let counters = loaded.counters()?;
+            reader.losses[index].begin(counters.lost());
+            before.counters.push(counters);
+            before.refused.push(loaded.refusals(&probe.program.maps)?);
+            before.missed.push(loaded.missed()?);
+        }
+        Ok(before)
+    }
+}
