@@ -16,6 +16,7 @@ mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
+mod doctor;
 mod ends;
 mod execsnoop;
 mod execsnoop_filters;
