@@ -35,7 +35,7 @@ AGGREGATE_DENSE(calls, struct value, 512);
 TASK_FILTERS();
 FILTER(enum syscall, syscall, 16) DOC("Only these calls, by name") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
-const volatile bool latency DOC("Whether times are taken; without them a call costs less than half") = true;
+const volatile bool latency DOC("Whether times are taken; without them a call costs a quarter") = true;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

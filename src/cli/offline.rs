@@ -64,6 +64,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8> {
         if let Some(mut file) = check::check(path, &catalog, outside)? {
             faulty += 1;
             file.leave_out(&mut told);
+            if files.len() > 1 {
+                file.name_arguments();
+            }
             print(&file.written(args.format))?;
             problems += file.problems.len();
         }

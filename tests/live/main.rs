@@ -25,6 +25,7 @@ mod files;
 mod floods;
 mod llcstat;
 mod load;
+mod locks;
 mod loss;
 mod names;
 mod net;
