@@ -198,7 +198,7 @@ fn sandbox(out: &mut Lines, uses: Uses) {
     out.set("ProtectProc", if uses.user_stacks { "default" } else { "invisible" });
     out.put("LockPersonality=yes\nMemoryDenyWriteExecute=yes\nRestrictNamespaces=yes\nRestrictRealtime=yes");
     out.put("RestrictSUIDSGID=yes\nRemoveIPC=yes\nKeyringMode=private\nSystemCallArchitectures=native");
-    out.put("SystemCallFilter=@system-service bpf perf_event_open\nSystemCallFilter=~@keyring @ipc @memlock");
+    out.put("SystemCallFilter=@system-service bpf perf_event_open\nSystemCallFilter=~@keyring @memlock");
     out.put("SystemCallErrorNumber=EPERM");
 }
 
