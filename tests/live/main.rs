@@ -36,6 +36,7 @@ mod opensnoop;
 mod peers;
 mod privileges;
 mod profile;
+mod rights;
 mod runqlat;
 mod runqslower;
 mod sched;
