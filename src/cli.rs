@@ -106,7 +106,7 @@ struct RunArgs {
     /// Set a value of the config, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
     set: Vec<String>,
-    /// Write the account of the run to this file, as JSON
+    /// Write the account of the run to this file, as JSON; a template of `name`, `host`, `start` and `labels`
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Say nothing unless something is wrong
@@ -204,11 +204,9 @@ fn capture(args: &RunArgs) -> Result<()> {
         return Ok(());
     };
     begun.will_give_up_privileges();
-    if let Some(path) = &args.report {
-        begun.will_report_to(path)?;
-    }
+    let path = args.report.as_ref().map(|path| begun.will_report_to(path)).transpose()?;
     let report = run::window(&plan, &options, &begun)?;
-    if let Some(path) = &args.report {
+    if let Some(path) = &path {
         report.write_json(path, &circumstances(&source, &plan))?;
     }
     let verdict = report.verdict();

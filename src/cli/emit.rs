@@ -116,7 +116,8 @@ impl Common {
         let binary = match &self.binary {
             Some(path) => whole(path)?,
             None => whole(&std::env::current_exe().map_err(|error| {
-                Error::failed(format!("where this program is can't be found out: {error}")).hint("say it: --binary PATH")
+                Error::failed(format!("where this program is can't be found out: {error}"))
+                    .hint("say it: --binary PATH")
             })?)?,
         };
         let start = Start {

@@ -218,7 +218,11 @@ impl<'a> Walker<'a> {
         if let Some(allowed) = schema.get("enum").and_then(Json::as_array) {
             let allowed: Vec<&str> = allowed.iter().filter_map(Json::as_str).collect();
             if !allowed.contains(&text) {
-                self.say(Code::NotPossible, node, format!("`{text}` is not possible for {what}{}", suggest(text, allowed)));
+                self.say(
+                    Code::NotPossible,
+                    node,
+                    format!("`{text}` is not possible for {what}{}", suggest(text, allowed)),
+                );
             }
         }
         if let Some(only) = schema.get("const") {

@@ -48,7 +48,8 @@ pub fn cron(plan: &Plan, start: &Start) -> Result<Vec<File>> {
         plan.sinks.iter().filter(|sink| is_standard_stream(&sink.path)).map(|sink| sink.name.as_str()).collect();
     if !to_stdout.is_empty() {
         let names = quote::words(&to_stdout.join(", ")).replace("%%", "%");
-        writeln!(text, "# Records of sink {names} go to standard output: cron mails them.").expect("a String takes all");
+        writeln!(text, "# Records of sink {names} go to standard output: cron mails them.")
+            .expect("a String takes all");
     }
     text += "MAILTO=root\nSHELL=/bin/sh\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n";
     for fields in schedule.cron() {

@@ -61,20 +61,18 @@ impl Folders {
             if is_standard_stream(template) {
                 continue;
             }
-            let globals = Globals {
-                name: plan.name.clone(),
-                host: String::new(),
-                start: 0,
-                labels: plan.labels.clone(),
-                probe,
-            };
+            let globals =
+                Globals { name: plan.name.clone(), host: String::new(), start: 0, labels: plan.labels.clone(), probe };
             let known = known_beginning(template, &Arc::new(globals));
             let wrong = |why: &str, hint: &str| {
                 Error::new(Kind::Config, format!("{what}: `{template}` {why}")).hint(hint.to_owned())
             };
             let usual = format!("/var/log/{OURS}/ is a usual folder for what captures write");
             if !known.starts_with('/') {
-                return Err(wrong("does not begin with `/`: what starts captures has no folder that it would begin in", &usual));
+                return Err(wrong(
+                    "does not begin with `/`: what starts captures has no folder that it would begin in",
+                    &usual,
+                ));
             }
             if known.chars().any(char::is_control) {
                 return Err(wrong("has a control character in it", "name the folder otherwise"));

@@ -10,6 +10,7 @@ mod systemd;
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Kind, Result};
+use crate::output::template::check_global;
 use crate::plan::{Plan, SchedulePlan};
 
 pub use cron::cron;
@@ -74,9 +75,14 @@ impl Start {
         let report = self.report.iter().map(|report| ("the path of the report", report));
         for (what, text) in texts.into_iter().chain(sets).chain(environment).chain(report) {
             if text.chars().any(char::is_control) {
-                let what = format!("{what} has a line's end or another control character in it: `{}`", quote::shown(text));
+                let what =
+                    format!("{what} has a line's end or another control character in it: `{}`", quote::shown(text));
                 return Err(Error::new(Kind::Config, what).hint("such a one can't be written into a line of a file"));
             }
+        }
+        if let Some(problem) = self.report.iter().flat_map(|report| check_global(report)).next() {
+            let what = format!("the path of the report: {}", problem.message);
+            return Err(Error::new(Kind::Config, what).hint("it can name `name`, `host`, `start` and `labels`"));
         }
         for (what, path, option) in
             [("ebpf-run", &self.binary, "--binary PATH"), ("the config", &self.config, "--as PATH")]
@@ -95,7 +101,8 @@ impl Start {
 fn schedule(plan: &Plan) -> Result<&SchedulePlan> {
     plan.schedule.as_ref().ok_or_else(|| {
         let what = format!("{} has no `schedule` that says when it is to be started", plan.name);
-        Error::new(Kind::Config, what).hint("write one, `schedule: {every: 15min}`, or add `--set schedule.every=15min`")
+        Error::new(Kind::Config, what)
+            .hint("write one, `schedule: {every: 15min}`, or add `--set schedule.every=15min`")
     })
 }
 
@@ -104,6 +111,3 @@ pub fn shown(files: &[File]) -> String {
     let one = |File { folder, name, text }: &File| format!("# {folder}/{name}\n{text}");
     files.iter().map(one).collect::<Vec<_>>().join("\n")
 }
-
-#[cfg(test)]
-mod tests;

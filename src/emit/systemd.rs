@@ -43,7 +43,8 @@ pub fn systemd(plan: &Plan, start: &Start) -> Result<Vec<File>> {
     let name = &start.unit;
     if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') || !name.chars().all(plain) {
         let what = format!("`{}` is no name for a unit", quote::shown(name));
-        return Err(Error::new(Kind::Config, what).hint("letters, digits, `:`, `_`, `.` and `-` are what one may have: --unit NAME"));
+        return Err(Error::new(Kind::Config, what)
+            .hint("letters, digits, `:`, `_`, `.` and `-` are what one may have: --unit NAME"));
     }
     if let Some(user) = &start.user
         && (user.is_empty() || !user.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)))
@@ -78,7 +79,10 @@ fn who(plan: &Plan, start: &Start, folders: &Folders) -> Who {
     for sink in &plan.sinks {
         let files = &sink.files;
         if files.owner.is_some() || files.group.is_some() {
-            why.push(format!("the files of sink `{}` are for others, who can't look into the folders of such a user", sink.name));
+            why.push(format!(
+                "the files of sink `{}` are for others, who can't look into the folders of such a user",
+                sink.name
+            ));
         }
     }
     if start.user.is_none() && why.is_empty() { Who::Dynamic } else { Who::Root(why) }
@@ -186,7 +190,9 @@ fn limits(out: &mut Lines, plan: &Plan, start: &Start) {
 /// What a capture never does, and what it never sees.
 fn sandbox(out: &mut Lines, uses: Uses) {
     let yes = |needed: bool| if needed { "no" } else { "yes" };
-    out.put("\nNoNewPrivileges=yes\nUMask=0027\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nPrivateDevices=yes");
+    out.put(
+        "\nNoNewPrivileges=yes\nUMask=0027\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nPrivateDevices=yes",
+    );
     out.put("PrivateNetwork=yes\nIPAddressDeny=any\nRestrictAddressFamilies=none");
     out.put("ProtectClock=yes\nProtectHostname=yes\nProtectControlGroups=yes\nProtectKernelModules=yes");
     if uses.kernel_stacks || uses.functions {

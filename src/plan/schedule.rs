@@ -184,7 +184,11 @@ impl Planner<'_> {
             // One of them may be among what has problems
             (None, None) if !whole => return None,
             (None, None) => {
-                self.say_key(Code::Schedule, &here, "a schedule needs `every` or `at`: `every: 15min`, `at: \"02:30\"`");
+                self.say_key(
+                    Code::Schedule,
+                    &here,
+                    "a schedule needs `every` or `at`: `every: 15min`, `at: \"02:30\"`",
+                );
                 return None;
             }
             (Some(_), Some(_)) => {

@@ -47,7 +47,14 @@ impl Uses {
             let wanted = probe.hooks.iter().filter(|(_, left_out)| left_out.is_none());
             Uses::of(probe, wanted.map(|(hook, _)| hook))
         };
-        plan.probes.iter().map(of).fold(Uses::default(), Uses::or)
+        let mut all = plan.probes.iter().map(of).fold(Uses::default(), Uses::or);
+        // Of alternatives, one takes no perf events; where they are refused, that one is left
+        let alone = |probe: &ProbePlan| {
+            let wanted = probe.hooks.iter().filter(|(hook, left_out)| left_out.is_none() && hook.alternative.is_none());
+            Uses::of(probe, wanted.map(|(hook, _)| hook)).perf_events
+        };
+        all.perf_events = plan.probes.iter().any(alone);
+        all
     }
 
     /// What either uses.

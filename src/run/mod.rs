@@ -38,6 +38,7 @@ use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Host, Kernel, Loaded, Verdict};
+use crate::output::template::render_global;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Report, Skipped};
@@ -96,11 +97,20 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// The report will go to `path`: that this is possible is known before anything is loaded.
+    /// The report will go to `path`, which may be a template like that of a sink's; returns what became of it. That this is
+    /// possible is known before anything is loaded.
     ///
     /// # Errors
-    /// If there is no such folder, or if others could lead the report elsewhere.
-    pub fn will_report_to(&mut self, path: &Path) -> Result<()> {
+    /// If it can't be rendered, if there is no such folder, or if others could lead the report elsewhere.
+    pub fn will_report_to(&mut self, path: &Path) -> Result<PathBuf> {
+        let path = &match path.to_str().filter(|path| path.contains("{{")) {
+            Some(template) => {
+                let globals = Arc::new(Globals { start: clock::now(), ..self.globals.clone() });
+                let rendered = render_global(template, &globals);
+                PathBuf::from(rendered.map_err(|words| Error::failed(format!("the report's path: {words}")))?)
+            }
+            None => path.to_owned(),
+        };
         let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
             let error =
                 Error::failed(format!("the report can't be written to {}: {}", path.display(), problem.message));
@@ -110,7 +120,7 @@ impl Begun {
             }
         })?;
         self.report = Some((Place { fd: Arc::new(folder.fd), path: folder.path }, folder.name));
-        Ok(())
+        Ok(path.clone())
     }
 
     /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.

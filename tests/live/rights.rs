@@ -54,7 +54,8 @@ impl User {
         let sets = capabilities.iter().fold("-all".to_owned(), |sets, one| format!("{sets},+{one}"));
         let mut command = Command::new("prlimit");
         // In some containers the limit is where it is, which matters before 5.11 and for perf buffers only
-        if Command::new("prlimit").args(["--memlock=unlimited", "true"]).output().is_ok_and(|out| out.status.success()) {
+        if Command::new("prlimit").args(["--memlock=unlimited", "true"]).output().is_ok_and(|out| out.status.success())
+        {
             command.arg("--memlock=unlimited");
         }
         command.args(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);

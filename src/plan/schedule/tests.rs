@@ -57,7 +57,9 @@ fn cron_starts_just_when_the_schedule_says() {
             for day in field(fields[4], 6) {
                 for hour in field(fields[1], 23) {
                     let day = (day + 6) % 7;
-                    starts.extend(field(fields[0], 59).into_iter().map(|minute| day * MINUTES_A_DAY + hour * 60 + minute));
+                    starts.extend(
+                        field(fields[0], 59).into_iter().map(|minute| day * MINUTES_A_DAY + hour * 60 + minute),
+                    );
                 }
             }
         }
@@ -85,7 +87,9 @@ fn timers_start_just_when_the_schedule_says() {
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         let mut starts = BTreeSet::new();
         for line in text.lines() {
-            let Some((_, moment)) = line.split_once("Next elapse: ").or_else(|| line.split_once("Iter. #")) else { continue };
+            let Some((_, moment)) = line.split_once("Next elapse: ").or_else(|| line.split_once("Iter. #")) else {
+                continue;
+            };
             let words: Vec<&str> = moment.split_whitespace().collect();
             let [.., date, time, "UTC"] = words.as_slice() else { continue };
             let moment: jiff::civil::DateTime = format!("{date}T{time}").parse().expect("a time");
@@ -113,8 +117,19 @@ fn the_shortest_time_between_two_starts_is_found() {
 #[test]
 fn what_can_t_be_said_to_both_is_none() {
     for (text, fits) in [
-        ("1min", true), ("15min", true), ("7min", false), ("90s", false), ("90min", false), ("5h", false), ("6h", true),
-        ("24h", true), ("1d", true), ("2d", false), ("0s", false), ("30s", false), ("99999d", false),
+        ("1min", true),
+        ("15min", true),
+        ("7min", false),
+        ("90s", false),
+        ("90min", false),
+        ("5h", false),
+        ("6h", true),
+        ("24h", true),
+        ("1d", true),
+        ("2d", false),
+        ("0s", false),
+        ("30s", false),
+        ("99999d", false),
     ] {
         let parsed = crate::config::quantity::parse_duration(text).expect("a time");
         assert_eq!(minutes(Nanoseconds(parsed)).is_some(), fits, "{text}");
