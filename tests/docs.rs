@@ -48,11 +48,13 @@ fn every_shipped_config_has_a_plan_and_names_the_schema() {
 }
 
 #[test]
-fn the_configs_of_the_readme_have_plans() {
-    let blocks = blocks(&read("README.md"), "yaml");
-    assert!(!blocks.is_empty());
-    for yaml in blocks {
-        plans("README.md", yaml, &Catalog::embedded());
+fn the_configs_of_the_documents_have_plans() {
+    for document in ["README.md", "docs/unattended.md"] {
+        let blocks = blocks(&read(document), "yaml");
+        assert!(!blocks.is_empty());
+        for yaml in blocks {
+            plans(document, yaml, &Catalog::embedded());
+        }
     }
 }
 

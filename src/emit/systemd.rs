@@ -55,6 +55,12 @@ pub fn systemd(plan: &Plan, start: &Start) -> Result<Vec<File>> {
         let what = format!("systemd starts what has a whole path, and `{}` is none", quote::shown(&start.binary));
         return Err(Error::new(Kind::Config, what).hint("--binary /usr/bin/ebpf-run"));
     }
+    if start.binary.contains(['"', '\'', '\\']) {
+        let what = format!("systemd starts nothing with quotes or a backslash in its path, such as `{}`", start.binary);
+        return Err(
+            Error::new(Kind::Config, what).hint("put ebpf-run into another place, and say which: --binary PATH")
+        );
+    }
     let folder = "/etc/systemd/system";
     let service = File { folder, name: format!("{name}.service"), text: service(plan, start, &folders) };
     let mut text = format!(
@@ -123,7 +129,11 @@ fn service(plan: &Plan, start: &Start, folders: &Folders) -> String {
     for (name, value) in &start.environment {
         out.set("Environment", &quote::path(&format!("{name}={value}")));
     }
-    out.set("ExecStart", &start.command().iter().map(|word| quote::argument(word)).collect::<Vec<_>>().join(" "));
+    let command = start.command();
+    // A `$` in the path of what is started stands for itself, and not for a variable
+    let arguments = command[1..].iter().map(|word| quote::argument(word));
+    let words: Vec<String> = std::iter::once(quote::path(command[0])).chain(arguments).collect();
+    out.set("ExecStart", &words.join(" "));
     if window.lock.is_some() && window.on_locked == OnLocked::Skip {
         out.put("# Another run holds the lock: this window is skipped");
         out.set("SuccessExitStatus", "6");

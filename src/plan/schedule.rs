@@ -143,8 +143,8 @@ fn minutes(every: Nanoseconds) -> Option<u32> {
     let minutes = every.0.is_multiple_of(minute).then(|| u32::try_from(every.0 / minute).ok())??;
     let fits = match minutes {
         0 => false,
-        1..60 => 60 % minutes == 0,
-        _ => minutes % 60 == 0 && MINUTES_A_DAY % minutes == 0,
+        1..60 => 60u32.is_multiple_of(minutes),
+        _ => minutes.is_multiple_of(60) && MINUTES_A_DAY.is_multiple_of(minutes),
     };
     fits.then_some(minutes)
 }
