@@ -47,6 +47,7 @@ mod syscount;
 mod task_filters;
 mod tcpconnect;
 mod tcplife;
+mod unattended;
 mod windows;
 mod words;
 
