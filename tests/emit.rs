@@ -289,3 +289,31 @@ fn the_examples_are_what_is_emitted() {
         }
     }
 }
+
+/// A run by hand is not by the schedule: that it takes longer is nobody's business.
+#[test]
+fn options_of_a_run_are_no_matter_of_the_schedule() {
+    let scratch = Scratch::new();
+    let path = scratch.write("capture.yaml", config().to_string());
+    let plan = |args: &[&str]| run(Command::new(BINARY).arg("plan").arg(&path).args(args));
+    let shown = plan(&["--duration", "1h"]).expect(0).stdout;
+    assert!(shown.contains("  schedule               every 15min, local time"), "{shown}");
+    plan(&["--set", "window.duration=1h"]).expect(2).says(&["E062 a window may last 1h"]);
+}
+
+/// A ready-made config has neither a schedule nor a duration, and its sink is standard output.
+#[test]
+fn a_built_in_config_is_started_by_its_name() {
+    let sets = ["--set", "schedule.every=1h", "--set", "window.duration=10s"];
+    let built_in = |what: &str, args: &[&str]| {
+        run(Command::new(BINARY)
+            .current_dir("/")
+            .args(["emit", what, "io-latency", "--binary", "/usr/bin/ebpf-run"])
+            .args(args))
+    };
+    built_in("systemd", &[]).expect(2).says(&["no `schedule`", "--set schedule.every=15min"]);
+    let service = built_in("systemd", &sets).expect(0).stdout;
+    let command = "/usr/bin/ebpf-run run --quiet --set schedule.every=1h --set window.duration=10s -- io-latency";
+    assert_eq!((values(&service, "ExecStart"), values(&service, "DynamicUser")), (vec![command], vec!["yes"]));
+    assert!(built_in("cron", &sets).expect(0).stdout.contains("go to standard output: cron mails them"));
+}

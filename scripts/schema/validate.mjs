@@ -6,7 +6,7 @@ import { parse } from "yaml";
 
 const root = process.argv[2];
 const schema = JSON.parse(readFileSync(join(root, "schemas/ebpf-run.schema.json"), "utf8"));
-const formats = Object.fromEntries(["time-span", "size", "percent", "mode", "uint32", "uint64"].map((name) => [name, true]));
+const formats = Object.fromEntries(["time-span", "size", "percent", "mode", "time-of-day", "uint32", "uint64"].map((name) => [name, true]));
 const ajv = new Ajv2020({ allErrors: true, strictTypes: false, formats });
 ajv.addVocabulary(["x-environment"]); // where the runner asks the environment: nothing for a validator
 const valid = ajv.compile(schema);

@@ -372,7 +372,7 @@ fn check_format(format: &str, text: &str) -> Result<(), (Code, String)> {
         "size" => parse_size(text).map(drop).map_err(quantity),
         "percent" => parse_percent(text).map(drop).map_err(quantity),
         "mode" => parse_mode(text).map(drop).map_err(|message| (Code::Mode, message)),
-        "time-of-day" => parse_time_of_day(text).map(drop).map_err(|message| (Code::Schedule, message)),
+        "time-of-day" => parse_time_of_day(text).map(drop).map_err(quantity),
         _ => Ok(()), // number formats such as uint32: the bounds say it
     }
 }

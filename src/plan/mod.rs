@@ -166,7 +166,7 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
         planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
     let window = planner.window(&overrides.window);
-    let schedule = planner.schedule(&window);
+    let schedule = planner.schedule();
     let plan = Plan {
         name: config.name.clone().unwrap_or_else(|| source.stem.clone()),
         labels: config.labels.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::{Planner, WindowPlan};
+use super::Planner;
 use crate::config::diagnostic::Code;
 use crate::config::quantity::Nanoseconds;
 use crate::config::schedule::{Day, Schedule, TimeOfDay};
@@ -150,8 +150,8 @@ fn minutes(every: Nanoseconds) -> Option<u32> {
 }
 
 impl Planner<'_> {
-    /// `window` is what the config says of it, with the options over it.
-    pub(super) fn schedule(&mut self, window: &WindowPlan) -> Option<SchedulePlan> {
+    /// Of the options of a run, which is not by the schedule, it knows nothing.
+    pub(super) fn schedule(&mut self) -> Option<SchedulePlan> {
         let Schedule { every, at, days } = self.source.config.schedule.as_ref()?;
         let here = [Key("schedule")];
         let whole = self.source.is_whole(&here);
@@ -199,19 +199,21 @@ impl Planner<'_> {
         };
         let schedule = SchedulePlan { starts, days };
         if !self.source.is_part() && self.source.is_whole(&[Key("window")]) && whole {
-            self.check_fits(&schedule, window);
+            self.check_fits(&schedule);
         }
         Some(schedule)
     }
 
     /// Windows must end, and before the next one starts unless something keeps them apart.
-    fn check_fits(&mut self, schedule: &SchedulePlan, window: &WindowPlan) {
+    fn check_fits(&mut self, schedule: &SchedulePlan) {
         let here = [Key("schedule")];
+        let window = &self.source.config.window;
         let Some(duration) = window.duration else {
             let what = "a window that is started again and again needs an end: add `duration` to `window`";
             return self.say_key(Code::Schedule, &here, what);
         };
-        let longest = window.align.unwrap_or_default() + window.splay + window.warmup + duration;
+        let before = [window.align, window.splay, window.warmup].into_iter().flatten().map(Duration::from);
+        let longest = before.fold(Duration::from(duration), Duration::saturating_add);
         let shortest = schedule.shortest();
         if longest >= shortest && window.lock.is_none() {
             let what = format!(
