@@ -268,7 +268,7 @@ fn the_examples_are_what_is_emitted() {
         let (made, kept) = (scratch.path(what), examples.join(what));
         fs::create_dir(&made).expect("a folder");
         let mut command = Command::new(BINARY);
-        command.args(["emit", what]).arg(examples.join("slow-io.yaml")).arg("--output").arg(&made);
+        command.args(["emit", what]).arg(examples.join("scheduled/slow-io.yaml")).arg("--output").arg(&made);
         command.args(["--as", "/etc/ebpf-run/slow-io.yaml", "--binary", "/usr/bin/ebpf-run", "--report"]);
         run(command.arg("/var/log/ebpf-run/{{ name }}-{{ start | date('%Y%m%dT%H%M%SZ') }}.report.json")).expect(0);
         let names = |folder: &Path| {
