@@ -6,7 +6,7 @@ DESTDIR ?=
 ARGS ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build run test test-kernels check bench install clean
+.PHONY: help deps build run test test-kernels soak check bench install clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,9 @@ test: deps ## all tests that this machine can run; the live ones as root (sudo)
 
 test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
 	scripts/test-kernels
+
+soak: build ## windows back to back for 20 minutes, with faults thrown in; as root (other options: ARGS="--time 60")
+	scripts/soak $(ARGS)
 
 check: deps ## formatting and lints, as CI wants them
 	$(CARGO) fmt --check
