@@ -1,7 +1,8 @@
 //! What the kernel's side of a program costs, beside its namesake of libbpf-tools where that is installed. Needs root.
 //!
 //! The kernel counts the time that eBPF programs run (`kernel.bpf_stats_enabled`); both tools see the same load, turn by
-//! turn. `cargo bench --bench cost [-- ROUNDS [PROGRAM]]`
+//! turn. `cargo bench --bench cost [-- ROUNDS [PROGRAM]]`. EBPF_RUN_PEERS names the folder of the peers, if it is not
+//! where the distribution has them.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -85,10 +86,11 @@ fn compare(case: &Case, rounds: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let generator = folder.path().join(COMM);
     fs::copy(std::env::current_exe().expect("this program"), &generator).expect("a copy");
+    let peers = std::env::var("EBPF_RUN_PEERS").map_or(vec!["/usr/sbin".into(), "/usr/bin".into()], |dir| vec![dir]);
     let (mut ours, mut theirs, mut words) = (Vec::new(), Vec::new(), String::from("not installed"));
     for _ in 0..rounds {
         ours.extend(measure(&generator, case, |load| Ok(start_ours(folder.path(), case, load))));
-        let peer = ["/usr/sbin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(case.program)).find(|p| p.exists());
+        let peer = peers.iter().map(|dir| Path::new(dir).join(case.program)).find(|path| path.exists());
         if let Some(peer) = peer {
             match measure(&generator, case, |load| start_peer(&peer, case, load)) {
                 Some(cost) => theirs.push(cost),

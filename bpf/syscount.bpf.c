@@ -30,11 +30,12 @@ struct value {
 	u64 total_ns UNIT("ns") DOC("How long they took together; 0 with `latency: false`");
 };
 AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("Counters of calls");
+AGGREGATE_DENSE(calls, struct value, 512);
 
 TASK_FILTERS();
 FILTER(enum syscall, syscall, 16) DOC("Only these calls, by name") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
-const volatile bool latency DOC("Whether times are taken; without them a call costs less than half") = true;
+const volatile bool latency DOC("Whether times are taken; without them a call costs a quarter") = true;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -89,9 +90,9 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 {
 	bool error = (u64)ret > -4096ULL; /* MAX_ERRNO */
 	u64 id = bpf_get_current_pid_tgid(), now, took = 0, *entry;
+	struct value *value = NULL;
 	struct key key = {};
 	u32 thread = id;
-	struct value *value;
 	enum syscall nr;
 
 	if (latency) {
@@ -112,12 +113,16 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 	nr = call_of(regs);
 	if (!filter_passes(syscall, nr) || (!latency && is_child(nr, ret)))
 		return 0;
-	key.syscall = by == BY_PROCESS ? SYS_ALL : nr;
-	if (by != BY_SYSCALL) {
-		key.pid = id >> 32;
-		bpf_get_current_comm(key.comm, sizeof(key.comm));
+	if (by == BY_SYSCALL)
+		value = aggregate_dense(calls, nr);
+	if (!value) {
+		key.syscall = by == BY_PROCESS ? SYS_ALL : nr;
+		if (by != BY_SYSCALL) {
+			key.pid = id >> 32;
+			bpf_get_current_comm(key.comm, sizeof(key.comm));
+		}
+		value = aggregate(calls, &key);
 	}
-	value = aggregate(calls, &key);
 	if (!value)
 		return 0;
 	counter_add_here(&value->calls, 1);

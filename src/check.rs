@@ -142,6 +142,14 @@ impl Faulty {
         });
     }
 
+    /// Says which file an argument of the command line was for.
+    pub fn name_arguments(&mut self) {
+        let config = self.texts[0].name.clone();
+        for text in self.texts.iter_mut().filter(|text| text.kind == TextKind::Argument) {
+            text.name = format!("{} on {config}", text.name);
+        }
+    }
+
     fn each(&self, push: impl Fn(&Diagnostic, &str, &str, &mut String)) -> String {
         let mut out = String::new();
         for problem in sorted(&self.problems) {

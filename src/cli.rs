@@ -1,6 +1,9 @@
 //! The command line.
 
+mod describe;
+mod doctor;
 mod offline;
+mod rehearse;
 mod reports;
 mod set;
 mod window;
@@ -53,14 +56,18 @@ enum Command {
     Plan(PlanArgs),
     /// Check config files: every problem of all of them; needs no root and no kernel
     Check(offline::CheckArgs),
+    /// Render the records of a fixture through a config's sinks and compare; needs no root and no kernel
+    Test(rehearse::TestArgs),
+    /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing
+    Doctor(doctor::DoctorArgs),
     /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
     Report(ReportArgs),
     /// Print the JSON Schema of a config, for editors and validators
     Schema,
     /// List the programs and the ready-made configs
     List(offline::ListArgs),
-    /// Describe a program: its fields, filters, maps and hooks, with an example
-    Describe(offline::DescribeArgs),
+    /// Describe a program: fields, filters, maps, hooks, kernels, cost, with an example; or what a config's templates can name
+    Describe(describe::DescribeArgs),
     /// Print a shell's completions: `source <(ebpf-run completions bash)`
     Completions(offline::CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
@@ -146,10 +153,12 @@ fn without_kernel(command: Command) -> Result<u8> {
         Command::Run(args) => capture(&args).map(|()| 0),
         Command::Plan(args) => show_plan(&args).map(|()| 0),
         Command::Check(args) => offline::check(&args),
+        Command::Test(args) => rehearse::test(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
         Command::Schema => offline::schema().map(|()| 0),
         Command::List(args) => offline::list(&args).map(|()| 0),
-        Command::Describe(args) => offline::describe(&args).map(|()| 0),
+        Command::Describe(args) => describe::describe(&args).map(|()| 0),
         Command::Completions(args) => offline::completions(&args).map(|()| 0),
         Command::Man(args) => offline::man(&args).map(|()| 0),
     }

@@ -1,4 +1,7 @@
-//! What there is to say of a program, out of the catalogue alone: for people and as JSON.
+//! What there is to say of a program, out of the catalogue and of what was measured: for people and as JSON.
+
+pub mod config;
+mod measured;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use crate::catalog::{ElementKind, Hook, Program, Variable, configs};
 use crate::event::{self, Kind, Layout, Names};
 use crate::output;
 use crate::plan::{AggregatePlan, row_layouts};
+use measured::{Tested, costs, tested};
 
 /// Kinds of hooks, and the Linux that was the first to have them.
 const SINCE: &[(&str, &str)] = &[
@@ -45,8 +49,13 @@ pub fn fields(program: &Program) -> Vec<Described> {
         }
         (None, None) => Vec::new(),
     };
+    fields_of(layouts.iter())
+}
+
+/// Every field of records of any of `layouts`, each once.
+fn fields_of<'a>(layouts: impl Iterator<Item = &'a Layout>) -> Vec<Described> {
     let mut found: Vec<Described> = Vec::new();
-    for layout in &layouts {
+    for layout in layouts {
         for (field, name) in output::Field::all(layout) {
             let (doc, values) = match field {
                 output::Field::Event(index) => (layout.fields[index].doc.as_str(), values_of(&layout.fields[index])),
@@ -164,11 +173,20 @@ pub fn json(program: &Program) -> Json {
         })
         .collect();
     let examples: Vec<&str> = examples(program).into_iter().map(|(name, _)| name).collect();
+    let kernels = tested(program.name);
     json!({
         "name": program.name, "doc": program.doc(),
         "hands_out": if program.event().is_some() { "events" } else { "rows" },
         "fields": fields, "filters": filters, "maps": maps, "hooks": hooks,
         "hooks_since_linux": since(program), "configs": examples,
+        "since_linux": runs_since(&kernels).map(|first| first.kernel), "oldest_tested": kernels.first().map(|k| k.kernel),
+        "tested": kernels.iter().map(|k| json!({"kernel": k.kernel, "verdict": k.verdict, "reason": k.reason}))
+            .collect::<Vec<_>>(),
+        "cost": costs(program.name).map(|measured| {
+            let one = |cost: &measured::Cost| json!({"with": cost.with, "load": cost.load, "ns_an_event": cost.nanoseconds});
+            let all: Vec<Json> = measured.costs.iter().map(one).collect();
+            json!({"measured": all, "how": measured.how, "command": measured.command})
+        }),
     })
 }
 
@@ -201,15 +219,55 @@ pub fn text(program: &Program) -> String {
         writeln!(out, "  {:<32} {}", hook.section, note.join("; ")).expect("a String takes all");
     }
     if let Some(version) = since(program) {
-        writeln!(out, "\nHooks of these kinds are there from Linux {version} on; docs/kernels.md has what was tried.")
-            .expect("fits");
+        writeln!(out, "\nHooks of these kinds are there from Linux {version} on.").expect("fits");
     }
+    section(&mut out, "Kernels (docs/kernels.md)");
+    out += &kernels(&tested(program.name));
+    section(&mut out, "Cost (docs/performance.md)");
+    out += &cost(program.name);
     for (name, yaml) in examples(program).into_iter().take(1) {
         section(&mut out, &format!("Example: ebpf-run {name}"));
         yaml.lines().for_each(|line| writeln!(out, "  {line}").expect("a String takes all"));
     }
     // A line has no blanks at its end
     out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// The first kernel that a program ran on; `None`: on none that it was tried on.
+fn runs_since(kernels: &[Tested]) -> Option<&Tested> {
+    kernels.iter().find(|tested| tested.ran())
+}
+
+/// On which kernels it was tried, and how that went.
+fn kernels(tested: &[Tested]) -> String {
+    let Some(oldest) = tested.first() else { return "  not tried on any\n".into() };
+    let mut out = match runs_since(tested) {
+        Some(first) if first == oldest => format!("  since {}, the oldest that is tested\n", oldest.kernel),
+        Some(first) => format!("  since {} of those that are tested\n", first.kernel),
+        None => "  on none of those that are tested, which are virtual machines\n".into(),
+    };
+    let each: Vec<String> = tested.iter().map(|one| format!("{} {}", one.kernel, one.verdict)).collect();
+    writeln!(out, "  {}", each.join(", ")).expect("a String takes all");
+    let mut said = Vec::new();
+    for one in tested {
+        if let Some(reason) = one.reason.filter(|reason| !said.contains(reason)) {
+            writeln!(out, "    {}: {reason}", one.kernel).expect("a String takes all");
+            said.push(reason);
+        }
+    }
+    out
+}
+
+/// What the kernel's side takes of the time of whoever makes the events.
+fn cost(program: &str) -> String {
+    let Some(measured) = costs(program) else { return "  not measured\n".into() };
+    let mut out = String::new();
+    for cost in &measured.costs {
+        let with = cost.with.map(|with| format!(", {with}")).unwrap_or_default();
+        writeln!(out, "  {} ns in the kernel for each event{with} ({})", cost.nanoseconds, cost.load).expect("fits");
+    }
+    writeln!(out, "  {}; again: {}", measured.how, measured.command).expect("a String takes all");
+    out
 }
 
 fn section(out: &mut String, title: &str) {
@@ -272,6 +330,8 @@ mod tests {
             }
             assert_eq!(json["filters"].as_array().map(Vec::len), Some(program.filters.len()));
             assert!(text.contains("Example: ebpf-run "), "{name} has an example");
+            assert!(text.contains("\nKernels (docs/kernels.md)\n  "), "{name}: {text}");
+            assert_eq!(text.contains("\n  not measured\n"), json["cost"].is_null(), "{name}: {text}");
             for (part, _) in parts(&program) {
                 assert!(one(&program, &part).is_some(), "{name}.{part}");
             }
@@ -286,6 +346,9 @@ mod tests {
         let text = text(&program);
         assert!(text.starts_with("biosnoop: "), "{text}");
         assert!(text.contains("tp_btf/block_io_done             where the kernel has it"), "{text}");
-        assert_eq!(json(&program)["filters"][0]["takes"], "time (10ms)");
+        let json = json(&program);
+        assert_eq!(json["filters"][0]["takes"], "time (10ms)");
+        assert_eq!((&json["since_linux"], &json["oldest_tested"]), (&"5.10".into(), &"5.10".into()));
+        assert!(text.contains("\n  since 5.10, the oldest that is tested\n  5.10 ok, 6.1 ok, "), "{text}");
     }
 }

@@ -10,6 +10,11 @@ use blazesym::{MaybeDefault, Pid};
 /// What stands for an address that nothing has a name for.
 const UNKNOWN: &str = "[unknown]";
 
+/// Functions by which the kernel comes from what is traced to a program, innermost first: `bpf_prog_…` is the program.
+const WAY_IN: &[&str] =
+    &["bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_trampoline_", "trace_call_bpf", "perf_trace_"];
+const PROGRAM: &str = "bpf_prog_";
+
 /// Turns addresses into names, and remembers them.
 pub struct Symbols {
     inner: Symbolizer,
@@ -30,10 +35,12 @@ impl Default for Symbols {
 }
 
 impl Symbols {
-    /// The names of kernel addresses.
+    /// The names of kernel addresses, the innermost first, without the program that took the stack and the way to it.
     pub fn kernel(&mut self, addresses: &[u64]) -> Vec<String> {
         let kernel = Kernel { debug_syms: false, vmlinux: MaybeDefault::None, ..Kernel::default() };
-        self.names(0, addresses, &Source::Kernel(kernel))
+        let mut names = self.names(0, addresses, &Source::Kernel(kernel));
+        names.drain(..taken_by(&names));
+        names
     }
 
     /// The names of addresses of the process `pid`. Once it has ended there are none.
@@ -59,5 +66,36 @@ impl Symbols {
             }
         }
         addresses.iter().map(|at| self.known[&(of, *at)].clone()).collect()
+    }
+}
+
+/// How many of the innermost frames are those of the program that took the stack.
+fn taken_by(names: &[String]) -> usize {
+    let way_in = |name: &&String| WAY_IN.iter().any(|prefix| name.starts_with(prefix));
+    let program = |name: &&String| name.starts_with(PROGRAM);
+    let programs = names.iter().take_while(program).count();
+    if programs == 0 { 0 } else { programs + names[programs..].iter().take_while(way_in).count() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_the_program_is_left_out_and_nothing_else() {
+        let cases: &[(&[&str], &[&str])] = &[
+            (
+                &["bpf_prog_5f_begins", "bpf_trace_run2", "__bpf_trace_x", "submit_bio", "bpf_trace_run2"],
+                &["submit_bio", "bpf_trace_run2"],
+            ),
+            (&["bpf_prog_5f_sub", "bpf_prog_5f_begins", "bpf_trampoline_6442", "tcp_connect"], &["tcp_connect"]),
+            (&["submit_bio", "bpf_prog_5f_other"], &["submit_bio", "bpf_prog_5f_other"]),
+            (&["bpf_prog_5f_alone"], &[]),
+            (&[], &[]),
+        ];
+        for (names, wanted) in cases {
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            assert_eq!(&names[taken_by(&names)..], *wanted);
+        }
     }
 }

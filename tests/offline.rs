@@ -123,6 +123,16 @@ fn programs_are_listed_and_described() {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(ebpf_run(&["describe", "biosnoop.latency_ns"]).expect(0).stdout.starts_with("field `latency_ns`"));
+    assert_eq!(one["since_linux"], "5.10");
+    let text = ebpf_run(&["describe", "opensnoop"]).expect(0).stdout;
+    assert!(text.contains(" ns in the kernel for each event (200,000 opens in vain)\n"), "{text}");
+    let text = ebpf_run(&["describe", "io-latency"]).expect(0).stdout;
+    assert!(text.starts_with("io-latency: slow-io (biosnoop)\n") && text.contains("\n  latency_ns "), "{text}");
+    let json: Json =
+        serde_json::from_str(&ebpf_run(&["describe", "io-latency", "--json"]).expect(0).stdout).expect("JSON");
+    assert_eq!(json["names"][0]["name"], "time");
+    ebpf_run(&["describe", "io-latency.latency"]).expect(2).says(&["no name `latency` for templates"]);
+    ebpf_run(&["describe", "io-latenc"]).expect(2).says(&["did you mean `io-latency`?"]);
     ebpf_run(&["describe", "biosnop"]).expect(2).says(&["did you mean `biosnoop`?"]);
     ebpf_run(&["describe", "biosnoop.latency"]).expect(2).says(&["no field, filter or map `latency`"]);
 }
@@ -152,6 +162,17 @@ fn a_shell_completes_commands_configs_programs_and_what_these_have() {
     has(&["plan", "exec"], "execsnoop");
     has(&["describe", "bios"], "biosnoop");
     has(&["describe", "biosnoop.lat"], "biosnoop.latency_ns");
+    has(&["describe", "io-l"], "io-latency");
+    has(&["describe", "io-latency.lat"], "io-latency.latency_ns");
+    let scratch = folder();
+    // One that is being written: the template is not right yet
+    let half = GOOD
+        .replace("type: jsonl", "type: jsonl, fields: [{x: '{{ lat }}'}]")
+        .replace("sinks:", "labels: {team: x}\nsinks:");
+    let path = scratch.write("half.yaml", half).display().to_string();
+    has(&["describe", &format!("{path}.queued")], &format!("{path}.queued_ns"));
+    has(&["describe", &format!("{path}.lab")], &format!("{path}.labels.team"));
+    has(&["describe", &path[..path.len() - 3]], &path);
     has(&["check", "--format", "g"], "github");
     has(&["plan", "io-latency", "--set", "wind"], "window.");
     has(&["plan", "io-latency", "--set", "window.dur"], "window.duration=");

@@ -158,6 +158,8 @@ fn a_problem_of_an_argument_is_shown_in_it() {
         let said = ended.stdout + &ended.stderr;
         assert!(said.contains(expected) && said.contains(caret) && said.contains(unit), "{said}");
     }
+    let ended = within(&scratch, &[&["check", "io.yaml", "sinks.yaml"], &sets[..]].concat()).expect(2);
+    assert!(ended.stdout.contains("--set #2 on sinks.yaml: E015 `duration`"), "{}", ended.stdout);
     let sets = [&["check", "--format", "json", "io.yaml"], &sets[..]].concat();
     let first = within(&scratch, &sets).expect(2).stdout;
     let first: Json = serde_json::from_str(first.lines().next().expect("a line")).expect("JSON");
@@ -185,7 +187,22 @@ fn a_variable_that_is_not_set_is_an_error() {
     plan("17").expect(2).says(&["pids.yaml:6:15: E030 filter `failed`: true or false"]);
     scratch.write("pids.yaml", text.lines().filter(|line| !line.contains("failed")).collect::<Vec<_>>().join("\n"));
     let shown = plan("17").expect(0).stdout;
-    assert!(shown.contains("17, 2  [pids.yaml:5]"), "{shown}");
+    assert!(shown.contains("17, 2  [pids.yaml:5, environment EBPF_RUN_TEST_HOST]"), "{shown}");
+}
+
+#[test]
+fn a_spare_sink_of_an_included_file_stands_in_nobodys_way() {
+    let scratch = folder();
+    let spare = "  twin: {type: csv, path: /tmp/others.csv}\n  each: {type: csv, path: \"/tmp/{{ probe }}.csv\"}\n";
+    scratch.write("sinks.yaml", SINKS.to_owned() + spare);
+    within(&scratch, &["check", "io.yaml"]).expect(0);
+    let text = within(&scratch, &["plan", "io.yaml", "--set", "probes.slow-io.sinks=[out, each]"]).expect(0).stdout;
+    assert!(text.contains(" sinks: out, each  [--set #1]\n") && !text.contains("twin"), "{text}");
+    assert!(text.contains("\nsink each, of probe slow-io: csv to /tmp/slow-io.csv\n"), "{text}");
+    // Both wanted, they are in each other's way
+    let set = "probes.slow-io.sinks=[out, twin, for-others]";
+    let ended = within(&scratch, &["check", "io.yaml", "--set", set]).expect(2);
+    assert!(ended.stdout.starts_with("sinks.yaml:6:3: E027 "), "{}", ended.stdout);
 }
 
 /// Nothing of the secret may be seen, however it is included.

@@ -1,4 +1,4 @@
-//! The commands that need no kernel: check, schema, list, describe, completions, man.
+//! The commands that need no kernel: check, schema, list, completions, man.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -43,16 +43,6 @@ pub(super) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DescribeArgs {
-    /// A program, or one field, filter or map of it: `biosnoop`, `biosnoop.latency_ns`
-    #[arg(value_name = "PROGRAM", add = ArgValueCompleter::new(complete_program))]
-    what: String,
-    /// As one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
     /// bash, zsh, fish, elvish or powershell
     shell: String,
@@ -74,6 +64,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8> {
         if let Some(mut file) = check::check(path, &catalog, outside)? {
             faulty += 1;
             file.leave_out(&mut told);
+            if files.len() > 1 {
+                file.name_arguments();
+            }
             print(&file.written(args.format))?;
             problems += file.problems.len();
         }
@@ -106,30 +99,6 @@ pub(super) fn list(args: &ListArgs) -> Result<()> {
         writeln!(out, "  {name:<16} {what}").expect("a String takes all");
     }
     print(&out)
-}
-
-pub(super) fn describe(args: &DescribeArgs) -> Result<()> {
-    let catalog = Catalog::embedded();
-    let (name, part) = args.what.split_once('.').map_or((args.what.as_str(), None), |(name, part)| (name, Some(part)));
-    let unknown = |what: String, known: String| Error::new(Kind::Config, format!("there is no {what}{known}"));
-    let Some(program) = catalog.program(name) else {
-        return Err(unknown(format!("program `{name}`"), suggest(name, catalog.names())));
-    };
-    let program = program?;
-    match part {
-        None if args.json => {
-            print(&(serde_json::to_string_pretty(&describe::json(&program)).expect("it is JSON") + "\n"))
-        }
-        None => print(&describe::text(&program)),
-        Some(part) => match describe::one(&program, part) {
-            Some(text) => print(&text),
-            None => {
-                let parts = describe::parts(&program);
-                let known = suggest(part, parts.iter().map(|(name, _)| name.as_str()));
-                Err(unknown(format!("field, filter or map `{part}` of {name}"), known))
-            }
-        },
-    }
 }
 
 /// The script that a shell loads; it asks this very binary for what can stand where the cursor is.
@@ -168,27 +137,12 @@ pub(super) fn complete_config(current: &OsStr) -> Vec<CompletionCandidate> {
     found
 }
 
-/// A program; behind its point, what it has.
-fn complete_program(current: &OsStr) -> Vec<CompletionCandidate> {
-    let catalog = Catalog::embedded();
-    let text = current.to_string_lossy();
-    let doc = |name: &str| catalog.program(name).and_then(Result::ok).map(|program| program.doc().to_owned());
-    match text.split_once('.') {
-        None => starting(current, catalog.names().map(|name| (name.to_owned(), doc(name).unwrap_or_default()))),
-        Some((name, _)) => {
-            let parts = catalog.program(name).and_then(Result::ok).map(|program| describe::parts(&program));
-            let parts = parts.unwrap_or_default().into_iter();
-            starting(current, parts.map(|(part, doc)| (format!("{name}.{part}"), doc)))
-        }
-    }
-}
-
 pub(super) fn starting(current: &OsStr, all: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
     let start = current.to_string_lossy();
     let fitting = all.filter(|(name, _)| name.starts_with(start.as_ref()));
     fitting.map(|(name, doc)| CompletionCandidate::new(name).help(Some(doc.into()))).collect()
 }
 
-fn print(text: &str) -> Result<()> {
+pub(super) fn print(text: &str) -> Result<()> {
     console::print(text).map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::config::quantity::{Bytes, Nanoseconds, parse_duration, parse_size};
 use crate::config::window::{OnLocked, Window};
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct WindowArgs {
     /// End after this time (10s, 5min), whatever the config says
     #[arg(long, value_name = "TIME", value_parser = some_time)]

@@ -17,37 +17,48 @@ pub(super) fn expand(
     texts: &[Text],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> (Asked, Vec<Diagnostic>) {
-    let mut expander = Expander { texts, environment, asked: Asked::new(), problems: Vec::new() };
-    if texts.iter().any(|text| text.content.contains("${")) {
-        expander.node(root, &[schema()], false);
+    if !texts.iter().any(|text| text.content.contains("${")) {
+        return (Asked::new(), Vec::new());
     }
+    expand_by(schema(), root, texts, environment)
+}
+
+fn expand_by(
+    schema: &Json,
+    root: &mut Node,
+    texts: &[Text],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> (Asked, Vec<Diagnostic>) {
+    let mut expander = Expander { schema, texts, environment, asked: Asked::new(), problems: Vec::new() };
+    expander.node(root, &[schema], false);
     (expander.asked, expander.problems)
 }
 
 struct Expander<'a> {
+    schema: &'a Json,
     texts: &'a [Text],
     environment: &'a dyn Fn(&str) -> Option<String>,
     asked: Asked,
     problems: Vec<Diagnostic>,
 }
 
-/// Every schema that a value may be held against: references and choices resolved.
-fn alternatives<'a>(schema: &'a Json, found: &mut Vec<&'a Json>) {
+/// Every schema that a value may be held against: references of `whole` and choices resolved.
+fn alternatives<'a>(whole: &'a Json, schema: &'a Json, found: &mut Vec<&'a Json>) {
     if let Some(path) = schema.get("$ref").and_then(Json::as_str) {
-        return alternatives(self::schema().pointer(path.trim_start_matches('#')).unwrap_or(&Json::Null), found);
+        return alternatives(whole, whole.pointer(path.trim_start_matches('#')).unwrap_or(&Json::Null), found);
     }
     let choices = ["oneOf", "anyOf"].iter().find_map(|name| schema.get(name)).and_then(Json::as_array);
     match choices {
-        Some(choices) => choices.iter().for_each(|choice| alternatives(choice, found)),
+        Some(choices) => choices.iter().for_each(|choice| alternatives(whole, choice, found)),
         None => found.push(schema),
     }
 }
 
-impl Expander<'_> {
-    fn node(&mut self, node: &mut Node, schemas: &[&Json], allowed: bool) {
+impl<'a> Expander<'a> {
+    fn node(&mut self, node: &mut Node, schemas: &[&'a Json], allowed: bool) {
         let allowed = allowed || schemas.iter().any(|schema| schema.get("x-environment") == Some(&Json::Bool(true)));
         let mut all = Vec::new();
-        schemas.iter().for_each(|schema| alternatives(schema, &mut all));
+        schemas.iter().for_each(|schema| alternatives(self.schema, schema, &mut all));
         let place = node.place;
         match &mut node.value {
             Value::Broken => {}
@@ -64,12 +75,12 @@ impl Expander<'_> {
                 }
             }
             Value::List(items) => {
-                let below: Vec<&Json> = all.iter().filter_map(|schema| schema.get("items")).collect();
+                let below: Vec<&'a Json> = all.iter().filter_map(|schema| schema.get("items")).collect();
                 items.iter_mut().for_each(|item| self.node(item, &below, allowed));
             }
             Value::Map(entries) => {
                 for (key, value) in entries {
-                    let below: Vec<&Json> = all
+                    let below: Vec<&'a Json> = all
                         .iter()
                         .filter_map(|schema| {
                             let named = schema.get("properties").and_then(|properties| properties.get(&key.name));
@@ -249,6 +260,17 @@ sinks:
         wrong("labels: {team: '${}'}\n", Code::Environment, 17, 2);
         wrong("labels: {team: '${a b}'}\n", Code::Environment, 17, 2);
         wrong("labels: {team: '${BRACE}'}\n", Code::Environment, 17, 8);
+    }
+
+    #[test]
+    fn the_schema_decides_where_it_is_replaced() {
+        let yaml = "labels: {team: '${TEAM}'}\n";
+        let mut root = yaml::parse(yaml).0.expect("YAML");
+        let mut schema = schema().clone();
+        schema["properties"]["labels"].as_object_mut().expect("there").remove("x-environment").expect("it is marked");
+        let texts = [Text::new(TextKind::Config, "x.yaml", yaml)];
+        let (_, problems) = expand_by(&schema, &mut root, &texts, &|_| Some("x".into()));
+        assert_eq!(problems.iter().map(|problem| problem.code).collect::<Vec<_>>(), [Code::Environment]);
     }
 
     #[test]

@@ -192,6 +192,7 @@ pub(super) fn may_be_shown(path: &Path, text: &str) -> Result<(), String> {
 
 /// Whether a line says that the file is a config.
 fn says_version(line: &str) -> bool {
+    let line = line.trim_start_matches('\u{feff}');
     let value = line.strip_prefix("version:").unwrap_or_default();
     value.split(" #").next().is_some_and(|value| value.trim() == "1")
 }

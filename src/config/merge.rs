@@ -59,47 +59,42 @@ fn fill(own: &mut Vec<(Key, Node)>, entries: Vec<(Key, Node)>, levels: usize) {
     }
 }
 
+/// What a probe has from the defaults: its number, the key, and the key below it where the probe has something of its own.
+pub(super) type DefaultKeys = HashSet<(usize, String, Option<String>)>;
+
 /// Gives every probe of `root` what its `defaults` say and the probe does not.
 ///
 /// # Errors
 /// If that would be more than any config has.
-pub(super) fn apply_defaults(root: &mut Node) -> Result<(), Diagnostic> {
+pub(super) fn apply_defaults(root: &mut Node) -> Result<DefaultKeys, Diagnostic> {
+    let mut given = DefaultKeys::new();
     let Some(defaults) = root.get("defaults").filter(|defaults| !defaults.entries().is_empty()).cloned() else {
-        return Ok(());
+        return Ok(given);
     };
-    let Value::Map(entries) = &mut root.value else { return Ok(()) };
+    let Value::Map(entries) = &mut root.value else { return Ok(given) };
     let Some((_, Node { value: Value::List(probes), .. })) = entries.iter_mut().find(|(key, _)| key.name == "probes")
     else {
-        return Ok(());
+        return Ok(given);
     };
     if defaults.count().saturating_mul(probes.len()) > MAX_NODES {
         let what = "so many defaults for so many probes are beyond all measure: leave some out";
         return Err(Diagnostic::new(Code::Count, defaults.place, what));
     }
-    for probe in probes {
+    for (index, probe) in probes.iter_mut().enumerate() {
+        for (key, value) in defaults.entries() {
+            match probe.get(&key.name) {
+                None => drop(given.insert((index, key.name.clone(), None))),
+                Some(own) => {
+                    let missing = value.entries().iter().filter(|(below, _)| own.get(&below.name).is_none());
+                    given.extend(missing.map(|(below, _)| (index, key.name.clone(), Some(below.name.clone()))));
+                }
+            }
+        }
         if let Value::Map(own) = &mut probe.value {
             fill(own, defaults.entries().to_vec(), 2);
         }
     }
-    Ok(())
-}
-
-/// The places of every key and value of a tree.
-pub(super) fn places(node: &Node) -> HashSet<Place> {
-    let mut found = HashSet::new();
-    let mut rest = vec![node];
-    while let Some(node) = rest.pop() {
-        found.insert(node.place);
-        match &node.value {
-            Value::Map(entries) => {
-                found.extend(entries.iter().map(|(key, _)| key.place));
-                rest.extend(entries.iter().map(|(_, value)| value));
-            }
-            Value::List(items) => rest.extend(items),
-            Value::Scalar { .. } | Value::Broken => {}
-        }
-    }
-    found
+    Ok(given)
 }
 
 /// `place` for a message at `from`: a line, and the file if it is another one.
@@ -167,14 +162,16 @@ sinks: {s: {type: jsonl}}
     #[test]
     fn a_probe_goes_over_the_defaults() {
         let (mut root, _) = merged();
-        apply_defaults(&mut root).expect("it is not much");
+        let given = apply_defaults(&mut root).expect("it is not much");
         let yaml = root.to_yaml();
         let (one, two) = (&yaml["probes"][0], &yaml["probes"][1]);
         assert_eq!((&one["buffer"]["size"], &two["buffer"]["size"]), (&"1MiB".into(), &"2MiB".into()));
         assert_eq!((&one["order"], &two["filters"]["pid"]), (&"time".into(), &1.into()));
         let place = root.key_at(&[yaml::Step::Key("probes"), yaml::Step::Index(1), yaml::Step::Key("order")]);
         assert_eq!((place.text, place.line), (1, 4), "it keeps its place");
-        assert!(places(root.get("defaults").expect("there")).contains(&place));
+        let key = |probe, key: &str, below: Option<&str>| (probe, key.to_owned(), below.map(str::to_owned));
+        assert!(given.contains(&key(0, "buffer", None)) && given.contains(&key(1, "buffer", Some("wakeup"))));
+        assert!(!given.contains(&key(1, "buffer", None)) && !given.contains(&key(1, "buffer", Some("size"))));
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub mod typed;
 pub mod window;
 pub mod yaml;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -70,8 +69,8 @@ pub struct Source {
     pub problems: Vec<Diagnostic>,
     /// The tree with all that was left out, if something was.
     written: Option<Node>,
-    /// The places of the keys and values in `defaults`.
-    default_places: HashSet<Place>,
+    /// What probes have from `defaults`.
+    default_keys: merge::DefaultKeys,
     /// Which values came from the environment.
     environment: environment::Asked,
 }
@@ -209,13 +208,15 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) ->
     // What seems to be missing may be in the file that could not be included
     problems.extend(more.into_iter().filter(|problem| !incomplete || problem.code != Code::MissingKey));
     let Some(mut root) = rest.filter(|_| !incomplete) else { return Err(Unusable { texts, problems }) };
-    let default_places = root.get("defaults").map(merge::places).unwrap_or_default();
-    let limit = merge::apply_defaults(&mut root).and_then(|()| merge::apply_defaults(&mut written));
-    if let Err(problem) = limit {
-        problems.push(problem);
-        return Err(Unusable { texts, problems });
-    }
-    let plain = texts.len() == 1 && default_places.is_empty() && environment.is_empty() && problems.is_empty();
+    let both = merge::apply_defaults(&mut root).and_then(|keys| merge::apply_defaults(&mut written).map(|_| keys));
+    let default_keys = match both {
+        Ok(keys) => keys,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(Unusable { texts, problems });
+        }
+    };
+    let plain = texts.len() == 1 && default_keys.is_empty() && environment.is_empty() && problems.is_empty();
     let loaded = if plain && !texts[0].content.contains("${") {
         serde_yaml::from_str(&texts[0].content)
     } else {
@@ -224,7 +225,7 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) ->
     match loaded {
         Ok(config) => {
             let written = Some(written).filter(|_| !problems.is_empty());
-            Ok(Source { stem, texts, root, config, problems, written, default_places, environment })
+            Ok(Source { stem, texts, root, config, problems, written, default_keys, environment })
         }
         Err(error) => {
             if problems.is_empty() {

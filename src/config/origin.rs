@@ -7,7 +7,7 @@ use super::diagnostic::{Place, Text, TextKind};
 use super::yaml::Step::{self, Index, Key};
 
 /// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin<'a> {
     /// Nobody said anything: a default of the runner or the program.
     Unsaid,
@@ -20,7 +20,7 @@ pub enum Origin<'a> {
         /// Whether it stands in `defaults`.
         default: bool,
         /// The variables of the environment that it was made of.
-        environment: &'a [String],
+        environment: Vec<&'a str>,
     },
 }
 
@@ -46,23 +46,30 @@ impl Source {
         });
         let Some(node) = self.root.at(parents).get(name).filter(|_| there) else { return Origin::Unsaid };
         let place = self.root.key_at(path);
-        let environment = self.environment.get(&node.place).map_or(&[][..], Vec::as_slice);
+        let mut environment = Vec::new();
+        if !self.environment.is_empty() {
+            node.walk(&mut |node| {
+                environment.extend(self.environment.get(&node.place).into_iter().flatten().map(String::as_str));
+            });
+        }
         Origin::Said { text: &self.texts[place.text], place, default: self.is_default(path), environment }
     }
 
-    /// Whether the key at `path`, of a probe, comes from `defaults`.
+    /// Whether what is at `path`, of a probe, comes from `defaults`.
     pub fn is_default(&self, path: &[Step<'_>]) -> bool {
-        self.is_in_defaults(self.root.key_at(path))
+        let [Key("probes"), Index(probe), Key(key), rest @ ..] = path else { return false };
+        let has =
+            |below: Option<&str>| self.default_keys.contains(&(*probe, (*key).to_owned(), below.map(str::to_owned)));
+        match rest {
+            _ if self.default_keys.is_empty() => false,
+            [Key(below), ..] => has(None) || has(Some(below)),
+            _ => has(None),
+        }
     }
 
     /// Whether the value at `place` came from the environment.
     pub fn is_from_environment(&self, place: Place) -> bool {
         self.environment.contains_key(&place)
-    }
-
-    /// Whether the key or value at `place` stands in `defaults`.
-    pub fn is_in_defaults(&self, place: Place) -> bool {
-        self.default_places.contains(&place)
     }
 
     /// Whether `place` is in an included file.

@@ -16,6 +16,10 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
         Ok(found) => found,
         Err(problem) => return vec![problem],
     };
+    if let Some(part) = parts.first().filter(|part| ["include", "part"].contains(&part.name.as_str())) {
+        let what = format!("`{}` is about files, which are read before: it can only stand in a file", part.name);
+        return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
+    }
     let before = content[..value_at].chars().count();
     let moved = |place: Place| {
         let column = if place.line == 1 { place.column + before } else { place.column };
@@ -191,6 +195,8 @@ sinks: {out: {type: jsonl}}
         wrong("probes.2.name=x", Code::SetNothing, 8, 1);
         wrong("probes.0.filters.pid.2=7", Code::SetNothing, 22, 1);
         wrong("sinks.uot.path=x", Code::UnknownSink, 7, 3);
+        wrong("include=x.yaml", Code::SetNothing, 1, 7);
+        wrong("part=true", Code::SetNothing, 1, 4);
         wrong("name={{ x }}", Code::Unquoted, 6, 3);
     }
 }

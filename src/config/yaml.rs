@@ -78,6 +78,16 @@ impl Node {
         if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
+    /// Calls `visit` with it and all that is below.
+    pub(super) fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Node)) {
+        visit(self);
+        match &self.value {
+            Value::Scalar { .. } | Value::Broken => {}
+            Value::List(items) => items.iter().for_each(|item| item.walk(visit)),
+            Value::Map(entries) => entries.iter().for_each(|(_, node)| node.walk(visit)),
+        }
+    }
+
     /// Moves every place of it.
     pub(super) fn relocate(&mut self, to: &impl Fn(Place) -> Place) {
         self.place = to(self.place);

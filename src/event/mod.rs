@@ -6,4 +6,4 @@ mod record;
 pub mod text;
 
 pub use layout::{Field, Kind, Layout, Names};
-pub use record::{List, Record, Scalar};
+pub use record::{CUT, List, Record, Scalar};

@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 
 /// The map that stacks are kept in, `bpf/include/stack.h`.
 const STACKS: &str = "stacks";
+/// How the name of the array beside an aggregate ends, `AGGREGATE_DENSE` in `bpf/include/aggregate.h`.
+const DENSE: &str = "_dense";
 
 /// One entry of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct AggregateMap {
     entries: MapHandle,
+    dense: Option<MapHandle>,
     stacks: Option<MapHandle>,
 }
 
@@ -34,7 +37,8 @@ impl Loaded {
         let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be used: {error:#}"));
         let handle = |map: libbpf_rs::Map<'_>| MapHandle::try_from(&map).map_err(failed);
         let stacks = self.map(STACKS).ok().map(handle).transpose()?;
-        Ok(AggregateMap { entries: handle(self.map(name)?)?, stacks })
+        let dense = self.map(&format!("{name}{DENSE}")).ok().map(handle).transpose()?;
+        Ok(AggregateMap { entries: handle(self.map(name)?)?, dense, stacks })
     }
 }
 
@@ -44,20 +48,14 @@ impl AggregateMap {
     /// # Errors
     /// If the kernel does not give them.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let map = &self.entries;
-        let failed = |error: libbpf_rs::Error| {
-            Error::failed(format!("map `{}` can't be read: {error:#}", map.name().to_string_lossy()))
-        };
-        let per_cpu = matches!(map.map_type(), MapType::PercpuHash | MapType::PercpuArray);
-        let mut entries = Vec::new();
-        for key in map.keys() {
-            // The kernel writes a value for every possible CPU, online or not: lookup_percpu makes room for all of them
-            let values = if per_cpu {
-                map.lookup_percpu(&key, MapFlags::ANY).map_err(failed)?
-            } else {
-                map.lookup(&key, MapFlags::ANY).map_err(failed)?.map(|value| vec![value])
-            };
-            entries.extend(values.map(|values| Entry { key, values }));
+        let mut entries = read(&self.entries)?;
+        if let Some(dense) = &self.dense {
+            // An array has all of its entries from the start; what is zero was never used
+            let used = |entry: &Entry| entry.values.iter().flatten().any(|byte| *byte != 0);
+            entries.extend(read(dense)?.into_iter().filter(used).map(|mut entry| {
+                entry.key.resize(self.entries.key_size() as usize, 0);
+                entry
+            }));
         }
         Ok(entries)
     }
@@ -68,4 +66,22 @@ impl AggregateMap {
         let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
         Some(words.take_while(|address| *address != 0).collect())
     }
+}
+
+fn read(map: &MapHandle) -> Result<Vec<Entry>> {
+    let failed = |error: libbpf_rs::Error| {
+        Error::failed(format!("map `{}` can't be read: {error:#}", map.name().to_string_lossy()))
+    };
+    let per_cpu = matches!(map.map_type(), MapType::PercpuHash | MapType::PercpuArray);
+    let mut entries = Vec::new();
+    for key in map.keys() {
+        // The kernel writes a value for every possible CPU, online or not: lookup_percpu makes room for all of them
+        let values = if per_cpu {
+            map.lookup_percpu(&key, MapFlags::ANY).map_err(failed)?
+        } else {
+            map.lookup(&key, MapFlags::ANY).map_err(failed)?.map(|value| vec![value])
+        };
+        entries.extend(values.map(|values| Entry { key, values }));
+    }
+    Ok(entries)
 }

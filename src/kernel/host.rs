@@ -4,20 +4,22 @@ use std::fs;
 use std::path::Path;
 
 use libbpf_rs::MapType;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Struct;
 
 use crate::error::{Error, Kind, Result};
 
 /// The kernel's types, without which no program can be fitted to it.
-const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// What kprobes are made by.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// The inode of the initial pid namespace (PROC_PID_INIT_INO).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_RESOURCE: u32 = 24;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+pub(crate) const CAP_SYS_ADMIN: u32 = 21;
+pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
+pub(crate) const CAP_PERFMON: u32 = 38;
+pub(crate) const CAP_BPF: u32 = 39;
 
 /// Facts that decide whether probes can run, and what to say if they can't.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,10 +67,12 @@ impl Host {
         }
     }
 
-    /// Whether the kernel has BPF ring buffers. Without the right to ask, the answer is yes: the refusal comes later.
+    /// Whether the kernel has BPF ring buffers. That a map can't be made may be for want of rights or of locked memory, and
+    /// libbpf does not tell why: the kernel's types, which everybody may read, have the last word. Without them the answer
+    /// is yes, because nothing can be loaded anyway.
     pub fn has_ring_buffer() -> bool {
-        let refused = |error: &libbpf_rs::Error| error.kind() == libbpf_rs::ErrorKind::PermissionDenied;
-        MapType::RingBuf.is_supported().unwrap_or_else(|error| refused(&error))
+        MapType::RingBuf.is_supported().unwrap_or(false)
+            || Btf::from_vmlinux().map_or(true, |btf| btf.type_by_name::<Struct<'_>>("bpf_ringbuf").is_some())
     }
 
     /// CPUs that there may ever be: what is kept for each CPU is kept so many times.
@@ -76,7 +80,8 @@ impl Host {
         libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus as u64)
     }
 
-    fn has(&self, capability: u32) -> bool {
+    /// Whether this process has the capability with this number.
+    pub fn has(&self, capability: u32) -> bool {
         self.capabilities & 1 << capability != 0
     }
 

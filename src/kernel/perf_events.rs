@@ -33,12 +33,32 @@ pub fn attach(
     chosen: u32,
     rate: Rate,
 ) -> Result<(Vec<Link>, Option<String>)> {
+    first(event, chosen, rate, |source| attach_source(prog, source, rate))
+}
+
+/// Which of `event`'s sources [`attach`] would take: opens it and closes it again. Returns why those before were not
+/// taken.
+///
+/// # Errors
+/// As [`attach`].
+pub fn find(event: &PerfEvent, chosen: u32, rate: Rate) -> Result<Option<String>> {
+    let open_all = |source| each_cpu(|cpu| open(source, rate, cpu).map(drop));
+    first(event, chosen, rate, open_all).map(|(_, reason)| reason)
+}
+
+/// What `take` makes of the first source that it can make something of, and why it could not of those before.
+fn first<T>(
+    event: &PerfEvent,
+    chosen: u32,
+    rate: Rate,
+    take: impl Fn(u32) -> io::Result<T>,
+) -> Result<(T, Option<String>)> {
     let sources = if chosen == 0 { event.sources.clone() } else { vec![chosen] };
     let name = |source: u32| event.names.name(source.into()).unwrap_or("?").replace('_', "-");
     let mut reasons = Vec::new();
     for source in sources {
-        match attach_source(prog, source, rate) {
-            Ok(links) => return Ok((links, (!reasons.is_empty()).then(|| reasons.join("; ")))),
+        match take(source) {
+            Ok(taken) => return Ok((taken, (!reasons.is_empty()).then(|| reasons.join("; ")))),
             Err(error) => reasons.push(explain(&name(source), rate, &error)?),
         }
     }
@@ -84,18 +104,25 @@ mod libc_errno {
 }
 
 fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<Vec<Link>> {
-    let mut links = Vec::new();
-    for cpu in online()? {
-        let fd = match open(source, rate, cpu) {
-            // It went offline since the list was read
-            Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) && !online()?.contains(&cpu) => continue,
-            other => other?,
-        };
+    each_cpu(|cpu| {
+        let fd = open(source, rate, cpu)?;
         let link = prog.attach_perf_event(fd.as_raw_fd()).map_err(|error| io::Error::other(format!("{error:#}")))?;
         let _ = fd.into_raw_fd(); // the link closes it
-        links.push(link);
+        Ok(link)
+    })
+}
+
+/// What `take` makes of each CPU that is online.
+fn each_cpu<T>(take: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
+    let mut taken = Vec::new();
+    for cpu in online()? {
+        match take(cpu) {
+            // It went offline since the list was read
+            Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) && !online()?.contains(&cpu) => {}
+            other => taken.push(other?),
+        }
     }
-    Ok(links)
+    Ok(taken)
 }
 
 /// `source` is an enumerator of `bpf/include/perf.h`: type and config, and one.

@@ -12,7 +12,7 @@ use super::choice::Places;
 use crate::error::{Error, Kind, Result};
 
 /// Where tracefs is mounted: in a place of its own, or below debugfs.
-const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+pub(super) const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// The running kernel. Nothing is read before it is asked for, and nothing twice.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Kernel {
                 let what = format!("the types of this kernel ({}) can't be read: {error}", host.release);
                 Error::new(Kind::Unsupported, what)
             })?;
-            let _ = self.tables.set(Tables { btf, symbols: OnceCell::new() });
+            let _ = self.tables.set(Tables { btf, symbols: OnceCell::new(), traceable: OnceCell::new() });
         }
         Ok(self.tables.get().expect("it is set"))
     }
@@ -42,6 +42,8 @@ pub(super) struct Tables {
     btf: Btf<'static>,
     /// /proc/kallsyms, modules included; megabytes, and the kernel takes its time for them.
     symbols: OnceCell<String>,
+    /// The functions that may be hooked, a line each; `None` if that is not told.
+    traceable: OnceCell<Option<String>>,
 }
 
 impl Tables {
@@ -51,6 +53,17 @@ impl Tables {
 
     fn has_function(&self, name: &str) -> bool {
         self.btf.type_by_name::<Func<'_>>(name).is_some()
+    }
+
+    /// Whether the kernel lets functions be hooked at the beginning of `function`; `None` if it does not tell: that takes
+    /// root, and tracefs.
+    pub fn is_traceable(&self, function: &str) -> Option<bool> {
+        let read = || {
+            let lists = TRACEFS.iter().map(|root| Path::new(root).join("available_filter_functions"));
+            lists.map(fs::read_to_string).find_map(Result::ok).filter(|list| !list.is_empty())
+        };
+        let list = self.traceable.get_or_init(read).as_ref()?;
+        Some(list.lines().any(|line| line.split_ascii_whitespace().next() == Some(function)))
     }
 
     fn has_symbol(&self, name: &str) -> bool {

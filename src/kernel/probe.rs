@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
-use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
+use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
-use super::choice::{Cause, Choice, Places, Refusal, Unknown, Verdict, choose, reasons};
-use super::explain::{Stage, explain, in_words, refusal};
+use super::choice::{Choice, Verdict, reasons};
+use super::decide::{Look, Refused, decide};
+use super::explain::Stage;
 use super::perf_events::{self, Rate};
 use super::places::Kernel;
 use super::{Host, log, misses};
-use crate::catalog::{Hook, MapSpec, PerfEvent};
-use crate::error::{Error, Kind, Result};
+use crate::catalog::{MapSpec, PerfEvent};
+use crate::error::{Error, Result};
 use crate::plan::{ProbePlan, Setting, Transport, internal};
 
 /// A probe in the kernel. Dropping it detaches and unloads everything.
@@ -72,32 +73,9 @@ impl Loaded {
     /// refuses the program nevertheless, [`Kind::NotPermitted`].
     pub fn load(plan: &ProbePlan, host: &Host, kernel: &Kernel) -> Result<Self> {
         log::start();
-        let program = &plan.program;
-        let wanted: Vec<&Hook> =
-            plan.hooks.iter().filter(|(_, skipped)| skipped.is_none()).map(|(hook, _)| hook).collect();
-        // Reading the kernel's types takes milliseconds: only where there is something to choose, or to explain
-        let choices = wanted.iter().any(|hook| hook.optional || hook.alternative.is_some());
-        let places: &dyn Places = if choices { kernel.read(host)? } else { &Unknown };
-        let mut refused = Vec::new();
-        // Each turn takes a variant away, or ends
-        loop {
-            let choice = choose(program.name, &host.release, &wanted, places, &mut refused)?;
-            match Loaded::try_chosen(plan, host, &choice) {
-                Ok(loaded) => {
-                    let not_first = (!refused.is_empty()).then(|| reasons(refused.iter()));
-                    return Ok(Loaded { not_first, ..loaded });
-                }
-                Err(refusal) => match refusal.variant(&wanted, host) {
-                    Some(variant) => refused.push(variant),
-                    None if choices || refusal.error.kind != Kind::Unsupported => return Err(refusal.error),
-                    None => {
-                        // Of a place that is not there, libbpf's words say little
-                        choose(program.name, &host.release, &wanted, kernel.read(host)?, &mut refused)?;
-                        return Err(refusal.error);
-                    }
-                },
-            }
-        }
+        let mut attempt = |choice: &Choice| Loaded::try_chosen(plan, host, choice);
+        let (loaded, refused) = decide(plan, host, kernel, Look::WhereItMatters, &mut attempt)?;
+        Ok(Loaded { not_first: (!refused.is_empty()).then(|| reasons(refused.iter())), ..loaded })
     }
 
     /// Loads it, and where that matters tries whether it can be attached: the kernel tells by doing it. What the hooks have
@@ -112,7 +90,7 @@ impl Loaded {
         Loaded::load_chosen(plan, host, choice)
     }
 
-    fn load_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
+    pub(super) fn load_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
         log::take();
         let program = &plan.program;
         let broken = |error: libbpf_rs::Error| {
@@ -152,11 +130,8 @@ impl Loaded {
         for hook in hooks {
             let name = hook.name().to_string_lossy().into_owned();
             if let Some((_, event, chosen, rate)) = self.perf_events.iter().find(|(of, ..)| *of == name) {
-                let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate).map_err(|error| {
-                    let message = format!("hook `{name}` of program `{}`: {}", self.program, error.message);
-                    let words = error.message.clone();
-                    Box::new(Refused { error: Error { message, ..error }, hook: Some(name.clone()), words, kind: None })
-                })?;
+                let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate)
+                    .map_err(|error| Refused::of_hook(self.program, &name, error))?;
                 self.links.extend(links);
                 add_reason(&mut self.not_first, reason);
                 continue;
@@ -166,6 +141,19 @@ impl Loaded {
             self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Whether this machine has the perf events of the hooks, as [`Loaded::attach`] would find it. Returns why those that
+    /// come first are not taken, if they are not.
+    pub(super) fn find_perf_events(&self) -> Result<Option<String>, Box<Refused>> {
+        let mut not_first = None;
+        let used = self.perf_events.iter().filter(|(name, ..)| self.hooks.contains(name));
+        for (name, event, chosen, rate) in used.rev() {
+            let reason = perf_events::find(event, *chosen, *rate)
+                .map_err(|error| Refused::of_hook(self.program, name, error))?;
+            add_reason(&mut not_first, reason);
+        }
+        Ok(not_first)
     }
 
     /// What became of it on this kernel, and why, if that is not its first choice.
@@ -257,7 +245,7 @@ impl Loaded {
 }
 
 /// One more reason why it is not the first choice, unless it is known.
-fn add_reason(not_first: &mut Option<String>, reason: Option<String>) {
+pub(super) fn add_reason(not_first: &mut Option<String>, reason: Option<String>) {
     match (not_first.as_mut(), reason) {
         (None, reason) => *not_first = reason,
         (Some(known), Some(reason)) if !known.contains(&reason) => *known = format!("{known}; {reason}"),
@@ -316,35 +304,4 @@ fn set_up_events(map: &mut OpenMapMut<'_>, plan: &ProbePlan) -> libbpf_rs::Resul
     map.set_key_size(4)?;
     map.set_value_size(4)?;
     map.set_max_entries(0) // libbpf: as many as there are CPUs
-}
-
-/// Why the kernel did not take an object or a hook.
-struct Refused {
-    error: Error,
-    /// The hook that it was about, if that is known.
-    hook: Option<String>,
-    /// The reason alone.
-    words: String,
-    /// The library's error, if it came from there.
-    kind: Option<ErrorKind>,
-}
-
-impl Refused {
-    fn new(host: &Host, stage: Stage, program: &str, hook: Option<&str>, error: &libbpf_rs::Error) -> Box<Self> {
-        let log = log::take();
-        let (failed, words) = refusal(error, &log);
-        // An interruption tells nothing of the kernel
-        let hook = hook.map(str::to_owned).or(failed).filter(|_| error.kind() != ErrorKind::WouldBlock);
-        let kind = Some(error.kind());
-        Box::new(Refused { error: explain(host, stage, program, hook.as_deref(), error, &log), hook, words, kind })
-    }
-
-    /// The variant that the refusal is about, if it is about one of several.
-    fn variant(&self, hooks: &[&Hook], host: &Host) -> Option<Refusal> {
-        let hook = hooks.iter().find(|hook| Some(&hook.name) == self.hook.as_ref())?;
-        let (group, variant) = hook.alternative.clone()?;
-        let plain = self.kind.and_then(|kind| in_words(host, &hook.section, kind));
-        let reason = plain.map_or_else(|| self.words.clone(), str::to_owned);
-        Some(Refusal { group, variant, reason, cause: Cause::of(&self.error, host.has_all_rights()) })
-    }
 }

@@ -113,8 +113,9 @@ fn filled(buckets: &[(u64, u64, u64)]) -> Vec<(u64, u64, u64)> {
             && last_high.checked_add(1).is_some_and(|next| next < low)
         {
             let next = last_high + 1;
-            let width = if last_low == 0 { 2 } else { 2 * last_low };
-            all.push((next, next + width - 1, 0));
+            // Buckets of a fixture may be none that a program has
+            let width = if last_low == 0 { 2 } else { last_low.saturating_mul(2) };
+            all.push((next, next.saturating_add(width - 1), 0));
         }
         all.push((low, high, count));
     }

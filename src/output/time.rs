@@ -20,10 +20,17 @@ thread_local! {
     static CLOCK: RefCell<Cached> = const { RefCell::new(Cached { second: i64::MIN, text: String::new() }) };
 }
 
+static LOCAL: OnceLock<TimeZone> = OnceLock::new();
+
 /// The machine's time zone, read once.
 fn local() -> &'static TimeZone {
-    static LOCAL: OnceLock<TimeZone> = OnceLock::new();
     LOCAL.get_or_init(TimeZone::system)
+}
+
+/// Has local times be those of UTC in this process, whatever the machine's zone; to be called before the first of them
+/// is written.
+pub fn be_in_utc() {
+    let _ = LOCAL.set(TimeZone::UTC);
 }
 
 fn timestamp(time: i64) -> Timestamp {

@@ -202,7 +202,7 @@ impl Planner<'_> {
     fn say_at(&mut self, code: Code, path: &[Step<'_>], place: Place, message: impl Into<String>) {
         let mut message = message.into();
         if let [Key("probes"), Index(index), ..] = path
-            && self.source.is_in_defaults(place)
+            && self.source.is_default(path)
         {
             if self.problems.iter().any(|problem| (problem.code, problem.place) == (code, place)) {
                 return;

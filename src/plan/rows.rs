@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Planner;
+use super::{Plan, Planner, ProbePlan};
 use crate::catalog::{Aggregate, Output, Program, Shape};
 use crate::config::code::Code;
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::Key;
 use crate::event::{Field, Kind, Layout, Names};
+use crate::output::sink::Source;
 
 /// Where a row's own words end and the copy of the key begins: `ts`, and which kind of row it is.
 pub const KEY_AT: usize = 16;
@@ -45,6 +46,23 @@ pub struct Stream {
     pub layout: Arc<Layout>,
     /// Indices of the sinks.
     pub sinks: Vec<usize>,
+}
+
+impl Plan {
+    /// The streams of all probes, in the order in which a run numbers them, each with its probe.
+    pub fn streams(&self) -> impl Iterator<Item = (&ProbePlan, &Stream)> {
+        self.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)))
+    }
+
+    /// What the sink with this index writes records of: an entry for each stream, `None` where it goes elsewhere.
+    pub fn sources(&self, sink: usize) -> Vec<Option<Source<'_>>> {
+        self.streams()
+            .map(|(probe, stream)| {
+                let source = Source { layout: &stream.layout, name: &probe.name };
+                stream.sinks.contains(&sink).then_some(source)
+            })
+            .collect()
+    }
 }
 
 /// The sorts of records that a probe has: its events; or its rows; or its buckets, then its summaries.

@@ -48,17 +48,17 @@ impl Planner<'_> {
         let mut became: Vec<Vec<(Option<String>, usize)>> = Vec::new();
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
+            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
+            let unused = writers.is_empty() && all_probes;
+            let spare = unused && self.source.is_included(self.source.root.key_at(&here));
             // One whose path may be among what was wrong is not at the place that it seems to be
-            if self.source.is_whole(&here) {
+            if self.source.is_whole(&here) && !spare {
                 self.check_path_is_free(&mut paths, name, sink.path());
             }
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
-            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
-            let unused = writers.is_empty() && all_probes;
-            let shared = self.source.is_included(self.source.root.key_at(&here));
-            if unused && !shared {
+            if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
                 self.say_key(Code::UnusedSink, &here, what);
             }
@@ -79,8 +79,8 @@ impl Planner<'_> {
                 }
             } else {
                 let shape = self.shape(&here, sink, &writers);
-                // Sinks that others have for everybody are there for those who want them
-                if !(unused && shared) {
+                // Sinks of an included file are there for those who want them
+                if !spare {
                     these.push(plan(shape, None));
                 }
             }

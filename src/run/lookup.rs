@@ -64,7 +64,7 @@ fn number_of(passwd: &str, name: &str) -> Option<u32> {
 }
 
 /// The root of the cgroup hierarchy that eBPF programs know: version 2.
-fn hierarchy() -> Result<PathBuf> {
+pub(super) fn hierarchy() -> Result<PathBuf> {
     let found = HIERARCHIES.iter().map(Path::new).find(|path| path.join("cgroup.controllers").exists());
     found.map(Path::to_owned).ok_or_else(|| {
         Error::failed("cgroups of version 2 are not mounted at /sys/fs/cgroup here")

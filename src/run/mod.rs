@@ -28,7 +28,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,6 @@ use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Host, Kernel, Loaded, Verdict};
-use crate::output::sink::Source;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Report, Skipped};
@@ -177,12 +176,11 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         warn(format!("goes on without {}: {}", probe.probe, probe.reason));
     }
 
-    let streams = || plan.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)));
-    let min_sizes = streams().map(|(_, stream)| stream.layout.min_size).collect();
+    let min_sizes = plan.streams().map(|(_, stream)| stream.layout.min_size).collect();
     let sorts = plan.probes.iter().any(|probe| probe.sort);
     let (mut collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.window.max_events, sorts);
     if !plan.window.warmup.is_zero() {
-        collector.warm_up(streams().map(|(_, stream)| Arc::clone(&stream.layout)).collect());
+        collector.warm_up(plan.streams().map(|(_, stream)| Arc::clone(&stream.layout)).collect());
     }
     let collector = RefCell::new(collector);
     let mut buffers = Vec::new();
@@ -312,7 +310,7 @@ fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
 }
 
 /// The plan with the names that only this machine knows in place.
-fn resolved(plan: &Plan) -> Result<Plan> {
+pub(crate) fn resolved(plan: &Plan) -> Result<Plan> {
     let mut plan = plan.clone();
     for probe in &mut plan.probes {
         let found = lookup::resolve(probe)?;
@@ -321,8 +319,13 @@ fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Where cgroups of version 2 are mounted, if they are.
+pub(crate) fn cgroups() -> Option<PathBuf> {
+    lookup::hierarchy().ok()
+}
+
 /// Disks in filters that are not here, where nothing will match; but one may yet come.
-fn missing_disks(plan: &Plan) -> Vec<String> {
+pub(crate) fn missing_disks(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
     for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
@@ -373,20 +376,13 @@ fn start_writer(
     stop: &Stop,
     clock: clock::Clock,
 ) -> Result<Running> {
-    let streams = || plan.probes.iter().flat_map(|probe| probe.streams.iter().map(move |stream| (probe, stream)));
     let (mut sinks, mut stores) = (Vec::new(), Vec::new());
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
-        let sources: Vec<Option<Source<'_>>> = streams()
-            .map(|(probe, stream)| {
-                let source = Source { layout: &stream.layout, name: &probe.name };
-                stream.sinks.contains(&index).then_some(source)
-            })
-            .collect();
-        let sink = Sink::new(shape, &sources, globals, opened.output);
+        let sink = Sink::new(shape, &plan.sources(index), globals, opened.output);
         sinks.push(sink.map_err(|words| Error::failed(format!("sink `{name}`: {words}")))?);
         stores.push(opened.store);
     }
-    let routed = streams().map(|(probe, stream)| Routed {
+    let routed = plan.streams().map(|(probe, stream)| Routed {
         name: probe.name.clone(),
         layout: Arc::clone(&stream.layout),
         sinks: stream.sinks.clone(),

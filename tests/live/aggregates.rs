@@ -271,7 +271,7 @@ fn stacks_have_names_and_go_as_lists() {
         return;
     }
     // The process must still be there when the map is read
-    let steps = [calls(40, 3, "set"), pause(1000)];
+    let steps = [calls(40, 3, "set"), pause(2500)];
     let ran = observed(TEST, json!({"program": "callers", "interval": "300ms"}), &steps);
     assert_eq!(ran.fields(&["calls"]).iter().map(|row| row[0]).sum::<u64>(), 40);
     let frames = |name: &str| -> Vec<&str> {

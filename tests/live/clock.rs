@@ -26,11 +26,12 @@ fn may_set_the_clock() -> bool {
     may
 }
 
-/// Sets the clock by `by` nanoseconds.
-fn set_by(by: i64) {
+/// Sets the clock by `by` nanoseconds; returns when that was done, on the clock of timestamps.
+fn set_by(by: i64) -> i64 {
     let to = clock(ClockId::Realtime) + by;
     let time = Timespec { tv_sec: to.div_euclid(SECOND), tv_nsec: to.rem_euclid(SECOND) };
     clock_settime(ClockId::Realtime, time).expect("root may set the clock");
+    clock(ClockId::Monotonic)
 }
 
 fn nanoseconds(time: &Json) -> i64 {
@@ -53,13 +54,13 @@ fn a_clock_that_is_set_is_followed_and_told() {
     let began = clock(ClockId::Realtime);
     calls().join().expect("the load does not panic");
     // The first time between events, the second time among them
-    set_by(-HOUR);
+    let first = set_by(-HOUR);
     calls().join().expect("the load does not panic");
     let among = calls();
     thread::sleep(Duration::from_millis(100));
-    set_by(HOUR + 7 * SECOND);
+    let second = set_by(HOUR + 7 * SECOND);
     among.join().expect("the load does not panic");
-    set_by(-7 * SECOND); // as it was, and that is a step too
+    let third = set_by(-7 * SECOND); // as it was, and that is a step too
     let ended = capture.stop().expect(0);
     assert!((clock(ClockId::Realtime) - began).abs() < 60 * SECOND);
 
@@ -81,6 +82,10 @@ fn a_clock_that_is_set_is_followed_and_told() {
     let expected = [-HOUR, HOUR + 7 * SECOND, -7 * SECOND];
     assert_eq!(steps.len(), 3, "{steps:?}");
     assert!(steps.iter().map(|step| step.1).zip(expected).all(close), "{steps:?}");
+
+    let late: Vec<i64> = steps.iter().zip([first, second, third]).map(|(step, set)| step.0 - set).collect();
+    eprintln!("noticed so many nanoseconds after they were set: {late:?}");
+    assert!(late.iter().all(|late| *late < SECOND), "{late:?}");
 
     // What is between the two times of a record is the same for all, but for the steps that were before it
     let records = records(&ended.stdout);

@@ -16,6 +16,7 @@ mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
+mod doctor;
 mod ends;
 mod execsnoop;
 mod execsnoop_filters;
@@ -24,6 +25,7 @@ mod files;
 mod floods;
 mod llcstat;
 mod load;
+mod locks;
 mod loss;
 mod names;
 mod net;

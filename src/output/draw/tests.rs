@@ -114,3 +114,12 @@ fn nothing_is_drawn_as_nothing() {
     draw("x", &[], None, &mut out);
     assert_eq!(out, "");
 }
+
+#[test]
+fn gaps_between_odd_buckets_are_filled_without_end_or_overflow() {
+    let gaps = filled(&[(0, 0, 1), (u64::MAX, u64::MAX, 2)]);
+    assert!(gaps.len() < 70, "{gaps:?}");
+    assert!(gaps.windows(2).all(|pair| pair[0].1 < pair[1].0 || pair[0].1 == u64::MAX), "{gaps:?}");
+    assert_eq!(filled(&[(4, 7, 1), (16, 31, 1)]), [(4, 7, 1), (8, 15, 0), (16, 31, 1)]);
+    assert_eq!(filled(&[(5, 1, 1), (0, 9, 1)]).len(), 2, "neither in order nor apart");
+}

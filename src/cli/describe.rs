@@ -1,0 +1,156 @@
+//! `ebpf-run describe`: a program, or what the templates of a config can name; and how a shell completes either.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap::Args;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use super::offline::{complete_config, print, starting};
+use crate::catalog::{Catalog, configs};
+use crate::config::diagnostic::suggest;
+use crate::console;
+use crate::describe;
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Overrides, Plan, examine, plan};
+
+/// Endings of a config's file.
+const ENDINGS: &[&str] = &[".yaml", ".yml"];
+
+#[derive(Debug, Args)]
+pub(super) struct DescribeArgs {
+    /// A program (`biosnoop`), or one field, filter or map of it (`biosnoop.latency_ns`); or a config (`io-latency`,
+    /// `./io.yaml`), whose names for templates are told, or one of these (`./io.yaml.latency_ns`)
+    #[arg(value_name = "PROGRAM", add = ArgValueCompleter::new(complete))]
+    what: String,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the command line names.
+#[derive(Debug, PartialEq, Eq)]
+enum What<'a> {
+    Program(&'a str),
+    Config(&'a str),
+}
+
+/// The thing, and the part of it that stands behind its point.
+fn split<'a>(text: &'a str, catalog: &Catalog) -> (What<'a>, Option<&'a str>) {
+    for ending in ENDINGS {
+        if text.ends_with(ending) {
+            return (What::Config(text), None);
+        }
+        if let Some(at) = text.rfind(&format!("{ending}.")) {
+            let (path, part) = text.split_at(at + ending.len());
+            return (What::Config(path), Some(&part[1..]));
+        }
+    }
+    let (name, part) = text.split_once('.').map_or((text, None), |(name, part)| (name, Some(part)));
+    let is_config = !catalog.names().any(|known| known == name) && configs().iter().any(|(known, _)| *known == name);
+    (if is_config { What::Config(name) } else { What::Program(name) }, part)
+}
+
+pub(super) fn describe(args: &DescribeArgs) -> Result<()> {
+    let catalog = Catalog::embedded();
+    match split(&args.what, &catalog) {
+        (What::Program(name), part) => program(name, part, args.json, &catalog),
+        (What::Config(path), part) => {
+            let plan = plan(&super::find(Path::new(path), &[])?, &catalog, &Overrides::default())?;
+            config(path, &plan, part, args.json)
+        }
+    }
+}
+
+fn unknown(what: &str, known: &str) -> Error {
+    Error::new(Kind::Config, format!("there is no {what}{known}"))
+}
+
+fn json(value: &serde_json::Value) -> Result<()> {
+    console::print_json(value).map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))
+}
+
+fn program(name: &str, part: Option<&str>, as_json: bool, catalog: &Catalog) -> Result<()> {
+    let Some(program) = catalog.program(name) else {
+        let known = catalog.names().chain(configs().iter().map(|(name, _)| *name));
+        return Err(unknown(&format!("program `{name}`"), &suggest(name, known)));
+    };
+    let program = program?;
+    match part {
+        None if as_json => json(&describe::json(&program)),
+        None => print(&describe::text(&program)),
+        Some(part) => match describe::one(&program, part) {
+            Some(text) => print(&text),
+            None => {
+                let parts = describe::parts(&program);
+                let known = suggest(part, parts.iter().map(|(name, _)| name.as_str()));
+                Err(unknown(&format!("field, filter or map `{part}` of {name}"), &known))
+            }
+        },
+    }
+}
+
+fn config(path: &str, plan: &Plan, part: Option<&str>, as_json: bool) -> Result<()> {
+    match part {
+        None if as_json => json(&describe::config::json(path, plan)),
+        None => print(&describe::config::text(path, plan)),
+        Some(part) => match describe::config::one(plan, part) {
+            Some(text) => print(&text),
+            None => {
+                let names = describe::config::names(plan);
+                let known = suggest(part, names.iter().map(|name| name.described.name.as_str()));
+                Err(unknown(&format!("name `{part}` for templates of {path}"), &known))
+            }
+        },
+    }
+}
+
+/// A program or a config; behind its point, what it has.
+fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
+    let catalog = Catalog::embedded();
+    let text = current.to_string_lossy();
+    let program = |name: &str| catalog.program(name).and_then(Result::ok);
+    match split(&text, &catalog) {
+        // A path may have points before its ending
+        (What::Program(name), Some(_)) if program(name).is_none() => complete_config(current),
+        (What::Program(name), Some(_)) => {
+            let parts = program(name).map(|program| describe::parts(&program)).unwrap_or_default().into_iter();
+            starting(current, parts.map(|(part, doc)| (format!("{name}.{part}"), doc)))
+        }
+        (What::Config(path), Some(_)) => {
+            // One that is being written may have problems: what is right of it is enough
+            let plan =
+                super::find(Path::new(path), &[]).and_then(|source| examine(&source, &catalog, &Overrides::default()));
+            let names = plan.map(|(plan, _)| describe::config::names(&plan)).unwrap_or_default().into_iter();
+            starting(current, names.map(|name| (format!("{path}.{}", name.described.name), name.described.doc)))
+        }
+        (_, None) => {
+            let doc = |name: &str| program(name).map(|program| program.doc().to_owned()).unwrap_or_default();
+            let mut found = starting(current, catalog.names().map(|name| (name.to_owned(), doc(name))));
+            let known: Vec<_> = found.iter().map(|candidate| candidate.get_value().to_owned()).collect();
+            found.extend(
+                complete_config(current).into_iter().filter(|other| !known.iter().any(|k| k == other.get_value())),
+            );
+            found
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_and_configs_are_told_apart() {
+        let catalog = Catalog::embedded();
+        let split = |text| split(text, &catalog);
+        assert_eq!(split("biosnoop"), (What::Program("biosnoop"), None));
+        assert_eq!(split("biosnoop.op"), (What::Program("biosnoop"), Some("op")));
+        assert_eq!(split("io-latency"), (What::Config("io-latency"), None));
+        assert_eq!(split("io-latency.op"), (What::Config("io-latency"), Some("op")));
+        assert_eq!(split("execsnoop"), (What::Program("execsnoop"), None), "the config of that name has its fields");
+        assert_eq!(split("a.b/c.yaml"), (What::Config("a.b/c.yaml"), None));
+        assert_eq!(split("a.b/c.yml.labels.team"), (What::Config("a.b/c.yml"), Some("labels.team")));
+        assert_eq!(split("c.yaml."), (What::Config("c.yaml"), Some("")));
+    }
+}

@@ -1,0 +1,45 @@
+//! `ebpf-run doctor`: what this machine can do.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+
+use super::offline::{complete_config, print};
+use crate::catalog::Catalog;
+use crate::console;
+use crate::doctor::{Shown, examine};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Config files, or names of built-in ones, whose probes are asked about; without any, every program
+    #[arg(value_name = "CONFIG", add = ArgValueCompleter::new(complete_config))]
+    configs: Vec<PathBuf>,
+    /// Set a value of each CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    #[arg(long, value_name = "PATH=VALUE", requires = "configs", add = ArgValueCompleter::new(super::set::complete))]
+    set: Vec<String>,
+    /// Every hook of every program too (with a config they are shown anyway)
+    #[arg(long)]
+    hooks: bool,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Returns the exit code that a run would have, if it failed before its window began.
+pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
+    let mut plans = Vec::new();
+    for path in &args.configs {
+        let source = super::find(path, &args.set)?;
+        plans.push((source.path().to_owned(), super::make_plan(&source, &Default::default())?));
+    }
+    let examination = examine(&plans, &Catalog::embedded())?;
+    if args.json {
+        let written = console::print_json(&examination.json());
+        written.map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))?;
+    } else {
+        print(&Shown { examination: &examination, hooks: args.hooks }.to_string())?;
+    }
+    Ok(examination.exit_code())
+}

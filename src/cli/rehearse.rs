@@ -1,0 +1,98 @@
+//! `ebpf-run test`: the records of fixtures through the sinks of their configs.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+
+use super::offline::print;
+use crate::catalog::Catalog;
+use crate::check;
+use crate::config::{Outside, shown};
+use crate::console;
+use crate::error::{Error, Kind, Result};
+use crate::fixture::{Rehearsal, fixture_path, rehearse};
+
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    /// Config files, each with its NAME.fixture.jsonl beside it, and folders whose configs with such a file are tested
+    #[arg(required = true, value_name = "CONFIG")]
+    paths: Vec<PathBuf>,
+    /// Set a value of each config, as if it stood there: `labels.site=test`
+    #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
+    set: Vec<String>,
+    /// Write what comes out now as what is expected
+    #[arg(long)]
+    update: bool,
+}
+
+/// Problems and differences go to standard output, what they come to on standard error; returns the exit code.
+pub(super) fn test(args: &TestArgs) -> Result<u8> {
+    let mut files = check::files(&args.paths)?;
+    // A config that is named has to have a fixture; of a folder's, those that have one are meant
+    let all = files.len();
+    files.retain(|path| args.paths.contains(path) || fixture_path(path).exists());
+    if files.is_empty() {
+        let what = format!("none of {all} configs has records to test it with");
+        return Err(Error::new(Kind::Config, what)
+            .hint("a config is tested if NAME.fixture.jsonl lies beside its NAME.yaml; name one to learn how"));
+    }
+    let catalog = Catalog::embedded();
+    let outside = Outside { sets: &args.set, environment: &super::environment };
+    let (mut total, mut faulty, mut different) = (Rehearsal::default(), 0, 0);
+    for path in &files {
+        match rehearse(path, &catalog, outside, args.update) {
+            Ok(found) => {
+                different += usize::from(!found.differences.is_empty());
+                faulty += usize::from(!found.problems.is_empty());
+                report(path, &found, &mut total)?;
+            }
+            // The others are told of all the same
+            Err(error) if error.kind == Kind::Config && files.len() > 1 => {
+                super::show(&error, false);
+                faulty += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let same = files.len() - faulty - different;
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut summary = format!(
+        "{same} of {} as expected ({}, {})",
+        plural(files.len(), "config"),
+        plural(total.records, "record"),
+        plural(total.sinks, "sink")
+    );
+    if faulty > 0 {
+        write!(summary, "; {faulty} could not be tested").expect("a String takes all");
+    }
+    if different > 0 {
+        write!(summary, "; {different} otherwise").expect("a String takes all");
+        if !args.update {
+            summary += ": if that is right, `ebpf-run test --update` writes it";
+        }
+    }
+    console::say(&format!("ebpf-run: {summary}"));
+    Ok(match (faulty, different) {
+        (0, 0) => 0,
+        (0, _) => Kind::Failed.code(),
+        _ => Kind::Config.code(),
+    })
+}
+
+fn report(path: &std::path::Path, found: &Rehearsal, total: &mut Rehearsal) -> Result<()> {
+    total.records += found.records;
+    total.sinks += found.sinks;
+    for what in found.problems.iter().chain(&found.differences) {
+        print(&format!("{what}\n"))?;
+    }
+    for written in &found.written {
+        console::say(&format!("ebpf-run: wrote {}", shown(written)));
+    }
+    for probe in &found.without_records {
+        let fixture = shown(&fixture_path(path));
+        console::say(&format!("ebpf-run: warning: {fixture} has no record of probe `{probe}`"));
+    }
+    Ok(())
+}

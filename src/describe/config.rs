@@ -1,0 +1,123 @@
+//! What the templates and columns of a config can name.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value as Json, json};
+
+use super::{Described, entry, fields_of, section};
+use crate::output::formatters;
+use crate::plan::Plan;
+
+/// A name for templates, with the probes whose records have it; none where it is no field of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// What it is.
+    pub described: Described,
+    /// The probes; all of them, if there is but one.
+    pub probes: Vec<String>,
+}
+
+/// Every name that a template of the config can have, the records' first.
+pub fn names(plan: &Plan) -> Vec<Name> {
+    let mut found: Vec<Name> = Vec::new();
+    for probe in &plan.probes {
+        for described in fields_of(probe.streams.iter().map(|stream| stream.layout.as_ref())) {
+            match found.iter_mut().find(|name| name.described.name == described.name) {
+                Some(name) => name.probes.push(probe.name.clone()),
+                None => found.push(Name { described, probes: vec![probe.name.clone()] }),
+            }
+        }
+    }
+    let mut add = |name: String, doc: &str, values: &str| {
+        let described = Described { name, doc: doc.into(), values: values.into() };
+        found.push(Name { described, probes: Vec::new() });
+    };
+    add("name".into(), "Name of the capture", "text");
+    add("host".into(), "Name of the host", "text");
+    add("start".into(), "When the capture started", "time");
+    for (label, value) in &plan.labels {
+        add(format!("labels.{label}"), "A label of the config", &format!("text: {value}"));
+    }
+    found
+}
+
+/// All names, for a person; `what` is the config.
+pub fn text(what: &str, plan: &Plan) -> String {
+    let probe = |probe: &crate::plan::ProbePlan| match probe.name == probe.program.name {
+        true => probe.name.clone(),
+        false => format!("{} ({})", probe.name, probe.program.name),
+    };
+    let probes: Vec<String> = plan.probes.iter().map(probe).collect();
+    let mut out = format!("{what}: {}\n", probes.join(", "));
+    let names = names(plan);
+    section(&mut out, "Fields of its records, for templates, columns and fields");
+    names.iter().filter(|name| !name.probes.is_empty()).for_each(|name| one_of(&mut out, name, plan));
+    section(&mut out, "Besides, in headers and paths too");
+    names.iter().filter(|name| name.probes.is_empty()).for_each(|name| one_of(&mut out, name, plan));
+    section(&mut out, "Formatters (docs/config.md): {{ FIELD | FORMATTER }}");
+    writeln!(out, "  {}", formatters::NAMES.join(" ")).expect("a String takes all");
+    out
+}
+
+fn one_of(out: &mut String, name: &Name, plan: &Plan) {
+    let Described { name: called, doc, values } = &name.described;
+    let some = !name.probes.is_empty() && name.probes.len() < plan.probes.len();
+    let only = if some { format!("; only of {}", name.probes.join(", ")) } else { String::new() };
+    entry(out, called, doc, &format!("{values}{only}"));
+}
+
+/// The name `called`, for a person; `None` if there is none.
+pub fn one(plan: &Plan, called: &str) -> Option<String> {
+    let names = names(plan);
+    let name = names.iter().find(|name| name.described.name == called)?;
+    let of = if name.probes.is_empty() { "every record".to_owned() } else { name.probes.join(", ") };
+    Some(format!("`{called}` of {of}: {}\n  {}\n", name.described.doc, name.described.values))
+}
+
+/// All names, for scripts.
+pub fn json(what: &str, plan: &Plan) -> Json {
+    let name = |name: Name| {
+        let Described { name: called, doc, values } = name.described;
+        json!({"name": called, "doc": doc, "values": values, "probes": name.probes})
+    };
+    let names: Vec<Json> = names(plan).into_iter().map(name).collect();
+    json!({"config": what, "names": names, "formatters": formatters::NAMES})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::config::Source;
+    use crate::plan::{Overrides, plan};
+
+    #[test]
+    fn names_are_those_of_all_probes() {
+        let yaml = "version: 1\nlabels: {team: storage}\nprobes: [{program: biosnoop}, {program: runqlat, name: waits}]\n\
+                    sinks: {out: {type: jsonl}}\n";
+        let source = Source::parse("t.yaml".into(), "t".into(), yaml.into()).expect("YAML");
+        let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is right");
+        let of = |called: &str| names(&plan).into_iter().find(|name| name.described.name == called).map(|n| n.probes);
+        assert_eq!(of("time"), Some(vec!["biosnoop".to_owned(), "waits".to_owned()]));
+        assert_eq!(of("latency_ns"), Some(vec!["biosnoop".to_owned()]));
+        assert_eq!(of("p99"), Some(vec!["waits".to_owned()]));
+        assert_eq!(of("labels.team"), Some(Vec::new()));
+        assert_eq!(of("no_such"), None);
+        let text = text("t", &plan);
+        assert!(text.starts_with("t: biosnoop, waits (runqlat)\n"), "{text}");
+        assert!(text.contains("= number, ns; only of biosnoop\n") && text.contains("\n  start "), "{text}");
+        assert!(one(&plan, "op").is_some_and(|text| text.starts_with("`op` of biosnoop: Operation\n  read write")));
+        // What is said to be there, a template may have
+        for name in names(&plan) {
+            let yaml = yaml.replace(
+                "type: jsonl",
+                &format!("type: jsonl, fields: [time, {{x: '{{{{ {} }}}}'}}]", name.described.name),
+            );
+            let source = Source::parse("t.yaml".into(), "t".into(), yaml).expect("YAML");
+            let (_, problems) =
+                crate::plan::examine(&source, &Catalog::embedded(), &Overrides::default()).expect("sound");
+            let whole = name.probes.is_empty() || name.probes.len() == 2;
+            assert_eq!(problems.is_empty(), whole, "{}: {problems:?}", name.described.name);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What this machine and this process can do, and what would become of each probe here: what a run decides by, told before
+//! it, without attaching anything.
+
+mod checks;
+mod json;
+mod show;
+
+use crate::catalog::Catalog;
+use crate::config::Source;
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{Facts, Host, Kernel, Outlook, Verdict, outlook};
+use crate::plan::{Overrides, Plan, ProbePlan, plan};
+use crate::run;
+
+pub use show::Shown;
+
+/// How good what was found is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// As it should be, or of no matter.
+    Ok,
+    /// Something will be missing, or be otherwise than may be meant.
+    Warning,
+    /// A capture fails for it.
+    Problem,
+    /// This process can't find out.
+    NotKnown,
+}
+
+impl Mark {
+    /// For people and scripts.
+    pub fn key(self) -> &'static str {
+        match self {
+            Mark::Ok => "ok",
+            Mark::Warning => "warning",
+            Mark::Problem => "problem",
+            Mark::NotKnown => "unknown",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: String,
+    /// How good it is.
+    pub mark: Mark,
+    /// What was found.
+    pub found: String,
+    /// What can be done about it.
+    pub hint: Option<String>,
+    /// Whether it is a matter of what is permitted, by the rights of this process or by a mode of the kernel; not of what is
+    /// there.
+    pub rights: bool,
+}
+
+/// A probe that was looked at.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The config that it is of; `None` for a program by its defaults.
+    pub config: Option<String>,
+    /// How it would be set.
+    pub plan: ProbePlan,
+    /// What would become of it.
+    pub outlook: Outlook,
+}
+
+impl Subject {
+    /// How good that is. What may be skipped does not fail a capture.
+    pub fn mark(&self) -> Mark {
+        match self.outlook.verdict {
+            // The records are the same either way
+            Some(Verdict::Ok | Verdict::Fallback) => Mark::Ok,
+            _ if self.config.is_none() || self.is_skipped() => Mark::Warning,
+            _ => Mark::Problem,
+        }
+    }
+
+    /// Whether a run goes on without it.
+    fn is_skipped(&self) -> bool {
+        let unable = matches!(self.outlook.verdict, Some(Verdict::Unsupported | Verdict::Broken));
+        self.plan.skip_unsupported && unable
+    }
+}
+
+/// All that was found.
+#[derive(Debug, Clone)]
+pub struct Examination {
+    /// This machine and this process.
+    pub host: Host,
+    /// The kernel's settings.
+    pub facts: Facts,
+    /// In the order in which they are told.
+    pub checks: Vec<Check>,
+    /// The probes of the configs, or every program.
+    pub subjects: Vec<Subject>,
+}
+
+/// Looks at this machine with `plans` in mind, each with the name of its config; without any, with every program.
+///
+/// # Errors
+/// If an embedded program is broken.
+pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Examination> {
+    let (host, kernel) = (Host::read(), Kernel::default());
+    let facts = Facts::read(&host, &kernel);
+    // Without the rights every load is refused, and tells nothing of the kernel
+    let load = host.check().is_ok();
+    let mut names = Vec::new();
+    let mut subjects = Vec::new();
+    for (config, plan) in plans {
+        names.extend(checks::names(config, plan));
+        // What can't be looked up is told as such, and has no say in whether it can be loaded
+        let plan = run::resolved(plan).unwrap_or_else(|_| plan.clone());
+        subjects.extend(plan.probes.into_iter().map(|plan| (Some(config.clone()), plan)));
+    }
+    if plans.is_empty() {
+        for program in catalog.names() {
+            subjects.push((None, by_defaults(program, catalog)?));
+        }
+    }
+    let look = |(config, plan): (Option<String>, ProbePlan)| {
+        let outlook = outlook(&plan, &host, &kernel, load);
+        Subject { config, plan, outlook }
+    };
+    let subjects: Vec<Subject> = subjects.into_iter().map(look).collect();
+    let mut checks = checks::all(&host, &facts, &subjects);
+    checks.extend(names);
+    Ok(Examination { host, facts, checks, subjects })
+}
+
+/// A probe that says nothing but its program.
+fn by_defaults(program: &str, catalog: &Catalog) -> Result<ProbePlan> {
+    let yaml = format!("version: 1\nprobes: [{{program: {program}}}]\nsinks: {{out: {{type: jsonl}}}}\n");
+    let source = Source::parse("defaults".into(), "defaults".into(), yaml)?;
+    let overrides = Overrides { no_ring_buffer: !Host::has_ring_buffer(), ..Overrides::default() };
+    let mut probes = plan(&source, catalog, &overrides)?.probes;
+    probes.pop().ok_or_else(|| Error::failed(format!("program {program} makes no plan")))
+}
+
+impl Examination {
+    /// What a run of the configs would end with before its window begins: what the kernel lacks goes before what this process
+    /// may not do.
+    pub fn exit_code(&self) -> u8 {
+        let problems = || self.checks.iter().filter(|check| check.mark == Mark::Problem);
+        let failing = || self.subjects.iter().filter(|subject| subject.mark() == Mark::Problem);
+        let is_right =
+            |subject: &Subject| subject.outlook.error.as_ref().map(|error| error.kind) == Some(Kind::NotPermitted);
+        let none_left = self.configs().any(|config| {
+            let mut of = self.subjects.iter().filter(|subject| subject.config.as_deref() == Some(config));
+            of.all(Subject::is_skipped)
+        });
+        if problems().any(|check| !check.rights) || failing().any(|subject| !is_right(subject)) || none_left {
+            Kind::Unsupported.code()
+        } else if problems().next().is_some() || failing().next().is_some() {
+            Kind::NotPermitted.code()
+        } else {
+            0
+        }
+    }
+
+    /// The configs, each once.
+    fn configs(&self) -> impl Iterator<Item = &str> {
+        let mut last = None;
+        self.subjects.iter().filter_map(move |subject| {
+            let config = subject.config.as_deref();
+            (config != last).then(|| last = config)?;
+            config
+        })
+    }
+}

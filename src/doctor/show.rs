@@ -1,0 +1,126 @@
+//! What was found, as a table for a person.
+
+use std::fmt;
+
+use super::{Examination, Mark, Subject};
+use crate::kernel::{HookState, Verdict};
+
+/// Columns of the marks.
+const MARK: usize = 13;
+/// Columns of the names.
+const NAME: usize = 22;
+
+/// An examination as text.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// What was found.
+    pub examination: &'a Examination,
+    /// With every hook of every probe.
+    pub hooks: bool,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Examination { host, checks, subjects, .. } = self.examination;
+        writeln!(f, "This machine and this process")?;
+        for (i, check) in checks.iter().enumerate() {
+            line(f, check.mark.key(), &check.name, &check.found)?;
+            // What helps against several is told once
+            let again = checks.get(i + 1).is_some_and(|next| next.hint == check.hint);
+            hint(f, check.hint.as_deref().filter(|_| check.mark != Mark::Ok && !again))?;
+        }
+        let mut config = None;
+        for (i, subject) in subjects.iter().enumerate() {
+            if i == 0 || config != subject.config.as_deref() {
+                config = subject.config.as_deref();
+                let what =
+                    config.map_or("Every program by its defaults".to_owned(), |config| format!("Probes of {config}"));
+                let how = match subject.outlook.loaded {
+                    true => "loaded into this kernel, not attached",
+                    false => {
+                        "by the kernel's types and symbols; what the kernel says when it loads them is not known without root"
+                    }
+                };
+                writeln!(f, "\n{what} ({how})")?;
+            }
+            self.subject(f, subject)?;
+        }
+        let problems = checks.iter().filter(|check| check.mark == Mark::Problem).count()
+            + subjects.iter().filter(|subject| subject.mark() == Mark::Problem).count();
+        let what = match (problems, config) {
+            (0, Some(_)) => "Everything that is needed is there.".to_owned(),
+            (0, None) => "Nothing is in the way of a capture.".to_owned(),
+            (1, _) => "1 problem.".to_owned(),
+            (count, _) => format!("{count} problems."),
+        };
+        writeln!(f, "\n{what} docs/kernels.md has what runs on which kernel; this one is {}.", host.release)
+    }
+}
+
+impl Shown<'_> {
+    fn subject(&self, f: &mut fmt::Formatter<'_>, subject: &Subject) -> fmt::Result {
+        let Subject { plan, outlook, .. } = subject;
+        let verdict = outlook.verdict.map_or("not possible", Verdict::key);
+        // What places alone tell, the kernel may yet refuse
+        let certain = outlook.loaded || outlook.error.is_some();
+        let verdict = format!("{verdict}{}", if certain { "" } else { "?" });
+        let name = match plan.name == plan.program.name {
+            true => plan.name.clone(),
+            false => format!("{} ({})", plan.name, plan.program.name),
+        };
+        let taken = outlook.hooks.iter().filter(|hook| hook.taken).count();
+        let mut found = match (&outlook.reason, outlook.error.is_some()) {
+            (Some(reason), true) => reason.clone(),
+            _ if taken == 1 => "1 hook".to_owned(),
+            _ => format!("{taken} hooks"),
+        };
+        let variants: Vec<&str> = outlook.variants.values().map(String::as_str).collect();
+        if !variants.is_empty() {
+            found += &format!(", by {}", variants.join(" and "));
+        }
+        line(f, &verdict, &name, &found)?;
+        if let Some(reason) = outlook.reason.as_ref().filter(|_| outlook.error.is_none()) {
+            writeln!(f, "  {:MARK$}{:NAME$} {reason}", "", "")?;
+        }
+        if !outlook.loaded && outlook.hooks.iter().any(|hook| hook.taken && hook.hook.perf_event.is_some()) {
+            let what = "whether this machine has its perf events is not known without root";
+            writeln!(f, "  {:MARK$}{:NAME$} {what}", "", "")?;
+        }
+        hint(f, outlook.error.as_ref().and_then(|error| error.hint.as_deref()))?;
+        if self.hooks || subject.config.is_some() {
+            outlook.hooks.iter().try_for_each(|hook| self.hook(f, hook))?;
+        }
+        Ok(())
+    }
+
+    fn hook(&self, f: &mut fmt::Formatter<'_>, state: &HookState) -> fmt::Result {
+        let there = match self.examination.is_there(state) {
+            Some(_) if state.refused => "refused",
+            Some(true) => "there",
+            Some(false) => "not there",
+            None => "",
+        };
+        let mut notes = Vec::new();
+        if let Some((group, variant)) = &state.hook.alternative {
+            notes.push(format!("{group}: as {variant}"));
+        }
+        notes.extend(state.left_out.clone());
+        notes.extend(state.missing.clone());
+        if let Some(event) = &state.hook.perf_event {
+            let name = |source: &u32| event.names.name(u64::from(*source)).unwrap_or("?").replace('_', "-");
+            notes.push(event.sources.iter().map(name).collect::<Vec<_>>().join(", else "));
+        }
+        notes.extend(state.hook.optional.then(|| "where the kernel has it".to_owned()));
+        let mark = if state.taken { "*" } else { " " };
+        let line = format!("  {:MARK$}{mark} {there:<9}  {:<38} {}", "", state.hook.section, notes.join("; "));
+        writeln!(f, "{}", line.trim_end())
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, mark: &str, name: &str, found: &str) -> fmt::Result {
+    writeln!(f, "  {mark:<MARK$}{name:<NAME$} {found}")
+}
+
+fn hint(f: &mut fmt::Formatter<'_>, hint: Option<&str>) -> fmt::Result {
+    hint.map_or(Ok(()), |hint| writeln!(f, "  {:MARK$}{:NAME$} hint: {hint}", "", ""))
+}

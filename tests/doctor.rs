@@ -1,0 +1,90 @@
+//! `ebpf-run doctor` as a user without rights meets it. What it says with them is compared with runs in tests/live.
+
+#[allow(dead_code)] // what the tests with root need
+mod common;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use common::{BINARY, NOBODY, Scratch, is_root, run};
+use serde_json::Value as Json;
+
+/// The binary as a user who may not load anything.
+fn unprivileged(scratch: &Scratch) -> Command {
+    if !is_root() {
+        return Command::new(BINARY);
+    }
+    let copy = scratch.path("ebpf-run");
+    if !copy.exists() {
+        std::fs::copy(BINARY, &copy).expect("a copy of the binary");
+    }
+    let mut command = Command::new(copy);
+    command.uid(NOBODY).gid(NOBODY);
+    command
+}
+
+fn has_types() -> bool {
+    std::path::Path::new("/sys/kernel/btf/vmlinux").exists()
+}
+
+#[test]
+fn anybody_learns_what_is_there_and_what_is_not_known() {
+    let scratch = Scratch::new();
+    let ended = run(unprivileged(&scratch).args(["doctor"]));
+    let code = if has_types() { 5 } else { 4 };
+    let ended = ended.expect(code);
+    assert_eq!(ended.stderr, "");
+    let text = &ended.stdout;
+    for words in
+        ["\n  ok           kernel", "\n  problem      CAP_BPF                missing", "hint: run it with sudo"]
+    {
+        assert!(text.contains(words), "`{words}` is missing in:\n{text}");
+    }
+    if has_types() {
+        for words in ["\n  ok?          opensnoop              1 hook\n", "is not known without root)"] {
+            assert!(text.contains(words), "`{words}` is missing in:\n{text}");
+        }
+        assert!(!text.contains("tp_btf/sys_exit"), "hooks were not asked for");
+        let text = run(unprivileged(&scratch).args(["doctor", "--hooks"])).expect(code).stdout;
+        assert!(text.contains("* there      tp_btf/sys_exit"), "{text}");
+    }
+}
+
+#[test]
+fn scripts_get_an_object_with_the_exit_code() {
+    let scratch = Scratch::new();
+    let ended = run(unprivileged(&scratch).args(["doctor", "opensnoop", "--json"]));
+    let found: Json = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(found["exit_code"].as_i64().map(|code| code as i32), ended.code);
+    assert_eq!(found["format"], 1);
+    let marks: Vec<&str> =
+        found["checks"].as_array().expect("a list").iter().filter_map(|check| check["mark"].as_str()).collect();
+    assert!(marks.len() > 10 && marks.iter().all(|mark| ["ok", "warning", "problem", "unknown"].contains(mark)));
+    let probe = &found["probes"][0];
+    assert_eq!((&probe["program"], &probe["loaded"]), (&"opensnoop".into(), &false.into()));
+    assert_eq!(probe["hooks"][0]["section"], "tp_btf/sys_exit");
+    if has_types() {
+        assert_eq!((&probe["verdict"], &probe["hooks"][0]["there"]), (&"ok".into(), &true.into()));
+    }
+}
+
+#[test]
+fn names_of_a_config_are_looked_up_too() {
+    let scratch = Scratch::new();
+    let config = "version: 1\nprobes: [{program: biosnoop, filters: {device: nosuchdisk, uid: no-such-user}}]\n\
+                  sinks: {out: {type: jsonl}}\n";
+    let path = scratch.write("t.yaml", config);
+    let text = run(unprivileged(&scratch).arg("doctor").arg(&path)).expect(4).stdout;
+    assert!(text.contains("there is no disk `nosuchdisk` here"), "{text}");
+    assert!(text.contains("there is no user `no-such-user`") && text.contains("hint: a user of a directory"), "{text}");
+    let bad = scratch.write("bad.yaml", "version: 2\n");
+    run(unprivileged(&scratch).arg("doctor").arg(bad)).expect(2).says(&["bad.yaml:1"]);
+    run(unprivileged(&scratch).args(["doctor", "tcpconect"])).expect(2).says(&["did you mean `tcpconnect`?"]);
+}
+
+#[test]
+fn a_plan_is_the_same_for_everybody() {
+    let scratch = Scratch::new();
+    let plan = |command: &mut Command| run(command.args(["plan", "io-latency"])).expect(0).stdout;
+    assert_eq!(plan(&mut unprivileged(&scratch)), plan(&mut Command::new(BINARY)), "ring buffers are there or not");
+}

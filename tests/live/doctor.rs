@@ -1,0 +1,203 @@
+//! What `doctor` says beforehand is what a run comes to: for every config that is shipped, and for programs that are made
+//! to be refused. On each kernel of `make test-kernels` too.
+
+use std::fs;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ebpf_run::catalog::Catalog;
+use ebpf_run::config::Source;
+use ebpf_run::doctor::examine;
+use ebpf_run::kernel::Verdict;
+use ebpf_run::plan::{Overrides, plan};
+use ebpf_run::run::{Options, run as run_plan};
+use serde_json::{Value as Json, json};
+
+use crate::capture::{report, to_jsonl};
+use crate::common::{BINARY, Scratch, run};
+use crate::root;
+use crate::words::alone;
+
+macro_rules! object {
+    ($name:literal) => {{
+        let object: &'static [u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bpf.o"));
+        ($name, object)
+    }};
+}
+
+fn shipped() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["probes.d", "examples"].map(|folder| fs::read_dir(here.join(folder)).expect("it is there"));
+    let mut configs: Vec<PathBuf> = folders.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    configs.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    configs.sort();
+    configs
+}
+
+/// The names of the hooks that `doctor` says would be attached.
+fn taken(probe: &Json) -> Vec<&str> {
+    let hooks = probe["hooks"].as_array().expect("a list").iter().filter(|hook| hook["taken"] == true);
+    hooks.filter_map(|hook| hook["function"].as_str()).collect()
+}
+
+#[test]
+fn for_every_config_it_says_what_a_run_comes_to() {
+    if !root() {
+        return;
+    }
+    let configs = shipped();
+    assert!(configs.len() > 10, "{configs:?}");
+    for config in configs {
+        let scratch = Scratch::new();
+        let name = config.display();
+        // Alone both times: a sink of the config may name a file of where it is run
+        let mut command = Command::new(BINARY);
+        let told = run(command.current_dir(scratch.path("")).arg("doctor").arg(&config).arg("--json"));
+        let doctor: Json = serde_json::from_str(&told.stdout).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut command = Command::new(BINARY);
+        command.current_dir(scratch.path("")).arg(&config);
+        let ran = run(command
+            .args(["--duration", "50ms", "--max-events", "1000000", "--report"])
+            .arg(scratch.path("report.json")));
+        let begun = matches!(ran.code, Some(0 | 3));
+        assert_eq!(told.code, if begun { Some(0) } else { ran.code }, "{name}: {}{}", told.stdout, ran.stderr);
+        let probes = doctor["probes"].as_array().expect("a list");
+        if !begun {
+            let failed: Vec<&Json> = probes.iter().filter(|probe| probe["mark"] == "problem").collect();
+            let reason = failed.first().and_then(|probe| probe["reason"].as_str()).expect("a reason");
+            assert!(ran.stderr.contains(reason), "{name}: {reason}\n{}", ran.stderr);
+            assert_eq!(failed[0]["verdict"], "unsupported", "{name}: none of ours is broken");
+            continue;
+        }
+        let report = report(&scratch);
+        let accounts = report["probes"].as_array().expect("a list");
+        assert_eq!(accounts.len(), probes.len(), "{name}");
+        for (probe, account) in probes.iter().zip(accounts) {
+            assert_eq!(probe["probe"], account["name"], "{name}");
+            for key in ["verdict", "reason"] {
+                assert_eq!(probe[key], account[key], "{name}: {probe}\n{account}");
+            }
+            assert_eq!(probe["variants"], account["variants"], "{name}");
+            assert_eq!(json!(taken(probe)), account["hooks"], "{name}");
+            assert_eq!(probe["loaded"], true, "{name}");
+        }
+    }
+}
+
+#[test]
+fn programs_that_are_refused_are_told_as_a_run_tells_them() {
+    if !root() || !alone("doctor::programs_that_are_refused_are_told_as_a_run_tells_them") {
+        return;
+    }
+    let objects = [object!("alternatives"), object!("nowhere"), object!("faulty"), object!("refused")];
+    let catalog = Catalog::from_objects(objects);
+    let nobody = std::process::id();
+    for (probe, code) in [
+        (json!({"program": "alternatives", "filters": {"pid": nobody}}), 0),
+        (json!({"program": "faulty", "filters": {"pid": nobody}}), 0),
+        (json!({"program": "faulty", "filters": {"only_faulty": true}}), 4),
+        (json!({"program": "nowhere"}), 4),
+        (json!({"program": "refused"}), 4),
+    ] {
+        let mut config = to_jsonl(json!([probe]));
+        config["window"] = json!({"duration": "10ms"});
+        config["sinks"]["out"]["path"] = json!("/dev/null");
+        let source = Source::parse("x.yaml".into(), "x".into(), config.to_string()).expect("it is a config");
+        let plan = plan(&source, &catalog, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+        let examination =
+            examine(&[("x.yaml".into(), plan.clone())], &catalog).unwrap_or_else(|error| panic!("{error}"));
+        let outlook = &examination.subjects[0].outlook;
+        assert_eq!(examination.exit_code(), code, "{probe}: {outlook:?}");
+        match run_plan(&plan, &Options { quiet: true }) {
+            Ok(report) => {
+                let account = &report.accounts[0];
+                let verdict = (outlook.verdict, &outlook.reason, &outlook.variants);
+                assert_eq!(verdict, (Some(account.verdict), &account.reason, &account.variants), "{probe}");
+            }
+            Err(error) => {
+                assert_eq!((outlook.verdict, code), (Verdict::of(&error), error.kind.code()), "{probe}");
+                assert_eq!(outlook.reason.as_ref(), Some(&error.message), "{probe}");
+            }
+        }
+    }
+}
+
+/// One instruction of a seccomp filter.
+#[repr(C)]
+struct Instruction {
+    code: u16,
+    if_so: u8,
+    if_not: u8,
+    value: u32,
+}
+
+#[repr(C)]
+struct Filter {
+    len: u16,
+    instructions: *const Instruction,
+}
+
+unsafe extern "C" {
+    fn prctl(option: i32, ...) -> i32;
+}
+
+const PR_SET_SECCOMP: i32 = 22;
+const SECCOMP_MODE_FILTER: std::ffi::c_ulong = 2;
+#[cfg(target_arch = "x86_64")]
+const SYS_BPF: u32 = 321;
+#[cfg(target_arch = "x86_64")]
+const SYS_IOCTL: u32 = 16;
+#[cfg(target_arch = "aarch64")]
+const SYS_BPF: u32 = 280;
+#[cfg(target_arch = "aarch64")]
+const SYS_IOCTL: u32 = 29;
+
+/// Has the kernel kill the process at the first attempt to attach: BPF_RAW_TRACEPOINT_OPEN, BPF_LINK_CREATE,
+/// PERF_EVENT_IOC_SET_BPF.
+fn dies_when_it_attaches(command: &mut Command) -> &mut Command {
+    let forbid = || {
+        const LOAD: u16 = 0x20;
+        const EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        let one = |code, value, if_so, if_not| Instruction { code, if_so, if_not, value };
+        let instructions = [
+            one(LOAD, 0, 0, 0), // the system call
+            one(EQUAL, SYS_BPF, 0, 4),
+            one(LOAD, 16, 0, 0), // its first argument
+            one(EQUAL, 17, 6, 0),
+            one(EQUAL, 28, 5, 0),
+            one(RETURN, 0x7fff_0000, 0, 0),
+            one(EQUAL, SYS_IOCTL, 0, 2),
+            one(LOAD, 24, 0, 0), // its second
+            one(EQUAL, 0x4004_2408, 1, 0),
+            one(RETURN, 0x7fff_0000, 0, 0),
+            one(RETURN, 0x8000_0000, 0, 0),
+        ];
+        let filter = Filter { len: instructions.len() as u16, instructions: instructions.as_ptr() };
+        // SAFETY: the filter and what it points at are valid for the call; the kernel copies them.
+        match unsafe { prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const filter) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: one system call, and nothing that another thread could hold
+    unsafe { command.pre_exec(forbid) }
+}
+
+#[test]
+fn nothing_is_attached_to_find_out() {
+    if !root() {
+        return;
+    }
+    let mut doctor = Command::new(BINARY);
+    let told = run(dies_when_it_attaches(doctor.args(["doctor", "--json"]))).expect(0);
+    let doctor: Json = serde_json::from_str(&told.stdout).expect("JSON");
+    let probes = doctor["probes"].as_array().expect("a list");
+    assert!(probes.len() > 10 && probes.iter().all(|probe| probe["loaded"] == true), "{probes:?}");
+    assert!(probes.iter().all(|probe| probe["verdict"].is_string()), "{probes:?}");
+    // And a run does not get far that way
+    let mut capture = Command::new(BINARY);
+    let ran = dies_when_it_attaches(capture.args(["opensnoop", "--duration", "50ms"])).output().expect("it starts");
+    assert_eq!(ran.status.signal(), Some(31), "SIGSYS: {ran:?}");
+}
