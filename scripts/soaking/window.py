@@ -13,7 +13,7 @@ import time
 FAULTS = {"none": 6, "kill": 6, "term": 4, "full disk": 4, "slow sink": 4, "closed pipe": 2, "locked": 2}
 DRAIN = 2
 # How long after its end by the clock a run may take; this machine may be busy.
-PATIENCE = 60
+PATIENCE = 180
 LOOK = 0.25
 # What takes the room on the small disk.
 FILLER = "filler"
