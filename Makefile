@@ -6,11 +6,11 @@ DESTDIR ?=
 ARGS ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build run test test-kernels check bench install clean
+.PHONY: help deps build run test test-kernels soak check bench install deb static check-packages clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install the packages that are missing (Debian, Ubuntu, Fedora)
 	@scripts/install-deps
@@ -27,6 +27,9 @@ test: deps ## all tests that this machine can run; the live ones as root (sudo)
 
 test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
 	scripts/test-kernels
+
+soak: build ## windows back to back for 20 minutes, with faults thrown in; as root (other options: ARGS="--time 60")
+	scripts/soak $(ARGS)
 
 check: deps ## formatting and lints, as CI wants them
 	$(CARGO) fmt --check
@@ -48,6 +51,17 @@ install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
 	$(TARGET_DIR)/release/ebpf-run completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ebpf-run
 	$(TARGET_DIR)/release/ebpf-run completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ebpf-run
 	$(TARGET_DIR)/release/ebpf-run completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ebpf-run.fish
+
+# docs/packaging.md says what is in it
+deb: build ## a Debian package of what was built: target/debian/
+	scripts/deb $(TARGET_DIR)/debian
+
+static: deps ## a binary that needs no library: target/TRIPLE/release/ebpf-run
+	scripts/static
+
+# Needs root, and about 300 MB for a Debian root in target/fresh-root
+check-packages: deb static ## try the package in a minimal Debian, the static binary in an empty root; as root
+	scripts/check-packages $(TARGET_DIR)/fresh-root
 
 clean: ## remove what was built
 	$(CARGO) clean

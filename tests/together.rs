@@ -285,7 +285,9 @@ fn includes_have_an_end() {
 #[test]
 fn the_example_of_a_team_has_plans() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    run(Command::new(BINARY).arg("check").arg(root.join("examples/team"))).expect(0).says(&["no problems in 3 files"]);
+    for folder in ["examples/team", "examples/ci/captures"] {
+        run(Command::new(BINARY).arg("check").arg(root.join(folder))).expect(0).says(&["no problems in 3 files"]);
+    }
     let plan = |name: &str| {
         let mut command = Command::new(BINARY);
         command.arg("plan").arg(root.join("examples/team").join(name)).env("CAPTURES", "/srv/captures");

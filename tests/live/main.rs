@@ -43,6 +43,7 @@ mod sched;
 mod set;
 mod sigsnoop;
 mod sinks;
+mod soak;
 mod syscount;
 mod task_filters;
 mod tcpconnect;
