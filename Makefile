@@ -23,7 +23,7 @@ run: build ## build, then capture slow block I/O for 20 s (other options: ARGS="
 
 # --tests: all but the documentation's examples. The runner takes the live tests, and only them, to root.
 test: deps ## all tests that this machine can run; the live ones as root (sudo)
-	$(CARGO) test --release --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
+	$(CARGO) test --profile checked --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
 
 test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
 	scripts/test-kernels
