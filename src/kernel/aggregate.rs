@@ -19,7 +19,7 @@ pub struct Entry {
     pub values: Vec<Vec<u8>>,
 }
 
-/// The map of an aggregate, with the one that its stacks are in: another way to them than by [`Loaded`], for the thread
+/// The map of an aggregate, with the array beside it and the map that its stacks are in, if there are any: another way to them than by [`Loaded`], for the thread
 /// that reads them.
 #[derive(Debug)]
 pub struct AggregateMap {
@@ -29,7 +29,7 @@ pub struct AggregateMap {
 }
 
 impl Loaded {
-    /// The map `name`, and the stacks if the program takes any.
+    /// The map `name`, with the array beside it and the stacks, if the program has them.
     ///
     /// # Errors
     /// If there is no such map, or no file descriptor is left.
