@@ -58,17 +58,21 @@ fn the_smallest_ring_loses_a_lot_and_the_books_balance_to_the_record() {
     for round in 0..10 {
         let (scratch, comm) = (Scratch::new(), unique_name());
         let path = scratch.path("report.json");
-        let config = to_jsonl(json!([probe(&comm, &json!({"size": "4KiB"}))]));
+        // 4 KiB are full in far less than 10 ms. A reader that is woken in time may keep up, with a CPU to itself
+        let loses = round % 2 == 0;
+        let wakeup = if loses { json!({"interval": "10ms"}) } else { json!("auto") };
+        let config = to_jsonl(json!([probe(&comm, &json!({"size": "4KiB", "wakeup": wakeup}))]));
         let capture = Capture::start(&scratch, &config, &["--report", path.to_str().expect("text")]);
         flood_of_opens(&comm, CALLS as usize, "/no/such/file").join().expect("no panic");
-        let ended = capture.stop().expect(3);
+        let ended = capture.stop();
         let report = report(&scratch);
         let account = &report["probes"][0];
         let number = |key: &str| account[key].as_u64().expect("a number");
         let (written, lost) = (number("written"), number("lost"));
+        let ended = ended.expect(if lost > 0 { 3 } else { 0 });
         assert_eq!(written + lost, CALLS, "round {round}: {report}");
         assert_eq!((&report["balances"], number("lost_buffer_full")), (&json!(true), lost), "round {round}");
-        assert!(lost > CALLS / 100 && written > 0, "round {round}: {lost} of {CALLS} lost");
+        assert!(written > 0 && (!loses || lost > CALLS / 100), "round {round}: {lost} of {CALLS} lost");
         assert_eq!(told(&ended.stdout), (written, lost, 0), "round {round}");
     }
 }
