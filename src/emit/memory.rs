@@ -1,7 +1,7 @@
 //! How much memory a capture may take: what its plan says, and room for the rest.
 
 use crate::plan::Plan;
-use crate::run::batch::QUEUE_BYTES;
+use crate::run::queue::QUEUE_BYTES;
 
 const MIB: u64 = 1 << 20;
 /// The runner with its tables (the kernel's types take most of it), templates, and what compressing takes.

@@ -1,6 +1,8 @@
 //! From records to bytes in a file: formatters, templates and the three kinds of sinks. Needs no root and no kernel.
 
+mod destination;
 mod draw;
+mod errno;
 pub mod formatters;
 mod growth;
 mod jsonl;
@@ -10,7 +12,8 @@ pub mod template;
 pub mod time;
 mod value;
 
+pub use destination::Output;
 pub use pattern::PathPattern;
-pub use sink::{Cell, Column, Output, Shape, Sink};
+pub use sink::{Cell, Column, Shape, Sink};
 pub use template::RecordTemplate;
 pub use value::{Field, Globals, TextMode};

@@ -1,19 +1,14 @@
 //! Sinks: where records go, and in which of the three shapes.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags};
-
+use super::destination::{BUFFER_BYTES, Counted, Lines, Output};
 use super::draw::{Row, draw};
 use super::jsonl::{self, Member};
 use super::template::{RecordTemplate, render_global};
 use super::value::{Field, Globals, TextMode, push_scalar};
 use crate::event::{Layout, Record, Scalar, text};
-
-/// Records are collected up to so many bytes before they are handed to the file.
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// A column of a CSV file or a member of a JSON object, as the config asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,62 +49,6 @@ pub enum Cell {
     Template(Box<RecordTemplate>),
     /// A field that this probe's program does not have, but another one's of the same sink.
     Absent,
-}
-
-/// The file behind a sink.
-#[derive(Debug)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// An open file.
-    File(File),
-}
-
-impl Output {
-    fn is_terminal(&self) -> bool {
-        match self {
-            Output::Stdout => io::stdout().is_terminal(),
-            Output::File(file) => file.is_terminal(),
-        }
-    }
-}
-
-impl Output {
-    /// Columns of the terminal, if it is one.
-    fn width(&self) -> Option<usize> {
-        let size = match self {
-            Output::Stdout => rustix::termios::tcgetwinsize(rustix::stdio::stdout()),
-            Output::File(file) => rustix::termios::tcgetwinsize(file),
-        };
-        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            // Not `io::stdout()`: its line buffer would write every record on its own
-            Output::Stdout => write_stdout(bytes),
-            Output::File(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A terminal may be non-blocking because some other program made it so; then wait until it takes more.
-fn write_stdout(bytes: &[u8]) -> io::Result<usize> {
-    let stdout = rustix::stdio::stdout();
-    loop {
-        match rustix::io::write(stdout, bytes) {
-            Err(rustix::io::Errno::AGAIN) => {
-                rustix::event::poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)?;
-            }
-            result => return Ok(result?),
-        }
-    }
 }
 
 /// Why a record was not written.
@@ -153,50 +92,6 @@ enum Writer {
     Drawn { probes: Vec<Option<(String, Arc<Layout>)>>, waiting: Vec<(usize, Row)>, width: Option<usize>, lines: Lines },
     Csv { cells: Vec<Option<Vec<Cell>>>, mode: TextMode, row: csv::ByteRecord, csv: Box<csv::Writer<Counted>> },
     Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
-}
-
-/// A file, and how much has been written to it.
-#[derive(Debug)]
-struct Counted {
-    output: Output,
-    bytes: u64,
-}
-
-impl From<Output> for Counted {
-    fn from(output: Output) -> Self {
-        Counted { output, bytes: 0 }
-    }
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.output.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Whole lines on their way to a file.
-#[derive(Debug)]
-struct Lines {
-    buffer: String,
-    output: Counted,
-}
-
-impl Lines {
-    fn flush(&mut self) -> io::Result<()> {
-        let result = self.output.write_all(self.buffer.as_bytes());
-        self.buffer.clear();
-        result
-    }
-
-    fn flush_if_full(&mut self) -> io::Result<()> {
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
-    }
 }
 
 impl Sink {

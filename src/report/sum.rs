@@ -1,8 +1,9 @@
 //! Many reports added up: what a capture that cron runs again and again has seen, lost and missed. Reads JSON, as
 //! `--report` writes it; pure.
 
+mod words;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -251,76 +252,6 @@ impl Capture {
             "verdict_changes": self.changes().iter().map(change).collect::<Vec<_>>(),
             "failed": self.failed().map(failed).collect::<Vec<_>>(),
         })
-    }
-}
-
-fn seconds(nanoseconds: u64) -> String {
-    format!("{:.1}s", nanoseconds as f64 / 1e9)
-}
-
-impl fmt::Display for Sum {
-    /// For a person.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, capture) in self.captures().iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            capture.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Capture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Some(first), Some(last)) = (self.windows.first(), self.windows.last()) else { return Ok(()) };
-        let Capture { name, host, windows } = self;
-        writeln!(f, "{name} on {host}: {} windows from {} to {}", windows.len(), first.start, last.end)?;
-        let ended: Vec<String> = self.ended_by().iter().map(|(by, count)| format!("{count} {by}")).collect();
-        writeln!(f, "  recorded {}; ended by: {}", seconds(self.recorded()), ended.join(", "))?;
-        let probes = self.probes();
-        let width = probes.iter().map(|probe| probe.name.len()).max().unwrap_or(0).max(5);
-        writeln!(f, "  {:width$}  {:>12}  {:>12}  {:>12}", "probe", "seen", "written", "lost")?;
-        for Probe { name, seen, written, lost, missed, warmup, verdict, .. } in &probes {
-            write!(f, "  {name:width$}  {seen:>12}  {written:>12}  {lost:>12}")?;
-            if *missed > 0 {
-                write!(f, "  (up to {missed} more may be missing)")?;
-            }
-            if *warmup > 0 {
-                write!(f, "  ({warmup} before the windows)")?;
-            }
-            if verdict != "ok" {
-                write!(f, "  (now {verdict})")?;
-            }
-            writeln!(f)?;
-        }
-        let gaps = self.gaps();
-        let lengths = || gaps.iter().filter(|gap| !gap.overlap).filter_map(|gap| Some((gap.nanoseconds?, gap)));
-        if let Some((longest, at)) = lengths().max_by_key(|(length, _)| *length) {
-            let (sum, from) = (lengths().map(|(length, _)| length).sum(), &at.from);
-            writeln!(f, "  gaps between windows: {}; the longest {} after {from}", seconds(sum), seconds(longest))?;
-        }
-        let boots = gaps.iter().filter(|gap| gap.nanoseconds.is_none()).count();
-        if boots > 0 {
-            writeln!(f, "  the machine was started anew {boots} times between windows")?;
-        }
-        if self.clock_steps() > 0 {
-            writeln!(f, "  the wall clock jumped {} times within windows", self.clock_steps())?;
-        }
-        for gap in gaps.iter().filter(|gap| gap.overlap) {
-            let by = seconds(gap.nanoseconds.unwrap_or(0));
-            writeln!(f, "  two windows overlap by {by} at {}: `window.lock` keeps them apart", gap.to)?;
-        }
-        for Change { at, probe, from, to, reason } in self.changes() {
-            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            writeln!(f, "  {probe} went from {from} to {to} at {at}{reason}")?;
-        }
-        for window in self.failed() {
-            let books = if window.balances { "" } else { "; its books do not balance" };
-            let error = window.error.as_deref().unwrap_or("no error");
-            writeln!(f, "  {} (exit code {}): {error}{books}", window.file, window.exit_code)?;
-        }
-        Ok(())
     }
 }
 

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use super::batch::Received;
 use super::finisher::Failure;
 use super::losses::Losses;
+use super::queue::Received;
 use super::warmup::Before;
 use super::writer::{Broken, Outcome};
 use crate::catalog::MapSpec;

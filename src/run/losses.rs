@@ -1,6 +1,6 @@
 //! What the kernel loses while a capture runs: when, and how much at a stretch.
 
-use super::batch::Received;
+use super::queue::Received;
 use crate::kernel::Counters;
 use crate::plan::BufferPlan;
 

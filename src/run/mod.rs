@@ -1,13 +1,14 @@
 //! A run: everything that the plan says, from loading to the report.
 
 mod aggregate;
-pub mod batch;
+mod batch;
 mod begin;
 mod books;
 pub mod clock;
 mod finisher;
 mod folder;
 mod keep;
+mod load;
 mod lock;
 mod lookup;
 mod losses;
@@ -16,6 +17,7 @@ mod place;
 mod priority;
 mod privileges;
 mod progress;
+pub mod queue;
 mod reader;
 mod reading;
 mod signals;
@@ -25,7 +27,6 @@ mod warmup;
 mod writer;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,19 +38,21 @@ use rustix::thread::CapabilitySet;
 use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::kernel::{Buffer, Host, Kernel, Loaded, Verdict};
+use crate::kernel::{Buffer, Host, Loaded};
 use crate::output::template::render_global;
 use crate::output::{Globals, Sink};
-use crate::plan::{Plan, ProbePlan, SinkPlan};
-use crate::report::{self, Report, Skipped};
-use batch::{QUEUE_BYTES, Received, Written};
+use crate::plan::{Plan, SinkPlan};
+use crate::report::{self, Report};
 use books::{Books, Told};
 use folder::{Folder, Trust};
+use load::{attached, load};
+pub(crate) use load::{cgroups, missing_disks, resolved};
 use lock::Lock;
 use losses::Losses;
 use place::Opened;
 pub use place::is_standard_stream;
 use progress::Progress;
+use queue::{QUEUE_BYTES, Queue, Received, Written};
 use reader::{Reader, Why};
 use reading::{Read, Readings, Tally};
 use signals::Stop;
@@ -189,7 +192,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
 
     let min_sizes = plan.streams().map(|(_, stream)| stream.layout.min_size).collect();
     let sorts = plan.probes.iter().any(|probe| probe.sort);
-    let (mut collector, queue) = batch::queue(min_sizes, QUEUE_BYTES, plan.window.max_events, sorts);
+    let (mut collector, queue) = queue::queue(min_sizes, QUEUE_BYTES, plan.window.max_events, sorts);
     if !plan.window.warmup.is_zero() {
         collector.warm_up(plan.streams().map(|(_, stream)| Arc::clone(&stream.layout)).collect());
     }
@@ -293,82 +296,6 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Resu
     file.finish()
 }
 
-/// Loads every probe. Those that this kernel can't run, and that the config can do without, are left out of the plan.
-///
-/// # Errors
-/// If a probe can't be loaded and is not to be skipped, or if none is left.
-fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
-    let (mut loaded, mut skipped, mut probes, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let kernel = Kernel::default();
-    for probe in &plan.probes {
-        match Loaded::load(probe, host, &kernel) {
-            Ok(one) => {
-                loaded.push(one);
-                probes.push(probe.clone());
-            }
-            Err(error) => {
-                let Some(verdict) = Verdict::of(&error).filter(|_| probe.skip_unsupported) else { return Err(error) };
-                let (name, program) = (probe.name.clone(), probe.program.name.to_owned());
-                skipped.push(Skipped { probe: name, program, verdict, reason: error.message.clone() });
-                last = Some(error);
-            }
-        }
-    }
-    match last {
-        Some(error) if loaded.is_empty() => Err(error),
-        _ => Ok((Plan { probes, ..plan.clone() }, loaded, skipped)),
-    }
-}
-
-/// The plan with the names that only this machine knows in place.
-pub(crate) fn resolved(plan: &Plan) -> Result<Plan> {
-    let mut plan = plan.clone();
-    for probe in &mut plan.probes {
-        let found = lookup::resolve(probe)?;
-        probe.rodata.extend(found);
-    }
-    Ok(plan)
-}
-
-/// Where cgroups of version 2 are mounted, if they are.
-pub(crate) fn cgroups() -> Option<PathBuf> {
-    lookup::hierarchy().ok()
-}
-
-/// Disks in filters that are not here, where nothing will match; but one may yet come.
-pub(crate) fn missing_disks(plan: &Plan) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
-    for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
-        let found = Path::new("/sys/class/block").join(disk);
-        let whole = std::fs::canonicalize(found).ok();
-        let whole = whole.as_deref().and_then(Path::parent).and_then(Path::file_name);
-        warnings.push(match whole {
-            Some(whole) => format!(
-                "`{disk}` is a partition, and requests are counted by disk: nothing will match; write `{}`",
-                whole.to_string_lossy()
-            ),
-            None => format!("there is no disk `{disk}` here now (see lsblk)"),
-        });
-    }
-    warnings
-}
-
-fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
-    let probe = |(probe, loaded): (&ProbePlan, &Loaded)| {
-        let (verdict, hooks) = (loaded.verdict().0, loaded.hooks().len());
-        let hooks = if hooks == 1 { "1 hook".to_owned() } else { format!("{hooks} hooks") };
-        let fallback = if verdict == Verdict::Fallback { ", fallback" } else { "" };
-        format!("{} ({}, {hooks}{fallback})", probe.name, probe.program.name)
-    };
-    let probes: Vec<String> = plan.probes.iter().zip(loaded).map(probe).collect();
-    let mut ends = plan.window.ends();
-    ends.push("with Ctrl-C".into());
-    let warmup = Nanoseconds::from(plan.window.warmup);
-    let begins = if warmup.0 == 0 { String::new() } else { format!("; records from {warmup} on") };
-    format!("attached {}{begins}; ends {}", probes.join(", "), ends.join(" or "))
-}
-
 /// What reader and writer both know.
 #[derive(Debug, Default)]
 struct Shared {
@@ -382,7 +309,7 @@ fn start_writer(
     plan: &Plan,
     opened: Vec<Opened>,
     globals: &Arc<Globals>,
-    queue: batch::Queue,
+    queue: Queue,
     shared: &Shared,
     stop: &Stop,
     clock: clock::Clock,

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
-use super::batch::{Cause, Collector, Written};
+use super::batch::Cause;
 use super::clock::Watch;
 use super::losses::Losses;
 use super::progress::Progress;
+use super::queue::{Collector, Written};
 use super::reading::Tally;
 use super::signals::Stop;
 use crate::error::{Error, Result};

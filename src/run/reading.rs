@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::aggregate::{Aggregator, Frames};
-use super::batch::{Collector, Received};
+use super::queue::{Collector, Received};
 use super::signals::Bell;
 use super::{clock, priority};
 use crate::catalog::StackKind;

@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::batch::{Gap, Piece, Queue, Written};
+use super::batch::{Gap, Piece};
 use super::clock::{self, Clock};
 use super::finisher::{Failure, Finished, Finisher};
 use super::order::Sorter;
 use super::priority;
+use super::queue::{Queue, Written};
 use super::reader::Why;
 use super::signals::Bell;
 use super::store::Store;

@@ -1,0 +1,125 @@
+//! The books: what became of each probe's events, of its maps, and of the files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::kernel::{Counters, Verdict};
+use crate::plan::BufferPlan;
+
+/// The books of one probe. Kernel and userspace count independently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The probe's name.
+    pub probe: String,
+    /// The program's name.
+    pub program: String,
+    /// The hooks that were attached.
+    pub hooks: Vec<String>,
+    /// What became of it on this kernel.
+    pub verdict: Verdict,
+    /// Why it is not its first choice.
+    pub reason: Option<String>,
+    /// Group and variant of the alternatives that were attached.
+    pub variants: BTreeMap<String, String>,
+    /// The kernel's counters.
+    pub kernel: Counters,
+    /// Records taken out of the buffer within the window.
+    pub received: u64,
+    /// For an aggregate, whose records are rows: the events that are in them.
+    pub counted: Option<u64>,
+    /// Records that reached all of their sinks.
+    pub written: u64,
+    /// Events before the window began, in its warm-up. Nobody recorded them, and what was lost of them is not lost.
+    pub warmup: u64,
+    /// Of these, what the kernel lost.
+    pub warmup_lost: u64,
+    /// Records that came after the window had all that it wanted.
+    pub after_end: u64,
+    /// Records that the sinks were too slow for.
+    pub lost_queue_full: u64,
+    /// Records that could not be formatted or were none.
+    pub lost_other: u64,
+    /// Records that were received, but not written any more, because the output ended.
+    pub unwritten: u64,
+    /// Records that came too late to be sorted; they are written.
+    pub late: u64,
+    /// The most bytes of the buffer that were unread: of the ring, or of the fullest of the perf buffers.
+    pub peak_unread: u64,
+    /// Records that the kernel itself told of losing (perf buffers): another count of `lost_buffer_full`.
+    pub lost_told: Option<u64>,
+    /// How often the kernel left a hook out, for whatever task and before any filter: so many events may be missing at
+    /// the most, besides those that are lost. Not in the books, because nobody knows how many of them were events.
+    pub missed: u64,
+    /// The program's maps.
+    pub maps: Vec<MapAccount>,
+    /// The buffer.
+    pub buffer: BufferPlan,
+    /// Bytes that the buffer takes on this machine.
+    pub memory: u64,
+    /// After a loss: the size that would have been enough, bytes.
+    pub would_have_held: Option<u64>,
+}
+
+impl Account {
+    /// Events that the probe wanted and that are not in the output, by whatever cause. Not among them is what nobody
+    /// wanted any more: the window was full, or the output's reader had gone.
+    pub fn lost(&self) -> u64 {
+        self.kernel.lost() + self.lost_queue_full + self.lost_other
+    }
+
+    /// Whether what the kernel counted is what userspace got and what is known to be lost.
+    pub fn balances(&self) -> bool {
+        let arrived = self.counted.unwrap_or(self.received + self.after_end);
+        let kernel = self.warmup + arrived + self.kernel.lost();
+        let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
+        // The kernel tells of a loss with the next record that has room: the last ones it may still owe
+        let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full + self.warmup_lost);
+        self.kernel.seen == kernel && self.received == user && told
+    }
+}
+
+/// A probe that this kernel can't run and the config can do without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The probe's name.
+    pub probe: String,
+    /// The program's name.
+    pub program: String,
+    /// Unsupported or broken.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: String,
+}
+
+/// A map of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapAccount {
+    /// Its name.
+    pub name: String,
+    /// How many entries it had room for.
+    pub max_entries: u32,
+    /// Inserts that it refused.
+    pub refused: u64,
+}
+
+impl MapAccount {
+    /// Room for what was refused as well, but not more than four times as much at once: most entries of a map are gone
+    /// before the next ones come.
+    pub(super) fn larger(&self) -> u64 {
+        let entries = u64::from(self.max_entries);
+        (entries + self.refused.min(3 * entries)).next_power_of_two()
+    }
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAccount {
+    /// The sink's name.
+    pub sink: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes, before it was compressed.
+    pub bytes: u64,
+    /// Whether it is whole; if not, its name says so.
+    pub whole: bool,
+}

@@ -1,0 +1,70 @@
+//! The account of a run in words.
+
+use std::fmt;
+
+use super::{Account, Report, Skipped};
+use crate::kernel::{Counters, Verdict};
+
+impl fmt::Display for Report {
+    /// For a person, several lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ended after {:.1}s: {}", self.elapsed.as_secs_f64(), self.end)?;
+        let width = self.accounts.iter().map(|account| account.probe.len()).max().unwrap_or(0).max(5);
+        write!(f, "  {:width$}  {:>10}  {:>10}  {:>10}", "probe", "received", "written", "lost")?;
+        for account in &self.accounts {
+            let Account { probe, received, written, .. } = account;
+            write!(f, "\n  {probe:width$}  {received:>10}  {written:>10}  {:>10}", account.lost())?;
+            if let Some(events) = account.counted {
+                write!(f, "  (rows of {events} events)")?;
+            }
+            let named: Vec<_> =
+                account.maps.iter().map(|map| (map.refused, format!("the map `{}` was full", map.name))).collect();
+            let maps = named.iter().map(|(refused, words)| (*refused, words.as_str()));
+            let causes = [
+                (account.kernel.lost_buffer_full, "the buffer was full"),
+                (account.kernel.lost_other, "no scratch space was free"),
+                (account.lost_queue_full, "the sinks were too slow"),
+                (account.lost_other, "a template failed on them"),
+            ];
+            for (count, cause) in causes.into_iter().chain(maps).filter(|(count, _)| *count > 0) {
+                write!(f, "  ({count}: {cause})")?;
+            }
+            if account.missed > 0 {
+                write!(f, "  (up to {} more may be missing: the kernel left a hook out)", account.missed)?;
+            }
+            let (peak, size) = (account.peak_unread, u64::from(account.buffer.effective));
+            if 2 * peak > size {
+                write!(f, "  (buffer {}% full at the most)", 100 * peak / size)?;
+            }
+            if account.late > 0 {
+                write!(f, "  ({} out of order)", account.late)?;
+            }
+            if account.warmup > 0 {
+                write!(f, "  ({} before the window)", account.warmup)?;
+            }
+            if account.unwritten > 0 {
+                write!(f, "  ({} more not written)", account.unwritten)?;
+            }
+            if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
+                write!(f, "  (fallback: {reason})")?;
+            }
+            if !account.balances() {
+                let Counters { seen, .. } = account.kernel;
+                write!(f, "  (the books do not balance: the kernel counted {seen} events)")?;
+            }
+        }
+        for Skipped { probe, verdict, reason, .. } in &self.skipped {
+            write!(f, "\n  {probe:width$}  {}: {reason}", verdict.key())?;
+        }
+        for step in &self.clock_steps {
+            write!(f, "\n  {step}")?;
+        }
+        if let Some(words) = &self.template_failure {
+            write!(f, "\n  {words}")?;
+        }
+        for file in self.files.iter().filter(|file| !file.whole) {
+            write!(f, "\n  {} is not whole", file.path.display())?;
+        }
+        Ok(())
+    }
+}

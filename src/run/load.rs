@@ -1,0 +1,88 @@
+//! From a plan to loaded programs, with what only this machine knows.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::lookup;
+use crate::config::quantity::Nanoseconds;
+use crate::error::Result;
+use crate::kernel::{Host, Kernel, Loaded, Verdict};
+use crate::plan::{Plan, ProbePlan};
+use crate::report::Skipped;
+
+/// Loads every probe. Those that this kernel can't run, and that the config can do without, are left out of the plan.
+///
+/// # Errors
+/// If a probe can't be loaded and is not to be skipped, or if none is left.
+pub fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
+    let (mut loaded, mut skipped, mut probes, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let kernel = Kernel::default();
+    for probe in &plan.probes {
+        match Loaded::load(probe, host, &kernel) {
+            Ok(one) => {
+                loaded.push(one);
+                probes.push(probe.clone());
+            }
+            Err(error) => {
+                let Some(verdict) = Verdict::of(&error).filter(|_| probe.skip_unsupported) else { return Err(error) };
+                let (name, program) = (probe.name.clone(), probe.program.name.to_owned());
+                skipped.push(Skipped { probe: name, program, verdict, reason: error.message.clone() });
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if loaded.is_empty() => Err(error),
+        _ => Ok((Plan { probes, ..plan.clone() }, loaded, skipped)),
+    }
+}
+
+/// The plan with the names that only this machine knows in place.
+pub fn resolved(plan: &Plan) -> Result<Plan> {
+    let mut plan = plan.clone();
+    for probe in &mut plan.probes {
+        let found = lookup::resolve(probe)?;
+        probe.rodata.extend(found);
+    }
+    Ok(plan)
+}
+
+/// Where cgroups of version 2 are mounted, if they are.
+pub fn cgroups() -> Option<PathBuf> {
+    lookup::hierarchy().ok()
+}
+
+/// Disks in filters that are not here, where nothing will match; but one may yet come.
+pub fn missing_disks(plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
+    for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
+        let found = Path::new("/sys/class/block").join(disk);
+        let whole = std::fs::canonicalize(found).ok();
+        let whole = whole.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        warnings.push(match whole {
+            Some(whole) => format!(
+                "`{disk}` is a partition, and requests are counted by disk: nothing will match; write `{}`",
+                whole.to_string_lossy()
+            ),
+            None => format!("there is no disk `{disk}` here now (see lsblk)"),
+        });
+    }
+    warnings
+}
+
+/// For the person who waits for it.
+pub fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
+    let probe = |(probe, loaded): (&ProbePlan, &Loaded)| {
+        let (verdict, hooks) = (loaded.verdict().0, loaded.hooks().len());
+        let hooks = if hooks == 1 { "1 hook".to_owned() } else { format!("{hooks} hooks") };
+        let fallback = if verdict == Verdict::Fallback { ", fallback" } else { "" };
+        format!("{} ({}, {hooks}{fallback})", probe.name, probe.program.name)
+    };
+    let probes: Vec<String> = plan.probes.iter().zip(loaded).map(probe).collect();
+    let mut ends = plan.window.ends();
+    ends.push("with Ctrl-C".into());
+    let warmup = Nanoseconds::from(plan.window.warmup);
+    let begins = if warmup.0 == 0 { String::new() } else { format!("; records from {warmup} on") };
+    format!("attached {}{begins}; ends {}", probes.join(", "), ends.join(" or "))
+}

@@ -1,0 +1,351 @@
+//! The queue between reader and writer.
+//!
+//! The reader must never wait for a sink: it copies records into batches and queues them. What is queued and not yet
+//! written is bounded; past the bound records are dropped and counted, and the kernel never notices.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::batch::{Batch, Cause};
+use crate::event::Layout;
+
+/// Bytes of records that may wait for the sinks, with what is kept of each besides its own.
+pub const QUEUE_BYTES: usize = 64 << 20;
+/// Empty batches that are kept for the next use.
+const SPARE: usize = 8;
+
+/// What both ends know.
+#[derive(Debug, Default)]
+struct Shared {
+    queued: AtomicUsize,
+    spare: Mutex<Vec<Batch>>,
+}
+
+impl Shared {
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the reader counted for one probe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Records taken out of the buffer within the window.
+    pub records: u64,
+    /// Of these, dropped because the sinks were too slow.
+    pub lost_queue_full: u64,
+    /// Records of events before the window began.
+    pub warmup: u64,
+    /// Records that came after the window had enough of them.
+    pub after_end: u64,
+    /// Records that were too short to be any.
+    pub malformed: u64,
+    /// Bytes of the records.
+    pub bytes: u64,
+}
+
+impl Received {
+    /// Both together.
+    pub fn plus(self, other: &Received) -> Received {
+        Received {
+            records: self.records + other.records,
+            lost_queue_full: self.lost_queue_full + other.lost_queue_full,
+            warmup: self.warmup + other.warmup,
+            after_end: self.after_end + other.after_end,
+            malformed: self.malformed + other.malformed,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+/// The reader's end of the queue.
+#[derive(Debug)]
+pub struct Collector {
+    batch: Batch,
+    sender: Sender<Batch>,
+    shared: Arc<Shared>,
+    bound: usize,
+    min_sizes: Vec<usize>,
+    counts: Vec<Received>,
+    /// Records that the window still takes.
+    room: u64,
+    /// Records dropped since the last batch that went through, a probe each.
+    dropped: Vec<u64>,
+    /// Hand over even when there is nothing: the writer sorts, and wants to know that time goes on.
+    ticks: bool,
+    /// Whether its batches tell when the buffers were looked into.
+    looks: bool,
+    warmup: Option<Warmup>,
+}
+
+/// Events before the window, which are not recorded.
+#[derive(Debug)]
+struct Warmup {
+    /// The shape of each stream's records.
+    layouts: Vec<Arc<Layout>>,
+    /// When the window began, monotonic nanoseconds.
+    until: u64,
+}
+
+/// The writer's end of the queue.
+#[derive(Debug)]
+pub struct Queue {
+    receiver: Receiver<Batch>,
+    shared: Arc<Shared>,
+}
+
+/// A queue of at most `bound` bytes. `min_sizes` has the least size of a record for each probe; `max_events` ends the
+/// window.
+pub fn queue(min_sizes: Vec<usize>, bound: usize, max_events: Option<u64>, ticks: bool) -> (Collector, Queue) {
+    let (sender, receiver) = channel();
+    let shared = Arc::new(Shared::default());
+    let counts = vec![Received::default(); min_sizes.len()];
+    let room = max_events.unwrap_or(u64::MAX);
+    let dropped = vec![0; min_sizes.len()];
+    let batch = Batch::default();
+    let shared_too = Arc::clone(&shared);
+    let (looks, warmup) = (true, None);
+    let collector =
+        Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks, looks, warmup };
+    (collector, Queue { receiver, shared })
+}
+
+impl Collector {
+    /// Another end of the same queue, for a thread that reads no buffers.
+    pub fn another(&self) -> Collector {
+        Collector {
+            batch: Batch::default(),
+            sender: self.sender.clone(),
+            shared: Arc::clone(&self.shared),
+            bound: self.bound,
+            min_sizes: self.min_sizes.clone(),
+            counts: vec![Received::default(); self.counts.len()],
+            room: u64::MAX,
+            dropped: vec![0; self.dropped.len()],
+            ticks: false,
+            looks: false,
+            warmup: None,
+        }
+    }
+
+    /// Takes a record of the probe with index `probe`.
+    #[inline]
+    pub fn take(&mut self, probe: usize, record: &[u8]) {
+        let counts = &mut self.counts[probe];
+        if let Some(warmup) = &self.warmup
+            && record.len() >= self.min_sizes[probe]
+            && warmup.layouts[probe].ts(record) < warmup.until
+        {
+            counts.warmup += 1;
+            return;
+        }
+        if self.room == 0 {
+            counts.after_end += 1;
+            return;
+        }
+        self.room -= 1;
+        counts.records += 1;
+        counts.bytes += record.len() as u64;
+        if record.len() < self.min_sizes[probe] {
+            counts.malformed += 1;
+            return;
+        }
+        self.batch.push(probe, record);
+        if self.batch.is_full() {
+            self.hand_over();
+        }
+    }
+
+    /// From now on nothing is recorded, until [`Collector::begin`] says from when on.
+    pub fn warm_up(&mut self, layouts: Vec<Arc<Layout>>) {
+        self.warmup = Some(Warmup { layouts, until: u64::MAX });
+    }
+
+    /// The window has begun at `at`, monotonic nanoseconds: what is of an earlier time is not recorded, even if it comes
+    /// later.
+    pub fn begin(&mut self, at: u64) {
+        if let Some(warmup) = &mut self.warmup {
+            warmup.until = at;
+        }
+    }
+
+    /// Takes a row of an aggregate. `max_events` is about events, so rows are not counted against it.
+    pub fn take_row(&mut self, stream: usize, row: &[u8]) {
+        let counts = &mut self.counts[stream];
+        counts.records += 1;
+        counts.bytes += row.len() as u64;
+        self.batch.push(stream, row);
+        if self.batch.is_full() {
+            self.hand_over();
+        }
+    }
+
+    /// Notes that a reading is complete whose rows are in `count` streams from `stream` on.
+    pub fn end_of_reading(&mut self, stream: usize, count: usize) {
+        self.batch.push_end(stream, count);
+    }
+
+    /// Notes that the kernel lost events of a probe since the last look.
+    pub fn gap(&mut self, probe: usize, lost: u64, cause: Cause) {
+        self.batch.push_gap(probe, lost, cause);
+    }
+
+    /// Queues what has been taken, or drops and counts it if the queue is full.
+    pub fn hand_over(&mut self) {
+        if self.batch.is_empty() && !self.ticks && self.dropped.iter().all(|dropped| *dropped == 0) {
+            return;
+        }
+        if self.shared.queued.load(Ordering::Acquire).saturating_add(self.batch.memory()) > self.bound {
+            return self.drop_batch();
+        }
+        for (probe, dropped) in self.dropped.iter_mut().enumerate().filter(|(_, dropped)| **dropped > 0) {
+            self.batch.push_gap(probe, std::mem::take(dropped), Cause::Queue);
+        }
+        self.batch.read_at = if self.looks { super::clock::monotonic() } else { 0 };
+        self.shared.queued.fetch_add(self.batch.memory(), Ordering::AcqRel);
+        let next = self.shared.spare().pop().unwrap_or_default();
+        // A writer that is gone has said why; its records are not lost to slowness
+        let _ = self.sender.send(std::mem::replace(&mut self.batch, next));
+    }
+
+    /// Drops the records of the batch and counts them; its gaps go into the next one.
+    fn drop_batch(&mut self) {
+        let (counts, lost) = (&mut self.counts, &mut self.dropped);
+        self.batch.drop_records(|probe| {
+            counts[probe].lost_queue_full += 1;
+            lost[probe] += 1;
+        });
+    }
+
+    /// Queues what is still to be told once the last records are: the last gaps, whatever the bound.
+    pub fn finish(mut self) -> Vec<Received> {
+        self.hand_over();
+        self.bound = usize::MAX;
+        self.hand_over();
+        self.counts
+    }
+
+    /// The counts so far, a probe each.
+    pub fn counts(&self) -> &[Received] {
+        &self.counts
+    }
+
+    /// Whether the window has all the events that it wants.
+    pub fn is_full(&self) -> bool {
+        self.room == 0
+    }
+}
+
+impl Queue {
+    /// The next batch, or `None` when the reader is done.
+    pub fn next(&self) -> Option<Batch> {
+        self.receiver.recv().ok()
+    }
+
+    /// Gives a batch back once it is written.
+    pub fn done(&self, mut batch: Batch) {
+        self.shared.queued.fetch_sub(batch.memory(), Ordering::AcqRel);
+        batch.clear();
+        let mut spare = self.shared.spare();
+        if spare.len() < SPARE {
+            spare.push(batch);
+        }
+    }
+}
+
+/// Records written so far, for the progress line.
+pub type Written = Arc<AtomicU64>;
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Gap, Piece};
+    use super::*;
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let (mut collector, queue) = queue(vec![1, 1], QUEUE_BYTES, None, false);
+        collector.take(0, b"one");
+        collector.take(1, b"three");
+        collector.hand_over();
+        drop(collector);
+        let batch = queue.next().expect("a batch");
+        let pieces: Vec<_> = batch.pieces().collect();
+        assert_eq!(pieces, [(0, Piece::Record(b"one")), (1, Piece::Record(b"three"))]);
+        queue.done(batch);
+        assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts_and_takes_again_when_there_is_room() {
+        let (mut collector, queue) = queue(vec![1], 50, None, false);
+        for _ in 0..3 {
+            collector.take(0, b"12345678");
+            collector.hand_over();
+        }
+        assert_eq!(
+            collector.counts()[0],
+            Received { records: 3, lost_queue_full: 2, bytes: 24, ..Received::default() }
+        );
+        queue.done(queue.next().expect("the first batch"));
+        collector.take(0, b"12345678");
+        collector.hand_over();
+        assert_eq!(collector.counts()[0].lost_queue_full, 2);
+        let batch = queue.next().expect("the next batch");
+        let gap = Gap { lost: 2, cause: Cause::Queue };
+        assert_eq!(batch.pieces().nth(1), Some((0, Piece::Gap(gap))), "the stream says what is missing");
+    }
+
+    #[test]
+    fn what_is_dropped_last_is_told_too() {
+        let (mut collector, queue) = queue(vec![1], 50, None, false);
+        for _ in 0..3 {
+            collector.take(0, b"12345678");
+            collector.hand_over();
+        }
+        assert_eq!(collector.finish()[0].lost_queue_full, 2);
+        queue.done(queue.next().expect("the first batch"));
+        let batch = queue.next().expect("a batch of nothing but a gap");
+        let gap = Gap { lost: 2, cause: Cause::Queue };
+        assert_eq!(batch.pieces().collect::<Vec<_>>(), [(0, Piece::Gap(gap))]);
+    }
+
+    #[test]
+    fn the_window_takes_no_more_than_it_wants() {
+        let (mut collector, _queue) = queue(vec![1], QUEUE_BYTES, Some(2), false);
+        (0..5).for_each(|_| collector.take(0, b"x"));
+        assert!(collector.is_full());
+        assert_eq!(collector.counts()[0], Received { records: 2, after_end: 3, bytes: 2, ..Received::default() });
+    }
+
+    #[test]
+    fn two_ends_of_a_queue_share_its_bound_and_its_end() {
+        let (mut reader, queue) = queue(vec![1, 1], 50, None, false);
+        let mut other = reader.another();
+        reader.take(0, b"12345678");
+        reader.hand_over();
+        other.take_row(1, b"12345678");
+        other.hand_over();
+        assert_eq!(other.counts()[1].lost_queue_full, 1, "the room is taken already");
+        let batch = queue.next().expect("a batch");
+        assert!(batch.read_at > 0);
+        queue.done(batch);
+        other.take_row(1, b"12345678");
+        other.hand_over();
+        let batch = queue.next().expect("a batch");
+        assert_eq!(batch.read_at, 0, "it knows nothing of the buffers");
+        drop(reader);
+        assert_eq!(other.finish()[1].records, 2);
+        assert!(queue.next().is_none());
+    }
+
+    #[test]
+    fn what_is_too_short_is_never_decoded() {
+        let (mut collector, queue) = queue(vec![8], QUEUE_BYTES, None, false);
+        collector.take(0, b"short");
+        collector.hand_over();
+        assert_eq!(collector.counts()[0].malformed, 1);
+        drop(collector);
+        assert!(queue.next().is_none());
+    }
+}
