@@ -37,8 +37,9 @@ fn what_is_counted_is_charged_to_who_ran_and_where() {
     for probe in ["one", "cpus", "none"] {
         let mine = of_probe(&rows, probe).into_iter().filter(|row| row["comm"] == name).collect::<Vec<_>>();
         let ns: f64 = mine.iter().map(|row| row["references"].as_f64().expect("a number")).sum();
-        // A CPU that is stopped from outside, as that of a virtual machine, loses ticks
-        assert!(ns > 0.4 * spent.cpu && ns < 1.1 * spent.cpu + 10e6, "{probe}: {ns} of {spent:?}");
+        // Samples are an estimate: a CPU that is stopped from outside, as that of a virtual machine, loses ticks, and where
+        // threads take turns, a tick may go to whoever just got the CPU
+        assert!(ns > 0.4 * spent.cpu && ns < 1.4 * spent.cpu + 10e6, "{probe}: {ns} of {spent:?}");
         assert!(mine.iter().all(|row| row["misses"] == 0 && row["pid"] == std::process::id()), "{mine:?}");
         if probe == "cpus" {
             assert!(mine.iter().all(|row| row["cpu"] == cpu), "it was on CPU {cpu} only: {mine:?}");

@@ -9,7 +9,7 @@ use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::{NOBODY, Scratch, run};
 use crate::load::{Held, copy_of, unique_name};
 use crate::root;
-use crate::sched::{Spent, Worker, alone, one_cpu, pin, spin_in_the_test, work};
+use crate::sched::{Spent, Worker, alone, hidden, one_cpu, pin, spin_in_the_test, work};
 use crate::task_filters::Cgroups;
 
 const SPIN: Duration = Duration::from_millis(600);
@@ -23,7 +23,7 @@ fn latency(record: &Json) -> f64 {
 fn expect_books<'a>(waits: impl Iterator<Item = &'a Json>, spent: &Spent) -> f64 {
     let waits: Vec<f64> = waits.map(latency).collect();
     let (sum, count) = (waits.iter().sum::<f64>(), waits.len());
-    assert!(count.abs_diff(spent.times) <= 1, "{count} waits of {spent:?}");
+    assert!(count <= spent.times + 1 && count + 1 + hidden(spent.times) >= spent.times, "{count} waits of {spent:?}");
     // The two look at their clocks one after the other; where a hypervisor stops the CPU in between, it shows
     assert!((sum - spent.waited).abs() < 0.05 * spent.waited + 15e6, "{sum} of {spent:?}");
     sum
@@ -101,7 +101,8 @@ fn a_wait_begins_when_the_sleeper_is_woken() {
     let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
     let [_, spent] = work([hog, sleeper]);
     let records = records(&capture.stop().expect(0).stdout);
-    assert!(records.len() >= 40, "each nap ends with a wakeup, and a wait of some length: {}", records.len());
+    let count = records.len();
+    assert!(count + hidden(40) >= 40, "each nap ends with a wakeup, and a wait of some length: {count}");
     let sum = expect_books(records.iter().filter(|record| spent.covers(record)), &spent);
     assert!(sum < 0.9 * spent.wall, "the naps are no waits: {sum} of {spent:?}");
 }
@@ -120,7 +121,7 @@ fn the_filters_are_on_the_process_that_waits() {
     let _alone = alone();
     let cpu = one_cpu();
     let (program, comm) = copy_of(&scratch, "sh");
-    let (shell, _) = copy_of(&scratch, "sh");
+    let (shell, before) = copy_of(&scratch, "sh");
     let count = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
     let held = [(); 3].map(|()| Held::new(&shell, &program, ["-c", count]));
     let [outer, inner, outside] = [0, 1, 2].map(|i: usize| held[i].pid());
@@ -134,7 +135,7 @@ fn the_filters_are_on_the_process_that_waits() {
     // Few probes: under emulation each takes seconds to load
     let cases: Vec<(Json, Vec<u32>)> = vec![
         (json!({"comm": start, "uid": "root", "pid": all}), all.clone()),
-        (json!({"comm": {"not": start}, "pid": all}), vec![]),
+        (json!({"comm": {"not": [start, before]}, "pid": all}), vec![]),
         (json!({"uid": NOBODY, "pid": all}), vec![]),
         (json!({"pid": {"not": inner}, "comm": comm}), vec![outer, outside]),
         (json!({"cgroup": path, "comm": comm}), vec![outer, inner]),

@@ -32,6 +32,11 @@ pub fn pin(tid: Option<u32>, cpu: usize) {
     sched_setaffinity(tid, &only).expect("it is there");
 }
 
+/// Of so many switches, how many a host may hide from every tracer at the most (docs/limits.md).
+pub fn hidden(switches: usize) -> usize {
+    2 + switches / 20
+}
+
 /// What a thread did while it worked, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Spent {
