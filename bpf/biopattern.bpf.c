@@ -19,7 +19,7 @@ struct value {
 	u64 requests AS("events") DOC("All of them; of the first one of a disk it is not known what it is");
 	u64 bytes UNIT("bytes") DOC("Their size");
 };
-AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Counters by disk");
+AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk");
 
 FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
 FILTER(enum io_op, op, 8) DOC("Only these operations; what lies between them makes them random all the same") = {};

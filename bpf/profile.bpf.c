@@ -16,7 +16,7 @@ struct key {
 struct value {
 	u64 samples AS("events") DOC("How often it was found there");
 };
-AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples by process and stacks");
+AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks");
 
 TASK_FILTERS();
 const volatile enum perf_source event DOC("What to sample by; `auto`: CPU cycles, or the clock where the machine does not count cycles") = PERF_AUTO;

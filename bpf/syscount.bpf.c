@@ -29,7 +29,7 @@ struct value {
 	u64 failed DOC("Those that returned an error");
 	u64 total_ns UNIT("ns") DOC("How long they took together; 0 with `latency: false`");
 };
-AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("Counters of calls");
+AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls, and the time they took");
 AGGREGATE_DENSE(calls, struct value, 512);
 
 TASK_FILTERS();

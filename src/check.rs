@@ -36,8 +36,8 @@ pub struct Faulty {
     pub problems: Vec<Diagnostic>,
 }
 
-/// The files that `paths` stand for: a file for itself, a folder for every `*.yaml` and `*.yml` in it and below. Hidden
-/// folders are left out, and links to folders are not followed.
+/// The files that `paths` stand for: a file for itself, a folder for every `*.yaml` and `*.yml` in it and below. What is
+/// hidden or no file is left out, and links to folders are not followed.
 ///
 /// # Errors
 /// [`Kind::Config`] if a folder has none or can't be read: a check of nothing must not pass.
@@ -73,8 +73,11 @@ fn within(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             if !hidden && !path.is_symlink() {
                 within(&path, files)?;
             }
-        } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
-            files.push(path);
+        } else if !hidden && path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
+            // A link that leads nowhere is told; a pipe would be waited for
+            if path.is_file() || !path.exists() {
+                files.push(path);
+            }
         }
     }
     Ok(())

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ebpf_run::catalog::{Catalog, Output, Shape};
-use ebpf_run::config::Source;
+use ebpf_run::check::{Format, check_text};
+use ebpf_run::config::{Outside, Source};
 use ebpf_run::error::Error;
 use ebpf_run::plan::{Overrides, plan};
 use libbpf_cargo::SkeletonBuilder;
@@ -88,6 +89,20 @@ fn every_program_and_filter_is_in_the_config_reference() {
             assert!(section.contains(&said) || common.contains(&said), "filter {} of {name}", filter.name);
         }
     }
+}
+
+/// What the README shows of a wrong file is what `check` says of it.
+#[test]
+fn the_wrong_file_of_the_readme_is_told_as_it_shows() {
+    let readme = read("README.md");
+    let start = "$ ebpf-run check capture.yaml\n";
+    let shown = readme.split(start).nth(1).and_then(|rest| rest.split("ebpf-run: ").next()).expect("it is shown");
+    let line = shown.lines().find_map(|line| line.split_once(" 4 | ")).expect("the line is shown").1;
+    let file = format!("version: 1\nprobes:\n  - program: biosnoop\n{line}\nsinks: {{out: {{type: jsonl}}}}\n");
+    let catalog = Catalog::embedded();
+    let faulty = check_text("capture.yaml", &file, &catalog, Outside::NOTHING).expect("sound").expect("problems");
+    assert_eq!(faulty.written(Format::Human), shown);
+    assert!(readme.contains(&format!("ebpf-run: {} problems in 1 of 1 file", faulty.problems.len())));
 }
 
 /// The guide says that a program is one C file and one config, and nothing in `src/`: here they are, from its pages.

@@ -20,10 +20,13 @@ fn ebpf_run(args: &[&str]) -> Ended {
 fn folder() -> Scratch {
     let scratch = Scratch::new();
     fs::create_dir(scratch.path("team")).expect("a folder");
-    scratch.write("good.yaml", GOOD);
+    scratch.write("good.yaml", format!("\u{feff}{GOOD}")); // as some editors begin a file
     scratch.write("team/good.yml", GOOD);
     scratch.write("team/bad.yaml", BAD);
     scratch.write("notes.txt", "no config");
+    scratch.write(".gitlab-ci.yml", "test: {script: [make]}");
+    let pipe = scratch.path("team/pipe.yaml");
+    run(Command::new("mkfifo").arg(pipe)).expect(0);
     scratch
 }
 

@@ -177,7 +177,7 @@ fn read(file: File) -> Result<String, String> {
     match file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
         Err(error) => Err(format!("the file can't be read: {error}")),
         Ok(size) if size as u64 > MAX_BYTES => Err(format!("the file is larger than {MAX_BYTES} bytes")),
-        Ok(_) => String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".into()),
+        Ok(_) => String::from_utf8(bytes).map(super::without_mark).map_err(|_| "the file is not UTF-8".into()),
     }
 }
 

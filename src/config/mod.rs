@@ -104,8 +104,13 @@ fn read_text(path: &Path) -> Result<String, String> {
     match read {
         Err(error) => Err(error.to_string()),
         Ok(size) if size as u64 > MAX_BYTES => Err(format!("it is larger than {MAX_BYTES} bytes, and no config is")),
-        Ok(_) => Ok(text),
+        Ok(_) => Ok(without_mark(text)),
     }
+}
+
+/// Some editors begin a file with a byte order mark, which says nothing in UTF-8.
+fn without_mark(text: String) -> String {
+    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
 }
 
 impl Source {

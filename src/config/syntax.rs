@@ -22,6 +22,10 @@ pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
     let error = serde_yaml::from_str::<serde_yaml::Value>(text).err()?;
     let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
     let words = error.to_string();
+    if let Some((number, _)) = words.split_once("integer `").and_then(|(_, rest)| rest.split_once('`')) {
+        let message = format!("{number} is larger than any number here can be");
+        return Some(Diagnostic::new(Code::OutOfRange, Place::new(line, column, number.chars().count()), message));
+    }
     Some(not_yaml(text, line, column, words.split(" at line ").next().unwrap_or_default()))
 }
 

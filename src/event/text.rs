@@ -63,6 +63,13 @@ pub fn push_shown(bytes: &[u8], out: &mut String) {
     }
 }
 
+/// `text` for a person, as [`push_shown`] has it.
+pub fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    push_shown(text.as_bytes(), &mut shown);
+    shown
+}
+
 fn push_shown_char(c: char, out: &mut String) {
     match c {
         '\n' => out.push_str("\\n"),

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
+use crate::event::text::one_line;
+
 /// What `new` would set otherwise than `old`, a line for each value: `-` was, `+` will be. Empty where nothing is
 /// different. Where a value stands in the file makes no difference, and neither does the order of probes.
 pub fn difference(old: &Json, new: &Json) -> String {
@@ -18,7 +20,7 @@ pub fn difference(old: &Json, new: &Json) -> String {
         if was != will {
             let lines = [("-", was), ("+", will)];
             for (sign, value) in lines.into_iter().filter_map(|(sign, value)| Some((sign, value?))) {
-                writeln!(out, "{sign} {path}: {value}").expect("a String takes all");
+                writeln!(out, "{sign} {}", one_line(&format!("{path}: {value}"))).expect("a String takes all");
             }
         }
     }

@@ -14,7 +14,8 @@ use crate::output::{Column, Shape};
 
 /// A plan as JSON, seen in `scene`.
 pub fn json(plan: &Plan, scene: &Scene<'_>) -> Json {
-    let memory: u64 = plan.probes.iter().map(|probe| probe.buffer_memory(scene.possible_cpus)).sum();
+    let memory =
+        |of: fn(&ProbePlan, u64) -> u64| plan.probes.iter().map(|probe| of(probe, scene.possible_cpus)).sum::<u64>();
     let probes: Vec<Json> =
         plan.probes.iter().enumerate().map(|(index, probe)| probe_json(plan, index, probe, scene)).collect();
     let labels: Map<String, Json> = plan
@@ -29,7 +30,8 @@ pub fn json(plan: &Plan, scene: &Scene<'_>) -> Json {
         "window": window_json(plan, scene),
         "schedule": plan.schedule.as_ref().map(|plan| schedule_json(plan, scene)),
         "max_loss": said(Share(plan.max_loss).to_string(), scene.origin(&[Key("max_loss")])),
-        "buffer_bytes": memory,
+        "buffer_bytes": memory(ProbePlan::buffer_memory),
+        "map_bytes": memory(ProbePlan::map_memory),
         "probes": probes,
         "sinks": plan.sinks.iter().map(|sink| sink_json(plan, sink, scene)).collect::<Vec<_>>(),
     })

@@ -193,6 +193,17 @@ impl ProbePlan {
     pub fn buffer_memory(&self, possible_cpus: u64) -> u64 {
         if self.aggregate.is_some() { 0 } else { self.buffer.memory(possible_cpus) }
     }
+
+    /// Bytes that its maps take at the most on such a machine, about: the kernel's own share of an entry depends on its
+    /// version.
+    pub fn map_memory(&self, possible_cpus: u64) -> u64 {
+        const ENTRY: u64 = 64;
+        let of = |map: &MapSpec| {
+            let values = if map.per_cpu { possible_cpus } else { 1 };
+            u64::from(self.entries(map)) * (ENTRY + map.key_bytes + map.value_bytes * values)
+        };
+        self.program.maps.iter().map(of).sum()
+    }
 }
 
 impl Planner<'_> {

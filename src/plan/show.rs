@@ -8,6 +8,7 @@ use super::{
 use crate::catalog::PerfEvent;
 use crate::config::quantity::{Bytes, Nanoseconds, Share};
 use crate::config::yaml::Step::{self, Index, Key};
+use crate::event::text::one_line;
 use crate::output::{Column, Shape};
 
 /// Columns that the first word of a line takes.
@@ -25,7 +26,7 @@ pub struct Shown<'a> {
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { name, labels, window, schedule, max_loss, probes, sinks } = self.plan;
-        writeln!(f, "plan of {name}; nothing is loaded")?;
+        writeln!(f, "plan of {}; nothing is loaded", one_line(name))?;
         let from = |key: &str| format!("  [{}]", self.scene.window_origin(self.plan, key));
         if let Some(schedule) = schedule {
             let from = self.from(&[Key("schedule")]);
@@ -48,8 +49,15 @@ impl fmt::Display for Shown<'_> {
         for (name, label) in labels {
             line(f, &format!("label {name}"), &format!("{label}{}", self.from(&[Key("labels"), Key(name)])))?;
         }
-        let memory = probes.iter().map(|probe| probe.buffer_memory(self.scene.possible_cpus)).sum();
-        line(f, "memory of buffers", &Bytes(memory).to_string())?;
+        let sum = |of: fn(&ProbePlan, u64) -> u64| {
+            Bytes(probes.iter().map(|probe| of(probe, self.scene.possible_cpus)).sum())
+        };
+        line(f, "memory of buffers", &sum(ProbePlan::buffer_memory).to_string())?;
+        line(
+            f,
+            "memory of full maps",
+            &format!("{} with {} possible CPUs", sum(ProbePlan::map_memory), self.scene.possible_cpus),
+        )?;
         for (index, probe) in probes.iter().enumerate() {
             self.probe(f, index, probe)?;
         }
@@ -68,7 +76,7 @@ impl Shown<'_> {
         let here = [Key("probes"), Index(index)];
         let key = |key| self.from(&[here[0], here[1], Key(key)]);
         let filter_from = |name| self.from(&[here[0], here[1], Key("filters"), Key(name)]);
-        writeln!(f, "\nprobe {}: {}, {}", probe.name, program.name, program.doc())?;
+        writeln!(f, "\nprobe {}: {}, {}", one_line(&probe.name), program.name, program.doc())?;
         let variables = || program.filters.iter().chain(&program.internals);
         writeln!(f, " variables, set before load")?;
         for Setting { symbol, offset, bytes } in &probe.rodata {
@@ -129,7 +137,7 @@ impl Shown<'_> {
             writeln!(f, " skipped with a warning where the kernel can't run it{}", key("on_unsupported"))?;
         }
         let sinks: Vec<&str> = probe.sinks.iter().map(|index| self.plan.sinks[*index].name.as_str()).collect();
-        writeln!(f, " sinks: {}{}", sinks.join(", "), key("sinks"))
+        writeln!(f, " sinks: {}{}", one_line(&sinks.join(", ")), key("sinks"))
     }
 
     fn buffer(
@@ -177,7 +185,7 @@ impl Shown<'_> {
             Shape::Jsonl { .. } => "jsonl",
         };
         let of = probe.as_ref().map(|probe| format!(", of probe {probe}")).unwrap_or_default();
-        writeln!(f, "\nsink {name}{of}: {kind} to {to}")?;
+        writeln!(f, "\nsink {}", one_line(&format!("{name}{of}: {kind} to {to}")))?;
         let from = |keys: &str| {
             let mut path = vec![Key("sinks"), Key(name)];
             path.extend(keys.split('.').map(Key));
@@ -221,8 +229,9 @@ fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan, from: &dyn Fn(&'sta
     line(f, "top", &(top.unwrap_or_else(|| "all".into()) + &from("top")))
 }
 
+/// What a config says may have line ends in it, and must not look like more lines of the plan.
 fn line(f: &mut fmt::Formatter<'_>, first: &str, rest: &str) -> fmt::Result {
-    writeln!(f, "  {first:FIRST$} {rest}")
+    writeln!(f, "  {:FIRST$} {}", one_line(first), one_line(rest))
 }
 
 /// The bytes as they lie in memory, without the zeros behind the last that is none.

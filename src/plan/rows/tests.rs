@@ -85,6 +85,7 @@ fn the_plan_says_how_a_map_is_read_and_has_no_buffer() {
         assert!(shown.contains(line), "{line} is missing in {shown}");
     }
     assert!(shown.contains("memory of buffers      0B"), "{shown}");
+    assert!(shown.contains("memory of full maps    ") && !shown.contains("maps    0B"), "{shown}");
     assert!(!shown.contains("wakeup_bytes") && !shown.contains("max_latency"), "{shown}");
 }
 
