@@ -23,38 +23,61 @@ struct Case {
     program: &'static str,
     /// Filters of ours, as YAML; `LOAD` is the load's process.
     filters: &'static str,
-    /// Arguments of the peer; `{}` is the load's process.
-    peer: &'static [&'static str],
+    /// Arguments of the peer, if there is one to compare with; `{}` is the load's process.
+    peer: Option<&'static [&'static str]>,
     /// Words for the load, and how many events it makes.
     load: (&'static str, u32),
 }
 
 const CASES: &[Case] = &[
-    Case { program: "opensnoop", filters: "{comm: cost-load}", peer: &["-n", COMM], load: ("opens", 200_000) },
+    Case { program: "opensnoop", filters: "{comm: cost-load}", peer: Some(&["-n", COMM]), load: ("opens", 200_000) },
     Case {
         program: "execsnoop",
         filters: "{comm: cost-*, failed: false}",
-        peer: &["-n", "cost-"],
+        peer: Some(&["-n", "cost-"]),
         load: ("execs", 300),
     },
     Case {
         program: "runqslower",
         filters: "{comm: nobody, min_latency: 10s}",
-        peer: &["-p", "{}", "10000000"],
+        peer: Some(&["-p", "{}", "10000000"]),
         load: ("switches", 100_000),
     },
-    Case { program: "biosnoop", filters: "{comm: cost-load}", peer: &[], load: ("reads", 10_000) },
+    Case { program: "biosnoop", filters: "{comm: cost-load}", peer: Some(&[]), load: ("reads", 10_000) },
     Case {
         program: "syscount",
         filters: "{pid: LOAD, latency: false}",
-        peer: &["-p", "{}", "-i", "3600"],
+        peer: Some(&["-p", "{}", "-i", "3600"]),
         load: ("calls", 1_000_000),
     },
     Case {
         program: "syscount",
         filters: "{pid: LOAD}",
-        peer: &["-L", "-p", "{}", "-i", "3600"],
+        peer: Some(&["-L", "-p", "{}", "-i", "3600"]),
         load: ("calls", 1_000_000),
+    },
+    // On their own: namesakes that are not compared, or that there are none of
+    Case { program: "exitsnoop", filters: "{comm: cost-*}", peer: None, load: ("execs", 300) },
+    Case { program: "runqlat", filters: "{comm: cost-load}", peer: None, load: ("switches", 100_000) },
+    Case { program: "offcputime", filters: "{comm: cost-load}", peer: None, load: ("switches", 100_000) },
+    Case { program: "biolatency", filters: "{comm: cost-load}", peer: None, load: ("reads", 10_000) },
+    Case { program: "biostacks", filters: "{comm: cost-load}", peer: None, load: ("reads", 10_000) },
+    Case { program: "biopattern", filters: "{}", peer: None, load: ("reads", 10_000) },
+    Case { program: "cachestat", filters: "{comm: cost-load}", peer: None, load: ("cached", 100_000) },
+    Case { program: "sigsnoop", filters: "{comm: cost-load}", peer: None, load: ("signals", 100_000) },
+    Case { program: "tcpconnect", filters: "{comm: cost-load}", peer: None, load: ("connections", 5_000) },
+    Case { program: "tcplife", filters: "{comm: cost-load}", peer: None, load: ("connections", 5_000) },
+    Case {
+        program: "profile",
+        filters: "{comm: cost-load, event: cpu_clock, frequency: 1000Hz}",
+        peer: None,
+        load: ("milliseconds", 3_000),
+    },
+    Case {
+        program: "llcstat",
+        filters: "{comm: cost-load, event: cpu_clock, period: 1000000}",
+        peer: None,
+        load: ("milliseconds", 3_000),
     },
 ];
 
@@ -87,12 +110,13 @@ fn compare(case: &Case, rounds: usize) {
     let generator = folder.path().join(COMM);
     fs::copy(std::env::current_exe().expect("this program"), &generator).expect("a copy");
     let peers = std::env::var("EBPF_RUN_PEERS").map_or(vec!["/usr/sbin".into(), "/usr/bin".into()], |dir| vec![dir]);
-    let (mut ours, mut theirs, mut words) = (Vec::new(), Vec::new(), String::from("not installed"));
+    let (mut ours, mut theirs, mut words) =
+        (Vec::new(), Vec::new(), String::from(if case.peer.is_some() { "not installed" } else { "" }));
     for _ in 0..rounds {
         ours.extend(measure(&generator, case, |load| Ok(start_ours(folder.path(), case, load))));
         let peer = peers.iter().map(|dir| Path::new(dir).join(case.program)).find(|path| path.exists());
-        if let Some(peer) = peer {
-            match measure(&generator, case, |load| start_peer(&peer, case, load)) {
+        if let Some((peer, args)) = peer.zip(case.peer) {
+            match measure(&generator, case, |load| start_peer(&peer, args, load)) {
                 Some(cost) => theirs.push(cost),
                 None => words = "does not run here".into(),
             }
@@ -174,8 +198,8 @@ fn start_ours(folder: &Path, case: &Case, load: u32) -> Child {
     child
 }
 
-fn start_peer(peer: &Path, case: &Case, load: u32) -> Result<Child, String> {
-    let args = case.peer.iter().map(|arg| arg.replace("{}", &load.to_string()));
+fn start_peer(peer: &Path, args: &[&str], load: u32) -> Result<Child, String> {
+    let args = args.iter().map(|arg| arg.replace("{}", &load.to_string()));
     let mut command = Command::new(peer);
     let command = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| error.to_string())?;
@@ -214,6 +238,20 @@ fn load(what: &str, count: u32) {
         }
         "switches" => switches(count),
         "reads" => reads(count),
+        "cached" => cached(count),
+        "signals" => {
+            for _ in 0..count {
+                // Ignored unless somebody asks for it
+                let _ = kill_process(rustix::process::getpid(), Signal::URG);
+            }
+        }
+        "connections" => connections(count),
+        "milliseconds" => {
+            let end = std::time::Instant::now() + Duration::from_millis(u64::from(count));
+            while std::time::Instant::now() < end {
+                std::hint::spin_loop();
+            }
+        }
         _ => {}
     }
 }
@@ -250,4 +288,24 @@ fn reads(count: u32) {
         }
     }
     let _ = fs::remove_file(&path);
+}
+
+/// Reads of 4 KiB that the page cache has.
+fn cached(count: u32) {
+    use std::os::unix::fs::FileExt;
+    let Ok(mut file) = tempfile::tempfile() else { return };
+    let mut page = [1; 4096];
+    let _ = file.write_all(&page);
+    for _ in 0..count {
+        let _ = file.read_at(&mut page, 0);
+    }
+}
+
+/// Connections to this very process, closed at once. Both ends count for whoever counts sockets.
+fn connections(count: u32) {
+    let Ok(listener) = std::net::TcpListener::bind("127.0.0.1:0") else { return };
+    let Ok(address) = listener.local_addr() else { return };
+    for _ in 0..count {
+        let (_here, _there) = (std::net::TcpStream::connect(address), listener.accept());
+    }
 }
