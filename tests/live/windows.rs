@@ -150,7 +150,7 @@ fn an_aligned_window_starts_on_the_second_and_a_splay_later() {
     assert!(seconds % 2.0 < 1.0, "{start}");
     // A random moment of an hour is hardly within the first second
     let config = scratch.write("config.yaml", config.to_string());
-    let mut child = Command::new(BINARY).arg(config).args(["--splay", "10h"]).spawn().expect("it starts");
+    let mut child = Command::new(BINARY).arg(config).args(["--quiet", "--splay", "10h"]).spawn().expect("it starts");
     thread::sleep(Duration::from_secs(3));
     assert!(child.try_wait().expect("it can be asked").is_none(), "it waits");
     child.kill().and_then(|()| child.wait()).expect("it can be ended");
