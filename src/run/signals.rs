@@ -3,44 +3,59 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::{flag, low_level::pipe};
+use signal_hook::low_level::{self, pipe};
 
+use super::clock;
 use crate::error::{Error, Result};
 
 /// The exit status after a second signal, when the first one's end takes too long: what a shell would say.
 const IMPATIENT: i32 = 130;
+
+/// What comes so soon after the first signal belongs to it, nanoseconds: `timeout` sends each twice, to the process and to its
+/// group, and systemd may do the same.
+const ONE_SIGNAL: u64 = 1_000_000_000;
 
 /// Becomes readable when the window is to end.
 #[derive(Debug)]
 pub struct Stop {
     reader: UnixStream,
     writer: UnixStream,
-    signalled: Arc<AtomicBool>,
+    /// When the first signal came, monotonic nanoseconds; 0 if none did.
+    signalled: Arc<AtomicU64>,
 }
 
 impl Stop {
-    /// Catches SIGINT, SIGTERM and SIGHUP from now on. The first ends the window, a second one the process.
+    /// Catches SIGINT, SIGTERM and SIGHUP from now on. The first ends the window, one that comes a second
+    /// later or more the process.
     ///
     /// # Errors
     /// If the system refuses.
     pub fn install() -> Result<Self> {
         let failed = |error: std::io::Error| Error::failed(format!("signals can't be caught: {error}"));
         let (reader, writer) = UnixStream::pair().map_err(failed)?;
-        let signalled = Arc::new(AtomicBool::new(false));
+        let signalled = Arc::new(AtomicU64::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && is_ignored(signal) {
                 continue; // nohup: whoever started it wants it to outlive the terminal
             }
-            // In this order: the second one finds the flag that the first has set
-            flag::register_conditional_shutdown(signal, IMPATIENT, Arc::clone(&signalled)).map_err(failed)?;
-            flag::register(signal, Arc::clone(&signalled)).map_err(failed)?;
+            let first = Arc::clone(&signalled);
+            let handler = move || {
+                let now = clock::monotonic();
+                if let Err(first) = first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst)
+                    && now.saturating_sub(first) >= ONE_SIGNAL
+                {
+                    low_level::exit(IMPATIENT);
+                }
+            };
+            // SAFETY: an atomic, clock_gettime(2) and _exit(2) are all that happens in the handler, and POSIX allows these there
+            unsafe { low_level::register(signal, handler) }.map_err(failed)?;
             pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
         }
         Ok(Stop { reader, writer, signalled })
@@ -48,7 +63,7 @@ impl Stop {
 
     /// Whether it was a signal.
     pub fn by_signal(&self) -> bool {
-        self.signalled.load(Ordering::SeqCst)
+        self.signalled.load(Ordering::SeqCst) != 0
     }
 
     /// Waits for `time`, or until the window is to end: `true`.

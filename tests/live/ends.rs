@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, complete, records, summary, to_jsonl, to_jsonl_of_busy};
-use crate::common::{Scratch, run};
+use crate::common::{BINARY, Scratch, run};
 use crate::load::{copy_of, failing_calls, pipe, unique_name};
 use crate::root;
 
@@ -170,10 +170,28 @@ fn a_second_signal_waits_for_no_sink() {
     let (capture, stdout) = Capture::start_piped(&scratch, &to_jsonl(probe(&comm)), &[]);
     failing_calls(&comm, 400, 250, |_| ()).join().expect("the load does not panic"); // more than the pipe holds
     capture.signal(Signal::INT);
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(1500));
     capture.signal(Signal::INT);
     capture.wait().expect(130);
     drop(stdout);
+}
+
+/// `timeout` sends its signal to the process and then to the process's group: that is one wish to end, not two.
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    if !root() {
+        return;
+    }
+    let (scratch, comm) = (Scratch::new(), unique_name());
+    for _ in 0..5 {
+        let capture = Capture::start(&scratch, &to_jsonl(probe(&comm)), &[]);
+        failing_calls(&comm, 100, 10, |_| ()).join().expect("the load does not panic");
+        (0..3).for_each(|_| capture.signal(Signal::TERM));
+        assert_eq!(records(&capture.wait().expect(0).stdout).len(), 100);
+    }
+    let config = scratch.write("config.yaml", to_jsonl(probe(&comm)).to_string());
+    let mut command = Command::new("timeout");
+    run(command.args(["--preserve-status", "1", BINARY]).arg(config)).expect(0).says(&["interrupted"]);
 }
 
 /// Numbers of programs and links that a process holds.
