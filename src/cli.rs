@@ -206,14 +206,19 @@ fn capture(args: &RunArgs) -> Result<()> {
     begun.will_give_up_privileges();
     let path = args.report.as_ref().map(|path| begun.will_report_to(path)).transpose()?;
     let report = run::window(&plan, &options, &begun)?;
-    if let Some(path) = &path {
-        report.write_json(path, &circumstances(&source, &plan))?;
-    }
+    let written = path.map_or(Ok(()), |path| report.write_json(&path, &circumstances(&source, &plan)));
     let verdict = report.verdict();
-    if !args.quiet || verdict.is_some() {
+    if !args.quiet || verdict.is_some() || written.is_err() {
         console::say(&format!("ebpf-run: {report}"));
     }
-    verdict.map_or(Ok(()), Err)
+    match (verdict, written) {
+        (Some(verdict), Err(error)) => {
+            show(&error, false);
+            Err(verdict)
+        }
+        (Some(verdict), Ok(())) => Err(verdict),
+        (None, written) => written,
+    }
 }
 
 fn circumstances(source: &Source, plan: &Plan) -> Circumstances {

@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, lstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -33,7 +33,12 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &Stop, say: &dyn Fn(String))
     let mut said = false;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => break,
+            Ok(()) if is_at(&file, path) => break,
+            // Somebody has removed or replaced it since it was opened: others would lock the new one
+            Ok(()) => {
+                file = open(path)?;
+                continue;
+            }
             Err(Errno::WOULDBLOCK) => {}
             Err(Errno::INTR) => continue,
             Err(error) => return Err(Error::failed(format!("the lock {} can't be taken: {error}", path.display()))),
@@ -83,12 +88,28 @@ fn open(path: &Path) -> Result<File> {
     if stat.st_mode & 0o170_000 != 0o100_000 {
         return Err(refused("it is not a regular file".into()));
     }
+    // Taking it overwrites it: what is no lock must not be lost to a slip
+    let mut file = File::from(file);
+    let mut text = Vec::new();
+    (&mut file).take(32).read_to_end(&mut text).map_err(|error| refused(error.to_string()))?;
+    if stat.st_nlink > 1 || !text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'\n') || text.len() > 11 {
+        let what = if stat.st_nlink > 1 { "it has several names" } else { "it is no lock: it holds something else" };
+        return Err(refused(what.into()).hint("give the lock a file of its own, such as /run/lock/NAME"));
+    }
     // Who owns it can hold it for ever
     if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
         let what = format!("it belongs to the user {}, who could hold it for ever", stat.st_uid);
         return Err(refused(what).hint("use a path in a folder that only you can write to"));
     }
-    Ok(file.into())
+    Ok(file)
+}
+
+/// Whether `path` still leads to `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (fstat(file), lstat(path)) {
+        (Ok(file), Ok(found)) => (file.st_dev, file.st_ino) == (found.st_dev, found.st_ino),
+        _ => false,
+    }
 }
 
 /// ` (process 123)`, if the lock's file tells.

@@ -27,12 +27,14 @@ mod warmup;
 mod writer;
 
 use std::cell::RefCell;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, FileType, statat};
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use crate::config::quantity::Nanoseconds;
@@ -104,7 +106,8 @@ impl Begun {
     /// possible is known before anything is loaded.
     ///
     /// # Errors
-    /// If it can't be rendered, if there is no such folder, or if others could lead the report elsewhere.
+    /// If it can't be rendered, if there is no such folder, if something else than a file
+    /// has that name, or if others could lead the report elsewhere.
     pub fn will_report_to(&mut self, path: &Path) -> Result<PathBuf> {
         let path = &match path.to_str().filter(|path| path.contains("{{")) {
             Some(template) => {
@@ -122,7 +125,11 @@ impl Begun {
                 None => error,
             }
         })?;
-        self.report = Some((Place { fd: Arc::new(folder.fd), path: folder.path }, folder.name));
+        let place = Place { fd: Arc::new(folder.fd), path: folder.path };
+        may_be_file(&place, &folder.name).map_err(|(what, hint)| {
+            Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
+        })?;
+        self.report = Some((place, folder.name));
         Ok(path.clone())
     }
 
@@ -133,6 +140,30 @@ impl Begun {
 
     fn report_needs(&self) -> CapabilitySet {
         self.report.as_ref().map_or(CapabilitySet::empty(), |(place, name)| privileges::for_files(place, name))
+    }
+}
+
+/// Whether a small file can be put at `name` at the end. If not, why, and what to do.
+fn may_be_file(place: &Place, name: &OsStr) -> std::result::Result<(), (String, &'static str)> {
+    let what =
+        match statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Err(Errno::NOENT) | Ok(FileType::RegularFile) => None,
+            Err(error) => Some(error.to_string()),
+            Ok(FileType::Directory) => Some("it is a directory".into()),
+            Ok(FileType::Symlink) => Some("it is a symbolic link".into()),
+            // The new file would take its place
+            Ok(_) => Some("it is no file, but a device, a pipe or a socket".into()),
+        };
+    if let Some(what) = what {
+        return Err((what, "name a file, which is replaced, or one that is not there yet"));
+    }
+    let attributes = Attributes { mode: REPORT_MODE, owner: None, group: None };
+    match Unfinished::create(place, name, attributes) {
+        // Another run's report is soon written
+        Ok(_) | Err(Refused::InUse) => Ok(()),
+        Err(Refused::System(error) | Refused::Owner(error)) => {
+            Err((error.to_string(), "check the folder's owner and mode"))
+        }
     }
 }
 
@@ -183,7 +214,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let plan = &resolved(plan)?;
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
-    let mut opened = place::open_all(&plan.sinks, &globals, &warn)?;
+    let mut opened = place::open_all(&plan.sinks, &globals, begun.report.as_ref(), &warn)?;
     let (plan, mut loaded, skipped) = load(plan, host)?;
     let plan = &plan;
     for probe in &skipped {

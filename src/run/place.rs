@@ -1,14 +1,16 @@
 //! Finding the place of a sink: what is at its path now, and whether it may be written to.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::folder::{Folder, Problem, Trust};
 use super::store::Store;
@@ -61,10 +63,15 @@ impl Opened {
 /// until they are whole, so that a failed start does not cost the last capture.
 ///
 /// # Errors
-/// If one can't be opened for writing, with what to do.
-pub fn open_all(sinks: &[SinkPlan], globals: &Arc<Globals>, warn: &dyn Fn(String)) -> Result<Vec<Opened>> {
+/// If one can't be opened for writing, or is where the `report` will be, with what to do.
+pub fn open_all(
+    sinks: &[SinkPlan],
+    globals: &Arc<Globals>,
+    report: Option<&(Place, OsString)>,
+    warn: &dyn Fn(String),
+) -> Result<Vec<Opened>> {
     let found = sinks.iter().map(|sink| find(sink, globals)).collect::<Result<Vec<_>>>()?;
-    check_apart(sinks, &found)?;
+    check_apart(sinks, &found, report)?;
     let mut opened = Vec::new();
     for (sink, found) in sinks.iter().zip(found) {
         opened.push(match found {
@@ -103,7 +110,19 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
         FileType::RegularFile => Ok(Found::File(folder)),
         FileType::Symlink => Err(system(Errno::LOOP)),
         FileType::Directory => Err(system(Errno::ISDIR)),
-        _ => stream(&folder).map(Found::Stream).map_err(system),
+        _ => {
+            let file = stream(&folder).map_err(system)?;
+            let stat = fstat(&file).map_err(system)?;
+            let is_ours = [0, geteuid().as_raw()].contains(&stat.st_uid);
+            // Whoever may make files in a folder such as /tmp could have put it there, to read what comes
+            if trust == Trust::Checked && FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && !is_ours {
+                let message = format!("it is a pipe of the user {}, who could be waiting for the records", stat.st_uid);
+                let hint =
+                    Some("make the pipe yourself, in a folder of your own; or set `allow_unsafe_path: true`".into());
+                return Err(unsafe_way(&sink.name, &path, Problem { message, hint, errno: None }));
+            }
+            Ok(Found::Stream(file))
+        }
     }
 }
 
@@ -125,15 +144,21 @@ fn stream(folder: &Folder) -> Result<File, Errno> {
 
 /// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
 /// comes, as it comes.)
-fn check_apart(sinks: &[SinkPlan], found: &[Found]) -> Result<()> {
+fn check_apart(sinks: &[SinkPlan], found: &[Found], report: Option<&(Place, OsString)>) -> Result<()> {
+    let of = |folder: BorrowedFd<'_>, name: &OsString| {
+        let stat = fstat(folder).ok()?;
+        Some((stat.st_dev, stat.st_ino, name.clone()))
+    };
     let identity = |found: &Found| match found {
-        Found::File(folder) => {
-            let stat = fstat(folder.fd.as_fd()).ok()?;
-            Some((stat.st_dev, stat.st_ino, folder.name.clone()))
-        }
+        Found::File(folder) => of(folder.fd.as_fd(), &folder.name),
         Found::Stdout | Found::Stream(_) => None,
     };
+    let report = report.and_then(|(place, name)| of(place.fd.as_fd(), name));
     for (index, one) in found.iter().enumerate() {
+        if report.is_some() && identity(one) == report {
+            let what = format!("sink `{}` and the report would be the same file", sinks[index].name);
+            return Err(Error::failed(what).hint("give the report a path of its own"));
+        }
         let same = |other: &Found| identity(other).is_some() && identity(other) == identity(one);
         if let (Some(other), Found::File(folder)) = (found[..index].iter().position(same), one) {
             let (first, second) = (&sinks[other].name, &sinks[index].name);
@@ -183,17 +208,17 @@ mod tests {
     }
 
     fn open(path: &Path) -> Result<Vec<Opened>> {
-        open_all(&[sink(path)], &Arc::default(), &|words| panic!("{words}"))
+        open_all(&[sink(path)], &Arc::default(), None, &|words| panic!("{words}"))
     }
 
     #[test]
     fn two_sinks_in_one_file_are_found_under_any_names() {
         let folder = tempfile::tempdir().expect("a folder");
         let sinks = [sink(&folder.path().join("x")), sink(&folder.path().join("./x"))];
-        let error = open_all(&sinks, &Arc::default(), &|_| ()).expect_err("they are the same");
+        let error = open_all(&sinks, &Arc::default(), None, &|_| ()).expect_err("they are the same");
         assert!(error.message.contains("the same file"), "{error}");
         let apart = [sink(Path::new("/dev/null")), sink(Path::new("/dev/null"))];
-        open_all(&apart, &Arc::default(), &|_| ()).expect("a device is no file");
+        open_all(&apart, &Arc::default(), None, &|_| ()).expect("a device is no file");
     }
 
     #[test]

@@ -360,6 +360,55 @@ fn nothing_is_written_through_what_others_can_change() {
     moment(&scratch, &at("sticky/x", false)).expect(0);
 }
 
+/// The report replaces a file and nothing else, and that is known before anything is loaded.
+#[test]
+fn a_report_takes_no_other_place_than_a_files() {
+    if !root() {
+        return;
+    }
+    let (scratch, out) = (Scratch::new(), Scratch::new());
+    let (config, _) = to(json!({"type": "jsonl", "path": out.path("capture")}));
+    fs::write(out.path("capture"), "old").expect("a file");
+    fs::create_dir(out.path("folder")).expect("a folder");
+    symlink("capture", out.path("link")).expect("a link");
+    let mut node = Command::new("mknod");
+    run(node.arg(out.path("device")).args(["c", "1", "3"])).expect(0);
+    let config = scratch.write("config.yaml", config.to_string());
+    let kind = |name: &str| fs::symlink_metadata(out.path(name)).expect("it is there").file_type();
+    for (name, words) in [
+        ("folder", "it is a directory"),
+        ("link", "it is a symbolic link"),
+        ("device", "it is no file, but a device"),
+        ("capture", "sink `file` and the report would be the same file"),
+    ] {
+        let before = kind(name);
+        let mut command = Command::new(BINARY);
+        let ended = run(command.arg(&config).args(["--duration", "1ms", "--report"]).arg(out.path(name))).expect(1);
+        let ended = ended.says(&[words, "hint: "]);
+        assert!(!ended.stderr.contains("attached"), "{}", ended.stderr);
+        assert_eq!(kind(name), before, "{name}");
+    }
+    assert_eq!(text(&out.path("capture")), "old");
+    assert_eq!(names(&out.path("")), ["capture", "device", "folder", "link"]);
+}
+
+/// In a folder where everybody can make files, somebody has made a pipe, and waits.
+#[test]
+fn a_pipe_of_somebody_else_gets_nothing() {
+    if !root() {
+        return;
+    }
+    let (scratch, out) = (Scratch::new(), Scratch::new());
+    out.set_mode("", 0o1777);
+    run(Command::new("mkfifo").arg(out.path("pipe"))).expect(0);
+    chown(out.path("pipe"), Some(12345), None).expect("root may");
+    // Open for reading and writing, so that nobody waits for the other end
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(out.path("pipe")).expect("it opens");
+    let at = |allowed: bool| to(json!({"type": "jsonl", "path": out.path("pipe"), "allow_unsafe_path": allowed})).0;
+    moment(&scratch, &at(false)).expect(1).says(&["it is a pipe of the user 12345", "hint: ", "allow_unsafe_path"]);
+    moment(&scratch, &at(true)).expect(0);
+}
+
 /// Pipes and devices have no other name to be whole under.
 #[test]
 fn pipes_and_standard_output_go_on_as_before() {

@@ -90,4 +90,11 @@ fn a_lock_that_others_could_hold_or_lead_astray_is_refused() {
     scratch.set_mode("open", 0o777);
     refused(&scratch.path("open/lock")).says(&["everybody can write to the folder"]);
     refused(&scratch.path("no/lock")).says(&["there is no folder"]);
+    // What holds something else than a lock does is none, and stays what it is
+    let precious = scratch.write("precious.yaml", "version: 1\n");
+    refused(&precious).says(&["it holds something else"]);
+    fs::write(scratch.path("empty"), "").expect("a file");
+    fs::hard_link(scratch.path("empty"), scratch.path("other")).expect("a name");
+    refused(&scratch.path("other")).says(&["several names"]);
+    assert_eq!(fs::read_to_string(precious).expect("it is there"), "version: 1\n");
 }
