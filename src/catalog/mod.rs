@@ -238,5 +238,15 @@ pub struct PerfEvent {
     pub frequency: bool,
 }
 
+impl PerfEvent {
+    /// The shortest period of a clock, nanoseconds: shorter ones leave a machine no time for anything else.
+    pub const LEAST_PERIOD: u64 = 100_000;
+
+    /// Whether `source` counts nanoseconds: PERF_CPU_CLOCK or PERF_TASK_CLOCK of bpf/include/perf.h.
+    pub fn is_clock(source: u32) -> bool {
+        matches!(source, 0x101 | 0x102)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -63,8 +63,12 @@ fn first<T>(
         }
     }
     let what = reasons.join("; ");
-    Err(Error::new(Kind::Unsupported, what)
-        .hint("virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock`"))
+    Err(Error::new(Kind::Unsupported, what).hint(if rate.frequency {
+        "virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock`"
+    } else {
+        "virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock` with \
+             `period: 1000000`, a millisecond"
+    }))
 }
 
 /// Why `source` can't be had.
@@ -127,6 +131,10 @@ fn each_cpu<T>(take: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
 
 /// `source` is an enumerator of `bpf/include/perf.h`: type and config, and one.
 fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<OwnedFd> {
+    // The plan has no such rate; this is for whoever gets here some other way
+    if !rate.frequency && (rate.value == 0 || PerfEvent::is_clock(source) && rate.value < PerfEvent::LEAST_PERIOD) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a period of {} is too short", rate.value)));
+    }
     let code = source - 1;
     let mut attr = perf_event_attr {
         size: size_of::<perf_event_attr>() as u32,

@@ -3,7 +3,7 @@
 use serde_yaml::Value as Yaml;
 
 use super::{Lookup, Planner, Setting, encode, setting};
-use crate::catalog::{ElementKind, Program, Variable};
+use crate::catalog::{ElementKind, PerfEvent, Program, Variable};
 use crate::config::diagnostic::{Code, Place, suggest};
 use crate::config::model;
 use crate::config::typed::plain;
@@ -49,7 +49,39 @@ impl Planner<'_> {
                 }
             }
         }
+        self.check_periods(index, program, &settings);
         (settings, lookups)
+    }
+
+    /// A perf event's period is a number without a unit, and what is often for a cache is a standstill for a clock.
+    fn check_periods(&mut self, index: usize, program: &Program, settings: &[Setting]) {
+        let events = program.hooks.iter().filter_map(|hook| hook.perf_event.as_ref()).filter(|event| !event.frequency);
+        let Some(event) = events.into_iter().next() else { return };
+        let at = |offset: usize| program.filters.iter().find(|filter| filter.offset == offset);
+        let (Some(chosen), Some(rate)) = (at(event.chosen_at), at(event.rate_at)) else { return };
+        let set = |variable: &Variable| {
+            let setting = settings.iter().find(|setting| setting.offset == variable.offset)?;
+            Some(u32::from_ne_bytes(setting.bytes.as_slice().try_into().ok()?))
+        };
+        let source = set(chosen).filter(|source| PerfEvent::is_clock(*source));
+        let path = |name| [Key("probes"), Index(index), Key("filters"), Key(name)];
+        let needs = |name: &str| format!("write for instance `{name}: 1000000`, which is every millisecond");
+        match (source, set(rate)) {
+            (_, Some(0)) => {
+                let what = format!("filter `{}`: 0 is never: leave it out", rate.name);
+                self.say(Code::FilterFit, &path(&rate.name), what);
+            }
+            (Some(_), Some(period)) if u64::from(period) < PerfEvent::LEAST_PERIOD => {
+                let least = PerfEvent::LEAST_PERIOD;
+                let what = format!("filter `{}`: of a clock it is in ns, and at least {least}", rate.name);
+                self.say(Code::FilterFit, &path(&rate.name), format!("{what}: {}", needs(&rate.name)));
+            }
+            (Some(_), None) => {
+                let what = format!("filter `{}`: a clock needs a `{}` in ns", chosen.name, rate.name);
+                self.say(Code::FilterFit, &path(&chosen.name), format!("{what}: {}", needs(&rate.name)));
+            }
+            _ => {}
+        }
     }
 
     /// The value, with numbers where the filter wants them and the environment, which has text only, gave it.
