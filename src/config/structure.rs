@@ -155,6 +155,11 @@ impl<'a> Walker<'a> {
         if matches!(node.value, Value::Broken) {
             return;
         }
+        // Who leaves a value out has forgotten it; who means none can say so
+        if matches!(&node.value, Value::Scalar { text, plain: true } if text.is_empty()) {
+            let what = format!("{what} has no value: write one, `null` for none, or leave the key out");
+            return self.say(Code::WrongType, node, what);
+        }
         let schema = self.resolve(schema);
         if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
             return self.check_variants(node, variants, what);
@@ -235,7 +240,12 @@ impl<'a> Walker<'a> {
         if let Some(Err((code, message))) = format.map(|format| check_format(format, text)) {
             self.say(code, node, format!("{what}: {message}"));
         }
-        if let Ok(number) = text.parse::<f64>() {
+        // As the loader reads it: hexadecimal is a number too
+        let number = match plain(text) {
+            serde_yaml::Value::Number(number) => number.as_f64(),
+            _ => text.parse().ok(),
+        };
+        if let Some(number) = number {
             let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
             let range = match (bound("minimum"), bound("maximum")) {
                 (Some(min), _) if number < min => Some(format!("at least {min}")),

@@ -153,7 +153,8 @@ fn block(histogram: &Histogram, label: usize, width: usize, bars: usize, each: u
     let mut last = String::new();
     for part in &histogram.summary {
         let separator = if last.is_empty() { "" } else { ", " };
-        if !last.is_empty() && last.width() + separator.len() + part.width() > each {
+        if !last.is_empty() && last.width() + separator.len() + part.width() + 1 > each {
+            // (With the comma that may come behind it)
             lines.push(std::mem::take(&mut last) + ",");
             last.push_str(part);
         } else {
