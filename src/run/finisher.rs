@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, Write};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::keep::Rules;
@@ -15,6 +15,10 @@ use crate::report::FileAccount;
 
 /// Bytes that are compressed at a time.
 const CHUNK: usize = 256 << 10;
+
+/// Files that may wait to be finished, each of them open. Past that the writer waits, and what then finds no room in the queue
+/// is lost and counted.
+const WAITING: usize = 64;
 
 /// A file to be finished.
 #[derive(Debug)]
@@ -49,7 +53,7 @@ pub struct Failure {
 /// The thread.
 #[derive(Debug)]
 pub struct Finisher {
-    jobs: Sender<Job>,
+    jobs: SyncSender<Job>,
     thread: JoinHandle<Finished>,
 }
 
@@ -68,12 +72,12 @@ impl Finisher {
     /// # Errors
     /// If there are no more threads.
     pub fn start() -> io::Result<Self> {
-        let (jobs, todo) = channel();
+        let (jobs, todo) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("ebpf-run-files".into()).spawn(move || work(&todo))?;
         Ok(Finisher { jobs, thread })
     }
 
-    /// Takes a file over.
+    /// Takes a file over; waits if many others wait already.
     pub fn take(&self, job: Job) {
         // It ends only when the sender does
         let _ = self.jobs.send(job);
@@ -82,7 +86,11 @@ impl Finisher {
     /// Waits until every file is finished.
     pub fn wait(self) -> Finished {
         drop(self.jobs);
-        self.thread.join().unwrap_or_default()
+        self.thread.join().unwrap_or_else(|_| {
+            let error = io::Error::other("its thread died; this is a bug of ebpf-run, please report it");
+            let failure = Failure { sink: String::new(), path: PathBuf::new(), what: "finished", error };
+            Finished { files: Vec::new(), failure: Some(failure) }
+        })
     }
 }
 
@@ -129,7 +137,7 @@ fn finish(job: Job) -> (FileAccount, Option<Failure>) {
         }
     };
     if let Some(rules) = rules.filter(|_| account.whole)
-        && let Err(error) = rules.apply(&place)
+        && let Err(error) = rules.apply(&place, account.path.file_name())
     {
         failure.get_or_insert(failed(&place.path, "cleared of old files", error.into()));
     }

@@ -40,11 +40,12 @@ impl Rules {
         Rules { pattern, files: plan.keep_files, age: plan.keep_age, bytes: plan.keep_bytes }
     }
 
-    /// Removes what is not to stay; never a file that a run is still at work on.
+    /// Removes what is not to stay; never a file that a run is still at work on, nor `just`, which has only now become whole:
+    /// where clocks go back, it may look older than the others.
     ///
     /// # Errors
     /// If the folder refuses.
-    pub fn apply(&self, place: &Place) -> rustix::io::Result<()> {
+    pub fn apply(&self, place: &Place, just: Option<&OsStr>) -> rustix::io::Result<()> {
         let mut there = Vec::new();
         for entry in Dir::read_from(&place.fd)? {
             let entry = entry?;
@@ -59,7 +60,7 @@ impl Rules {
                 there.push(Candidate { name: name.to_owned(), written, bytes: stat.st_size as u64 });
             }
         }
-        for name in self.surplus(there, clock::now()) {
+        for name in self.surplus(there, just.and_then(OsStr::to_str), clock::now()) {
             match unlinkat(&place.fd, OsStr::from_bytes(name.as_bytes()), AtFlags::empty()) {
                 Err(rustix::io::Errno::NOENT) => {}
                 result => result?,
@@ -68,9 +69,10 @@ impl Rules {
         Ok(())
     }
 
-    /// The names of those that are not to stay. The newest file does, whatever its size.
-    fn surplus(&self, mut there: Vec<Candidate>, now: i64) -> Vec<String> {
-        there.sort_by(|a, b| (b.written, &b.name).cmp(&(a.written, &a.name)));
+    /// The names of those that are not to stay. The newest file does, whatever its size; that is `just` if there is one.
+    fn surplus(&self, mut there: Vec<Candidate>, just: Option<&str>, now: i64) -> Vec<String> {
+        let rank = |file: &Candidate| (Some(file.name.as_str()) == just, file.written);
+        there.sort_by(|a, b| (rank(b), &b.name).cmp(&(rank(a), &a.name)));
         let mut bytes = 0u64;
         let mut surplus = Vec::new();
         for (index, file) in there.into_iter().enumerate() {
@@ -144,11 +146,17 @@ mod tests {
     #[test]
     fn the_newest_stay_by_number_age_and_size() {
         let there = || vec![file("a", 10, 5), file("c", 30, 5), file("b", 20, 5)];
-        let surplus = |plan: FilesPlan| rules(plan).surplus(there(), 31_000_000_000);
+        let surplus = |plan: FilesPlan| rules(plan).surplus(there(), None, 31_000_000_000);
         assert!(surplus(FilesPlan::default()).is_empty());
         assert_eq!(surplus(FilesPlan { keep_files: Some(1), ..FilesPlan::default() }), ["b", "a"]);
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(10), ..FilesPlan::default() }), ["a"]);
         assert_eq!(surplus(FilesPlan { keep_age: Some(Duration::from_secs(11)), ..FilesPlan::default() }), ["a"]);
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(1), ..FilesPlan::default() }), ["b", "a"], "the newest stays");
+        let one = rules(FilesPlan { keep_files: Some(1), ..FilesPlan::default() });
+        assert_eq!(
+            one.surplus(there(), Some("a"), 0),
+            ["c", "b"],
+            "and what was written just now, whatever the clock says"
+        );
     }
 }

@@ -283,6 +283,10 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         }
     };
     let elapsed = reader.started.elapsed();
+    if end == report::End::MinFree {
+        // The window is shorter than it was meant to be, and somebody has to make room
+        warn(format!("ended after {}: the disk has no more room than `min_free` leaves", Nanoseconds::from(elapsed)));
+    }
 
     loaded.iter_mut().for_each(Loaded::detach);
     let kernel = reader.drain(&loaded)?;
@@ -385,13 +389,15 @@ fn join(writer: Running, drain: Option<Duration>, say: impl Fn(String)) -> Resul
     let began = Instant::now();
     let mut said = false;
     while !writer.is_done() {
-        if let Some(drain) = drain.filter(|drain| began.elapsed() >= *drain) {
+        let flushed = writer.is_flushed();
+        if let Some(drain) = drain.filter(|drain| !flushed && began.elapsed() >= *drain) {
             let what = format!("a sink did not take the rest within {} (`drain`)", Nanoseconds::from(drain));
             let error = Error::failed(what).hint("what it took is there, in files that are not whole");
             return Ok((writer.abandon(), Some(error)));
         }
         if began.elapsed() >= PATIENCE && !said {
-            say("waiting for a sink to take the rest; another signal gives it up".into());
+            let what = if flushed { "files to be whole" } else { "a sink to take the rest" };
+            say(format!("waiting for {what}; another signal gives it up"));
             said = true;
         }
         std::thread::sleep(Duration::from_millis(1));

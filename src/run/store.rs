@@ -60,6 +60,10 @@ impl Store {
         let pattern = PathPattern::new(&sink.path, &sink.globals(globals));
         set_left_aside(&place, name, pattern.as_ref(), warn);
         let rules = pattern.filter(|_| plan.keeps()).map(|pattern| Rules::new(&plan, pattern));
+        // Before there is a look at the room: what is to go may be what fills the disk
+        if let Some(Err(error)) = rules.as_ref().map(|rules| rules.apply(&place, None)) {
+            warn(format!("sink `{}`: {} can't be cleared of old files: {error}", sink.name, place.path.display()));
+        }
         let first = if plan.rotates() { numbered(name, 1) } else { name.to_owned() };
         let current = create(&sink.name, &place, &first, attributes)?;
         let file = current.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", sink.name)))?;
@@ -234,13 +238,16 @@ fn set_left_aside(place: &Place, name: &OsStr, pattern: Option<&PathPattern>, wa
     for partial in left {
         match set_aside(place, &partial) {
             Ok(aside) => warn(format!(
-                "{} is of a run that was killed; its whole lines are valid, and it is kept as {}",
+                "{} is of a run that was killed or failed; its whole lines are valid, and it is kept as {}",
                 place.path.join(&partial).display(),
                 aside.display()
             )),
             Err(error) => {
                 let path = place.path.join(&partial);
-                warn(format!("{} is of a run that was killed, and can't be renamed: {error}", path.display()));
+                warn(format!(
+                    "{} is of a run that was killed or failed, and can't be renamed: {error}",
+                    path.display()
+                ));
             }
         }
     }

@@ -54,6 +54,8 @@ pub struct Outcome {
     pub broken_file: Option<PathBuf>,
     /// The first file that could not be finished.
     pub unfinished: Option<Failure>,
+    /// The sinks have taken everything; files are yet to be finished.
+    pub flushed: bool,
 }
 
 /// Why a sink takes no more.
@@ -106,6 +108,11 @@ impl Running {
     /// Whether it is done.
     pub fn is_done(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Whether no sink has to take anything any more. Files may still have to be compressed and named.
+    pub fn is_flushed(&self) -> bool {
+        lock(&self.outcome).flushed
     }
 
     /// What it did, once it is done.
@@ -189,6 +196,7 @@ impl Writer {
     /// Nothing more comes: the files are whole, unless a sink failed.
     fn finish(mut self) {
         self.work.bell.ring();
+        lock(&self.published).flushed = self.outcome.broken.is_none();
         let closed = self.outcome.is_closed();
         for (index, store) in std::mem::take(&mut self.work.stores).into_iter().enumerate() {
             let (Some(store), Some(finisher)) = (store, &self.finisher) else { continue };
@@ -349,6 +357,8 @@ impl Writer {
         published.failed.clone_from(&self.outcome.failed);
         published.late.clone_from(&self.outcome.late);
         published.first_failure.clone_from(&self.outcome.first_failure);
+        let stores = self.work.stores.iter().zip(&self.work.sinks);
+        published.files = stores.filter_map(|(store, sink)| Some(store.as_ref()?.give_up(sink.bytes()))).collect();
         drop(published);
         self.look_for_room()
     }

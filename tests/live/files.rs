@@ -103,7 +103,7 @@ fn a_killed_run_leaves_a_file_that_is_known_as_such() {
         thread::sleep(Duration::from_millis(1100)); // another second in its name
         moment(&scratch, &config)
             .expect(0)
-            .says(&["warning: ", "is of a run that was killed; its whole lines are valid"]);
+            .says(&["warning: ", "is of a run that was killed or failed; its whole lines are valid"]);
         let now = names(&out.path(""));
         assert_eq!(now.len(), 2, "{now:?}");
         let aside = now.iter().find(|name| name.contains(".partial-")).expect("it is set aside");
@@ -298,7 +298,8 @@ fn a_window_ends_before_the_disk_is_full() {
             thread::sleep(Duration::from_millis(20));
         }
     });
-    let ended = capture.wait().expect(0).says(&["the disk has no more room than min_free leaves"]);
+    let ended =
+        capture.wait().expect(0).says(&["warning: ended after", "the disk has no more room than min_free leaves"]);
     load.join().expect("the load does not panic");
     assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
     let report = report(&scratch);
@@ -309,6 +310,45 @@ fn a_window_ends_before_the_disk_is_full() {
     config["window"] = json!({"duration": "1s"});
     moment(&scratch, &config).expect(1).says(&["`min_free` asks for 1MiB", "hint: "]);
     assert!(records(&text(&small.path("x.jsonl"))).len() as u64 == written, "the last one is as it was");
+}
+
+/// Old files fill the disk, and `keep` says that they may go: they do before there is no room for a new one.
+#[test]
+fn what_is_not_to_stay_makes_room_first() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let small = SmallFolder::mount(&scratch, "2m");
+    let old = small.path("io-20250101T000000Z.jsonl");
+    fs::write(&old, vec![b'x'; 1_500_000]).expect("there is room");
+    run(Command::new("touch").args(["-d", "2025-01-01"]).arg(&old)).expect(0);
+    fs::write(small.path("io-20250102T000000Z.jsonl"), "").expect("there is room");
+    let path = small.path("io-{{ start | date('%Y%m%dT%H%M%SZ') }}.jsonl");
+    let (config, _) = to(json!({"type": "jsonl", "path": path, "keep": {"age": "1d"}, "min_free": "1MiB"}));
+    moment(&scratch, &config).expect(0);
+    assert!(!old.exists());
+}
+
+/// Files that come faster than they can be compressed do not pile up, each of them open.
+#[test]
+fn files_that_wait_to_be_finished_are_not_without_number() {
+    if !root() {
+        return;
+    }
+    let (scratch, out) = (Scratch::new(), Scratch::new());
+    let rotate = json!({"size": "4KiB"});
+    let (config, comm) =
+        to(json!({"type": "jsonl", "path": out.path("x.jsonl"), "rotate": rotate, "compress": "zstd"}));
+    let capture = Capture::start(&scratch, &config, &[]);
+    let pid = rustix::process::Pid::from_raw(capture.pid() as i32);
+    let limit = rustix::process::Rlimit { current: Some(200), maximum: Some(200) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).expect("root may");
+    failing_calls(&comm, 6000, 1000, |_| ()).join().expect("the load does not panic");
+    let ended = capture.stop();
+    assert!(matches!(ended.code, Some(0 | 3)), "{}", ended.stderr);
+    let parts = names(&out.path("")).len();
+    assert!(parts > 200, "there were many, not {parts}:\n{}", ended.stderr);
 }
 
 #[test]

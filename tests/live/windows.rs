@@ -230,7 +230,12 @@ fn drain_gives_up_on_a_sink_that_stands_still() {
     assert!(asked.elapsed() > Duration::from_millis(900) && asked.elapsed() < Duration::from_secs(5));
     assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
     assert!(scratch.path("out.partial").exists() && !scratch.path("out").exists());
-    assert_eq!(report(&scratch)["exit_code"], 1);
+    let report = report(&scratch);
+    assert_eq!(report["exit_code"], 1);
+    assert_eq!(
+        (&report["files"][0]["path"], &report["files"][0]["whole"]),
+        (&json!(scratch.path("out.partial")), &json!(false))
+    );
 }
 
 #[test]
