@@ -33,7 +33,7 @@ pub(super) fn add_up(args: &ReportArgs) -> Result<()> {
     written.map_err(|error| Error::failed(format!("the sum can't be written: {error}")))?;
     match problems.as_slice() {
         [] => Ok(()),
-        [one] => Err(Error::failed(format!("a report can't be read: {one}"))),
-        several => Err(Error::failed(format!("reports can't be read: {}", several.join("; ")))),
+        [one] => Err(Error::failed(format!("a report is left out: {one}"))),
+        several => Err(Error::failed(format!("reports are left out: {}", several.join("; ")))),
     }
 }

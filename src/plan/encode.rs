@@ -131,6 +131,12 @@ fn cgroup(value: &Yaml) -> Result<String, Fault> {
     };
     let inside =
         ["/sys/fs/cgroup/unified/", "/sys/fs/cgroup/"].iter().find_map(|root| path.strip_prefix(root)).unwrap_or(path);
+    if path.is_empty() {
+        return Err((
+            Code::FilterFit,
+            "an empty path would be every process: `/` is the root, if that is meant".into(),
+        ));
+    }
     let inside = inside.trim_matches('/');
     if inside.split('/').any(|part| part == "..") || inside.contains('\0') {
         return Err((Code::FilterName, format!("`{path}` is no path of a cgroup")));

@@ -88,6 +88,13 @@ impl Sum {
             None => return Err("it is no report of ebpf-run".into()),
         }
         let window = Window::read(file, &report).ok_or("it lacks what a report has")?;
+        let same = |other: &&Window| {
+            (other.span, &other.name, &other.host, &other.boot)
+                == (window.span, &window.name, &window.host, &window.boot)
+        };
+        if let Some(other) = self.windows.iter().find(same) {
+            return Err(format!("its window is that of {}, and counts once", other.file));
+        }
         self.windows.push(window);
         Ok(())
     }
@@ -154,20 +161,35 @@ impl Window {
 }
 
 impl Capture {
+    /// Nanoseconds that are in any of the windows, those in several of them once.
     fn recorded(&self) -> u64 {
-        self.windows.iter().map(|window| window.span.1.saturating_sub(window.span.0)).sum()
+        let mut last: Option<(&str, u64)> = None;
+        let mut sum = 0u64;
+        for Window { boot, span, .. } in &self.windows {
+            let covered = last.filter(|(of, _)| of == boot).map_or(0, |(_, end)| end);
+            sum = sum.saturating_add(span.1.saturating_sub(span.0.max(covered)));
+            last = Some((boot, span.1.max(covered)));
+        }
+        sum
     }
 
+    /// Between each window and what is covered before it.
     fn gaps(&self) -> Vec<Gap> {
-        let gap = |pair: &[Window]| {
-            let [before, after] = pair else { unreachable!("windows(2) gives pairs") };
+        let mut gaps = Vec::new();
+        let mut windows = self.windows.iter();
+        let Some(mut before) = windows.next() else { return gaps };
+        for after in windows {
             let same_boot = before.boot == after.boot;
             let (end, start) = (before.span.1, after.span.0);
             let overlap = same_boot && start < end;
-            let nanoseconds = same_boot.then(|| end.abs_diff(start));
-            Gap { from: before.end.clone(), to: after.start.clone(), nanoseconds, overlap }
-        };
-        self.windows.windows(2).map(gap).collect()
+            // Of one that lies within another, its own time
+            let nanoseconds = same_boot.then(|| if overlap { end.min(after.span.1) - start } else { start - end });
+            gaps.push(Gap { from: before.end.clone(), to: after.start.clone(), nanoseconds, overlap });
+            if !same_boot || after.span.1 >= end {
+                before = after;
+            }
+        }
+        gaps
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -198,11 +220,11 @@ impl Capture {
                 None => sums.push(probe.clone()),
                 Some(sum) => {
                     sum.verdict.clone_from(&probe.verdict);
-                    sum.seen += probe.seen;
-                    sum.written += probe.written;
-                    sum.lost += probe.lost;
-                    sum.missed += probe.missed;
-                    sum.warmup += probe.warmup;
+                    sum.seen = sum.seen.saturating_add(probe.seen);
+                    sum.written = sum.written.saturating_add(probe.written);
+                    sum.lost = sum.lost.saturating_add(probe.lost);
+                    sum.missed = sum.missed.saturating_add(probe.missed);
+                    sum.warmup = sum.warmup.saturating_add(probe.warmup);
                 }
             }
         }
@@ -304,7 +326,7 @@ mod tests {
         let shown = sum(&[report(0, 5, "ok", 0), report(4, 9, "ok", 1), report(30, 31, "unsupported", 0)]).to_string();
         for words in [
             "io on db1: 3 windows from 2026-01-01T00:00:00Z to 2026-01-01T00:00:31Z",
-            "recorded 11.0s; ended by: 3 duration",
+            "recorded 10.0s; ended by: 3 duration",
             "gaps between windows: 21.0s; the longest 21.0s after 2026-01-01T00:00:09Z",
             "two windows overlap by 1.0s at 2026-01-01T00:00:04Z",
             "slow went from ok to unsupported at 2026-01-01T00:00:30Z: why",
@@ -336,6 +358,31 @@ mod tests {
         assert_eq!(gaps, &json!([gap]));
         let shown = sum.to_string();
         assert!(shown.contains("\n  the wall clock jumped 1 times within windows\n"), "{shown}");
+    }
+
+    /// One window over a hundred seconds, and two within it.
+    #[test]
+    fn time_that_several_windows_cover_counts_once() {
+        let windows =
+            [report(0, 100, "ok", 0), report(10, 20, "ok", 0), report(30, 40, "ok", 0), report(110, 120, "ok", 0)];
+        let sum = sum(&windows).to_json();
+        let gaps: Vec<_> = sum["captures"][0]["gaps"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|gap| (&gap["nanoseconds"], &gap["overlap"]))
+            .collect();
+        let seconds = |s: u64| json!(s * 1_000_000_000);
+        assert_eq!(gaps, [(&seconds(10), &json!(true)), (&seconds(10), &json!(true)), (&seconds(10), &json!(false))]);
+        assert_eq!(sum["captures"][0]["recorded_ns"], seconds(110));
+    }
+
+    #[test]
+    fn a_report_that_is_there_twice_counts_once() {
+        let mut sum = Sum::default();
+        let text = report(0, 5, "ok", 0).to_string();
+        sum.add("a", &text).expect("it is one");
+        assert!(sum.add("b", &text).expect_err("it is the same").contains("its window is that of a"));
     }
 
     #[test]
