@@ -40,7 +40,8 @@ const CASES: &[Case] = &[
     Case {
         program: "runqslower",
         filters: "{comm: nobody, min_latency: 10s}",
-        peer: Some(&["-p", "{}", "10000000"]),
+        // A process that there is none of: both look at every wait, and want none
+        peer: Some(&["-p", "4194303", "10000000"]),
         load: ("switches", 100_000),
     },
     Case { program: "biosnoop", filters: "{comm: cost-load}", peer: Some(&[]), load: ("reads", 10_000) },

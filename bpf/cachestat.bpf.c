@@ -127,7 +127,7 @@ ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(page_fault, struct address_s
 	return 0;
 }
 
-/* Kernels before 6.13 have no such tracepoints, but call a function for each page */
+/* Kernels before 6.12 have no such tracepoints, but call a function for each page */
 static __always_inline int page_accessed(void *page)
 {
 	struct address_space *mapping;

@@ -26,8 +26,8 @@ struct key {
 	s32 user_stack AS("user_stack") DOC("Where in the process, unless `user_stacks: false`");
 };
 struct value {
+	u64 total_ns UNIT("ns") DOC("How long it was away, all in all"); /* first: `top` is by time */
 	u64 count AS("events") DOC("How often it left the CPU and came back");
-	u64 total_ns UNIT("ns") DOC("How long it was away, all in all");
 };
 AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks");
 

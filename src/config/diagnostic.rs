@@ -136,7 +136,15 @@ pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
     let known: Vec<&str> = known.into_iter().collect();
     let guess =
         nearest(name, known.iter().copied()).map(|best| format!(", did you mean `{best}`?")).unwrap_or_default();
-    if known.is_empty() { guess } else { format!("{guess} (known: {})", known.join(", ")) }
+    // Nobody reads hundreds of names on one line
+    const MOST: usize = 40;
+    match known.len() {
+        0 => guess,
+        count if count > MOST => {
+            format!("{guess} (known: {}, … and {} more)", known[..MOST / 4].join(", "), count - MOST / 4)
+        }
+        _ => format!("{guess} (known: {})", known.join(", ")),
+    }
 }
 
 #[cfg(test)]
