@@ -15,7 +15,7 @@ use minijinja::value::Value;
 
 use super::value::{Globals, RecordObject, TextMode};
 use crate::event::{Layout, Record};
-pub use check::{Problem, check, check_alone, check_global, check_path};
+pub use check::{Problem, check, check_alone, check_global, check_path, labels};
 use environment::{environment, render_bounded};
 use fast::{Segment, fast_path, render_segments};
 

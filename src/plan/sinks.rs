@@ -42,8 +42,11 @@ impl Planner<'_> {
         let mut plans = Vec::new();
         let mut paths = BTreeMap::new();
         // A probe that is not there for its problems may be the one that writes to a sink
-        let all_probes =
-            probes.len() == config.probes.len() && self.source.is_whole(&[Key("probes")]) && !self.source.is_part();
+        let misdirected = self.problems.iter().any(|problem| problem.code == Code::UnknownSink);
+        let all_probes = !misdirected
+            && probes.len() == config.probes.len()
+            && self.source.is_whole(&[Key("probes")])
+            && !self.source.is_part();
         // The sinks that became of each one, with the probe that they are for
         let mut became: Vec<Vec<(Option<String>, usize)>> = Vec::new();
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
@@ -58,6 +61,7 @@ impl Planner<'_> {
             for problem in template::check_path(sink.path()) {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
+            self.check_labels(&[here[0], here[1], Key("path")], sink.path());
             if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
                 self.say_key(Code::UnusedSink, &here, what);
@@ -98,8 +102,8 @@ impl Planner<'_> {
     }
 
     /// Of two sinks that write to one place, the one further down in the file is told.
-    fn check_path_is_free<'a>(&mut self, paths: &mut BTreeMap<&'a str, &'a str>, name: &'a str, path: &'a str) {
-        let Some(other) = paths.insert(path, name) else { return };
+    fn check_path_is_free<'a>(&mut self, paths: &mut BTreeMap<String, &'a str>, name: &'a str, path: &str) {
+        let Some(other) = paths.insert(one_way(path), name) else { return };
         let key = |name| self.source.root.key_at(&[Key("sinks"), Key(name)]);
         // An included file comes before the one that includes it
         let order = |name| (key(name).text == 0, key(name));
@@ -132,6 +136,7 @@ impl Planner<'_> {
                     for problem in template::check_global(header) {
                         self.say_template(&[here[0], here[1], Key("header")], header, problem);
                     }
+                    self.check_labels(&[here[0], here[1], Key("header")], header);
                 }
                 match template {
                     Some(template) => Shape::Text { template: template.clone(), header: header.clone() },
@@ -175,7 +180,8 @@ impl Planner<'_> {
                     let mut known: Vec<&str> = writers.iter().flat_map(|probe| names(probe)).collect();
                     known.dedup();
                     if !writers.is_empty() && !known.contains(&name.as_str()) {
-                        let programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
+                        let mut programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
+                        programs.dedup();
                         let what = format!("`{name}` is no field of {}", programs.join(" or "));
                         self.say(Code::UnknownField, &here, what + &suggest(name, known));
                     }
@@ -198,6 +204,7 @@ impl Planner<'_> {
 
     /// Each problem once, even if several probes have it.
     fn check_template(&mut self, path: &[Step<'_>], text: &str, writers: &[&ProbePlan]) {
+        self.check_labels(path, text);
         if writers.is_empty() {
             // Those that are to write here may have problems of their own: what can be told without them
             template::check_alone(text).into_iter().for_each(|problem| self.say_template(path, text, problem));
@@ -217,6 +224,18 @@ impl Planner<'_> {
         }
     }
 
+    /// A label that there is none of would be nothing, silently.
+    pub(super) fn check_labels(&mut self, path: &[Step<'_>], text: &str) {
+        let known: Vec<&str> = self.source.config.labels.keys().map(String::as_str).collect();
+        if !self.source.is_whole(&[Key("labels")]) || self.source.is_part() {
+            return; // it may be among what is wrong, or in the file that includes this one
+        }
+        for (range, name) in template::labels(text).into_iter().filter(|(_, name)| !known.contains(&name.as_str())) {
+            let message = format!("`labels` has no `{name}`{}", suggest(&name, known.iter().copied()));
+            self.say_template(path, text, Problem { range, code: Code::UnknownVariable, message });
+        }
+    }
+
     pub(super) fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
         let whole = self.source.root.at(path).place;
         let file = &self.source.texts[whole.text].content;
@@ -225,6 +244,32 @@ impl Planner<'_> {
         let place = problem.range.and_then(exact).unwrap_or(whole);
         self.say_at(problem.code, path, place, problem.message);
     }
+}
+
+/// The same for paths that are the same whatever is there on the disk: blanks in `{{ }}` and a `.` as folder say nothing, and
+/// standard output has two names.
+fn one_way(path: &str) -> String {
+    if is_standard_output(path) {
+        return "-".into();
+    }
+    let inside = |(index, part): (usize, &str)| match part.split_once("}}") {
+        Some((expression, rest)) if index > 0 => format!("{}}}}}{rest}", expression.trim()),
+        _ => part.to_owned(),
+    };
+    let tidy = path.split("{{").enumerate().map(inside).collect::<Vec<_>>().join("{{");
+    let mut parts: Vec<&str> = tidy.split('/').collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut index = 0;
+    parts.retain(|part| {
+        index += 1;
+        (index == 1 || !part.is_empty()) && *part != "."
+    });
+    parts.push(last);
+    parts.join("/")
+}
+
+fn is_standard_output(path: &str) -> bool {
+    matches!(path, "-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1")
 }
 
 /// The names of all fields of a probe's records, each once.

@@ -95,6 +95,7 @@ impl Planner<'_> {
         }
         if let Some(lock) = &config.lock {
             let path = [Key("window"), Key("lock")];
+            self.check_labels(&path, lock);
             for problem in template::check_global(lock) {
                 self.say_template(&path, lock, problem);
             }

@@ -145,6 +145,24 @@ fn check_with(source: &str, known: Option<&Known<'_>>, sample: Option<Value>) ->
     problems
 }
 
+/// The labels that a template asks for, each with its bytes of the template. Of one that can't be compiled none.
+pub fn labels(source: &str) -> Vec<(Option<Range<usize>>, String)> {
+    let Ok(template) = environment().template_from_str(source) else { return Vec::new() };
+    let instructions = &get_compiled_template(&template).instructions;
+    let mut found = Vec::new();
+    for index in 0.. {
+        let Some(instruction) = instructions.get(index) else { break };
+        if let (Instruction::Lookup("labels"), Some(Instruction::GetAttr(name))) =
+            (instruction, instructions.get(index + 1))
+        {
+            let span = instructions.get_span(index + 1);
+            let range = span.map(|span| narrow(source, span.start_offset as usize..span.end_offset as usize, name));
+            found.push((range, (*name).to_owned()));
+        }
+    }
+    found
+}
+
 fn problem_of(error: &minijinja::Error, source: &str) -> Problem {
     let (code, message) = match (error.kind(), error.detail()) {
         (ErrorKind::SyntaxError, detail) => {
