@@ -75,6 +75,14 @@ impl Compress {
             Compress::Gzip => "gzip",
         }
     }
+
+    /// What is put behind a compressed file's name.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Compress::Zstd => ".zst",
+            Compress::Gzip => ".gz",
+        }
+    }
 }
 
 /// Permissions out of `0640` or `640`.

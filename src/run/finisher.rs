@@ -147,10 +147,7 @@ fn finish(job: Job) -> (FileAccount, Option<Failure>) {
 /// A file with the compressed bytes of `whole`.
 fn compressed(whole: &Unfinished, how: Compress, attributes: Attributes) -> io::Result<Unfinished> {
     let mut name = whole.path().file_name().unwrap_or_default().to_owned();
-    name.push(match how {
-        Compress::Zstd => ".zst",
-        Compress::Gzip => ".gz",
-    });
+    name.push(how.ending());
     let mut small = Unfinished::create(whole.place(), &name, attributes).map_err(|refused| match refused {
         Refused::System(errno) | Refused::Owner(errno) => io::Error::from(errno),
         Refused::InUse => io::Error::other("another run is writing to it"),

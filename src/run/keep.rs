@@ -8,11 +8,10 @@ use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 
 use super::clock;
 use super::unfinished::{PARTIAL, Place};
+use crate::config::files::Compress;
 use crate::output::PathPattern;
 use crate::plan::FilesPlan;
 
-/// Endings of compressed files.
-const COMPRESSED: &[&str] = &[".zst", ".gz"];
 /// Digits that the number of a part has at the least.
 const PART_DIGITS: usize = 4;
 
@@ -90,7 +89,7 @@ impl Rules {
 
 /// Whether `name` is a whole file of the pattern's, whatever its part, compressed or not.
 pub fn is_of(pattern: &PathPattern, name: &str) -> bool {
-    let name = COMPRESSED.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+    let name = [Compress::Zstd, Compress::Gzip].iter().find_map(|how| name.strip_suffix(how.ending())).unwrap_or(name);
     pattern.strip(name) == Some("") || without_part(name).is_some_and(|name| pattern.strip(&name) == Some(""))
 }
 

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::fstatvfs;
+use rustix::fs::{AtFlags, FileType, fstatvfs, statat};
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::finisher::{Finisher, Job};
@@ -17,6 +18,7 @@ use super::lookup;
 use super::place::explain;
 use super::privileges;
 use super::unfinished::{Attributes, Place, Refused, Unfinished, is_held, set_aside, whole_name};
+use crate::config::files::Compress;
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Result};
 use crate::output::{Globals, PathPattern};
@@ -65,6 +67,8 @@ impl Store {
             warn(format!("sink `{}`: {} can't be cleared of old files: {error}", sink.name, place.path.display()));
         }
         let first = if plan.rotates() { numbered(name, 1) } else { name.to_owned() };
+        let ending = plan.compress.map_or("", Compress::ending);
+        check_final_name(&sink.name, &place, &[first.as_bytes(), ending.as_bytes()].concat())?;
         let current = create(&sink.name, &place, &first, attributes)?;
         let file = current.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", sink.name)))?;
         let store = Store {
@@ -195,6 +199,20 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
         owner: number(&plan.owner, lookup::user).map_err(told)?,
         group: number(&plan.group, lookup::group).map_err(told)?,
     })
+}
+
+/// A file takes the place of a file. What else has its name would be met at the end only, when the window is over.
+fn check_final_name(sink: &str, place: &Place, name: &[u8]) -> Result<()> {
+    let name = OsStr::from_bytes(name);
+    let found = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    let errno = match found {
+        Err(Errno::NOENT) | Ok(FileType::RegularFile) => return Ok(()),
+        Err(errno) => errno,
+        Ok(FileType::Directory) => Errno::ISDIR,
+        Ok(FileType::Symlink) => Errno::LOOP,
+        Ok(_) => Errno::EXIST,
+    };
+    Err(explain(sink, &place.path.join(name), errno))
 }
 
 fn create(sink: &str, place: &Place, name: &OsStr, attributes: Attributes) -> Result<Unfinished> {

@@ -312,6 +312,24 @@ fn a_window_ends_before_the_disk_is_full() {
     assert!(records(&text(&small.path("x.jsonl"))).len() as u64 == written, "the last one is as it was");
 }
 
+/// What a file could not take the place of is found before the window, not at its end.
+#[test]
+fn a_folder_with_the_name_of_a_file_is_found_at_the_start() {
+    if !root() {
+        return;
+    }
+    let (scratch, out) = (Scratch::new(), Scratch::new());
+    fs::create_dir(out.path("x.0001.jsonl")).expect("a folder");
+    fs::create_dir(out.path("y.jsonl.gz")).expect("a folder");
+    let rotated = to(json!({"type": "jsonl", "path": out.path("x.jsonl"), "rotate": {"size": "1MiB"}})).0;
+    let compressed = to(json!({"type": "jsonl", "path": out.path("y.jsonl"), "compress": "gzip"})).0;
+    for (config, name) in [(rotated, "x.0001.jsonl"), (compressed, "y.jsonl.gz")] {
+        let ended = moment(&scratch, &config).expect(1).says(&["it is a directory", name]);
+        assert!(!ended.stderr.contains("attached"), "{}", ended.stderr);
+    }
+    assert_eq!(names(&out.path("")), ["x.0001.jsonl", "y.jsonl.gz"]);
+}
+
 /// Old files fill the disk, and `keep` says that they may go: they do before there is no room for a new one.
 #[test]
 fn what_is_not_to_stay_makes_room_first() {
