@@ -123,3 +123,14 @@ fn gaps_between_odd_buckets_are_filled_without_end_or_overflow() {
     assert_eq!(filled(&[(4, 7, 1), (16, 31, 1)]), [(4, 7, 1), (8, 15, 0), (16, 31, 1)]);
     assert_eq!(filled(&[(5, 1, 1), (0, 9, 1)]).len(), 2, "neither in order nor apart");
 }
+
+/// The comma at the end of a line that is continued takes a column too, and costs no unit.
+#[test]
+fn a_summary_is_whole_at_any_width() {
+    let rows = histogram(b"", &[(1024, 2047, 2), (8192, 16383, 8)]);
+    let summary =
+        |width| drawn(&rows, width).into_iter().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(" ");
+    for width in 40..120 {
+        assert_eq!(summary(width), summary(120), "{width}");
+    }
+}
