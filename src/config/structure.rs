@@ -240,14 +240,15 @@ impl<'a> Walker<'a> {
         if let Some(Err((code, message))) = format.map(|format| check_format(format, text)) {
             self.say(code, node, format!("{what}: {message}"));
         }
+        let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
+        let (min, max) = (bound("minimum"), bound("maximum"));
         // As the loader reads it: hexadecimal is a number too
-        let number = match plain(text) {
+        let number = (min.is_some() || max.is_some()).then(|| plain(text)).and_then(|value| match value {
             serde_yaml::Value::Number(number) => number.as_f64(),
             _ => text.parse().ok(),
-        };
+        });
         if let Some(number) = number {
-            let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
-            let range = match (bound("minimum"), bound("maximum")) {
+            let range = match (min, max) {
                 (Some(min), _) if number < min => Some(format!("at least {min}")),
                 (_, Some(max)) if number > max => Some(format!("at most {max}")),
                 _ => None,

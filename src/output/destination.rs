@@ -5,6 +5,9 @@ use std::io::{self, IsTerminal, Write};
 
 use rustix::event::{PollFd, PollFlags};
 
+/// The paths that stand for standard output.
+pub const STANDARD_OUTPUT: &[&str] = &["-", "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"];
+
 /// Lines are collected up to so many bytes before they are handed to the file.
 pub const BUFFER_BYTES: usize = 64 << 10;
 

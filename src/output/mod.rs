@@ -12,7 +12,7 @@ pub mod template;
 pub mod time;
 mod value;
 
-pub use destination::Output;
+pub use destination::{Output, STANDARD_OUTPUT};
 pub use pattern::PathPattern;
 pub use sink::{Cell, Column, Shape, Sink};
 pub use template::RecordTemplate;

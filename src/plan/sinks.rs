@@ -11,7 +11,7 @@ use crate::config::yaml::Step;
 use crate::config::yaml::Step::{Index, Key};
 use crate::event::Layout;
 use crate::output::template::{self, Problem};
-use crate::output::{Column, Field, Globals, PathPattern, Shape};
+use crate::output::{Column, Field, Globals, PathPattern, STANDARD_OUTPUT, Shape};
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl Planner<'_> {
 /// The same for paths that are the same whatever is there on the disk: blanks in `{{ }}` and a `.` as folder say nothing, and
 /// standard output has two names.
 fn one_way(path: &str) -> String {
-    if is_standard_output(path) {
+    if STANDARD_OUTPUT.contains(&path) {
         return "-".into();
     }
     let inside = |(index, part): (usize, &str)| match part.split_once("}}") {
@@ -266,10 +266,6 @@ fn one_way(path: &str) -> String {
     });
     parts.push(last);
     parts.join("/")
-}
-
-fn is_standard_output(path: &str) -> bool {
-    matches!(path, "-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1")
 }
 
 /// The names of all fields of a probe's records, each once.

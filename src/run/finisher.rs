@@ -86,11 +86,8 @@ impl Finisher {
     /// Waits until every file is finished.
     pub fn wait(self) -> Finished {
         drop(self.jobs);
-        self.thread.join().unwrap_or_else(|_| {
-            let error = io::Error::other("its thread died; this is a bug of ebpf-run, please report it");
-            let failure = Failure { sink: String::new(), path: PathBuf::new(), what: "finished", error };
-            Finished { files: Vec::new(), failure: Some(failure) }
-        })
+        // Its death is the writer's, which is told
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 

@@ -33,7 +33,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
@@ -59,7 +58,7 @@ use reader::{Reader, Why};
 use reading::{Read, Readings, Tally};
 use signals::Stop;
 use store::Store;
-use unfinished::{Attributes, Place, Refused, Unfinished};
+use unfinished::{Attributes, Place, Refused, Unfinished, may_take};
 use warmup::Before;
 use writer::{Outcome, Routed, Running, Work};
 
@@ -144,21 +143,19 @@ impl Begun {
 }
 
 /// Whether a small file can be put at `name` at the end. If not, why, and what to do.
-fn may_be_file(place: &Place, name: &OsStr) -> std::result::Result<(), (String, &'static str)> {
-    let what =
-        match statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-            Err(Errno::NOENT) | Ok(FileType::RegularFile) => None,
-            Err(error) => Some(error.to_string()),
-            Ok(FileType::Directory) => Some("it is a directory".into()),
-            Ok(FileType::Symlink) => Some("it is a symbolic link".into()),
-            // The new file would take its place
-            Ok(_) => Some("it is no file, but a device, a pipe or a socket".into()),
-        };
-    if let Some(what) = what {
+fn may_be_file(folder: &Place, name: &OsStr) -> std::result::Result<(), (String, &'static str)> {
+    let no_file = may_take(folder, name).err().map(|errno| match errno {
+        Errno::ISDIR => "it is a directory".into(),
+        Errno::LOOP => "it is a symbolic link".into(),
+        // The new file would take its place
+        Errno::EXIST => place::NO_FILE.into(),
+        errno => errno.to_string(),
+    });
+    if let Some(what) = no_file {
         return Err((what, "name a file, which is replaced, or one that is not there yet"));
     }
     let attributes = Attributes { mode: REPORT_MODE, owner: None, group: None };
-    match Unfinished::create(place, name, attributes) {
+    match Unfinished::create(folder, name, attributes) {
         // Another run's report is soon written
         Ok(_) | Err(Refused::InUse) => Ok(()),
         Err(Refused::System(error) | Refused::Owner(error)) => {

@@ -17,19 +17,18 @@ use super::store::Store;
 use super::unfinished::Place;
 use crate::error::{Error, Kind, Result};
 use crate::output::template::render_global;
-use crate::output::{Globals, Output};
+use crate::output::{Globals, Output, STANDARD_OUTPUT};
 use crate::plan::SinkPlan;
 
 /// How long a pipe may be without a reader at the start.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Names of this process's own standard output and error, which are links everywhere.
-const STDOUT: &[&str] = &["-", "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"];
+/// Names of this process's own standard error; like those of its output they are links everywhere.
 const STDERR: &[&str] = &["/dev/stderr", "/proc/self/fd/2", "/dev/fd/2"];
 
 /// Whether a sink's path is this process's own standard output or error.
 pub fn is_standard_stream(path: &str) -> bool {
-    STDOUT.contains(&path) || STDERR.contains(&path)
+    STANDARD_OUTPUT.contains(&path) || STDERR.contains(&path)
 }
 
 /// A sink's place, found.
@@ -90,7 +89,7 @@ pub fn open_all(
 fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
     let rendered = render_global(&sink.path, &sink.globals(globals));
     let path = rendered.map_err(|what| Error::failed(format!("sink `{}`: {what}", sink.name)))?;
-    if STDOUT.contains(&path.as_str()) {
+    if STANDARD_OUTPUT.contains(&path.as_str()) {
         return Ok(Found::Stdout);
     }
     let path = PathBuf::from(path);
@@ -180,6 +179,9 @@ fn unsafe_way(sink: &str, path: &Path, problem: Problem) -> Error {
     }
 }
 
+/// What has a name that a file was to have.
+pub const NO_FILE: &str = "it is no file, but a device, a pipe or a socket";
+
 /// In words, with what to do.
 pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
     let what = format!("sink `{sink}` can't write to {}", path.display());
@@ -189,6 +191,7 @@ pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
         }
         Errno::LOOP => Error::failed(format!("{what}: it is a symbolic link"))
             .hint("links are not followed, because others may be able to set them: name the file itself"),
+        Errno::EXIST => Error::failed(format!("{what}: {NO_FILE}")).hint("move it away, or name another file"),
         Errno::ISDIR => Error::failed(format!("{what}: it is a directory")).hint("write the file's own name behind it"),
         Errno::ACCESS | Errno::PERM => Error::new(Kind::NotPermitted, format!("{what}: permission denied"))
             .hint("check the folder's owner and mode"),

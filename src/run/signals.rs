@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 const IMPATIENT: i32 = 130;
 
 /// What comes so soon after the first signal belongs to it, nanoseconds: `timeout` sends each twice, to the process and to its
-/// group, and systemd may do the same.
+/// group.
 const ONE_SIGNAL: u64 = 1_000_000_000;
 
 /// Becomes readable when the window is to end.

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, fstatvfs, statat};
-use rustix::io::Errno;
+use rustix::fs::fstatvfs;
 use rustix::thread::CapabilitySet;
 
 use super::finisher::{Finisher, Job};
@@ -17,7 +16,7 @@ use super::keep::Rules;
 use super::lookup;
 use super::place::explain;
 use super::privileges;
-use super::unfinished::{Attributes, Place, Refused, Unfinished, is_held, set_aside, whole_name};
+use super::unfinished::{Attributes, Place, Refused, Unfinished, is_held, may_take, set_aside, whole_name};
 use crate::config::files::Compress;
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Result};
@@ -201,18 +200,10 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
     })
 }
 
-/// A file takes the place of a file. What else has its name would be met at the end only, when the window is over.
+/// What the file could not take the place of would be met at the end only, when the window is over.
 fn check_final_name(sink: &str, place: &Place, name: &[u8]) -> Result<()> {
     let name = OsStr::from_bytes(name);
-    let found = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    let errno = match found {
-        Err(Errno::NOENT) | Ok(FileType::RegularFile) => return Ok(()),
-        Err(errno) => errno,
-        Ok(FileType::Directory) => Errno::ISDIR,
-        Ok(FileType::Symlink) => Errno::LOOP,
-        Ok(_) => Errno::EXIST,
-    };
-    Err(explain(sink, &place.path.join(name), errno))
+    may_take(place, name).map_err(|errno| explain(sink, &place.path.join(name), errno))
 }
 
 fn create(sink: &str, place: &Place, name: &OsStr, attributes: Attributes) -> Result<Unfinished> {

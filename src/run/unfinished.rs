@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::fs::{fchmod, fchown, flock, fstat, fsync, openat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -202,6 +202,20 @@ pub fn is_held(place: &Place, name: &OsStr) -> Result<bool, Errno> {
         // Nobody is at work on a link, or on what is gone
         Err(Errno::LOOP | Errno::NOENT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether a file can be given the name `name`: a file takes the place of a file, and of nothing else.
+///
+/// # Errors
+/// `EISDIR`: a folder has it; `ELOOP`: a link; `EEXIST`: a device, a pipe or a socket; or why that can't be seen.
+pub fn may_take(place: &Place, name: &OsStr) -> Result<(), Errno> {
+    match statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Err(Errno::NOENT) | Ok(FileType::RegularFile) => Ok(()),
+        Err(errno) => Err(errno),
+        Ok(FileType::Directory) => Err(Errno::ISDIR),
+        Ok(FileType::Symlink) => Err(Errno::LOOP),
+        Ok(_) => Err(Errno::EXIST),
     }
 }
 

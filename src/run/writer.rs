@@ -172,6 +172,7 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self) {
+        self.publish_files();
         // A header is there before the first record, however long that takes
         if !self.flush() {
             return;
@@ -233,6 +234,13 @@ impl Writer {
         self.done + self.work.sinks.iter().map(Sink::bytes).sum::<u64>()
     }
 
+    /// The files that are open, for whoever gives the writer up.
+    fn publish_files(&self) {
+        let stores = self.work.stores.iter().zip(&self.work.sinks);
+        let open = stores.filter_map(|(store, sink)| Some(store.as_ref()?.give_up(sink.bytes()))).collect();
+        lock(&self.published).files = open;
+    }
+
     /// Another file for a sink whose file is full.
     fn rotate(&mut self, index: usize) -> bool {
         let Some(finisher) = &self.finisher else { return true };
@@ -243,6 +251,7 @@ impl Writer {
             self.done += bytes;
             sink.continue_in(Output::File(next)).map_err(Broken::File)
         });
+        self.publish_files();
         self.went_well(index, result)
     }
 
@@ -357,8 +366,10 @@ impl Writer {
         published.failed.clone_from(&self.outcome.failed);
         published.late.clone_from(&self.outcome.late);
         published.first_failure.clone_from(&self.outcome.first_failure);
-        let stores = self.work.stores.iter().zip(&self.work.sinks);
-        published.files = stores.filter_map(|(store, sink)| Some(store.as_ref()?.give_up(sink.bytes()))).collect();
+        let with_files = self.work.stores.iter().zip(&self.work.sinks).filter(|(store, _)| store.is_some());
+        for (file, (_, sink)) in published.files.iter_mut().zip(with_files) {
+            file.bytes = sink.bytes();
+        }
         drop(published);
         self.look_for_room()
     }
