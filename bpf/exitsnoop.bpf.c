@@ -65,7 +65,8 @@ static __always_inline bool is_last(u64 *ctx, struct task_struct *task, struct t
 		return (bool)ctx[1];
 	if (BPF_CORE_READ(process_of(task), signal, live.counter))
 		return false;
-	return bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST) != -EEXIST;
+	/* An int: before 6.4 the kernel calls the map's own function here, and that leaves the upper half of an error zero */
+	return (int)bpf_map_update_elem(&ended, &key, &yes, BPF_NOEXIST) != -EEXIST;
 }
 
 static __always_inline int code_of(struct task_struct *task, struct task_struct *first)

@@ -104,7 +104,7 @@ fn ends_are_those_that_the_parent_is_told() {
         ends.push((pid, status, 100_000_000));
     }
     // Threads that all end at once: a process is still one event
-    for _ in 0..20 {
+    for _ in 0..100 {
         let (pid, status) = end_of(&threads, &["many"]);
         ends.push((pid, status, 1_000_000));
     }
@@ -114,7 +114,7 @@ fn ends_are_those_that_the_parent_is_told() {
     let records = records(&capture.stop().expect(0).stdout);
     for (pid, status, age) in &ends {
         let mine: Vec<&Json> = records.iter().filter(|record| record["pid"] == *pid).collect();
-        assert_eq!(mine.len(), 1, "events of process {pid}, which ended with {status}");
+        assert_eq!(mine.len(), 1, "events of process {pid}, which ended with {status}: {mine:?}");
         let record = mine[0];
         let seen = (record["exit_code"].clone(), record["signal"].clone(), record["core_dumped"].clone());
         assert_eq!(seen, told(*status));
