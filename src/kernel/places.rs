@@ -1,8 +1,8 @@
 //! The places of the running kernel that programs can attach to, as far as it tells of them.
 
 use std::cell::OnceCell;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, Typedef};
@@ -77,11 +77,14 @@ impl Places for Tables {
         let target = target.split('+').next().unwrap_or_default();
         let (there, what) = match kind {
             "tp_btf" | "raw_tp" | "raw_tracepoint" => (self.has_tracepoint(target), "tracepoint"),
-            "tp" | "tracepoint" => {
-                let mounted = TRACEFS.iter().map(|root| Path::new(root).join("events")).find(|path| path.exists());
-                // Without tracefs nothing can be attached to it, and the refusal will say so
-                (mounted.is_none_or(|events| events.join(target).exists()), "tracepoint")
-            }
+            "tp" | "tracepoint" => match events() {
+                Ok(Some(events)) => (events.join(target).exists(), "tracepoint"),
+                Ok(None) => {
+                    return Some(format!("tracefs is not mounted (`mount -t tracefs none {}`)", TRACEFS[0]));
+                }
+                // The refusal will say what this process may not
+                Err(_) => return None,
+            },
             "fentry" | "fexit" => (self.has_function(target), "function"),
             // One that was inlined everywhere is in neither; a module's is among the symbols only
             "kprobe" | "kretprobe" => (self.has_function(target) || self.has_symbol(target), "function"),
@@ -89,6 +92,21 @@ impl Places for Tables {
         };
         (!there).then(|| format!("there is no {what} {target}"))
     }
+}
+
+/// The folder of tracepoints, `None` if tracefs is not mounted where libbpf looks for it.
+///
+/// # Errors
+/// If this process may not look.
+fn events() -> io::Result<Option<PathBuf>> {
+    for path in TRACEFS.map(|root| Path::new(root).join("events")) {
+        match path.metadata() {
+            Ok(_) => return Ok(Some(path)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Whether `symbols`, in the format of /proc/kallsyms, has code called just `name`: `name.isra.0` takes other arguments.

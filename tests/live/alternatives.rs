@@ -18,7 +18,7 @@ use crate::capture::{Capture, records, report, to_jsonl};
 use crate::common::{BINARY, Scratch, run};
 use crate::load::{Held, copy_of};
 use crate::root;
-use crate::words::alone;
+use crate::words::{alone, with_tracefs, without_tracefs};
 
 macro_rules! object {
     ($name:literal) => {{
@@ -68,7 +68,7 @@ fn held(scratch: &Scratch) -> Held {
 
 #[test]
 fn exactly_one_variant_of_each_group_is_attached() {
-    if !root() || !alone("alternatives::exactly_one_variant_of_each_group_is_attached") {
+    if !root() || !with_tracefs("alternatives::exactly_one_variant_of_each_group_is_attached") {
         return;
     }
     let scratch = Scratch::new();
@@ -98,7 +98,7 @@ fn exactly_one_variant_of_each_group_is_attached() {
 
 #[test]
 fn where_no_variant_is_left_each_has_its_reason() {
-    if !root() || !alone("alternatives::where_no_variant_is_left_each_has_its_reason") {
+    if !root() || !with_tracefs("alternatives::where_no_variant_is_left_each_has_its_reason") {
         return;
     }
     let error = try_run(&to_jsonl(json!([{"program": "nowhere"}]))).expect_err("no kernel has that");
@@ -111,6 +111,17 @@ fn where_no_variant_is_left_each_has_its_reason() {
     ] {
         assert!(error.message.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn without_tracefs_a_tracepoint_is_no_way_and_what_to_do_is_said() {
+    if !root() || !without_tracefs("alternatives::without_tracefs_a_tracepoint_is_no_way_and_what_to_do_is_said") {
+        return;
+    }
+    let error = try_run(&to_jsonl(json!([{"program": "nowhere"}]))).expect_err("no kernel has that");
+    assert_eq!(error.kind, Kind::Unsupported, "{error}");
+    let reason = "not by tracepoint: tracefs is not mounted (`mount -t tracefs none /sys/kernel/tracing`)";
+    assert!(error.message.contains(reason), "{error}");
 }
 
 #[test]
@@ -138,7 +149,7 @@ fn a_variant_that_the_verifier_refuses_is_set_aside_or_told_as_broken() {
 
 #[test]
 fn a_probe_that_may_be_skipped_is_and_the_others_run() {
-    if !root() || !alone("alternatives::a_probe_that_may_be_skipped_is_and_the_others_run") {
+    if !root() || !with_tracefs("alternatives::a_probe_that_may_be_skipped_is_and_the_others_run") {
         return;
     }
     let scratch = Scratch::new();

@@ -9,7 +9,7 @@ use std::process::Command;
 use ebpf_run::catalog::Catalog;
 use ebpf_run::config::Source;
 use ebpf_run::doctor::examine;
-use ebpf_run::kernel::Verdict;
+use ebpf_run::kernel::{Host, Verdict};
 use ebpf_run::plan::{Overrides, plan};
 use ebpf_run::run::{Options, run as run_plan};
 use serde_json::{Value as Json, json};
@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::{report, to_jsonl};
 use crate::common::{BINARY, Scratch, run};
 use crate::root;
-use crate::words::alone;
+use crate::words::{with_tracefs, without_tracefs};
 
 macro_rules! object {
     ($name:literal) => {{
@@ -87,14 +87,27 @@ fn for_every_config_it_says_what_a_run_comes_to() {
 
 #[test]
 fn programs_that_are_refused_are_told_as_a_run_tells_them() {
-    if !root() || !alone("doctor::programs_that_are_refused_are_told_as_a_run_tells_them") {
+    if !root() || !with_tracefs("doctor::programs_that_are_refused_are_told_as_a_run_tells_them") {
         return;
     }
+    refused_programs_are_told_as_a_run_tells_them(0);
+}
+
+#[test]
+fn and_so_they_are_without_tracefs() {
+    if !root() || !without_tracefs("doctor::and_so_they_are_without_tracefs") {
+        return;
+    }
+    // Where there are kprobes, `alternatives` can do without
+    refused_programs_are_told_as_a_run_tells_them(if Host::read().kprobes { 0 } else { 4 });
+}
+
+fn refused_programs_are_told_as_a_run_tells_them(of_alternatives: u8) {
     let objects = [object!("alternatives"), object!("nowhere"), object!("faulty"), object!("refused")];
     let catalog = Catalog::from_objects(objects);
     let nobody = std::process::id();
     for (probe, code) in [
-        (json!({"program": "alternatives", "filters": {"pid": nobody}}), 0),
+        (json!({"program": "alternatives", "filters": {"pid": nobody}}), of_alternatives),
         (json!({"program": "faulty", "filters": {"pid": nobody}}), 0),
         (json!({"program": "faulty", "filters": {"only_faulty": true}}), 4),
         (json!({"program": "nowhere"}), 4),

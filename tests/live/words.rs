@@ -1,5 +1,6 @@
 //! What is said when a kernel does not play along, and when nothing is to be said.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use ebpf_run::catalog::Catalog;
@@ -22,16 +23,9 @@ fn without_btf_the_message_names_the_file() {
     let scratch = Scratch::new();
     let probe = json!([{"program": "biosnoop", "filters": {"comm": unique_name()}}]);
     let config = scratch.write("config.yaml", to_jsonl(probe).to_string());
-    // In a mount namespace of its own, which ends with the process
-    // Only /sys is taken apart from the other namespace's: in a chroot, / is no mount that could be
-    let script = "mount --make-rprivate /sys && mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
     let hidden = |args: &[&str]| {
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--propagation", "unchanged", "sh", "-c", script, "sh", BINARY])
-            .arg(&config)
-            .args(["--duration", "1s"])
-            .args(args);
+        let mut command = with_mounts("mount -t tmpfs none /sys/kernel/btf");
+        command.arg(BINARY).arg(&config).args(["--duration", "1s"]).args(args);
         let ended = run(&mut command).expect(4).says(&["ebpf-run: error: ", "/sys/kernel/btf/vmlinux", "hint: "]);
         assert_eq!(ended.stdout, "");
         assert!(!ended.stderr.contains("libbpf"), "{}", ended.stderr);
@@ -41,17 +35,50 @@ fn without_btf_the_message_names_the_file() {
     hidden(&["--verbose"]);
 }
 
-/// Runs `test` again, in a process of its own; `true` there. Elsewhere other tests start processes, and the
-/// signals of their ends interrupt bpf(2) until libbpf gives up.
-pub fn alone(test: &str) -> bool {
+/// What is to be followed by a command that runs where the shell command `mounts` has changed what is below /sys: in a mount
+/// namespace of its own, which ends with it.
+fn with_mounts(mounts: &str) -> Command {
+    // Only /sys is taken apart from the other namespace's: in a chroot, / is no mount that could be
+    let script = format!("mount --make-rprivate /sys && {{ {mounts}; }} && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "unchanged", "sh", "-c", &script, "sh"]);
+    command
+}
+
+fn again(mut command: Command, test: &str) -> bool {
     const ALONE: &str = "EBPF_RUN_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let binary = std::env::current_exe().expect("there is a binary");
-    let ended = run(Command::new(binary).args(["--exact", test]).env(ALONE, "1"));
+    let ended = run(command.args(["--exact", test]).env(ALONE, "1"));
     assert!(ended.code == Some(0) && ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
     false
+}
+
+fn this_binary() -> PathBuf {
+    std::env::current_exe().expect("there is a binary")
+}
+
+/// Runs `test` again, in a process of its own; `true` there. Elsewhere other tests start processes, and the
+/// signals of their ends interrupt bpf(2) until libbpf gives up.
+pub fn alone(test: &str) -> bool {
+    again(Command::new(this_binary()), test)
+}
+
+/// As [`alone`], where tracefs is mounted, whether or not this machine has it so.
+pub fn with_tracefs(test: &str) -> bool {
+    let mut command = with_mounts("[ -e /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing");
+    command.arg(this_binary());
+    again(command, test)
+}
+
+/// As [`alone`], where tracefs is not mounted, in none of its two places.
+pub fn without_tracefs(test: &str) -> bool {
+    let hide =
+        "for place in tracing debug; do [ ! -d /sys/kernel/$place ] || mount -t tmpfs none /sys/kernel/$place; done";
+    let mut command = with_mounts(hide);
+    command.arg(this_binary());
+    again(command, test)
 }
 
 #[test]
