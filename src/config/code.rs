@@ -91,6 +91,7 @@ codes! {
     Mode = "E071" "permissions that a file can't have"
     Rotate = "E072" "files begun too often"
     Keep = "E073" "no files to choose from"
+    NoFile = "E074" "a path that no file can have"
 
     SetNothing = "E080" "a `--set` that names nothing"
 

@@ -169,15 +169,20 @@ impl<'a> Expander<'a> {
         Some(value)
     }
 
-    /// At the variable itself, where it can be found on its line: `whole`, and what is before it in the value.
+    /// At the variable itself, where it can be found from the value's place on: `whole`, and what is before it in the value.
     fn say(&mut self, code: Code, place: Place, (before, whole): (&str, &str), what: String) {
-        let line = self.texts[place.text].content.lines().nth(place.line - 1).unwrap_or_default();
-        let start = line.char_indices().nth(place.column - 1).map_or(line.len(), |(at, _)| at);
-        let found = line[start..].match_indices(whole).nth(before.matches(whole).count());
-        let exact = found.map(|(at, _)| Place {
-            column: place.column + line[start..start + at].chars().count(),
-            width: whole.chars().count(),
-            ..place
+        let content = &self.texts[place.text].content;
+        let lines: usize = content.split_inclusive('\n').take(place.line - 1).map(str::len).sum();
+        let from = &content[lines..];
+        let from = from.char_indices().nth(place.column - 1).map_or("", |(at, _)| &from[at..]);
+        let found = from.match_indices(whole).nth(before.matches(whole).count());
+        let exact = found.map(|(at, _)| {
+            // A value of several lines begins on the first of them
+            let (line, column) = match from[..at].rsplit_once('\n') {
+                None => (place.line, place.column + from[..at].chars().count()),
+                Some((above, line)) => (place.line + above.matches('\n').count() + 1, 1 + line.chars().count()),
+            };
+            Place { line, column, width: whole.chars().count(), ..place }
         });
         let problem = Diagnostic::new(code, exact.unwrap_or(place), what);
         // An alias has the places of what it stands for
@@ -258,6 +263,9 @@ sinks:
         wrong("labels: {'${TEAM}': x}\n", Code::Environment, 11, 7);
         wrong("labels: {team: 'x ${MISSING}'}\n", Code::Unset, 19, 10);
         wrong("labels: {team: '${}'}\n", Code::Environment, 17, 2);
+        let (_, _, problems) = expanded("labels:\n  a: |\n    é ${TEAM}\n    a ${B} ${B}\nname: ${B}\n");
+        let places: Vec<_> = problems.iter().map(|problem| problem.place).collect();
+        assert_eq!(places, [Place::new(4, 7, 4), Place::new(4, 12, 4), Place::new(5, 7, 4)]);
         wrong("labels: {team: '${a b}'}\n", Code::Environment, 17, 2);
         wrong("labels: {team: '${BRACE}'}\n", Code::Environment, 17, 8);
     }

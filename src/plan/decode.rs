@@ -41,7 +41,7 @@ fn decoded(kind: &ElementKind, slot: &[u8]) -> String {
     }
 }
 
-fn number(slot: &[u8]) -> u64 {
+pub(super) fn number(slot: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     let from = if cfg!(target_endian = "little") { 0 } else { 8 - slot.len() };
     bytes[from..from + slot.len()].copy_from_slice(slot);

@@ -191,7 +191,16 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
             other => Err((Code::FilterType, format!("a user's number or name is needed, not {}", shown(other)))),
         },
-        ElementKind::Text => text(value, slot),
+        ElementKind::Text => match value.as_str().and_then(|beginning| beginning.strip_suffix('*')) {
+            Some("") => {
+                Err((Code::FilterFit, "`*` alone lets everything through: leave the filter out for that".into()))
+            }
+            Some(beginning) => Err((
+                Code::FilterFit,
+                format!("whatever begins like this passes, and `*` would have to be there: write `{beginning}`"),
+            )),
+            None => text(value, slot),
+        },
         ElementKind::Comm => comm(value, slot),
         ElementKind::Disk => disk(value, slot),
         ElementKind::Cgroup | ElementKind::Unit => unreachable!("these are looked up"),
@@ -232,6 +241,9 @@ fn quantity(
 /// `struct runner_comm`: text and mask.
 fn comm(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     let (bytes, mask) = slot.split_at_mut(slot.len() / 2);
+    if value.as_str().is_some_and(|name| name.trim_end_matches('*').contains('*') || name.ends_with("**")) {
+        return Err((Code::FilterName, format!("{}: a `*` can stand at the end only, once", shown(value))));
+    }
     let Some(start) = value.as_str().and_then(|name| name.strip_suffix('*')) else {
         mask.fill(0xff);
         return text(value, bytes);
@@ -250,6 +262,12 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     if given.contains('/') {
         let last = given.rsplit('/').next().unwrap_or_default();
         return Err((Code::FilterName, format!("`{given}` is a path; a disk goes by its name, `{last}` (see lsblk)")));
+    }
+    if given.contains(['*', '?', '[']) {
+        return Err((
+            Code::FilterName,
+            format!("`{given}`: a disk goes by its whole name (see lsblk); several are a list, `[sda, sdb]`"),
+        ));
     }
     match given.split_once(':') {
         None => text(value, name),

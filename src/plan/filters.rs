@@ -2,7 +2,7 @@
 
 use serde_yaml::Value as Yaml;
 
-use super::{Lookup, Planner, Setting, encode, setting};
+use super::{Lookup, Planner, Setting, decode, encode, setting};
 use crate::catalog::{ElementKind, PerfEvent, Program, Variable};
 use crate::config::diagnostic::{Code, Place, suggest};
 use crate::config::model;
@@ -49,8 +49,30 @@ impl Planner<'_> {
                 }
             }
         }
+        self.check_limits(index, program, &settings);
         self.check_periods(index, program, &settings);
         (settings, lookups)
+    }
+
+    /// Between a `min_…` and a `max_…` of the same thing there has to be something.
+    fn check_limits(&mut self, index: usize, program: &Program, settings: &[Setting]) {
+        let set = |name: &str| {
+            let variable = program.filter(name)?;
+            let setting = settings.iter().find(|setting| setting.offset == variable.offset)?;
+            let number = variable.list.is_none().then(|| decode::number(&setting.bytes))?;
+            Some((number, decode::decode(variable, &setting.bytes).concat()))
+        };
+        for variable in &program.filters {
+            let Some(of) = variable.name.strip_prefix("max_") else { continue };
+            let lower = format!("min_{of}");
+            if let (Some((least, shown)), Some((most, _))) = (set(&lower), set(&variable.name))
+                && least > most
+            {
+                let path = [Key("probes"), Index(index), Key("filters"), Key(&variable.name)];
+                let what = format!("filter `{}`: nothing passes, because `{lower}` is {shown}", variable.name);
+                self.say(Code::FilterFit, &path, what);
+            }
+        }
     }
 
     /// A perf event's period is a number without a unit, and what is often for a cache is a standstill for a clock.

@@ -62,6 +62,10 @@ impl Planner<'_> {
                 self.say_template(&[here[0], here[1], Key("path")], sink.path(), problem);
             }
             self.check_labels(&[here[0], here[1], Key("path")], sink.path());
+            if let Some(why) = no_file(sink.path()) {
+                let what = format!("{why}: end it with the name of the file, or leave `path` out for standard output");
+                self.say(Code::NoFile, &[here[0], here[1], Key("path")], what);
+            }
             if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
                 self.say_key(Code::UnusedSink, &here, what);
@@ -243,6 +247,16 @@ impl Planner<'_> {
             |range: Range<usize>| within(file, whole, text, range.clone()).or_else(|| nth(file, whole, text, range));
         let place = problem.range.and_then(exact).unwrap_or(whole);
         self.say_at(problem.code, path, place, problem.message);
+    }
+}
+
+/// Why no file can have this path, whatever its templates become.
+pub(super) fn no_file(path: &str) -> Option<&'static str> {
+    match path.rsplit('/').next().unwrap_or_default() {
+        _ if path.is_empty() => Some("an empty path names no file"),
+        _ if path.contains('\0') => Some("a path has no NUL in it"),
+        "" | "." | ".." => Some("this is a folder's path"),
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Planner;
+use super::sinks::no_file;
 use crate::config::diagnostic::Code;
 use crate::config::model;
 use crate::config::quantity::{Bytes, Nanoseconds};
@@ -98,6 +99,9 @@ impl Planner<'_> {
             self.check_labels(&path, lock);
             for problem in template::check_global(lock) {
                 self.say_template(&path, lock, problem);
+            }
+            if let Some(why) = no_file(lock) {
+                self.say(Code::NoFile, &path, format!("{why}: end it with the name of the file"));
             }
             if PathPattern::uses_start(lock) {
                 let what = "a lock whose path has `start` in it is another one for each run: leave `start` out";

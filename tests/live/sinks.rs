@@ -153,7 +153,8 @@ fn a_start_that_fails_leaves_the_last_capture_alone() {
     };
     start("link").says(&["symbolic link"]);
     start("no/folder").says(&["there is no folder", "hint: create"]);
-    start("").says(&["directory"]);
+    std::fs::create_dir(scratch.path("folder")).expect("a folder");
+    start("folder").says(&["directory"]);
     // When it is the kernel that refuses, the files are open already
     let config = json!({
         "version": 1,
