@@ -1,7 +1,7 @@
 //! A run of the binary that a test drives: started and attached, given something to see, ended, read.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
 use crate::common::{BINARY, Ended, Scratch};
+use crate::variants::{UNSUPPORTED, Variant};
 
 /// A machine that does other things too, or that is emulated, may take its time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +71,8 @@ pub fn complete(found: usize, wanted: usize, ended: &Ended) {
 pub struct Capture {
     child: Child,
     stdout: Option<JoinHandle<String>>,
+    /// Where its records go instead.
+    file: Option<PathBuf>,
     stderr: Receiver<String>,
     said: String,
     /// When the line that says so was read.
@@ -99,30 +102,66 @@ impl Capture {
         (capture, stdout)
     }
 
+    /// Runs `config`, whose sink is the one of [`to_jsonl`], with only one variant of a group of alternatives, or as it is.
+    /// `None` if this kernel can't run that one, for a reason that was seen to be one.
+    #[track_caller]
+    pub fn start_by(variant: Option<&Variant>, scratch: &Scratch, config: &Json) -> Option<Self> {
+        let Some(variant) = variant else { return Some(Capture::start(scratch, config, &[])) };
+        let (mut config, file) = (config.clone(), scratch.path("out.jsonl"));
+        config["sinks"]["out"]["path"] = json!(file);
+        let path = scratch.write("config.yaml", format!("{config:#}"));
+        let mut capture = Capture::spawn_command(variant.runner(&path));
+        match capture.said_line("ebpf-run: attached ") {
+            Ok(()) => {
+                capture.file = Some(file);
+                capture.attached = Instant::now();
+                Some(capture)
+            }
+            Err(said) => {
+                let lacking =
+                    ["there is no function ", "there is no tracepoint ", "has no kprobes", "lets nobody hook"];
+                let reason = said.lines().find_map(|line| line.strip_prefix(UNSUPPORTED));
+                let reason = reason.filter(|reason| lacking.iter().any(|lacking| reason.contains(lacking)));
+                eprintln!("SKIPPED: {}", reason.unwrap_or_else(|| panic!("{variant:?}: {said}")));
+                None
+            }
+        }
+    }
+
     fn spawn(config: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(BINARY);
-        command.arg(config).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(config).args(args);
+        Capture::spawn_command(command)
+    }
+
+    fn spawn_command(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let (sender, stderr) = channel();
         let pipe = BufReader::new(child.stderr.take().expect("it is piped"));
         thread::spawn(move || pipe.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Capture { child, stdout: None, stderr, said: String::new(), attached: Instant::now() }
+        Capture { child, stdout: None, file: None, stderr, said: String::new(), attached: Instant::now() }
     }
 
     /// Reads standard error up to the line that begins with `words`.
     #[track_caller]
     pub fn wait_for(&mut self, words: &str) {
+        self.said_line(words).unwrap_or_else(|said| panic!("`{words}` never came:\n{said}"));
+    }
+
+    /// Whether a line that begins with `words` came; what was said instead if it ended without, or took too long.
+    fn said_line(&mut self, words: &str) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.stderr.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     self.said += &format!("{line}\n");
                     if line.starts_with(words) {
-                        return;
+                        return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("`{words}` never came:\n{}", self.said),
-                Err(RecvTimeoutError::Disconnected) => panic!("it ended before `{words}`:\n{}", self.said),
+                Err(RecvTimeoutError::Timeout) => return Err(format!("{}(it goes on)", self.said)),
+                Err(RecvTimeoutError::Disconnected) => return Err(format!("{}(it ended)", self.said)),
             }
         }
     }
@@ -156,8 +195,11 @@ impl Capture {
         for line in self.stderr.iter() {
             self.said += &format!("{line}\n");
         }
-        let stdout = self.stdout.take().map(|reader| reader.join().expect("the reader does not panic"));
-        Ended { code: status.code(), stdout: stdout.unwrap_or_default(), stderr: std::mem::take(&mut self.said) }
+        let stdout = match &self.file {
+            Some(file) => std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}:\n{}", self.said)),
+            None => self.stdout.take().map_or_else(String::new, |reader| reader.join().expect("it does not panic")),
+        };
+        Ended { code: status.code(), stdout, stderr: std::mem::take(&mut self.said) }
     }
 }
 

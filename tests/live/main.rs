@@ -49,6 +49,7 @@ mod task_filters;
 mod tcpconnect;
 mod tcplife;
 mod unattended;
+mod variants;
 mod windows;
 mod words;
 

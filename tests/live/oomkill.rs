@@ -9,6 +9,7 @@ use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
 use crate::load::{Held, copy_of, unique_name};
 use crate::root;
+use crate::variants::{Variant, by_each_variant};
 
 const LIMIT: u64 = 32 << 20;
 
@@ -44,9 +45,13 @@ impl Drop for SmallMemory {
 
 #[test]
 fn who_runs_out_of_memory_is_seen_with_how_much_it_had() {
-    if !root() {
-        return;
+    if root() {
+        who_runs_out_of_memory_is_seen_by(None);
     }
+    by_each_variant("oomkill", |variant| who_runs_out_of_memory_is_seen_by(Some(variant)));
+}
+
+fn who_runs_out_of_memory_is_seen_by(variant: Option<&Variant>) {
     let Some(memory) = SmallMemory::new() else {
         eprintln!("SKIPPED: a cgroup with a limit of memory can't be made here");
         return;
@@ -73,7 +78,7 @@ fn who_runs_out_of_memory_is_seen_with_how_much_it_had() {
     ];
     let probe = |(i, (filters, _)): (usize, &(Json, usize))| json!({"program": "oomkill", "name": format!("p{i}"), "filters": filters});
     let probes: Vec<Json> = cases.iter().enumerate().map(probe).collect();
-    let capture = Capture::start(&scratch, &to_jsonl(json!(probes)), &[]);
+    let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(json!(probes))) else { return };
     assert_eq!(hungry.go(), None, "a signal ends it");
     let records = records(&capture.stop().expect(0).stdout);
     for (i, (filters, count)) in cases.iter().enumerate() {

@@ -1,6 +1,5 @@
 //! `tcpconnect`: connections that are opened, by either version of the protocol, and every filter.
 
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value as Json, json};
@@ -10,6 +9,7 @@ use crate::common::Scratch;
 use crate::load::{named, unique_name};
 use crate::net::{family, listener, loopbacks};
 use crate::root;
+use crate::variants::{Variant, by_each_variant};
 
 /// Connects from a thread called `comm`; the address that it was opened from, if somebody was there.
 fn connect(comm: &str, to: SocketAddr) -> Option<SocketAddr> {
@@ -19,14 +19,14 @@ fn connect(comm: &str, to: SocketAddr) -> Option<SocketAddr> {
 
 #[test]
 fn every_attempt_is_seen_with_both_ends() {
-    if !root() {
-        return;
-    }
+    by_each_variant("tcpconnect", every_attempt_is_seen_by);
+}
+
+fn every_attempt_is_seen_by(variant: &Variant) {
     let scratch = Scratch::new();
     let comm = unique_name();
     let probe = json!([{"program": "tcpconnect", "filters": {"comm": comm}}]);
-    let report = scratch.path("report.json");
-    let capture = Capture::start(&scratch, &to_jsonl(probe), &["--report", report.to_str().expect("text")]);
+    let Some(capture) = Capture::start_by(Some(variant), &scratch, &to_jsonl(probe)) else { return };
     let mut expected = Vec::new();
     for address in loopbacks() {
         let (there, at) = listener(address);
@@ -37,8 +37,7 @@ fn every_attempt_is_seen_with_both_ends() {
         expected.push((at, None));
     }
     let records = records(&capture.stop().expect(0).stdout);
-    let report: Json = serde_json::from_slice(&fs::read(report).expect("it is written")).expect("JSON");
-    let way = report["probes"][0]["variants"]["connect"].as_str().expect("one of them").to_owned();
+    let way = variant.name.as_str();
     assert_eq!(records.len(), expected.len());
     for (record, (to, from)) in records.iter().zip(expected) {
         assert_eq!((&record["pid"], &record["uid"]), (&json!(std::process::id()), &json!(0)));

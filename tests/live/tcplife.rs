@@ -12,6 +12,7 @@ use crate::common::Scratch;
 use crate::load::{named, unique_name};
 use crate::net::{family, listener, loopbacks};
 use crate::root;
+use crate::variants::{Variant, by_each_variant};
 
 /// How a connection ends. In each the client sends 20001 bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,13 +94,14 @@ fn one(records: &[Json], local: SocketAddr, remote: SocketAddr) -> &Json {
 
 #[test]
 fn both_sides_of_a_connection_are_seen_with_what_they_carried() {
-    if !root() {
-        return;
-    }
+    by_each_variant("tcplife", both_sides_are_seen_by);
+}
+
+fn both_sides_are_seen_by(variant: &Variant) {
     let scratch = Scratch::new();
     let (server, client) = (unique_name(), unique_name());
     let probe = json!([{"program": "tcplife", "filters": {"comm": [server, client]}}]);
-    let capture = Capture::start(&scratch, &to_jsonl(probe), &[]);
+    let Some(capture) = Capture::start_by(Some(variant), &scratch, &to_jsonl(probe)) else { return };
     let mut seen = Vec::new();
     for address in loopbacks() {
         for end in ENDS {
