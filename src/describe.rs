@@ -45,7 +45,7 @@ pub fn fields(program: &Program) -> Vec<Described> {
         (Some(layout), _) => vec![layout.as_ref().clone()],
         (None, Some(spec)) => {
             let spec = Arc::clone(spec);
-            row_layouts(&AggregatePlan { spec, interval: None, clear: true, per_cpu: true, top: None })
+            row_layouts(&AggregatePlan { spec, interval: None, clear: true, per_cpu: true, top: None, sort: 0 })
         }
         (None, None) => Vec::new(),
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::catalog::{Catalog, ElementKind, Program, Variable};
+use crate::catalog::{Catalog, ElementKind, Program, Shape, Variable};
 use crate::config::model::Config;
 use crate::config::quantity::{FREQUENCY_PATTERN, SIZE_PATTERN, TIME_PATTERN};
 use crate::describe;
@@ -106,9 +106,17 @@ fn condition(program: &Program, defs: &mut Map<String, Json>) -> Json {
     });
     // What is for events only, or for what adds up only
     let others: &[&str] =
-        if program.event().is_some() { &["interval", "clear", "per_cpu", "top"] } else { &["buffer"] };
+        if program.event().is_some() { &["interval", "clear", "per_cpu", "top", "sort"] } else { &["buffer"] };
     for key in others {
         properties[key] = false.into();
+    }
+    match program.aggregate().map(|spec| &spec.shape) {
+        Some(Shape::Counters { fields, .. }) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+            properties["sort"] = json!({"enum": names});
+        }
+        Some(Shape::Histogram { .. }) => properties["sort"] = false.into(),
+        None => {}
     }
     json!({
         "if": {"properties": {"program": {"const": program.name}}, "required": ["program"]},
@@ -160,9 +168,9 @@ fn value(kind: &ElementKind, size: usize) -> Json {
         ElementKind::Bytes => text(SIZE_PATTERN, "64KiB"),
         ElementKind::Frequency => text(FREQUENCY_PATTERN, "99Hz"),
         ElementKind::Bool => json!({"type": "boolean"}),
-        ElementKind::Text => json!({"type": "string", "minLength": 1, "maxLength": size - 1}),
-        ElementKind::Comm => text(&format!("^(?!\\*$).{{1,{}}}\\*?$", size / 2 - 1), "nginx"),
-        ElementKind::Disk => text("^([^/:]{1,31}|[0-9]+:[0-9]+)$", "sda"),
+        ElementKind::Text => json!({"type": "string", "minLength": 1, "maxLength": size - 1, "pattern": "[^*]$"}),
+        ElementKind::Comm => text(&format!("^[^*]{{1,{}}}\\*?$", size / 2 - 1), "nginx"),
+        ElementKind::Disk => text("^([^/:*?\\[]{1,31}|[0-9]+:[0-9]+)$", "sda"),
         ElementKind::User => json!({"anyOf": [
             {"type": "integer", "minimum": 0, "maximum": u32::MAX}, text("^[^:/]+$", "postgres"),
         ]}),

@@ -68,7 +68,7 @@ codes! {
     FilterNot = "E034" "a filter that can't be turned round"
     FilterName = "E035" "not the name of what the filter asks for"
 
-    UnknownField = "E040" "no such field"
+    UnknownField = "E040" "no such field, or no such counter to sort by"
     UnknownVariable = "E041" "no such name in a template"
     UnknownFormatter = "E042" "no such formatter, test or function in a template"
     TemplateSyntax = "E043" "a template that is none"

@@ -40,7 +40,7 @@ pub struct Defaults {
     pub clear: Option<bool>,
     /// Programs that add up in a map: CPUs are kept apart.
     pub per_cpu: Option<bool>,
-    /// Programs with counters: only so many rows, those with the largest first counter.
+    /// Programs with counters: only so many rows, the first ones in the order of `sort`.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub top: Option<u32>,
     /// Number of entries of maps, by the map's name, for the programs that have a map of this name.

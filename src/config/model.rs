@@ -86,9 +86,11 @@ pub struct Probe {
     pub clear: Option<bool>,
     /// Programs that add up in a map: CPUs are kept apart.
     pub per_cpu: Option<bool>,
-    /// Programs with counters: only so many rows, those with the largest first counter.
+    /// Programs with counters: only so many rows, the first ones in the order of `sort`.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub top: Option<u32>,
+    /// Programs with counters: the rows with the largest of this counter come first. Default: the program's first counter.
+    pub sort: Option<String>,
     /// Number of entries of the program's maps, by the map's name.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, std::num::NonZeroU32>"))]

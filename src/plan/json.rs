@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::origin::{Scene, said};
 use super::{FilesPlan, Plan, ProbePlan, SchedulePlan, SinkPlan, Starts, Transport, WakeupPlan, decode};
+use crate::catalog;
 use crate::config::files::Compress;
 use crate::config::quantity::{Nanoseconds, Share};
 use crate::config::yaml::Step::{Index, Key};
@@ -111,11 +112,16 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -
         .collect();
     let sinks: Vec<&str> = probe.sinks.iter().map(|index| plan.sinks[*index].name.as_str()).collect();
     let aggregate = probe.aggregate.as_ref().map(|plan| {
+        let sort = match &plan.spec.shape {
+            catalog::Shape::Counters { fields, .. } => Some(fields[plan.sort].name.as_str()),
+            catalog::Shape::Histogram { .. } => None,
+        };
         json!({
             "interval": said(plan.interval.map(time), key("interval")),
             "clear": said(plan.clear, key("clear")),
             "per_cpu": said(plan.per_cpu, key("per_cpu")),
             "top": said(plan.top, key("top")),
+            "sort": said(sort, key("sort")),
         })
     });
     let buffer = if probe.aggregate.is_some() { Json::Null } else { buffer_json(probe, scene, index) };

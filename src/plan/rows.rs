@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Plan, Planner, ProbePlan};
 use crate::catalog::{Aggregate, Output, Program, Shape};
 use crate::config::code::Code;
+use crate::config::diagnostic::suggest;
 use crate::config::model;
 use crate::config::yaml::Step;
 use crate::config::yaml::Step::Key;
@@ -35,8 +36,10 @@ pub struct AggregatePlan {
     pub clear: bool,
     /// CPUs are kept apart.
     pub per_cpu: bool,
-    /// Only so many rows: those with the largest first counter.
+    /// Only so many rows, the first.
     pub top: Option<usize>,
+    /// Counters: rows with the largest of this one come first. An index of them.
+    pub sort: usize,
 }
 
 /// One sort of records of a probe, and the sinks that they go to.
@@ -163,6 +166,7 @@ impl Planner<'_> {
                 ("clear", probe.clear.is_some()),
                 ("per_cpu", probe.per_cpu.is_some()),
                 ("top", probe.top.is_some()),
+                ("sort", probe.sort.is_some()),
             ];
             // A default is for the programs that have a use for it
             for (key, _) in given.into_iter().filter(|(key, given)| *given && !self.source.is_default(&at(key))) {
@@ -195,6 +199,22 @@ impl Planner<'_> {
             clear: probe.clear.unwrap_or(true),
             per_cpu: probe.per_cpu.unwrap_or(false),
             top: probe.top.filter(|_| !histogram).map(|top| top as usize),
+            sort: self.sort(here, probe, spec),
+        })
+    }
+
+    /// Which counter the rows are sorted by.
+    fn sort(&mut self, here: &[Step<'_>; 2], probe: &model::Probe, spec: &Aggregate) -> usize {
+        let at = [here[0], here[1], Key("sort")];
+        let Some(name) = &probe.sort else { return 0 };
+        let Shape::Counters { fields, .. } = &spec.shape else {
+            self.say_key(Code::Misplaced, &at, "`sort` is for counters; a histogram has its buckets in their order");
+            return 0;
+        };
+        fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {
+            let known = suggest(name, fields.iter().map(|field| field.name.as_str()));
+            self.say(Code::UnknownField, &at, format!("`{}` has no counter `{name}`{known}", probe.program));
+            0
         })
     }
 }

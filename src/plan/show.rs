@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::{
     AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, Scene, Setting, SinkPlan, Transport, WakeupPlan, decode,
 };
-use crate::catalog::PerfEvent;
+use crate::catalog::{self, PerfEvent};
 use crate::config::quantity::{Bytes, Nanoseconds, Share};
 use crate::config::yaml::Step::{self, Index, Key};
 use crate::event::text::one_line;
@@ -222,11 +222,13 @@ fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan, from: &dyn Fn(&'sta
     let interval = plan.interval.map(|interval| format!("every {}, and at the end", Nanoseconds::from(interval)));
     let clear = if plan.clear { "true: what came since the last reading" } else { "false: all since the start" };
     let per_cpu = if plan.per_cpu { "true" } else { "false: CPUs are added up" };
-    let top = plan.top.map(|top| format!("the {top} largest"));
+    let top = plan.top.map(|top| format!("the first {top}"));
     line(f, "interval", &(interval.unwrap_or_else(|| "at the end only".into()) + &from("interval")))?;
     line(f, "clear", &format!("{clear}{}", from("clear")))?;
     line(f, "per_cpu", &format!("{per_cpu}{}", from("per_cpu")))?;
-    line(f, "top", &(top.unwrap_or_else(|| "all".into()) + &from("top")))
+    line(f, "top", &(top.unwrap_or_else(|| "all".into()) + &from("top")))?;
+    let catalog::Shape::Counters { fields, .. } = &plan.spec.shape else { return Ok(()) };
+    line(f, "sort", &format!("{}: largest first{}", fields[plan.sort].name, from("sort")))
 }
 
 /// What a config says may have line ends in it, and must not look like more lines of the plan.

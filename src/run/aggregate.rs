@@ -175,10 +175,10 @@ impl Aggregator {
         group.words.iter().take(counts).any(|word| *word != 0).then_some(group)
     }
 
-    /// Counters: the largest first. Histograms, and what is equal: by the key, so that it is always the same.
+    /// Counters: the largest of the one that was chosen first. Histograms, and what is equal: by the key, so that it is always the same.
     fn sort(&self, groups: &mut [Group]) {
         let first = match &self.plan.spec.shape {
-            Shape::Counters { fields, .. } => Some(fields[0].offset / 8),
+            Shape::Counters { fields, .. } => Some(fields[self.plan.sort].offset / 8),
             Shape::Histogram { .. } => None,
         };
         groups.sort_by(|a, b| {

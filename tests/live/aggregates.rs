@@ -143,6 +143,8 @@ fn counters_of_a_hash_are_exact_and_the_largest_come_first() {
     assert_eq!(lines[1..3], [vec!["OFFSET", "CALLS", "TOTAL"], vec!["64", "1000", "62.5KiB"]]);
     let top = observed(TEST, json!({"program": "tally", "top": 2}), &steps);
     assert_eq!(top.fields(&["offset"]), [[64], [7]].map(Vec::from));
+    let by_bytes = observed(TEST, json!({"program": "tally", "sort": "total_bytes"}), &steps);
+    assert_eq!(by_bytes.fields(&["offset"]), [[1 << 40], [64], [7], [9]].map(Vec::from));
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn each_sort_of_rows_goes_where_its_fields_are_wanted() {
 #[test]
 fn the_plan_says_how_a_map_is_read_and_has_no_buffer() {
     let shown = crate::plan::tests::shown(GOOD, 4);
-    for line in ["interval               every 5s, and at the end", "top                    the 10 largest"] {
+    for line in ["interval               every 5s, and at the end", "top                    the first 10"] {
         assert!(shown.contains(line), "{line} is missing in {shown}");
     }
     assert!(shown.contains("memory of buffers      0B"), "{shown}");
@@ -93,6 +93,8 @@ fn the_plan_says_how_a_map_is_read_and_has_no_buffer() {
 fn what_does_not_go_together_is_refused() {
     wrong("interval: 5s", "interval: 1ms", "4:15", "less than 10ms");
     wrong("interval: 5s", "top: 3", "4:5", "`top` is for counters");
+    wrong("interval: 5s", "sort: count", "4:5", "`sort` is for counters");
+    wrong("top: 10", "sort: total", "9:11", "no counter `total`");
     wrong("interval: 5s", "buffer: {size: 1MiB}", "4:5", "sends no events, so it has no buffer");
     wrong("interval: 5s", "order: time", "4:12", "rows have an order already");
     wrong("version: 1", "version: 1\nwindow: {max_events: 5}", "2:10", "`max_events` counts events");

@@ -26,7 +26,7 @@ fn plan(histogram: bool) -> AggregatePlan {
         shape,
         value_size: if histogram { 80 } else { 16 },
     };
-    AggregatePlan { spec: Arc::new(spec), interval: None, clear: true, per_cpu: false, top: None }
+    AggregatePlan { spec: Arc::new(spec), interval: None, clear: true, per_cpu: false, top: None, sort: 0 }
 }
 
 fn entry(pid: u32, stack: i32, values: &[&[u64]]) -> Entry {
@@ -97,6 +97,16 @@ fn cpus_are_kept_apart_on_demand_and_the_rest_is_cut() {
     let (rows, counted) = run.read(&[entry(1, 5, &[&[1, 10], &[0, 0], &[7, 70], &[3, 30]])]);
     let expected = ["pid=1 stack=f5<of1 cpu=2 calls=7 total_ns=70", "pid=1 stack=f5<of1 cpu=3 calls=3 total_ns=30"];
     assert_eq!((rows.as_slice(), counted), (&expected.map(String::from)[..], Some(11)));
+}
+
+#[test]
+fn the_largest_of_the_counter_that_is_asked_for_come_first() {
+    let entries = [entry(1, 5, &[&[9, 10]]), entry(2, 5, &[&[1, 90]]), entry(3, 5, &[&[5, 50]])];
+    let order = |sort| {
+        let mut run = Run::new(&AggregatePlan { sort, top: Some(2), ..plan(false) });
+        run.read(&entries).0.iter().map(|row| row[..5].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((order(0), order(1)), (vec!["pid=1".into(), "pid=3".into()], vec!["pid=2".into(), "pid=3".into()]));
 }
 
 #[test]
