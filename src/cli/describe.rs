@@ -1,5 +1,6 @@
 //! `ebpf-run describe`: a program, or what the templates of a config can name; and how a shell completes either.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -72,7 +73,7 @@ fn json(value: &serde_json::Value) -> Result<()> {
 
 fn program(name: &str, part: Option<&str>, as_json: bool, catalog: &Catalog) -> Result<()> {
     let Some(program) = catalog.program(name) else {
-        let known = catalog.names().chain(configs().iter().map(|(name, _)| *name));
+        let known: BTreeSet<_> = catalog.names().chain(configs().iter().map(|(name, _)| *name)).collect();
         return Err(unknown(&format!("program `{name}`"), &suggest(name, known)));
     };
     let program = program?;

@@ -44,11 +44,12 @@ fn scaled(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Resul
         return Err(format!("`{text}` is not a {what}: write for instance `{example}`"));
     };
     if unit.is_empty() {
-        return Err(format!(
-            "`{text}` has no unit: write for instance `{number}{}` ({})",
-            split(example).map_or("", |(_, unit)| unit),
-            list()
-        ));
+        let like = match number.parse() {
+            // Somebody has done the sum already
+            Ok(bytes) if units == SIZE_UNITS && bytes >= 1 << 10 => Bytes(bytes).to_string(),
+            _ => format!("{number}{}", split(example).map_or("", |(_, unit)| unit)),
+        };
+        return Err(format!("`{text}` has no unit: write for instance `{like}` ({})", list()));
     }
     if number.parse::<f64>().is_err() {
         return Err(format!("`{number}` is not a number: write for instance `{example}`"));

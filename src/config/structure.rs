@@ -205,6 +205,27 @@ impl<'a> Walker<'a> {
             self.say(code, node, format!("{what}: {message}"));
             return false;
         }
+        // Then that has been told, and is the reason
+        if let Value::List(items) = &node.value
+            && items.iter().any(|item| matches!(item.value, Value::Broken))
+        {
+            self.bad.insert(ptr::from_ref(node));
+            return false;
+        }
+        let plain_text = match &node.value {
+            Value::Scalar { text, plain: true } => text.as_str(),
+            _ => "",
+        };
+        if let Some(only) = schema.get("const").filter(|_| actual == "number") {
+            self.say(Code::WrongType, node, format!("{what} must be {only}, not {plain_text}"));
+            return false;
+        }
+        let digits = plain_text.strip_prefix(['-', '+']).unwrap_or(plain_text);
+        let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if is_whole && allowed.contains(&"integer") {
+            self.say(Code::OutOfRange, node, format!("{what}: {plain_text} does not fit into 64 bits"));
+            return false;
+        }
         let expected = allowed.iter().filter(|t| **t != "null").map(|t| name_of(t)).collect::<Vec<_>>().join(" or ");
         let quotes = match &node.value {
             Value::Scalar { text, plain: true } if allowed.contains(&"string") && actual != "null" => {
@@ -291,7 +312,13 @@ impl<'a> Walker<'a> {
             self.say(Code::Count, node, format!("{what} is empty: at least one entry is needed"));
         }
         if schema.get("maxProperties").and_then(Json::as_u64).is_some_and(|max| count > max) {
-            self.say(Code::Count, node, format!("{what} has more than one key: begin a new `-` for each"));
+            let hint = match known {
+                Some(known) => {
+                    format!("take one of {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+                }
+                None => "begin a new `-` for each".into(),
+            };
+            self.say(Code::Count, node, format!("{what} has more than one key: {hint}"));
         }
     }
 
