@@ -245,8 +245,12 @@ fn quantity(value: u64, unit: Option<&str>) -> String {
 fn table(rows: &[Row], out: &mut String) {
     let Some(layout) = rows.first().map(|row| &row.layout) else { return };
     let columns: Vec<(usize, &Field)> = layout.fields.iter().enumerate().skip(1).collect();
-    let (stacks, columns): (Vec<_>, Vec<_>) =
+    let (stacks, mut columns): (Vec<_>, Vec<_>) =
         columns.into_iter().partition(|(_, field)| matches!(field.kind, Kind::Stack { .. }));
+    // A text that no row has is of a key that was not asked for; and so is the process, if it is the command's
+    let without = |index: usize| rows.iter().all(|row| matches!(layout.read(index, &row.raw), Scalar::Text(b"")));
+    let nobody = layout.index("comm").is_some_and(without);
+    columns.retain(|(index, field)| !(without(*index) || (nobody && field.name == "pid")));
     let cell = |row: &Row, index: usize, field: &Field| match layout.read(index, &row.raw) {
         Scalar::Uint(value) => quantity(value, field.unit.as_deref()),
         other => {
