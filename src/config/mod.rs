@@ -193,6 +193,10 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) ->
     let mut texts = vec![main];
     let (root, mut problems) = yaml::parse(&texts[0].content);
     let Some(root) = root else { return Err(Unusable { texts, problems }) };
+    if let Some(problem) = structure::foreign(&root) {
+        problems.push(problem);
+        return Err(Unusable { texts, problems });
+    }
     let included = include::follow(path, &root, &mut texts);
     let incomplete = !included.problems.is_empty();
     problems.extend(included.problems);

@@ -30,6 +30,15 @@ pub(super) fn schema() -> &'static Json {
     PARSED.get_or_init(|| serde_json::from_str(SCHEMA).expect("the committed schema is JSON; a test sees to it"))
 }
 
+/// What is to be said of a mapping that has no key of a config: one thing, not one of each of its keys.
+pub fn foreign(root: &Node) -> Option<Diagnostic> {
+    let Value::Map(entries) = &root.value else { return None };
+    let known = schema().get("properties").and_then(Json::as_object)?;
+    let what = "none of a config's keys is here (`version`, `probes`, `sinks`): is this another program's file?";
+    let is_foreign = !entries.is_empty() && !entries.iter().any(|(key, _)| known.contains_key(&key.name));
+    is_foreign.then(|| Diagnostic::new(Code::MissingKey, root.place, what))
+}
+
 /// All problems of `root`'s structure, and what is left of it without what has problems. `None` for the rest if that is
 /// too little to say more about.
 pub fn check(root: Node) -> (Vec<Diagnostic>, Option<Node>) {
