@@ -195,9 +195,14 @@ pub fn text(program: &Program) -> String {
     let mut out = format!("{}: {}\n", program.name, program.doc());
     let what = if program.event().is_some() { "event" } else { "row, read from a map" };
     section(&mut out, &format!("Fields of each {what}"));
-    fields(program).iter().for_each(|field| entry(&mut out, &field.name, &field.doc, &field.values));
+    let brief = |name: &str, values: &str| brief(values, &format!("ebpf-run describe {}.{name}", program.name));
+    for field in fields(program) {
+        entry(&mut out, &field.name, &field.doc, &brief(&field.name, &field.values));
+    }
     section(&mut out, "Filters");
-    program.filters.iter().for_each(|filter| entry(&mut out, &filter.name, &filter.doc, &takes(filter)));
+    for filter in &program.filters {
+        entry(&mut out, &filter.name, &filter.doc, &brief(&filter.name, &takes(filter)));
+    }
     if !program.maps.is_empty() {
         section(&mut out, "Maps");
     }
@@ -270,6 +275,16 @@ fn cost(program: &str) -> String {
     out
 }
 
+/// A list of names that would hide what stands around it: its beginning, and the command that shows all.
+fn brief(values: &str, all: &str) -> String {
+    const SHOWN: usize = 12;
+    let names: Vec<&str> = values.split(' ').collect();
+    if names.len() <= 3 * SHOWN {
+        return values.to_owned();
+    }
+    format!("{} … (all: {all})", names[..SHOWN].join(" "))
+}
+
 fn section(out: &mut String, title: &str) {
     write!(out, "\n{title}\n").expect("a String takes all");
 }
@@ -314,6 +329,16 @@ pub fn one(program: &Program, name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::catalog::Catalog;
+
+    #[test]
+    fn a_long_list_is_cut_and_says_where_all_of_it_is() {
+        let program = Catalog::embedded().program("syscount").unwrap().unwrap();
+        let (whole, part) = (text(&program), one(&program, "syscall").unwrap());
+        assert!(
+            whole.contains(" read write open close ") && whole.contains("… (all: ebpf-run describe syscount.syscall)")
+        );
+        assert!(!whole.contains(" io_uring_setup") && part.contains(" io_uring_setup"), "{whole}");
+    }
 
     #[test]
     fn every_program_is_described_whole() {
