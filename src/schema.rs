@@ -174,7 +174,7 @@ fn value(kind: &ElementKind, size: usize) -> Json {
         ElementKind::User => json!({"anyOf": [
             {"type": "integer", "minimum": 0, "maximum": u32::MAX}, text("^[^:/]+$", "postgres"),
         ]}),
-        ElementKind::Cgroup => text("^(?!(.*/)?\\.\\.(/|$))", "/system.slice/nginx.service"),
+        ElementKind::Cgroup => text("^(?!(.*/)?\\.\\.(/|$)).+", "/system.slice/nginx.service"),
         ElementKind::Unit => text("^[^/]+$", "nginx.service"),
         ElementKind::Enum(names) => json!({"enum": names.iter().map(|(_, name)| name).collect::<Vec<_>>()}),
     }

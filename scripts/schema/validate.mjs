@@ -20,6 +20,12 @@ const beyond = {
   "default-filter-that-a-program-lacks": "which programs there are",
   "environment-number": "what the environment holds",
   "misplaced-top": "whether an aggregate is a histogram",
+  "blank-duration": "a key without a value, which JSON has no word for",
+  "events-of-more-than-64-bits": "arithmetic",
+  "limits-that-nothing-passes": "arithmetic",
+  "period-of-a-clock-too-short": "arithmetic",
+  "period-zero": "which number is how often",
+  "version-with-a-fraction": "1.0, which is 1 for JSON",
 };
 
 let problems = 0;
