@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use common::{BINARY, Ended, NOBODY, Scratch, is_root, run};
+use common::{BINARY, Ended, NOBODY, Scratch, copy_program, is_root, run};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 fn ebpf_run(args: &[&str]) -> Ended {
@@ -23,7 +23,7 @@ fn unprivileged(scratch: &Scratch) -> Command {
     let copy = scratch.path("ebpf-run");
     if !copy.exists() {
         // A link is faster, where it is the same file system
-        fs::hard_link(BINARY, &copy).or_else(|_| fs::copy(BINARY, &copy).map(drop)).expect("a copy of the binary");
+        fs::hard_link(BINARY, &copy).unwrap_or_else(|_| copy_program(BINARY.as_ref(), &copy));
     }
     let mut command = Command::new(copy);
     command.uid(NOBODY).gid(NOBODY);

@@ -6,7 +6,7 @@ mod common;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use common::{BINARY, NOBODY, Scratch, is_root, run};
+use common::{BINARY, NOBODY, Scratch, copy_program, is_root, run};
 use serde_json::Value as Json;
 
 /// The binary as a user who may not load anything.
@@ -16,7 +16,7 @@ fn unprivileged(scratch: &Scratch) -> Command {
     }
     let copy = scratch.path("ebpf-run");
     if !copy.exists() {
-        std::fs::copy(BINARY, &copy).expect("a copy of the binary");
+        copy_program(BINARY.as_ref(), &copy);
     }
     let mut command = Command::new(copy);
     command.uid(NOBODY).gid(NOBODY);

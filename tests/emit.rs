@@ -175,9 +175,10 @@ fn of_cron(line: &str) -> String {
 #[test]
 fn cron_s_shell_gets_just_what_was_meant() {
     let scratch = Scratch::new();
-    let fake =
-        scratch.write("fake", "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done\nprintf '%s\\n' \"$ODD\"\n");
-    scratch.set_mode("fake", 0o755);
+    let text =
+        scratch.write("fake.txt", "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done\nprintf '%s\\n' \"$ODD\"\n");
+    let fake = scratch.path("fake");
+    common::copy_program(&text, &fake);
     let mut config = config();
     config["labels"] = json!({"a": "${ODD}"});
     let odd = "it's \"5%\" $(reboot) `x` ; é";

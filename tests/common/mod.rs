@@ -47,6 +47,12 @@ impl Scratch {
     }
 }
 
+/// Copies a program or a script, in a process of its own. If this one had the copy open for writing while another test starts a
+/// process, that would have it open too until it executes its program, and so long nobody can execute the copy (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("install").args(["-m", "755", "--"]).args([from, to])).expect(0);
+}
+
 /// How a process ended and what it said.
 pub struct Ended {
     /// Its exit code; `None` if a signal ended it.

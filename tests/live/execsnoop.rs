@@ -182,8 +182,8 @@ fn a_script_is_seen_as_itself_not_as_its_interpreter() {
     }
     let scratch = Scratch::new();
     let name = crate::load::unique_name();
-    let script = scratch.write(&name, "#!/bin/sh -e\nexit 0\n");
-    scratch.set_mode(&name, 0o755);
+    let (text, script) = (scratch.write("script", "#!/bin/sh -e\nexit 0\n"), scratch.path(&name));
+    crate::common::copy_program(&text, &script);
     let mut child = 0;
     let records = seen(&scratch, json!({"comm": name}), || child = execute(&script, &["called", "a b"]));
     let [record] = records.as_slice() else { panic!("one execution: {records:#?}") };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
-use crate::common::{Scratch, run};
+use crate::common::{Scratch, copy_program, run};
 
 /// A command name that no other process has. Its end tells it from others, in the last of its (at most 15) bytes.
 pub fn unique_name() -> String {
@@ -30,8 +30,7 @@ pub fn copy_as(scratch: &Scratch, from: &str, name: &str) -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders).map(|folder| folder.join(from)).find(|path| path.is_file());
     let found = found.unwrap_or_else(|| panic!("these tests need the program `{from}`"));
-    fs::copy(&found, scratch.path(name)).unwrap_or_else(|error| panic!("{}: {error}", found.display()));
-    scratch.set_mode(name, 0o755);
+    copy_program(&found, &scratch.path(name));
     scratch.path(name)
 }
 

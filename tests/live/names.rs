@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -13,7 +12,7 @@ use ebpf_run::event::text::{is_deceptive, restore};
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, records, summary};
-use crate::common::Scratch;
+use crate::common::{Scratch, copy_program};
 use crate::load::{Held, copy_as};
 use crate::root;
 
@@ -67,8 +66,7 @@ fn no_name_does_harm_and_every_name_can_be_had_back() {
     let program = copy_as(&scratch, "true", "true");
     let paths: Vec<_> = NAMES.iter().map(|name| scratch.path("").join(OsStr::from_bytes(name))).collect();
     for path in &paths {
-        fs::copy(&program, path).expect("any name will do");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        copy_program(&program, path);
     }
     let args = || NAMES.iter().map(|name| OsStr::from_bytes(name));
     let loads: Vec<Held> = paths.iter().map(|path| Held::new(&shell, path, args())).collect();

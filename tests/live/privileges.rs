@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, records, report, summary};
-use crate::common::{BINARY, NOBODY, Scratch, run};
+use crate::common::{BINARY, NOBODY, Scratch, copy_program, run};
 use crate::load::{failing_calls, unique_name};
 use crate::root;
 
@@ -118,7 +118,7 @@ fn a_user_with_two_capabilities_is_enough() {
     fs::create_dir(scratch.path("own")).expect("a folder");
     chown(scratch.path("own"), Some(NOBODY), Some(NOBODY)).expect("root may");
     let binary = scratch.path("ebpf-run");
-    fs::hard_link(BINARY, &binary).or_else(|_| fs::copy(BINARY, &binary).map(drop)).expect("a copy of the binary");
+    fs::hard_link(BINARY, &binary).unwrap_or_else(|_| copy_program(BINARY.as_ref(), &binary));
     let as_user = |config: &Json, capabilities: &str| {
         let config = scratch.write("config.yaml", config.to_string());
         let sets = format!("-all{capabilities}");

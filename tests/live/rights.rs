@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
-use crate::common::{BINARY, NOBODY, Scratch, run};
+use crate::common::{BINARY, NOBODY, Scratch, copy_program, run};
 use crate::load::unique_name;
 use crate::root;
 use crate::sched::{Worker, alone};
@@ -44,7 +44,7 @@ impl User {
     fn new() -> Self {
         let scratch = Scratch::new();
         let binary = scratch.path("ebpf-run");
-        fs::hard_link(BINARY, &binary).or_else(|_| fs::copy(BINARY, &binary).map(drop)).expect("a copy of the binary");
+        fs::hard_link(BINARY, &binary).unwrap_or_else(|_| copy_program(BINARY.as_ref(), &binary));
         fs::create_dir(scratch.path("own")).expect("a folder");
         std::os::unix::fs::chown(scratch.path("own"), Some(NOBODY), Some(NOBODY)).expect("root may");
         User { scratch, binary }
