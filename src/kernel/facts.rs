@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::places::{Kernel, TRACEFS};
+use super::places::{self, Kernel};
 use super::{Host, log};
 
 /// The kernel's number of the helper that reads its memory.
@@ -102,9 +102,7 @@ fn tracefs(mounts: &str) -> Tracefs {
         let (path, kind) = (words.nth(1)?, words.next()?);
         (kind == "tracefs").then(|| PathBuf::from(path))
     });
-    // Below debugfs it is mounted when somebody first looks
-    let below = || TRACEFS.iter().map(PathBuf::from).find(|path| path.join("events").exists());
-    match mounted.or_else(below) {
+    match mounted.or_else(|| places::tracefs().ok().flatten()) {
         None => Tracefs::Missing,
         Some(path) if fs::read_dir(path.join("events")).is_ok() => Tracefs::Open(path),
         Some(path) => Tracefs::Closed(path),

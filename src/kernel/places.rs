@@ -12,7 +12,7 @@ use super::choice::Places;
 use crate::error::{Error, Kind, Result};
 
 /// Where tracefs is mounted: in a place of its own, or below debugfs.
-pub(super) const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// The running kernel. Nothing is read before it is asked for, and nothing twice.
 #[derive(Default)]
@@ -77,8 +77,8 @@ impl Places for Tables {
         let target = target.split('+').next().unwrap_or_default();
         let (there, what) = match kind {
             "tp_btf" | "raw_tp" | "raw_tracepoint" => (self.has_tracepoint(target), "tracepoint"),
-            "tp" | "tracepoint" => match events() {
-                Ok(Some(events)) => (events.join(target).exists(), "tracepoint"),
+            "tp" | "tracepoint" => match tracefs() {
+                Ok(Some(root)) => (root.join("events").join(target).exists(), "tracepoint"),
                 Ok(None) => {
                     return Some(format!("tracefs is not mounted (`mount -t tracefs none {}`)", TRACEFS[0]));
                 }
@@ -94,14 +94,14 @@ impl Places for Tables {
     }
 }
 
-/// The folder of tracepoints, `None` if tracefs is not mounted where libbpf looks for it.
+/// Where tracefs is, `None` if it is not mounted where libbpf looks for it. Below debugfs it is mounted when somebody first looks.
 ///
 /// # Errors
 /// If this process may not look.
-fn events() -> io::Result<Option<PathBuf>> {
-    for path in TRACEFS.map(|root| Path::new(root).join("events")) {
-        match path.metadata() {
-            Ok(_) => return Ok(Some(path)),
+pub(super) fn tracefs() -> io::Result<Option<PathBuf>> {
+    for root in TRACEFS.map(Path::new) {
+        match root.join("events").metadata() {
+            Ok(_) => return Ok(Some(root.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Err(_) => {}
         }

@@ -191,6 +191,7 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
             other => Err((Code::FilterType, format!("a user's number or name is needed, not {}", shown(other)))),
         },
+        // Every filter of texts is one of beginnings (filter.h)
         ElementKind::Text => match value.as_str().and_then(|beginning| beginning.strip_suffix('*')) {
             Some("") => {
                 Err((Code::FilterFit, "`*` alone lets everything through: leave the filter out for that".into()))

@@ -63,8 +63,7 @@ impl Planner<'_> {
             }
             self.check_labels(&[here[0], here[1], Key("path")], sink.path());
             if let Some(why) = no_file(sink.path()) {
-                let what = format!("{why}: end it with the name of the file, or leave `path` out for standard output");
-                self.say(Code::NoFile, &[here[0], here[1], Key("path")], what);
+                self.say(Code::NoFile, &[here[0], here[1], Key("path")], why);
             }
             if unused && !spare {
                 let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
@@ -250,12 +249,12 @@ impl Planner<'_> {
     }
 }
 
-/// Why no file can have this path, whatever its templates become.
+/// Why no file can have this path, whatever its templates become, and what to do.
 pub(super) fn no_file(path: &str) -> Option<&'static str> {
     match path.rsplit('/').next().unwrap_or_default() {
-        _ if path.is_empty() => Some("an empty path names no file"),
-        _ if path.contains('\0') => Some("a path has no NUL in it"),
-        "" | "." | ".." => Some("this is a folder's path"),
+        _ if path.is_empty() => Some("an empty path names no file: end it with the name of the file"),
+        _ if path.contains('\0') => Some("a path can't have a NUL in it: take it out"),
+        "" | "." | ".." => Some("this is a folder's path: end it with the name of the file"),
         _ => None,
     }
 }

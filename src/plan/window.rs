@@ -101,7 +101,7 @@ impl Planner<'_> {
                 self.say_template(&path, lock, problem);
             }
             if let Some(why) = no_file(lock) {
-                self.say(Code::NoFile, &path, format!("{why}: end it with the name of the file"));
+                self.say(Code::NoFile, &path, why);
             }
             if PathPattern::uses_start(lock) {
                 let what = "a lock whose path has `start` in it is another one for each run: leave `start` out";

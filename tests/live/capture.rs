@@ -102,11 +102,15 @@ impl Capture {
         (capture, stdout)
     }
 
-    /// Runs `config`, whose sink is the one of [`to_jsonl`], with only one variant of a group of alternatives, or as it is.
+    /// Runs `config`, whose sink is the one of [`to_jsonl`], with only one variant of a group of alternatives, or as it is and
+    /// with a [`report`].
     /// `None` if this kernel can't run that one, for a reason that was seen to be one.
     #[track_caller]
     pub fn start_by(variant: Option<&Variant>, scratch: &Scratch, config: &Json) -> Option<Self> {
-        let Some(variant) = variant else { return Some(Capture::start(scratch, config, &[])) };
+        let Some(variant) = variant else {
+            let path = scratch.path("report.json");
+            return Some(Capture::start(scratch, config, &["--report", path.to_str().expect("UTF-8")]));
+        };
         let (mut config, file) = (config.clone(), scratch.path("out.jsonl"));
         config["sinks"]["out"]["path"] = json!(file);
         let path = scratch.write("config.yaml", format!("{config:#}"));

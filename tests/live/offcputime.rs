@@ -6,9 +6,10 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
+use crate::disk::retry;
 use crate::load::unique_name;
 use crate::root;
-use crate::sched::{Worker, alone, hidden, one_cpu, spin_in_the_test, work};
+use crate::sched::{Worker, alone, one_cpu, spin_in_the_test, work};
 
 const NAP: Duration = Duration::from_millis(50);
 const NAPS: u32 = 10;
@@ -34,8 +35,17 @@ fn naps_are_charged_to_who_took_them_and_where() {
     if !root() {
         return;
     }
-    let scratch = Scratch::new();
     let _alone = alone();
+    // Switches are hidden now and then as completions are
+    retry(|| {
+        let missing = missing_naps();
+        if missing == 0.0 { Ok(()) } else { Err(format!("{missing} naps")) }
+    });
+}
+
+/// How many of all naps were not seen; what was seen has to be right.
+fn missing_naps() -> f64 {
+    let scratch = Scratch::new();
     let name = unique_name();
     let sleeper = Worker::new(&name, None, nap_in_the_test);
     let probe = |name: &str, filters: Json| json!({"program": "offcputime", "name": name, "filters": filters});
@@ -50,12 +60,12 @@ fn naps_are_charged_to_who_took_them_and_where() {
     let rows = records(&capture.stop().expect(0).stdout);
     let naps = f64::from(NAPS);
     let expect = |(count, ns): (f64, f64), what: &str| {
-        let seen = naps - hidden(NAPS as usize) as f64..=naps;
-        assert!(seen.contains(&count), "{what}: {count} of {naps}: {rows:#?}");
+        assert!(count <= naps, "{what}: {count} of {naps}: {rows:#?}");
         let (least, most) = (count * NAP.as_nanos() as f64, spent.wall - spent.cpu);
         assert!(ns >= 0.99 * least && ns <= 1.01 * most, "{what}: {least} {ns} {most}");
+        naps - count
     };
-    expect(total(&rows, "naps"), "naps");
+    let missing = expect(total(&rows, "naps"), "naps");
     for row in of_probe(&rows, "naps") {
         assert_eq!((&row["pid"], &row["comm"]), (&json!(std::process::id()), &json!(name)));
         assert!(has_frame(row, "kernel_stack", "nanosleep"), "{row}");
@@ -66,10 +76,11 @@ fn naps_are_charged_to_who_took_them_and_where() {
         assert!(row["user_stack"].as_array().is_none_or(Vec::is_empty), "{row}");
     }
     let mine: Vec<Json> = of_probe(&rows, "none").into_iter().filter(|row| row["comm"] == name).cloned().collect();
-    expect(total(&mine, "none"), "none");
+    let missing = missing.max(expect(total(&mine, "none"), "none"));
     for probe in ["disk", "elsewhere"] {
         assert_eq!(of_probe(&rows, probe).len(), 0, "{probe}: {rows:#?}");
     }
+    missing
 }
 
 /// Who is switched out while it could go on is off the CPU too: its waits are the time.

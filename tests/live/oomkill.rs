@@ -8,7 +8,6 @@ use serde_json::{Value as Json, json};
 use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
 use crate::load::{Held, copy_of, unique_name};
-use crate::root;
 use crate::variants::{Variant, by_each_variant};
 
 const LIMIT: u64 = 32 << 20;
@@ -45,10 +44,7 @@ impl Drop for SmallMemory {
 
 #[test]
 fn who_runs_out_of_memory_is_seen_with_how_much_it_had() {
-    if root() {
-        who_runs_out_of_memory_is_seen_by(None);
-    }
-    by_each_variant("oomkill", |variant| who_runs_out_of_memory_is_seen_by(Some(variant)));
+    by_each_variant("oomkill", who_runs_out_of_memory_is_seen_by);
 }
 
 fn who_runs_out_of_memory_is_seen_by(variant: Option<&Variant>) {

@@ -31,16 +31,16 @@ impl Variant {
     /// A command that runs `config` with this variant of its group and no other.
     pub fn runner(&self, config: &Path) -> Command {
         let mut command = Command::new(env::current_exe().expect("there is a binary"));
-        command.args(["--exact", "variants::as_the_runner", "--nocapture"]);
+        command.args(["--exact", "variants::as_the_runner", "--ignored", "--nocapture"]);
         command.env(CONFIG, config).env(GROUP, &self.group).env(VARIANT, &self.name);
         command
     }
 }
 
-/// No test but the program that [`Variant::runner`] starts.
 #[test]
+#[ignore = "no test, but the program that `Variant::runner` starts"]
 fn as_the_runner() {
-    let Some(config) = env::var_os(CONFIG) else { return };
+    let config = env::var_os(CONFIG).expect("it is set");
     let wanted = [GROUP, VARIANT].map(|name| env::var(name).expect("it is set"));
     let source = Source::read(&PathBuf::from(config)).expect("it is a config");
     let mut plan = plan(&source, &Catalog::embedded(), &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
@@ -56,17 +56,18 @@ fn as_the_runner() {
     }
 }
 
-/// Calls `test` with each variant of each group that `program` has.
-pub fn by_each_variant(program: &str, test: impl Fn(&Variant)) {
+/// Calls `test` for the binary, which makes its own choice, and with each variant of each group that `program` has.
+pub fn by_each_variant(program: &str, test: impl Fn(Option<&Variant>)) {
     if !root() {
         return;
     }
+    test(None);
     let program = Catalog::embedded().program(program).expect("it is there").expect("it can be read");
     let mut tried = Vec::new();
     for (group, name) in program.hooks.iter().filter_map(|hook| hook.alternative.clone()) {
         if !tried.contains(&(group.clone(), name.clone())) {
             eprintln!("{group} by {name}");
-            test(&Variant { group: group.clone(), name: name.clone() });
+            test(Some(&Variant { group: group.clone(), name: name.clone() }));
             tried.push((group, name));
         }
     }
