@@ -24,6 +24,7 @@ struct key {
 	char comm[16] DOC("Command of the thread");
 	s32 kernel_stack AS("kernel_stack") DOC("Where in the kernel it left the CPU");
 	s32 user_stack AS("user_stack") DOC("Where in the process, unless `user_stacks: false`");
+	IMAGE_MEMBERS;
 };
 struct value {
 	u64 total_ns UNIT("ns") DOC("How long it was away, all in all"); /* first: `top` is by time */
@@ -40,7 +41,6 @@ const volatile bool user_stacks DOC("Whether processes' own stacks are taken too
 struct absence {
 	u64 since; /* 0: it is not away */
 	struct key key;
-	u32 unused;
 };
 
 REFUSALS(away);
@@ -80,6 +80,7 @@ static __always_inline void leave(void *ctx, bool preempt, struct task_struct *t
 	bpf_get_current_comm(absence.key.comm, sizeof(absence.key.comm));
 	absence.key.kernel_stack = kernel_stack_id(ctx);
 	absence.key.user_stack = user_stacks ? user_stack_id(ctx) : STACK_NONE;
+	SET_IMAGE(&absence.key);
 	absence.since = bpf_ktime_get_ns();
 	entry = bpf_map_lookup_elem(&away, &thread);
 	if (entry)

@@ -12,6 +12,7 @@ struct key {
 	char comm[16] DOC("Command of the thread");
 	s32 kernel_stack AS("kernel_stack") DOC("Where it was in the kernel, if it was there");
 	s32 user_stack AS("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
+	IMAGE_MEMBERS;
 };
 struct value {
 	u64 samples AS("events") DOC("How often it was found there");
@@ -37,6 +38,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	bpf_get_current_comm(key.comm, sizeof(key.comm));
 	key.kernel_stack = kernel_stack_id(ctx);
 	key.user_stack = user_stacks ? user_stack_id(ctx) : STACK_NONE;
+	SET_IMAGE(&key);
 	value = aggregate(found, &key);
 	if (value)
 		counter_add(&value->samples, 1);

@@ -77,6 +77,7 @@ enum runner_transport { RUNNER_RESERVE, RUNNER_OUTPUT, RUNNER_PERF };
 
 /* Set by the runner before load. The verifier treats them as constants and deletes the branches not taken. */
 const volatile u32 runner_self INTERNAL = 0; /* the runner's own process, 0: unknown */
+const volatile u32 runner_helper INTERNAL = 0; /* the parent of those that look up symbols for it, 0: there is none */
 const volatile u32 runner_transport INTERNAL = RUNNER_RESERVE;
 /* Wakeups of the ring buffer; a perf buffer has its own in the kernel. With none of the three the flags decide. */
 const volatile u32 runner_wakeup_flags INTERNAL = 0;  /* 0: the kernel decides, BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP */

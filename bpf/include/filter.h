@@ -81,8 +81,16 @@ typedef char prefix_t[64];
 		FILTER_VERDICT(f, hit);                            \
 	})
 
-/* The runner's own work is not what the user wants to see. */
+/* The work of the runner and of its symbol helper is not what the user wants to see. */
+static __always_inline bool is_runner_task(struct task_struct *task, u32 tgid)
+{
+	if (runner_self && tgid == runner_self)
+		return true;
+	return runner_helper && (tgid == runner_helper || BPF_CORE_READ(task, real_parent, tgid) == runner_helper);
+}
+
+/* The same for the current task, whose process is `tgid`. */
 static __always_inline bool is_runner(u32 tgid)
 {
-	return runner_self && tgid == runner_self;
+	return is_runner_task((struct task_struct *)bpf_get_current_task(), tgid);
 }

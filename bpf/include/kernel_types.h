@@ -81,9 +81,18 @@ struct request___with_rq_disk {
 };
 
 /* include/linux/mm_types.h */
+struct inode___image {
+	unsigned long i_ino;
+};
+struct file {
+	struct inode *f_inode;
+};
 struct mm_struct {
+	unsigned long start_code, end_code;
+	unsigned long start_stack;
 	unsigned long arg_start;
 	unsigned long arg_end;
+	struct file *exe_file;
 };
 
 /* include/linux/uidgid_types.h, include/linux/cred.h */
@@ -116,11 +125,13 @@ struct task_struct {
 	int tgid;
 	char comm[16];
 	struct task_struct *real_parent;
+	struct task_struct *group_leader;
 	struct mm_struct *mm;
 	const struct cred *cred;
 	struct css_set *cgroups;
 	int exit_code;
 	u64 start_time;
+	u64 start_boottime; /* since 5.5 (cf25e24db61c) */
 	unsigned int __state; /* since 5.14 (2f064a59a11f) */
 };
 struct task_struct___with_state {

@@ -39,7 +39,7 @@ static __always_inline bool still_runnable(bool preempt, struct task_struct *pre
 
 /* The filters on a task in two halves: what a few instructions can tell, for hooks that every context switch passes, ... */
 #define task_number_passes(task) \
-	(!is_runner((task)->tgid) && filter_passes(pid, (u32)(task)->tgid) && filter_passes(tid, (u32)(task)->pid))
+	(!is_runner_task(task, (task)->tgid) && filter_passes(pid, (u32)(task)->tgid) && filter_passes(tid, (u32)(task)->pid))
 
 /* ... and the rest. */
 #define task_rest_passes(task) (!(uid.n || comm.n || cgroup.n || unit.n) || task_passes_other(task))

@@ -72,7 +72,7 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 	({                                                                                              \
 		struct task_struct *__task = (task);                                                    \
 		u32 __tgid = BPF_CORE_READ(__task, tgid);                                               \
-		bool __ok = !is_runner(__tgid) && filter_passes(pid, __tgid);                           \
+		bool __ok = !is_runner_task(__task, __tgid) && filter_passes(pid, __tgid);              \
 		if (__ok && tid.n)                                                                      \
 			__ok = filter_passes(tid, (u32)BPF_CORE_READ(__task, pid));                     \
 		if (__ok && uid.n)                                                                      \

@@ -7,6 +7,7 @@ use libbpf_rs::btf::{BtfType, HasSize, ReferencesType};
 use libbpf_rs::{MapType, OpenObject};
 
 use super::btf::{Reader, size_of, text};
+use super::tags::{IMAGE_EXE, IMAGE_LAYOUT};
 use crate::event::{Field, Kind};
 
 /// The type of a histogram.
@@ -29,6 +30,8 @@ pub struct Aggregate {
     pub key: Vec<KeyField>,
     /// Bytes of the key.
     pub key_size: usize,
+    /// Where the key says which program of which process its user stack is of; set if it has such a stack.
+    pub image: Option<ImageAt>,
     /// What the values are.
     pub shape: Shape,
     /// Bytes of a value, a multiple of 8: all of it is u64.
@@ -42,6 +45,17 @@ pub struct KeyField {
     pub field: Field,
     /// Set where it is the number of a stack.
     pub stack: Option<StackKind>,
+}
+
+/// Offsets in a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageAt {
+    /// The process, a u32.
+    pub pid: usize,
+    /// The inode of its executable, a u32.
+    pub exe: usize,
+    /// The layout of its address space, a u64.
+    pub layout: usize,
 }
 
 /// Whose stack.
@@ -93,11 +107,13 @@ impl<'a> Reader<'a> {
             let value = self.target(&definition, "value")?;
             let (shape, value_size) =
                 (self.shape(&value).map_err(|what| format!("aggregate {name}: {what}"))?, value.size());
+            let (fields, image) = self.key(&key).map_err(|what| format!("the key of {name}: {what}"))?;
             return Ok(Some(Aggregate {
                 doc: tags.doc.ok_or_else(|| format!("aggregate {name} has no DOC()"))?,
                 per_cpu,
-                key: self.key(&key).map_err(|what| format!("the key of {name}: {what}"))?,
+                key: fields,
                 key_size: key.size(),
+                image,
                 shape,
                 value_size,
                 map: name,
@@ -115,8 +131,8 @@ impl<'a> Reader<'a> {
             .map_err(|_| format!("the {name} of an aggregate is a struct"))
     }
 
-    fn key(&self, key: &Struct<'_>) -> Result<Vec<KeyField>, String> {
-        let mut fields = Vec::new();
+    fn key(&self, key: &Struct<'_>) -> Result<(Vec<KeyField>, Option<ImageAt>), String> {
+        let (mut fields, mut exe, mut layout) = (Vec::new(), None, None);
         let mut end = 0;
         for (index, member) in key.iter().enumerate() {
             let name = text(member.name);
@@ -139,7 +155,13 @@ impl<'a> Reader<'a> {
             if stack.is_some() && (&kind, size) != (&Kind::Int, 4) {
                 return Err(format!("{name}: a stack is an s32"));
             }
-            if tags.internal {
+            match (tags.meaning.as_deref(), size) {
+                (Some(IMAGE_EXE), 4) => exe = Some(offset),
+                (Some(IMAGE_LAYOUT), 8) => layout = Some(offset),
+                (Some(IMAGE_EXE | IMAGE_LAYOUT), _) => return Err(format!("{name} has a size of its own")),
+                _ => {}
+            }
+            if tags.internal || matches!(tags.meaning.as_deref(), Some(IMAGE_EXE | IMAGE_LAYOUT)) {
                 continue;
             }
             let doc = tags.doc.ok_or_else(|| format!("{name} has no DOC()"))?;
@@ -149,11 +171,14 @@ impl<'a> Reader<'a> {
         if end != key.size() {
             return Err("there is a hole at its end: keys are compared byte by byte".into());
         }
-        let user = fields.iter().any(|field| field.stack == Some(StackKind::User));
-        if user && !fields.iter().any(|field| field.field.name == "pid" && field.field.size == 4) {
-            return Err("a user stack needs `u32 pid` beside it".into());
+        if !fields.iter().any(|field| field.stack == Some(StackKind::User)) {
+            return Ok((fields, None));
         }
-        Ok(fields)
+        let pid = fields.iter().find(|field| field.field.name == "pid" && field.field.size == 4);
+        let (Some(pid), Some(exe), Some(layout)) = (pid.map(|pid| pid.field.offset), exe, layout) else {
+            return Err("a user stack needs `u32 pid` and IMAGE_MEMBERS beside it".into());
+        };
+        Ok((fields, Some(ImageAt { pid, exe, layout })))
     }
 
     fn shape(&self, value: &Struct<'_>) -> Result<Shape, String> {

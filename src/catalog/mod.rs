@@ -14,7 +14,7 @@ mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
 
-pub use aggregate::{Aggregate, HIST_TRAILER, KeyField, Shape, StackKind};
+pub use aggregate::{Aggregate, HIST_TRAILER, ImageAt, KeyField, Shape, StackKind};
 
 /// All programs by name.
 pub struct Catalog {

@@ -36,8 +36,23 @@ pub(super) struct Tags {
 }
 
 /// The meanings that `AS()` takes.
-const MEANINGS: &[&str] =
-    &["ktime", "errno", "bits", "ip", "user", "cgroup", "unit", "kernel_stack", "user_stack", "events"];
+const MEANINGS: &[&str] = &[
+    "ktime",
+    "errno",
+    "bits",
+    "ip",
+    "user",
+    "cgroup",
+    "unit",
+    "kernel_stack",
+    "user_stack",
+    IMAGE_EXE,
+    IMAGE_LAYOUT,
+    "events",
+];
+/// What a key says of the program that its user stack is of, `IMAGE_MEMBERS` of `bpf/include/stack.h`.
+pub const IMAGE_EXE: &str = "image_exe";
+pub const IMAGE_LAYOUT: &str = "image_layout";
 /// The units that `UNIT()` takes. The first three make a filter take a quantity.
 const UNITS: &[&str] = &["ns", "bytes", "Hz", "sectors of 512 bytes"];
 

@@ -42,6 +42,8 @@ pub struct Host {
     pub memlock: bool,
     /// Whether the kernel has kprobes.
     pub kprobes: bool,
+    /// The process whose children look up symbols for this one, as eBPF programs see it.
+    pub symbol_helper: Option<u32>,
 }
 
 impl Host {
@@ -60,6 +62,7 @@ impl Host {
             memlock: limited && before_5_11(&release) && capabilities & 1 << CAP_SYS_RESOURCE == 0,
             release,
             kprobes: Path::new(KPROBES).exists(),
+            symbol_helper: None,
             btf: Path::new(VMLINUX_BTF).exists(),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown").ok().and_then(|text| lockdown_mode(&text)),
             initial_pid_namespace: fs::read_link("/proc/self/ns/pid")

@@ -102,8 +102,12 @@ impl Loaded {
             .and_then(|builder| builder.open_memory(program.object))
             .map_err(broken)?;
         let own = host.own_process().unwrap_or(0);
-        let own = internal(program, "runner_self", &own.to_ne_bytes());
-        let perf_events = set_up_maps(&mut open, plan, own.as_ref()).map_err(broken)?;
+        let helper = host.symbol_helper.unwrap_or(0);
+        let own: Vec<Setting> = [("runner_self", own), ("runner_helper", helper)]
+            .into_iter()
+            .filter_map(|(symbol, pid)| internal(program, symbol, &pid.to_ne_bytes()))
+            .collect();
+        let perf_events = set_up_maps(&mut open, plan, &own).map_err(broken)?;
         for mut prog in open.progs_mut() {
             let name = prog.name().to_string_lossy().into_owned();
             prog.set_autoload(choice.hooks.contains(&name));
@@ -254,7 +258,7 @@ pub(super) fn add_reason(not_first: &mut Option<String>, reason: Option<String>)
 }
 
 /// Returns what the perf events of the hooks are to be, which is in `.rodata` as well.
-fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: Option<&Setting>) -> libbpf_rs::Result<PerfEvents> {
+fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libbpf_rs::Result<PerfEvents> {
     let mut perf_events = Vec::new();
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();

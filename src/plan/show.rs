@@ -96,6 +96,9 @@ impl Shown<'_> {
             )?;
         }
         line(f, "runner_self", "the runner's own process")?;
+        if super::Uses::of(probe, std::iter::empty()).user_stacks {
+            line(f, "runner_helper", "the process that looks up symbols for it")?;
+        }
         let set = |symbol: &String| probe.rodata.iter().any(|setting| setting.symbol == *symbol);
         let left = program.filters.iter().filter(|filter| !set(&filter.symbol));
         let left: Vec<&str> = left.map(|filter| filter.name.as_str()).collect();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
+use crate::symbols::SymbolCounts;
 
 /// The books of one probe. Kernel and userspace count independently.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Account {
     pub maps: Vec<MapAccount>,
     /// The buffer.
     pub buffer: BufferPlan,
+    /// What became of the frames of its stacks.
+    pub symbols: SymbolCounts,
     /// Bytes that the buffer takes on this machine.
     pub memory: u64,
     /// After a loss: the size that would have been enough, bytes.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Account, ClockStep, FileAccount, MapAccount, Report, Skipped};
 use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
+use crate::symbols::SymbolCounts;
 
 /// Version of the report's format.
 pub(super) const FORMAT: u32 = 1;
@@ -61,6 +62,7 @@ impl Report {
             "max_loss": self.max_loss,
             "balances": self.accounts.iter().all(Account::balances),
             "clock_steps": self.clock_steps.iter().map(clock_step).collect::<Vec<_>>(),
+            "symbol_helpers_replaced": self.symbol_helpers_replaced,
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
             "error": verdict.map(|error| error.message),
@@ -145,6 +147,7 @@ fn probe(account: &Account) -> Value {
         "late": account.late,
         "balances": account.balances(),
         "maps": account.maps.iter().map(map).collect::<Map<_, _>>(),
+        "symbols": (account.symbols.frames > 0).then(|| symbols(&account.symbols)),
         "buffer": account.counted.is_none().then(|| buffer_of(account)),
     })
 }
@@ -160,6 +163,12 @@ fn buffer_of(account: &Account) -> Value {
         "lost_told_by_kernel": account.lost_told,
         "would_have_held": account.would_have_held,
     })
+}
+
+fn symbols(SymbolCounts { frames, unresolved }: &SymbolCounts) -> Value {
+    let unresolved: Map<_, _> =
+        unresolved.iter().map(|(cause, count)| (cause.key().to_owned(), json!(count))).collect();
+    json!({ "frames": frames, "unresolved": unresolved })
 }
 
 fn map(MapAccount { name, max_entries, refused }: &MapAccount) -> (String, Value) {

@@ -93,6 +93,8 @@ pub struct Report {
     pub capabilities: Option<Vec<String>>,
     /// Jumps of the wall clock.
     pub clock_steps: Vec<ClockStep>,
+    /// How often the process that looks up symbols crashed or did not answer, and was replaced.
+    pub symbol_helpers_replaced: u64,
     /// What became of the files.
     pub files: Vec<FileAccount>,
     /// The first words of a template that failed on a record.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::kernel::{Counters, Verdict};
 use crate::plan::{BufferPlan, Left, Transport, WakeupPlan};
+use crate::symbols::SymbolCounts;
 
 fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
     let kernel = Counters { seen, lost_buffer_full: full, ..Counters::default() };
@@ -37,6 +38,7 @@ fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         peak_unread: 0,
         lost_told: None,
         missed: 0,
+        symbols: SymbolCounts::default(),
         maps: vec![MapAccount { name: "inflight".into(), max_entries: 16, refused: 0 }],
         buffer,
         memory: 4096,
@@ -57,6 +59,7 @@ fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
         max_loss,
         capabilities: None,
         clock_steps: vec![],
+        symbol_helpers_replaced: 0,
         files: vec![],
         template_failure: None,
         failure: None,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Account, Report, Skipped};
 use crate::kernel::{Counters, Verdict};
+use crate::symbols::SymbolCounts;
 
 impl fmt::Display for Report {
     /// For a person, several lines.
@@ -45,6 +46,9 @@ impl fmt::Display for Report {
             if account.unwritten > 0 {
                 write!(f, "  ({} more not written)", account.unwritten)?;
             }
+            if !account.symbols.unresolved.is_empty() {
+                write!(f, "  ({})", Unresolved(&account.symbols))?;
+            }
             if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
                 write!(f, "  (fallback: {reason})")?;
             }
@@ -59,11 +63,28 @@ impl fmt::Display for Report {
         for step in &self.clock_steps {
             write!(f, "\n  {step}")?;
         }
+        if self.symbol_helpers_replaced > 0 {
+            write!(f, "\n  the symbol helper crashed or did not answer {} times", self.symbol_helpers_replaced)?;
+        }
         if let Some(words) = &self.template_failure {
             write!(f, "\n  {words}")?;
         }
         for file in self.files.iter().filter(|file| !file.whole) {
             write!(f, "\n  {} is not whole", file.path.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// Frames without a name, and why.
+struct Unresolved<'a>(&'a SymbolCounts);
+
+impl fmt::Display for Unresolved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SymbolCounts { frames, unresolved } = self.0;
+        write!(f, "{} of {frames} frames without a name", unresolved.values().sum::<u64>())?;
+        for (i, (cause, count)) in unresolved.iter().enumerate() {
+            write!(f, "{}{count}: {}", if i == 0 { ": " } else { ", " }, cause.words())?;
         }
         Ok(())
     }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::sync::Arc;
 
-use crate::catalog::{HIST_TRAILER, Shape, StackKind};
+use crate::catalog::{HIST_TRAILER, ImageAt, Shape, StackKind};
 use crate::event::Layout;
 use crate::kernel::Entry;
 use crate::plan::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD};
+use crate::symbols::Image;
 
 /// A stack as a row has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +17,25 @@ pub struct Frames {
     pub texts: Vec<u8>,
     /// There were more.
     pub cut: bool,
+}
+
+/// A stack, by what a key says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StackOf {
+    /// Whose it is.
+    pub kind: StackKind,
+    /// The program that it is of, if it is a process's.
+    pub image: Image,
+    /// Its number, or why there is none.
+    pub id: i32,
+}
+
+/// Where the frames of stacks come from.
+pub trait StackSource {
+    /// Called with all stacks of a snapshot, before any of them is asked for.
+    fn prepare(&mut self, stacks: &[StackOf]);
+    /// The frames of one of them.
+    fn frames(&mut self, stack: StackOf) -> Frames;
 }
 
 /// What a reading comes to.
@@ -50,19 +70,14 @@ impl Aggregator {
         Aggregator { plan: plan.clone(), layouts, before: HashMap::new() }
     }
 
-    /// Makes rows of `entries`, read at `ts`. `frames` turns a process and the number of one of its stacks into text.
-    pub fn read(
-        &mut self,
-        entries: &[Entry],
-        ts: u64,
-        frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames,
-    ) -> Reading {
+    /// Makes rows of `entries`, read at `ts`.
+    pub fn read(&mut self, entries: &[Entry], ts: u64, stacks: &mut dyn StackSource) -> Reading {
         let counted = self.counted(entries);
         let mut groups = Vec::new();
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
             groups.extend(self.changed(group));
         }
-        let mut groups = self.named(groups, frames);
+        let mut groups = self.named(groups, stacks);
         self.sort(&mut groups);
         if let Some(top) = self.plan.top {
             groups.truncate(top);
@@ -115,21 +130,23 @@ impl Aggregator {
 
     /// Puts names to stacks. Two addresses in the same function are two stacks for the kernel, but one for a reader: what
     /// can't be told apart any more becomes one group.
-    fn named(&self, groups: Vec<Group>, frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames) -> Vec<Group> {
+    fn named(&self, groups: Vec<Group>, source: &mut dyn StackSource) -> Vec<Group> {
         let places: Vec<usize> =
             self.plan.spec.key.iter().filter(|key| key.stack.is_some()).map(|key| key.field.offset).collect();
         if places.is_empty() {
             return groups;
         }
-        // Processes first: they may end any moment, and their names with them
-        for group in &groups {
-            self.stacks(group, Some(StackKind::User), frames);
-        }
+        let stacks: Vec<StackOf> = groups.iter().flat_map(|group| self.stacks(group)).collect();
+        source.prepare(&stacks);
         let mut named: Vec<Group> = Vec::new();
         let mut known: HashMap<_, usize> = HashMap::new();
         for mut group in groups {
-            group.stacks = self.stacks(&group, None, frames);
+            group.stacks = self.stacks(&group).map(|stack| source.frames(stack)).collect();
             places.iter().for_each(|at| group.key[*at..*at + 4].fill(0));
+            if let Some(ImageAt { exe, layout, .. }) = self.plan.spec.image {
+                group.key[exe..exe + 4].fill(0);
+                group.key[layout..layout + 8].fill(0);
+            }
             match known.entry((group.key.clone(), group.cpu, group.stacks.clone())) {
                 Occupied(same) => self.add(&mut named[*same.get()].words, &group.words),
                 Vacant(new) => {
@@ -207,23 +224,18 @@ impl Aggregator {
         }
     }
 
-    /// What the stacks in a group's key are, or only those of one kind.
-    fn stacks(
-        &self,
-        group: &Group,
-        only: Option<StackKind>,
-        frames: &mut dyn FnMut(StackKind, u32, i32) -> Frames,
-    ) -> Vec<Frames> {
-        let word = |at: usize| group.key.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
-        let spec = &self.plan.spec;
-        let pid = spec
-            .key
-            .iter()
-            .find(|key| key.field.name == "pid")
-            .map_or(0, |key| u32::from_ne_bytes(word(key.field.offset)));
-        let stacks = spec.key.iter().filter_map(|key| Some((key.stack?, key.field.offset)));
-        let stacks = stacks.filter(|(kind, _)| only.is_none_or(|only| only == *kind));
-        stacks.map(|(kind, at)| frames(kind, pid, i32::from_ne_bytes(word(at)))).collect()
+    /// The stacks in a group's key.
+    fn stacks(&self, group: &Group) -> impl Iterator<Item = StackOf> {
+        fn bytes<const N: usize>(key: &[u8], at: usize) -> [u8; N] {
+            key.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
+        }
+        let image = self.plan.spec.image.map_or(Image::default(), |at| Image {
+            pid: u32::from_ne_bytes(bytes(&group.key, at.pid)),
+            exe: u32::from_ne_bytes(bytes(&group.key, at.exe)),
+            layout: u64::from_ne_bytes(bytes(&group.key, at.layout)),
+        });
+        let stacks = self.plan.spec.key.iter().filter_map(|key| Some((key.stack?, key.field.offset)));
+        stacks.map(move |(kind, at)| StackOf { kind, image, id: i32::from_ne_bytes(bytes(&group.key, at)) })
     }
 
     /// The bytes that the stream's layout describes; see `plan/rows.rs`.

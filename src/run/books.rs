@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::kernel::{Counters, Host, Verdict};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Account, End, MapAccount, Report};
+use crate::symbols::SymbolCounts;
 
 /// What the two sides counted, a probe each.
 pub(super) struct Books {
@@ -28,6 +29,8 @@ pub(super) struct Books {
     pub told: Vec<Told>,
     /// Events in the aggregate, where it tells.
     pub counted: Vec<Option<u64>>,
+    /// What became of the frames of each probe's stacks.
+    pub names: Vec<SymbolCounts>,
     /// Inserts that each map of the program refused.
     pub refused: Vec<Vec<u64>>,
     pub missed: Vec<u64>,
@@ -94,6 +97,7 @@ pub(super) fn make_report(
             maps: maps(probe, &books.refused[index], &books.before.refused[index]),
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
+            symbols: books.names[index].clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
         });
     }
@@ -118,6 +122,7 @@ pub(super) fn make_report(
         max_loss: plan.max_loss,
         capabilities: None,
         clock_steps: Vec::new(),
+        symbol_helpers_replaced: 0,
         files: outcome.files,
         template_failure,
         failure,

@@ -44,6 +44,7 @@ use crate::output::template::render_global;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, SinkPlan};
 use crate::report::{self, Report};
+use crate::symbols::{Cause, Symbols};
 use books::{Books, Told};
 use folder::{Folder, Trust};
 use load::{attached, load};
@@ -207,8 +208,9 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// report.
 pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let say = |words: String| options.say(&words);
-    let host = &begun.host;
     let plan = &resolved(plan)?;
+    let symbols = start_symbols(plan, &begun.host);
+    let host = &Host { symbol_helper: symbols.helper(), ..begun.host.clone() };
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
     let mut opened = place::open_all(&plan.sinks, &globals, begun.report.as_ref(), &warn)?;
@@ -240,7 +242,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     say(attached(plan, &loaded));
 
     priority::go_first();
-    let mut needed = privileges::for_stacks(plan) | begun.report_needs();
+    let mut needed = begun.report_needs();
     for store in opened.iter().filter_map(|opened| opened.store.as_ref()) {
         needed |= store.needs();
     }
@@ -275,7 +277,8 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         Some(end) => (end, None),
         None => {
             let (started, bell) = (reader.started, stop.bell()?);
-            let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, &before.entries)?;
+            let before = &before.entries;
+            let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, before, symbols)?;
             (reader.read(&waiting, stop, &loaded)?, readings)
         }
     };
@@ -297,7 +300,8 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let read = readings.map(Readings::finish);
     let received = collector.into_inner().finish();
     let (outcome, gave_up) = join(writer, plan.window.drain, say)?;
-    let (received, counted) = added(received, read.transpose()?, plan.probes.len());
+    let read = read.transpose()?.unwrap_or_else(|| Read::nothing(plan.probes.len()));
+    let received = added(received, &read.received);
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
     let verdict = |loaded: &Loaded| (loaded.verdict().0, loaded.verdict().1.map(str::to_owned));
     let verdicts = loaded.iter().map(verdict).collect();
@@ -305,13 +309,34 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let refused = loaded.iter().zip(&plan.probes).map(|(loaded, probe)| loaded.refusals(&probe.program.maps));
     let refused = refused.collect::<Result<_>>()?;
     let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
-    let books = Books { kernel, received, losses, hooks, verdicts, variants, told, counted, refused, missed, before };
+    let Read { totals: counted, names, helpers_replaced, .. } = read;
+    let books =
+        Books { kernel, received, losses, hooks, verdicts, variants, told, counted, names, refused, missed, before };
     let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
     report.clock_steps = clock_steps;
+    report.symbol_helpers_replaced = helpers_replaced;
     report.capabilities = kept.map(privileges::names);
     report.failure = gave_up.or(report.failure);
     Ok(report)
+}
+
+/// Has to come before the first thread, and before rights are given up.
+fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
+    let needed = privileges::for_symbol_helper(plan);
+    let symbols = Symbols::start(match needed {
+        // The pids of events are those of the initial namespace: here they would be other processes
+        Some(_) if !host.initial_pid_namespace => Err(Cause::PidNamespace),
+        Some(needed) => Ok(needed),
+        None => Err(Cause::NoHelper),
+    });
+    match symbols.trouble() {
+        Some(cause) if needed.is_some() => {
+            warn(format!("frames of processes will be `[unknown]`: {}", cause.words()));
+        }
+        _ => {}
+    }
+    symbols
 }
 
 /// Writes a small file of its own, whole or not at all, with the permissions `mode`.
@@ -372,12 +397,12 @@ fn start_writer(
     writer::start(work).map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
 }
 
-/// What was read from buffers and from maps, a stream each; and the events that are in the maps, a probe each.
-fn added(received: Vec<Received>, read: Option<Read>, probes: usize) -> (Vec<Received>, Vec<Option<u64>>) {
-    match read {
-        None => (received, vec![None; probes]),
-        Some(read) => (received.iter().zip(&read.received).map(|(one, other)| one.plus(other)).collect(), read.totals),
+/// What was received from buffers and from maps, a stream each.
+fn added(received: Vec<Received>, from_maps: &[Received]) -> Vec<Received> {
+    if from_maps.is_empty() {
+        return received;
     }
+    received.iter().zip(from_maps).map(|(one, other)| one.plus(other)).collect()
 }
 
 /// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens. After

@@ -1,7 +1,8 @@
 //! Least privilege: once everything is attached, a run gives up what it does not need any more.
 //!
-//! What is open stays open: buffers, maps, links, files. Rights are asked for anew only where something is opened or
-//! renamed later, and that is known by now: names of stacks, and the folders of the files.
+//! What is open stays open: buffers, maps, links, files, the kernel's symbols. Rights are asked for anew only where
+//! something is opened or renamed later, and that is known by now: the directories of the files. The symbols of processes are
+//! found by a process of its own, which has the rights for that.
 
 use rustix::fs::{AtFlags, fstat, statat};
 use rustix::io::Errno;
@@ -37,22 +38,16 @@ pub fn drop(mut needed: CapabilitySet, loaded: &[Loaded]) -> Result<CapabilitySe
     Ok(needed)
 }
 
-/// What finding the names of stacks needs: the addresses of the kernel's symbols, and the memory maps of processes with the
-/// files behind them (/proc/PID/map_files; before 5.9 that was for CAP_SYS_ADMIN).
-pub fn for_stacks(plan: &Plan) -> CapabilitySet {
-    let keys =
+/// What the symbol helper needs to find the names of stacks in processes: their memory maps and the files behind them
+/// (/proc/PID/map_files; before 5.9 that was for CAP_SYS_ADMIN). `None` if the plan has no such stacks.
+pub fn for_symbol_helper(plan: &Plan) -> Option<CapabilitySet> {
+    let mut keys =
         plan.probes.iter().filter_map(|probe| probe.aggregate.as_ref()).flat_map(|aggregate| &aggregate.spec.key);
-    keys.filter_map(|key| key.stack).fold(CapabilitySet::empty(), |needed, stack| {
-        needed
-            | match stack {
-                StackKind::Kernel => CapabilitySet::SYSLOG,
-                StackKind::User => {
-                    let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
-                    let newer = had.contains(CapabilitySet::CHECKPOINT_RESTORE);
-                    let files = if newer { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
-                    CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | files
-                }
-            }
+    keys.any(|key| key.stack == Some(StackKind::User)).then(|| {
+        let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+        let newer = had.contains(CapabilitySet::CHECKPOINT_RESTORE);
+        let files = if newer { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
+        had & (CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | files)
     })
 }
 

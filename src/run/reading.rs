@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::aggregate::{Aggregator, Frames};
+use super::aggregate::{Aggregator, Frames, StackOf, StackSource};
 use super::queue::{Collector, Received};
 use super::signals::Bell;
 use super::{clock, priority};
@@ -15,7 +15,7 @@ use crate::catalog::StackKind;
 use crate::error::{Error, Result};
 use crate::kernel::{AggregateMap, Entry, Loaded};
 use crate::plan::{Plan, ProbePlan};
-use crate::symbols::Symbols;
+use crate::symbols::{Image, Name, SymbolCounts, Symbols};
 
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
 const FRAMES: usize = 127;
@@ -23,6 +23,8 @@ const FRAMES: usize = 127;
 const STACK_NONE: i32 = -14;
 /// What is written for a stack that the map had no room for.
 const NOT_KEPT: &[u8] = b"[stack not kept]\0";
+/// What is written for an address that has no name.
+const UNKNOWN: &[u8] = b"[unknown]";
 
 /// One probe's aggregate under observation.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ struct Reading {
     interval: Option<Duration>,
     next: Option<Instant>,
     total: Option<u64>,
-    stacks: HashMap<(StackKind, u32, i32), Frames>,
+    names: SymbolCounts,
 }
 
 /// How many events an aggregate has, for whoever waits until all of them are there.
@@ -87,8 +89,19 @@ fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(Aggregator, Aggre
 pub struct Read {
     /// Events in the aggregate of each probe at the end, where there is one that tells.
     pub totals: Vec<Option<u64>>,
+    /// What became of the addresses of each probe's stacks.
+    pub names: Vec<SymbolCounts>,
+    /// How often the symbol helper was replaced.
+    pub helpers_replaced: u64,
     /// The rows of each stream.
     pub received: Vec<Received>,
+}
+
+impl Read {
+    /// What there is of probes none of which has an aggregate.
+    pub fn nothing(probes: usize) -> Self {
+        Read { totals: vec![None; probes], names: vec![SymbolCounts::default(); probes], ..Read::default() }
+    }
 }
 
 /// The thread at work.
@@ -100,7 +113,8 @@ pub struct Readings {
 
 impl Readings {
     /// Starts the thread, if any probe has an aggregate. `collector` makes its end of the queue. If a map can't be read,
-    /// `bell` ends the window. `before` was in the map of each probe before the window, and is left out.
+    /// `bell` ends the window. `before` was in the map of each probe before the window, and is left out. `symbols` finds
+    /// the names of stacks.
     ///
     /// # Errors
     /// If there is no file descriptor or no thread left.
@@ -111,6 +125,7 @@ impl Readings {
         started: Instant,
         bell: Bell,
         before: &[Vec<Entry>],
+        symbols: Symbols,
     ) -> Result<Option<Readings>> {
         let mut first = 0;
         let mut readings = Vec::new();
@@ -121,7 +136,7 @@ impl Readings {
             readings.push(parts(probe, loaded)?.map(|(mut aggregator, map)| {
                 aggregator.leave_out(before);
                 let next = interval.map(|interval| started + interval);
-                Reading { aggregator, map, streams, interval, next, total: None, stacks: HashMap::new() }
+                Reading { aggregator, map, streams, interval, next, total: None, names: SymbolCounts::default() }
             }));
         }
         if readings.iter().all(Option::is_none) {
@@ -131,7 +146,7 @@ impl Readings {
         let collector = collector.another();
         let work = move || {
             priority::step_back();
-            let read = read_all(readings, collector, &ended);
+            let read = read_all(readings, collector, symbols, &ended);
             if read.is_err() {
                 bell.ring();
             }
@@ -155,8 +170,12 @@ impl Readings {
 }
 
 /// The thread: reads what is due until `ended`, then all once more.
-fn read_all(mut readings: Vec<Option<Reading>>, mut collector: Collector, ended: &Receiver<()>) -> Result<Read> {
-    let mut symbols = Symbols::default();
+fn read_all(
+    mut readings: Vec<Option<Reading>>,
+    mut collector: Collector,
+    mut symbols: Symbols,
+    ended: &Receiver<()>,
+) -> Result<Read> {
     loop {
         let due = readings.iter().flatten().filter_map(|reading| reading.next).min();
         let woken = match due {
@@ -176,7 +195,10 @@ fn read_all(mut readings: Vec<Option<Reading>>, mut collector: Collector, ended:
         reading.read(&mut symbols, &mut collector)?;
     }
     let totals = readings.iter().map(|reading| reading.as_ref().and_then(|reading| reading.total)).collect();
-    Ok(Read { totals, received: collector.finish() })
+    let names =
+        readings.iter().map(|reading| reading.as_ref().map_or_else(SymbolCounts::default, |of| of.names.clone()));
+    let (names, helpers_replaced) = (names.collect(), symbols.replaced());
+    Ok(Read { totals, names, helpers_replaced, received: collector.finish() })
 }
 
 impl Reading {
@@ -193,12 +215,9 @@ impl Reading {
     /// Reads the map and hands its rows over.
     fn read(&mut self, symbols: &mut Symbols, collector: &mut Collector) -> Result<()> {
         let entries = self.map.entries()?;
-        let Reading { aggregator, map, stacks, .. } = self;
-        let mut frames = |kind, pid, id| {
-            let found = stacks.entry((kind, pid, id));
-            found.or_insert_with(|| frames_of(map, symbols, kind, pid, id)).clone()
-        };
-        let reading = aggregator.read(&entries, clock::monotonic(), &mut frames);
+        let Reading { aggregator, map, names, .. } = self;
+        let mut stacks = Stacks { map, symbols, names, found: HashMap::new() };
+        let reading = aggregator.read(&entries, clock::monotonic(), &mut stacks);
         self.total = reading.counted;
         for (stream, row) in &reading.rows {
             collector.take_row(self.streams.0 + stream, row);
@@ -209,21 +228,57 @@ impl Reading {
     }
 }
 
-fn frames_of(map: &AggregateMap, symbols: &mut Symbols, kind: StackKind, pid: u32, id: i32) -> Frames {
-    if id == STACK_NONE {
-        return Frames::default();
+/// The stacks of one snapshot.
+struct Stacks<'a> {
+    map: &'a AggregateMap,
+    symbols: &'a mut Symbols,
+    names: &'a mut SymbolCounts,
+    found: HashMap<StackOf, Found>,
+}
+
+enum Found {
+    /// `None`: it was not kept.
+    Addresses(Option<Vec<u64>>),
+    Frames(Frames),
+}
+
+impl StackSource for Stacks<'_> {
+    fn prepare(&mut self, stacks: &[StackOf]) {
+        let mut wanted: HashMap<Image, Vec<u64>> = HashMap::new();
+        for stack in stacks.iter().filter(|stack| stack.id != STACK_NONE) {
+            if self.found.contains_key(stack) {
+                continue;
+            }
+            let addresses = u32::try_from(stack.id).ok().and_then(|id| self.map.stack(id));
+            if let (StackKind::User, Some(addresses)) = (stack.kind, &addresses) {
+                wanted.entry(stack.image).or_default().extend(addresses);
+            }
+            self.found.insert(*stack, Found::Addresses(addresses));
+        }
+        self.symbols.prepare(&wanted);
     }
-    let Some(addresses) = u32::try_from(id).ok().and_then(|id| map.stack(id)) else {
-        return Frames { texts: NOT_KEPT.into(), cut: false };
-    };
-    let names = match kind {
-        StackKind::Kernel => symbols.kernel(&addresses),
-        StackKind::User => symbols.process(pid, &addresses),
-    };
-    let mut texts = Vec::new();
-    for name in names {
-        texts.extend(name.bytes().filter(|byte| *byte != 0));
-        texts.push(0);
+
+    fn frames(&mut self, stack: StackOf) -> Frames {
+        let frames = match self.found.get(&stack) {
+            None => return Frames::default(), // there is none
+            Some(Found::Frames(frames)) => return frames.clone(),
+            Some(Found::Addresses(None)) => Frames { texts: NOT_KEPT.into(), cut: false },
+            Some(Found::Addresses(Some(addresses))) => {
+                let names: Vec<Name> = match stack.kind {
+                    StackKind::Kernel => self.symbols.kernel(addresses),
+                    StackKind::User => addresses.iter().map(|at| self.symbols.process(&stack.image, *at)).collect(),
+                };
+                let mut texts = Vec::new();
+                for name in names {
+                    self.names.count(&name);
+                    let name = name.as_deref().unwrap_or(UNKNOWN);
+                    texts.extend(name.iter().filter(|byte| **byte != 0));
+                    texts.push(0);
+                }
+                Frames { texts, cut: addresses.len() >= FRAMES }
+            }
+        };
+        self.found.insert(stack, Found::Frames(frames.clone()));
+        frames
     }
-    Frames { texts, cut: addresses.len() >= FRAMES }
 }

@@ -1,12 +1,12 @@
 use super::*;
-use crate::catalog::{Aggregate, KeyField};
+use crate::catalog::{Aggregate, KeyField, StackKind};
 use crate::event::{Field, Kind, Scalar};
 
 fn field(name: &str, kind: Kind, offset: usize, size: usize) -> Field {
     Field { name: name.into(), doc: "x".into(), unit: None, errno: false, kind, offset, size }
 }
 
-/// Keys are a pid and a stack; values two counters, or a histogram of eight slots.
+/// Keys are a pid, a stack, and the program that the stack is of; values two counters, or a histogram of eight slots.
 fn plan(histogram: bool) -> AggregatePlan {
     let shape = if histogram {
         Shape::Histogram { field: field("latency_ns", Kind::Uint, 0, 80), slots: 8 }
@@ -20,9 +20,10 @@ fn plan(histogram: bool) -> AggregatePlan {
         per_cpu: true,
         key: vec![
             KeyField { field: field("pid", Kind::Uint, 0, 4), stack: None },
-            KeyField { field: field("stack", Kind::Int, 4, 4), stack: Some(StackKind::Kernel) },
+            KeyField { field: field("stack", Kind::Int, 4, 4), stack: Some(StackKind::User) },
         ],
-        key_size: 8,
+        key_size: 20,
+        image: Some(ImageAt { pid: 0, exe: 8, layout: 12 }),
         shape,
         value_size: if histogram { 80 } else { 16 },
     };
@@ -30,8 +31,36 @@ fn plan(histogram: bool) -> AggregatePlan {
 }
 
 fn entry(pid: u32, stack: i32, values: &[&[u64]]) -> Entry {
+    entry_of(pid, stack, 0, values)
+}
+
+/// Of one of several programs that the process ran.
+fn entry_of(pid: u32, stack: i32, layout: u64, values: &[&[u64]]) -> Entry {
     let values = values.iter().map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect()).collect();
-    Entry { key: [pid.to_ne_bytes(), stack.to_ne_bytes()].concat(), values }
+    let mut key = [pid.to_ne_bytes(), stack.to_ne_bytes(), 7_u32.to_ne_bytes()].concat();
+    key.extend(layout.to_ne_bytes());
+    Entry { key, values }
+}
+
+/// Names each stack by a function of what is known of it; holds that every stack was asked for before.
+struct Named<F> {
+    name: F,
+    prepared: Vec<StackOf>,
+}
+
+fn named<F: Fn(StackOf) -> String>(name: F) -> Named<F> {
+    Named { name, prepared: Vec::new() }
+}
+
+impl<F: Fn(StackOf) -> String> StackSource for Named<F> {
+    fn prepare(&mut self, stacks: &[StackOf]) {
+        self.prepared = stacks.to_vec();
+    }
+
+    fn frames(&mut self, stack: StackOf) -> Frames {
+        assert!(self.prepared.contains(&stack), "{stack:?}");
+        Frames { texts: (self.name)(stack).into(), cut: false }
+    }
 }
 
 struct Run {
@@ -47,8 +76,8 @@ impl Run {
 
     /// The rows as text, `name=value` each but for `ts`, and the count of events.
     fn read(&mut self, entries: &[Entry]) -> (Vec<String>, Option<u64>) {
-        let mut frames = |_, pid: u32, id: i32| Frames { texts: format!("f{id}\0of{pid}\0").into(), cut: false };
-        let reading = self.aggregator.read(entries, 7, &mut frames);
+        let mut stacks = named(|stack| format!("f{}\0of{}\0", stack.id, stack.image.pid));
+        let reading = self.aggregator.read(entries, 7, &mut stacks);
         let shown = |(stream, raw): &(usize, Vec<u8>)| {
             let layout = &self.layouts[*stream];
             assert_eq!(layout.ts(raw), 7);
@@ -143,10 +172,10 @@ fn slots_are_powers_of_two_and_the_last_has_no_end() {
 
 #[test]
 fn stacks_with_the_same_names_are_one() {
-    let same = |_, _, _| Frames { texts: b"f\0".into(), cut: false };
+    let same = || named(|_| "f\0".into());
     let mut run = Run::new(&plan(false));
     let entries = [entry(1, 5, &[&[3, 10]]), entry(2, 6, &[&[4, 0]]), entry(1, 7, &[&[2, 1]])];
-    let reading = run.aggregator.read(&entries, 7, &mut { same });
+    let reading = run.aggregator.read(&entries, 7, &mut same());
     let calls = run.layouts[0].index("calls").expect("a field");
     let shown = |(_, raw): &(usize, Vec<u8>)| match run.layouts[0].read(calls, raw) {
         Scalar::Uint(calls) => calls,
@@ -155,8 +184,23 @@ fn stacks_with_the_same_names_are_one() {
     assert_eq!(reading.rows.iter().map(shown).collect::<Vec<_>>(), [5, 4], "two of process 1, one of process 2");
     let mut run = Run::new(&plan(true));
     let entries = [entry(1, 5, &[&[0, 1, 0, 0, 0, 0, 0, 0, 3, 3]]), entry(1, 7, &[&[0, 1, 0, 0, 0, 0, 0, 0, 2, 2]])];
-    let reading = run.aggregator.read(&entries, 7, &mut { same });
+    let reading = run.aggregator.read(&entries, 7, &mut same());
     assert_eq!(reading.rows.len(), 2, "a bucket and a summary");
     let max = run.layouts[1].index("max").expect("a field");
     assert!(matches!(run.layouts[1].read(max, &reading.rows[1].1), Scalar::Uint(3)), "of several, not their sum");
+}
+
+#[test]
+fn programs_of_one_process_are_told_apart_by_names_alone() {
+    let mut run = Run::new(&plan(false));
+    let entries = [entry_of(1, 5, 1, &[&[3, 10]]), entry_of(1, 5, 2, &[&[4, 0]])];
+    let mut stacks = named(|stack| format!("f{}\0", stack.image.layout));
+    let rows = run.aggregator.read(&entries, 7, &mut stacks).rows;
+    let image = |layout| Image { pid: 1, exe: 7, layout };
+    assert_eq!(stacks.prepared.iter().map(|stack| stack.image).collect::<Vec<_>>(), [image(1), image(2)]);
+    assert_eq!(rows.len(), 2, "the same address is another function");
+    assert_eq!(
+        run.read(&[entry_of(1, 5, 1, &[&[4, 11]]), entry_of(1, 5, 2, &[&[6, 5]])]).0,
+        ["pid=1 stack=f5<of1 calls=3 total_ns=6"]
+    );
 }

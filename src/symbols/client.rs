@@ -1,0 +1,167 @@
+//! The runner's side of the symbol helper: asks, waits no longer than it may, and replaces a worker that does not answer.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+use rustix::thread::CapabilitySet;
+
+use super::helper;
+use super::wire::{Answer, Cause, Image, MAX_ADDRESSES, receive_answers, send_request};
+
+/// An answer is later than that only if the worker hangs: it gives up by itself before.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// The supervisor does nothing that can take long.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// The helper, for as long as this lives.
+#[derive(Debug)]
+pub struct Client {
+    supervisor: Pid,
+    /// `None` once the supervisor is gone.
+    control: Option<UnixStream>,
+    worker: Option<UnixStream>,
+    /// Workers that were replaced because they crashed or did not answer.
+    pub replaced: u64,
+}
+
+impl Client {
+    /// Forks the helper, which will have the capabilities `needed`. To be called while this process has one thread.
+    ///
+    /// # Errors
+    /// If there can be no further process.
+    pub fn start(needed: CapabilitySet) -> io::Result<Self> {
+        let (supervisor, control) = helper::fork(needed)?;
+        control.set_read_timeout(Some(PROMPT))?;
+        Ok(Client { supervisor, control: Some(control), worker: None, replaced: 0 })
+    }
+
+    /// The supervisor's number; workers are its children.
+    pub fn pid(&self) -> u32 {
+        self.supervisor.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// An answer for each of `addresses`, by `deadline`.
+    pub fn ask(&mut self, image: &Image, addresses: &[u64], deadline: Instant) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(addresses.len());
+        for piece in addresses.chunks(MAX_ADDRESSES) {
+            let given = self.ask_once(image, piece, deadline);
+            answers.extend(given.unwrap_or_else(|cause| vec![Err(cause); piece.len()]));
+        }
+        answers
+    }
+
+    fn ask_once(&mut self, image: &Image, addresses: &[u64], deadline: Instant) -> Result<Vec<Answer>, Cause> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Cause::TimedOut);
+        }
+        if self.worker.is_none() {
+            self.worker = Some(self.new_worker().ok_or(Cause::NoHelper)?);
+        }
+        let worker = self.worker.as_mut().expect("there is one");
+        let until = Instant::now() + left.min(PATIENCE);
+        let mut stream = Timed { stream: worker, until };
+        let answers =
+            send_request(&mut stream, image, addresses).and_then(|()| receive_answers(&mut stream, addresses.len()));
+        answers.map_err(|error| {
+            // An answer that comes later would be taken for that to the next question
+            self.worker = None;
+            self.replaced += 1;
+            if error.kind() == io::ErrorKind::TimedOut { Cause::TimedOut } else { Cause::NoHelper }
+        })
+    }
+
+    fn new_worker(&mut self) -> Option<UnixStream> {
+        let control = self.control.as_mut()?;
+        let socket = control.write_all(&[0]).and_then(|()| receive_socket(control));
+        match socket {
+            Ok(socket) => socket,
+            Err(_) => {
+                self.control = None;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        (self.control, self.worker) = (None, None); // the supervisor ends with them
+        if let Ok(pidfd) = pidfd_open(self.supervisor, PidfdFlags::empty()) {
+            let most = Timespec::try_from(PROMPT).ok();
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], most.as_ref());
+        }
+        let _ = waitpid(Some(self.supervisor), WaitOptions::NOHANG);
+    }
+}
+
+/// The answer to one byte: the socket to a new worker, if there is one.
+fn receive_socket(control: &UnixStream) -> io::Result<Option<UnixStream>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let received = recvmsg(control, &mut parts, &mut message, RecvFlags::CMSG_CLOEXEC)?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let sockets = message.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+        _ => None,
+    });
+    Ok(sockets.flatten().next().map(|socket: OwnedFd| UnixStream::from(socket)))
+}
+
+/// A socket on which nothing takes longer than until a moment.
+struct Timed<'a> {
+    stream: &'a mut UnixStream,
+    until: Instant,
+}
+
+impl Timed<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+impl io::Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer).map_err(timed_out)
+    }
+}
+
+impl io::Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether this process has no more than one thread, so that a fork leaves no lock behind.
+pub fn has_one_thread() -> bool {
+    let status = File::open("/proc/self/status").and_then(|mut file| {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map(|_| text)
+    });
+    let status = status.unwrap_or_default();
+    status
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.strip_prefix(b"Threads:").is_some_and(|n| n.trim_ascii() == b"1"))
+}

@@ -1,0 +1,260 @@
+//! The functions of an ELF file, read with pread(2) piece by piece: the file may be cut short, written to or made up while
+//! it is read. Names stay in the file until somebody asks for one.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader as _, SectionHeader as _, Sym as _};
+use object::{Endianness, elf, pod};
+
+use super::Deadline;
+
+/// Symbols of one file that are kept.
+pub const MAX_SYMBOLS: usize = 4 << 20;
+/// Bytes of section and program headers.
+const MAX_HEADERS: u64 = 8 << 20;
+/// Bytes of symbols that are read at once.
+const PIECE: u64 = 1 << 20;
+
+/// One function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Function {
+    start: u64,
+    /// 0: up to the next one.
+    size: u32,
+    /// Where its name begins in the table's strings.
+    name: u32,
+}
+
+/// A symbol table, sorted by address.
+#[derive(Debug)]
+struct Table {
+    functions: Vec<Function>,
+    /// Where its strings are in the file.
+    strings: (u64, u64),
+}
+
+/// A part of the file that is mapped: file offset, bytes in the file, address.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    offset: u64,
+    size: u64,
+    address: u64,
+}
+
+/// The functions of one file.
+#[derive(Debug)]
+pub struct Functions {
+    segments: Vec<Segment>,
+    /// `.symtab` first, then `.dynsym`.
+    tables: Vec<Table>,
+}
+
+/// Why a file has no functions.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is no ELF file, or none that can be read.
+    Invalid,
+    /// The time is over.
+    TimedOut,
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(_: io::Error) -> Self {
+        Unreadable::Invalid
+    }
+}
+
+/// Bytes that can be read at an offset.
+pub trait Source {
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// If there are not so many bytes, or if reading fails.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+}
+
+impl Source for &[u8] {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).ok();
+        let bytes = start.and_then(|start| self.get(start..start.checked_add(buffer.len())?));
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+fn read(source: &dyn Source, offset: u64, size: u64, most: u64) -> Result<Vec<u8>, Unreadable> {
+    if size > most {
+        return Err(Unreadable::Invalid);
+    }
+    let mut bytes = vec![0; size as usize];
+    source.read_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+impl Functions {
+    /// Reads the tables of `source`.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn read(source: &dyn Source, deadline: Deadline) -> Result<Self, Unreadable> {
+        let ident = read(source, 0, 16, 16)?;
+        if ident[..4] != elf::ELFMAG {
+            return Err(Unreadable::Invalid);
+        }
+        match elf::FileClass(ident[4]) {
+            elf::ELFCLASS64 => Self::of::<FileHeader64<Endianness>>(source, deadline),
+            elf::ELFCLASS32 => Self::of::<FileHeader32<Endianness>>(source, deadline),
+            _ => Err(Unreadable::Invalid),
+        }
+    }
+
+    fn of<Elf: FileHeader<Endian = Endianness>>(source: &dyn Source, deadline: Deadline) -> Result<Self, Unreadable> {
+        let invalid = |_| Unreadable::Invalid;
+        let bytes = read(source, 0, size_of::<Elf>() as u64, MAX_HEADERS)?;
+        let (header, _) = pod::from_bytes::<Elf>(&bytes).map_err(|()| Unreadable::Invalid)?;
+        let endian = header.endian().map_err(invalid)?;
+        let size = |count: u64, one: usize| count.checked_mul(one as u64).ok_or(Unreadable::Invalid);
+
+        let count = u64::from(header.e_phnum(endian));
+        if usize::from(header.e_phentsize(endian)) != size_of::<Elf::ProgramHeader>() {
+            return Err(Unreadable::Invalid);
+        }
+        let bytes =
+            read(source, header.e_phoff(endian).into(), size(count, size_of::<Elf::ProgramHeader>())?, MAX_HEADERS)?;
+        let headers = pod::slice_from_all_bytes::<Elf::ProgramHeader>(&bytes).map_err(|()| Unreadable::Invalid)?;
+        let loaded = headers.iter().filter(|header| header.p_type(endian) == elf::PT_LOAD);
+        let segments = loaded.map(|header| Segment {
+            offset: header.p_offset(endian).into(),
+            size: header.p_filesz(endian).into(),
+            address: header.p_vaddr(endian).into(),
+        });
+        let segments = segments.collect();
+
+        let one = size_of::<Elf::SectionHeader>();
+        if usize::from(header.e_shentsize(endian)) != one {
+            return Ok(Functions { segments, tables: Vec::new() });
+        }
+        let at: u64 = header.e_shoff(endian).into();
+        let count = match u64::from(header.e_shnum(endian)) {
+            // More than fit: the first section's size tells
+            0 if at != 0 => {
+                let bytes = read(source, at, one as u64, MAX_HEADERS)?;
+                let (first, _) = pod::from_bytes::<Elf::SectionHeader>(&bytes).map_err(|()| Unreadable::Invalid)?;
+                first.sh_size(endian).into()
+            }
+            count => count,
+        };
+        let bytes = read(source, at, size(count, one)?, MAX_HEADERS)?;
+        let sections = pod::slice_from_all_bytes::<Elf::SectionHeader>(&bytes).map_err(|()| Unreadable::Invalid)?;
+        let mut tables = Vec::new();
+        for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
+            let Some(section) = sections.iter().find(|section| section.sh_type(endian) == kind) else { continue };
+            let strings = sections.get(section.sh_link(endian) as usize);
+            let Some(strings) = strings.filter(|strings| strings.sh_type(endian) == elf::SHT_STRTAB) else { continue };
+            let place = (section.sh_offset(endian).into(), section.sh_size(endian).into());
+            let functions = match functions::<Elf>(source, endian, place, deadline) {
+                Err(Unreadable::Invalid) => continue, // the other table may be whole
+                functions => functions?,
+            };
+            let strings = (strings.sh_offset(endian).into(), strings.sh_size(endian).into());
+            tables.push(Table { functions, strings });
+        }
+        Ok(Functions { segments, tables })
+    }
+
+    /// How many functions are kept in memory.
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(|table| table.functions.len()).sum()
+    }
+
+    /// The name, as it is in the file, of the function that has the byte at `offset` of the file; `None` if there is none.
+    pub fn name(&self, source: &dyn Source, offset: u64) -> Option<Vec<u8>> {
+        let inside = |segment: &&Segment| offset >= segment.offset && offset - segment.offset < segment.size;
+        let segment = self.segments.iter().find(inside)?;
+        let address = segment.address.wrapping_add(offset - segment.offset);
+        self.tables.iter().find_map(|table| table.name(source, address))
+    }
+}
+
+impl Table {
+    fn name(&self, source: &dyn Source, address: u64) -> Option<Vec<u8>> {
+        let behind = self.functions.partition_point(|function| function.start <= address);
+        // A function may lie within another one: look a little further than the nearest
+        let near = self.functions[..behind].iter().rev().take(4);
+        let next = self.functions.get(behind).map_or(u64::MAX, |next| next.start);
+        let has = |function: &&Function| match function.size {
+            0 => address < next && self.functions[behind - 1].start == function.start,
+            size => address - function.start < u64::from(size),
+        };
+        let function = near.into_iter().find(has)?;
+        let (at, size) = self.strings;
+        let left = size.checked_sub(u64::from(function.name)).filter(|left| *left > 0)?;
+        let at = at.checked_add(u64::from(function.name))?;
+        // Most names are short
+        for most in [128, super::MAX_MANGLED] {
+            let mut name = vec![0; left.min(most as u64) as usize];
+            source.read_at(&mut name, at).ok()?;
+            if let Some(end) = name.iter().position(|byte| *byte == 0) {
+                name.truncate(end);
+                return (!name.is_empty()).then_some(name);
+            }
+        }
+        None
+    }
+}
+
+/// The functions in a symbol table at (offset, bytes).
+fn functions<Elf: FileHeader<Endian = Endianness>>(
+    source: &dyn Source,
+    endian: Endianness,
+    (offset, size): (u64, u64),
+    deadline: Deadline,
+) -> Result<Vec<Function>, Unreadable> {
+    let one = size_of::<Elf::Sym>() as u64;
+    if size / one > MAX_SYMBOLS as u64 {
+        return Err(Unreadable::Invalid);
+    }
+    let mut found = Vec::new();
+    let (mut done, size) = (0, size / one * one);
+    while done < size {
+        if deadline.is_over() {
+            return Err(Unreadable::TimedOut);
+        }
+        let piece = (size - done).min(PIECE / one * one);
+        let bytes = read(source, offset.checked_add(done).ok_or(Unreadable::Invalid)?, piece, PIECE)?;
+        let symbols = pod::slice_from_all_bytes::<Elf::Sym>(&bytes).map_err(|()| Unreadable::Invalid)?;
+        for symbol in symbols {
+            let is_code = matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC);
+            let (start, name): (u64, u32) = (symbol.st_value(endian).into(), symbol.st_name(endian));
+            if !is_code || symbol.st_shndx(endian) == elf::SHN_UNDEF || name == 0 {
+                continue;
+            }
+            let size: u64 = symbol.st_size(endian).into();
+            // Of several names for one function the one that is for all to see, then the first
+            let rank = match symbol.st_bind() {
+                elf::STB_GLOBAL => 0,
+                elf::STB_WEAK => 1,
+                _ => 2,
+            };
+            found.push((
+                start,
+                size == 0,
+                rank,
+                Function { start, size: u32::try_from(size).unwrap_or(u32::MAX), name },
+            ));
+        }
+        done += piece;
+    }
+    found.sort_by_key(|(start, sizeless, rank, _)| (*start, *sizeless, *rank));
+    found.dedup_by_key(|(start, ..)| *start);
+    Ok(found.into_iter().map(|(.., function)| function).collect())
+}

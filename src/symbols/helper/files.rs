@@ -1,0 +1,239 @@
+//! Opening what belongs to a process that may be an enemy: nothing here waits, follows a link of its making, or opens
+//! anything but a regular file on a file system that the kernel serves by itself.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::Path;
+
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags, Statx, StatxFlags, memfd_create, openat, statx};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use crate::symbols::wire::Cause;
+
+/// Bytes of a list of mounts that are read.
+const MAX_MOUNTS: u64 = 64 << 20;
+/// Bytes of a small file of /proc.
+const MAX_SMALL: u64 = 64 << 10;
+
+/// The directory of one process in /proc: once open it stays that of this process, whatever becomes of the number.
+#[derive(Debug)]
+pub struct ProcDir {
+    fd: OwnedFd,
+    /// Whether files on a mount may be opened, by the mount's number; and something open on it, so that it keeps the number.
+    mounts: HashMap<u64, (bool, OwnedFd)>,
+}
+
+/// What decides whether a file in memory is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Opener {
+    /// The device of the kernel's own tmpfs, that memfds and shared memory are on: it is in no list of mounts.
+    memory: Option<(u32, u32)>,
+}
+
+impl Opener {
+    /// To be made before the sandbox is.
+    pub fn new() -> Self {
+        let memfd = memfd_create("ebpf-run", MemfdFlags::CLOEXEC).ok();
+        let memory =
+            memfd.and_then(|memfd| look_at(memfd.as_fd()).ok()).map(|stat| (stat.stx_dev_major, stat.stx_dev_minor));
+        Opener { memory }
+    }
+
+    /// Opens the regular file that `path`, found by O_PATH, stands for.
+    ///
+    /// # Errors
+    /// [`Cause::FileRefused`] for everything else, and [`Cause::NotPermitted`].
+    pub fn open(self, dir: &mut ProcDir, path: BorrowedFd<'_>) -> Result<(File, Statx), Cause> {
+        let stat = look_at(path)?;
+        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
+            return Err(Cause::FileRefused);
+        }
+        let in_memory = self.memory == Some((stat.stx_dev_major, stat.stx_dev_minor));
+        if !in_memory && !dir.may_open_on_mount_of(path) {
+            return Err(Cause::FileRefused);
+        }
+        // O_NONBLOCK: a lease is not waited for
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let again = format!("/proc/self/fd/{}", path.as_raw_fd());
+        let file = openat(rustix::fs::CWD, again, flags, Mode::empty()).map_err(cause)?;
+        Ok((File::from(file), stat))
+    }
+}
+
+fn cause(errno: Errno) -> Cause {
+    match errno {
+        Errno::ACCESS | Errno::PERM => Cause::NotPermitted,
+        _ => Cause::FileRefused,
+    }
+}
+
+/// The attributes as the kernel has them at hand, without asking a server for newer ones.
+pub fn look_at(path: BorrowedFd<'_>) -> Result<Statx, Cause> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    statx(path, c"", flags, StatxFlags::BASIC_STATS).map_err(cause)
+}
+
+const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+impl ProcDir {
+    /// The process `pid`.
+    ///
+    /// # Errors
+    /// [`Cause::ProcessGone`]
+    pub fn open(pid: u32) -> Result<Self, Cause> {
+        let fd = openat(rustix::fs::CWD, format!("/proc/{pid}"), PATH | OFlags::DIRECTORY, Mode::empty());
+        Ok(ProcDir { fd: fd.map_err(|_| Cause::ProcessGone)?, mounts: HashMap::new() })
+    }
+
+    /// A file of /proc/PID, to be read.
+    ///
+    /// # Errors
+    /// [`Cause::ProcessGone`] or [`Cause::NotPermitted`].
+    pub fn read(&self, name: &str) -> Result<File, Cause> {
+        let file = openat(&self.fd, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        file.map(File::from).map_err(|errno| match errno {
+            Errno::ACCESS | Errno::PERM => Cause::NotPermitted,
+            _ => Cause::ProcessGone,
+        })
+    }
+
+    /// The whole text of a small file of /proc/PID.
+    ///
+    /// # Errors
+    /// As [`ProcDir::read`].
+    pub fn text(&self, name: &str) -> Result<Vec<u8>, Cause> {
+        let mut text = Vec::new();
+        self.read(name)?.take(MAX_SMALL).read_to_end(&mut text).map_err(|_| Cause::ProcessGone)?;
+        Ok(text)
+    }
+
+    /// What a link of /proc/PID leads to, not opened.
+    ///
+    /// # Errors
+    /// [`Cause::NotPermitted`], or [`Cause::NotMapped`] if there is no such link (any more).
+    pub fn link(&self, name: &str) -> Result<OwnedFd, Cause> {
+        openat(&self.fd, name, PATH, Mode::empty()).map_err(|errno| match errno {
+            Errno::ACCESS | Errno::PERM => Cause::NotPermitted,
+            _ => Cause::NotMapped,
+        })
+    }
+
+    /// The file `name` in the directory /tmp of the process's own root, not opened. No link is followed.
+    ///
+    /// # Errors
+    /// [`Cause::NoFile`] if there is none, [`Cause::FileRefused`] if it can't be looked for.
+    pub fn in_tmp(&mut self, name: &str) -> Result<OwnedFd, Cause> {
+        let flags = PATH | OFlags::NOFOLLOW;
+        let not_there = |_| Cause::NoFile;
+        let root = self.link("root").map_err(|_| Cause::NoFile)?;
+        // Looking for a name asks the file system: on each step it has to be one that answers
+        if !self.may_open_on_mount_of(root.as_fd()) {
+            return Err(Cause::FileRefused);
+        }
+        let tmp = openat(&root, "tmp", flags | OFlags::DIRECTORY, Mode::empty()).map_err(not_there)?;
+        if !self.may_open_on_mount_of(tmp.as_fd()) {
+            return Err(Cause::FileRefused);
+        }
+        openat(&tmp, name, flags, Mode::empty()).map_err(not_there)
+    }
+
+    /// Whether the file system that `path` is on is served by the kernel: a server in user space can refuse to answer, and
+    /// then not even SIGKILL ends the wait. The mount's number is looked up in the process's list of mounts and in one's own;
+    /// what is in neither, such as a mount that was detached, is refused.
+    fn may_open_on_mount_of(&mut self, path: BorrowedFd<'_>) -> bool {
+        let Some(mount) = mount_number(path) else { return false };
+        if let Some(known) = self.mounts.get(&mount) {
+            return known.0;
+        }
+        let Ok(held) = fcntl_dupfd_cloexec(path, 0) else { return false };
+        let theirs = self.read("mountinfo").ok().and_then(|list| kind_of(list, mount));
+        let kind = theirs.or_else(|| kind_of(File::open("/proc/self/mountinfo").ok()?, mount));
+        let may = kind.is_some_and(|kind| !in_user_space(&kind));
+        self.mounts.insert(mount, (may, held));
+        may
+    }
+}
+
+fn in_user_space(kind: &[u8]) -> bool {
+    kind == b"fuse" || kind == b"fuseblk" || kind.starts_with(b"fuse.")
+}
+
+/// The number of the mount that an open file is on.
+fn mount_number(path: BorrowedFd<'_>) -> Option<u64> {
+    let mut text = String::new();
+    let info = Path::new("/proc/self/fdinfo").join(path.as_raw_fd().to_string());
+    File::open(info).ok()?.take(MAX_SMALL).read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+/// The kind of the mount with this number in a list of mounts: `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - KIND SOURCE OPTIONS`.
+fn kind_of(list: File, mount: u64) -> Option<Vec<u8>> {
+    let mut list = BufReader::new(list.take(MAX_MOUNTS));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if list.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let mut words = line.split(|byte| *byte == b' ');
+        let number = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse::<u64>().ok());
+        if number == Some(mount) {
+            // Spaces in paths are written as \040; the fields in front of the dash are any number
+            return words.skip_while(|word| *word != b"-").nth(1).map(<[u8]>::to_vec);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn the_kind_of_a_mount_is_behind_the_dash() {
+        let mut list = tempfile::tempfile().expect("a file");
+        let text = "21 1 0:5 / /a\\040-\\040b rw - tmpfs x rw\n22 1 0:6 / /b rw shared:1 master:2 - fuse.sshfs y rw\nodd\n23\n";
+        list.write_all(text.as_bytes()).expect("written");
+        let kind = |mount| {
+            let mut list = list.try_clone().expect("a descriptor");
+            std::io::Seek::rewind(&mut list).expect("a file");
+            kind_of(list, mount)
+        };
+        assert_eq!(kind(21).as_deref(), Some(&b"tmpfs"[..]));
+        assert_eq!(kind(22).as_deref(), Some(&b"fuse.sshfs"[..]));
+        assert_eq!((kind(23), kind(24)), (None, None));
+        assert!(in_user_space(b"fuse.sshfs") && in_user_space(b"fuseblk") && !in_user_space(b"ext4"));
+        assert!(!in_user_space(b"fusectl"), "that one is the kernel's");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "text").expect("written");
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("fifo"), Mode::RUSR).expect("a FIFO");
+        let (opener, mut proc) = (Opener::new(), ProcDir::open(std::process::id()).expect("oneself"));
+        let mut open = |path: &Path| {
+            let found = openat(rustix::fs::CWD, path, PATH, Mode::empty()).expect("it is there");
+            opener.open(&mut proc, found.as_fd()).map(|(file, _)| file)
+        };
+        let mut text = String::new();
+        open(&file).expect("a file").read_to_string(&mut text).expect("it is read");
+        assert_eq!(text, "text");
+        for odd in [dir.path().join("fifo").as_path(), dir.path(), Path::new("/dev/null")] {
+            assert_eq!(open(odd).expect_err("no file"), Cause::FileRefused, "{}", odd.display());
+        }
+    }
+
+    #[test]
+    fn memory_files_are_known_by_their_device() {
+        let memfd = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
+        let mut proc = ProcDir::open(std::process::id()).expect("oneself");
+        let found = proc.link(&format!("fd/{}", memfd.as_raw_fd())).expect("it is there");
+        assert!(Opener::new().open(&mut proc, found.as_fd()).is_ok());
+        assert!(!proc.may_open_on_mount_of(found.as_fd()), "it is in no list of mounts");
+    }
+}

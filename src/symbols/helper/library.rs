@@ -1,0 +1,86 @@
+//! The files whose functions are known, as many as there is room for.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use rustix::fs::Statx;
+
+use super::elf::{Functions, MAX_SYMBOLS, Unreadable};
+
+/// Files that are kept open.
+const MAX_FILES: usize = 128;
+/// Functions of all files together, 16 bytes each.
+const MAX_FUNCTIONS: usize = MAX_SYMBOLS + MAX_SYMBOLS / 2;
+
+/// What makes a file another one: it was replaced, or written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    device: (u32, u32),
+    inode: u64,
+    size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+}
+
+impl Key {
+    /// The file that has these attributes.
+    pub fn of(stat: &Statx) -> Self {
+        Key {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            size: stat.stx_size,
+            modified: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+            changed: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        }
+    }
+}
+
+/// Files by their attributes. A file that has no functions is read again each time: it may yet become one.
+#[derive(Debug, Default)]
+pub struct Library {
+    files: HashMap<Key, Known>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    file: File,
+    functions: Functions,
+    used: u64,
+}
+
+impl Library {
+    /// The functions of `file`, read by `read` unless they are known.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn get(
+        &mut self,
+        key: Key,
+        file: File,
+        read: impl FnOnce(&File) -> Result<Functions, Unreadable>,
+    ) -> Result<(&File, &Functions), Unreadable> {
+        self.clock += 1;
+        if !self.files.contains_key(&key) {
+            let functions = read(&file)?;
+            self.make_room(functions.len());
+            self.files.insert(key, Known { file, functions, used: 0 });
+        }
+        let known = self.files.get_mut(&key).expect("it was just put there");
+        known.used = self.clock;
+        Ok((&known.file, &known.functions))
+    }
+
+    fn make_room(&mut self, wanted: usize) {
+        loop {
+            let held: usize = self.files.values().map(|known| known.functions.len()).sum();
+            if self.files.len() < MAX_FILES && held + wanted <= MAX_FUNCTIONS {
+                return;
+            }
+            let Some(oldest) = self.files.iter().min_by_key(|(_, known)| known.used).map(|(key, _)| *key) else {
+                return;
+            };
+            self.files.remove(&oldest);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One process: whether it still runs the program that was sampled, what is mapped at its addresses, and what that is called.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _};
+
+use rustix::fd::AsFd as _;
+
+use super::elf::{Functions, Unreadable};
+use super::files::{Opener, ProcDir, look_at};
+use super::library::{Key, Library};
+use super::{Deadline, demangle, perf_map, vdso};
+use crate::symbols::wire::{Answer, Cause, Image};
+
+/// Bytes of a list of mappings that are read.
+const MAX_MAPS: u64 = 64 << 20;
+/// Personality of a process whose address space is laid out the same way each time (ADDR_NO_RANDOMIZE).
+const NO_RANDOMIZE: u32 = 0x004_0000;
+
+/// A mapping of code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    /// Where it begins in the file.
+    offset: u64,
+    /// 0: memory without a file.
+    inode: u64,
+    /// `[vdso]`, `//anon`, a path.
+    name: Vec<u8>,
+}
+
+/// The answers for `addresses` of a program.
+pub fn names(
+    image: &Image,
+    addresses: &[u64],
+    library: &mut Library,
+    opener: Opener,
+    deadline: Deadline,
+) -> Vec<Answer> {
+    find(image, addresses, library, opener, deadline).unwrap_or_else(|cause| vec![Err(cause); addresses.len()])
+}
+
+fn find(
+    image: &Image,
+    addresses: &[u64],
+    library: &mut Library,
+    opener: Opener,
+    deadline: Deadline,
+) -> Result<Vec<Answer>, Cause> {
+    let mut dir = ProcDir::open(image.pid)?;
+    if !runs(&dir, image)? {
+        return Err(Cause::ProcessGone);
+    }
+    let mut order: Vec<usize> = (0..addresses.len()).collect();
+    order.sort_by_key(|at| addresses[*at]);
+    let sorted: Vec<u64> = order.iter().map(|at| addresses[*at]).collect();
+    let mappings = mappings(dir.read("maps")?, &sorted).ok_or(Cause::ProcessGone)?;
+
+    let mut answers = vec![Err(Cause::NotMapped); sorted.len()];
+    let mut without_file = Vec::new();
+    for mapping in &mappings {
+        let first = sorted.partition_point(|address| *address < mapping.start);
+        let behind = sorted.partition_point(|address| *address < mapping.end);
+        let (addresses, answers) = (&sorted[first..behind], &mut answers[first..behind]);
+        if deadline.is_over() {
+            answers.fill(Err(Cause::TimedOut));
+        } else if mapping.name == b"[vdso]" {
+            vdso::names(mapping.start, addresses, answers);
+        } else if mapping.inode == 0 {
+            answers.fill(Err(Cause::NoFile));
+            without_file.extend(first..behind);
+        } else {
+            in_file(&mut dir, mapping, addresses, answers, library, opener, deadline);
+        }
+    }
+    // Code of a compiler at run time may be in a file too (a memfd that is mapped twice), which has no symbols then
+    let unnamed = |at: &usize| matches!(answers[*at], Err(Cause::NoSymbol | Cause::NoFile));
+    let unnamed: Vec<usize> = (0..sorted.len()).filter(unnamed).collect();
+    if !without_file.is_empty() || unnamed.iter().any(|at| answers[*at] == Err(Cause::NoSymbol)) {
+        let wanted: Vec<u64> = unnamed.iter().map(|at| sorted[*at]).collect();
+        if let Some(mut map) = open_perf_map(&mut dir, opener) {
+            for (at, name) in unnamed.iter().zip(perf_map::names(&mut map, &wanted, deadline)) {
+                if let Some(name) = name {
+                    answers[*at] = Ok(name);
+                }
+            }
+        }
+    }
+    // Another program since then: what was found is the other one's
+    if !runs(&dir, image)? {
+        return Err(Cause::ProcessGone);
+    }
+    let mut found = vec![Err(Cause::NotMapped); addresses.len()];
+    order.into_iter().zip(answers).for_each(|(at, answer)| found[at] = answer);
+    Ok(found)
+}
+
+fn in_file(
+    dir: &mut ProcDir,
+    mapping: &Mapping,
+    addresses: &[u64],
+    answers: &mut [Answer],
+    library: &mut Library,
+    opener: Opener,
+    deadline: Deadline,
+) {
+    let opened = dir.link(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+    let opened = opened.and_then(|path| opener.open(dir, path.as_fd()));
+    let (file, stat) = match opened {
+        Ok(opened) => opened,
+        Err(cause) => return answers.fill(Err(cause)),
+    };
+    let read = |file: &File| Functions::read(file, deadline);
+    let (file, functions) = match library.get(Key::of(&stat), file, read) {
+        Ok(found) => found,
+        Err(Unreadable::Invalid) => return answers.fill(Err(Cause::NoSymbol)),
+        Err(Unreadable::TimedOut) => return answers.fill(Err(Cause::TimedOut)),
+    };
+    answers.fill(Err(Cause::TimedOut));
+    for (address, answer) in addresses.iter().zip(answers) {
+        let offset = (address - mapping.start).checked_add(mapping.offset);
+        let name = offset.and_then(|offset| functions.name(file, offset));
+        *answer = name.map(|name| demangle(&name)).ok_or(Cause::NoSymbol);
+        if deadline.is_over() {
+            break;
+        }
+    }
+}
+
+/// The mappings that have one of `addresses`, which are sorted; `None` if the process ended meanwhile.
+fn mappings(maps: File, addresses: &[u64]) -> Option<Vec<Mapping>> {
+    let mut maps = BufReader::with_capacity(1 << 16, maps.take(MAX_MAPS));
+    let (mut line, mut found, mut next) = (Vec::new(), Vec::new(), 0);
+    let mut any = false;
+    while next < addresses.len() {
+        line.clear();
+        if maps.read_until(b'\n', &mut line).ok()? == 0 {
+            break;
+        }
+        any = true;
+        let Some(mapping) = mapping(&line) else { continue };
+        let first = next + addresses[next..].partition_point(|address| *address < mapping.start);
+        let behind = first + addresses[first..].partition_point(|address| *address < mapping.end);
+        if first < behind {
+            found.push(mapping);
+        }
+        next = behind.max(first);
+    }
+    any.then_some(found)
+}
+
+/// `START-END PERMISSIONS OFFSET MAJOR:MINOR INODE NAME`
+fn mapping(line: &[u8]) -> Option<Mapping> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let mut words = line.splitn(6, |byte| *byte == b' ');
+    let range = std::str::from_utf8(words.next()?).ok()?;
+    let (start, end) = range.split_once('-')?;
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (start, end) = (hex(start)?, hex(end)?);
+    let offset = hex(std::str::from_utf8(words.nth(1)?).ok()?)?;
+    let inode = std::str::from_utf8(words.nth(1)?).ok()?.parse().ok()?;
+    let name = words.next().unwrap_or_default().trim_ascii_start().to_vec();
+    Some(Mapping { start, end, offset, inode, name })
+}
+
+fn open_perf_map(dir: &mut ProcDir, opener: Opener) -> Option<File> {
+    let status = dir.text("status").ok()?;
+    let numbers = |key: &[u8]| -> Option<Vec<u32>> {
+        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))?;
+        std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
+    };
+    // Its number in its own pid namespace, by which it names the file
+    let pid = *numbers(b"NSpid:")?.last()?;
+    let user = *numbers(b"Uid:")?.get(1)?;
+    let path = dir.in_tmp(&format!("perf-{pid}.map")).ok()?;
+    // In a directory that all may write to, anybody may have made it
+    let owner = look_at(path.as_fd()).ok()?.stx_uid;
+    if owner != user && owner != 0 {
+        return None;
+    }
+    opener.open(dir, path.as_fd()).ok().map(|(file, _)| file)
+}
+
+/// Whether the process still runs the program of `image`.
+fn runs(dir: &ProcDir, image: &Image) -> Result<bool, Cause> {
+    let stat = Stat::of(&dir.text("stat")?).ok_or(Cause::ProcessGone)?;
+    if stat.start_stack == 0 {
+        // The kernel shows the layout of an address space to those only who may look into the process
+        return Err(if stat.is_zombie { Cause::ProcessGone } else { Cause::NotPermitted });
+    }
+    if stat.layout() != image.layout {
+        return Ok(false);
+    }
+    // Without randomisation two programs may have one layout
+    Ok(is_randomized(dir) || exe(dir).is_none_or(|exe| exe == image.exe))
+}
+
+fn is_randomized(dir: &ProcDir) -> bool {
+    let everywhere =
+        std::fs::read("/proc/sys/kernel/randomize_va_space").is_ok_and(|value| value.first() != Some(&b'0'));
+    let personality = dir
+        .text("personality")
+        .ok()
+        .and_then(|text| u32::from_str_radix(std::str::from_utf8(&text).ok()?.trim(), 16).ok());
+    everywhere && personality.is_some_and(|personality| personality & NO_RANDOMIZE == 0)
+}
+
+fn exe(dir: &ProcDir) -> Option<u32> {
+    let path = dir.link("exe").ok()?;
+    look_at(path.as_fd()).ok().map(|stat| stat.stx_ino as u32)
+}
+
+/// What tells one execution from another, of /proc/PID/stat.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    is_zombie: bool,
+    start_time: u64,
+    start_code: u64,
+    end_code: u64,
+    start_stack: u64,
+}
+
+impl Stat {
+    fn of(text: &[u8]) -> Option<Self> {
+        // The command is in brackets and may have some itself
+        let behind = text.iter().rposition(|byte| *byte == b')')? + 1;
+        let words: Vec<&str> = std::str::from_utf8(&text[behind..]).ok()?.split_ascii_whitespace().collect();
+        // The first word is the third field
+        let number = |field: usize| words.get(field - 3)?.parse().ok();
+        Some(Stat {
+            is_zombie: matches!(*words.first()?, "Z" | "X"),
+            start_time: number(22)?,
+            start_code: number(26)?,
+            end_code: number(27)?,
+            start_stack: number(28)?,
+        })
+    }
+
+    /// As `image_layout()` in `bpf/include/stack.h`.
+    fn layout(&self) -> u64 {
+        let words = [self.start_time, self.start_code, self.end_code, self.start_stack];
+        words.into_iter().fold(0, |hash: u64, word| {
+            let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^ hash >> 32
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_a_line() {
+        let line = b"7f0000001000-7f0000002000 r-xp 00003000 08:01 1234                       /a b\n";
+        let wanted = Mapping {
+            start: 0x7f00_0000_1000,
+            end: 0x7f00_0000_2000,
+            offset: 0x3000,
+            inode: 1234,
+            name: b"/a b".to_vec(),
+        };
+        assert_eq!(mapping(line), Some(wanted));
+        let anonymous = mapping(b"00400000-00401000 rwxp 00000000 00:00 0 \n").expect("a mapping");
+        assert_eq!((anonymous.start, anonymous.inode, anonymous.name.as_slice()), (0x40_0000, 0, &b""[..]));
+        for odd in [&b"\n"[..], b"x-y r-xp 0 0:0 0", b"1000 r-xp 0 0:0 0", b"\xff\xff"] {
+            assert_eq!(mapping(odd), None);
+        }
+    }
+
+    #[test]
+    fn a_command_with_brackets_is_no_harm() {
+        let mut text = b"7 (a) R 1 2) S".to_vec();
+        (4..=30).for_each(|field| text.extend(format!(" {field}").bytes()));
+        let stat = Stat::of(&text).expect("a line of the kernel");
+        let wanted = Stat { is_zombie: false, start_time: 22, start_code: 26, end_code: 27, start_stack: 28 };
+        assert_eq!(stat, wanted);
+        assert_ne!(stat.layout(), Stat { start_stack: 29, ..wanted }.layout());
+        assert_eq!(Stat::of(b"7 (a) S 1 2"), None);
+    }
+}

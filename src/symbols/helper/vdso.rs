@@ -1,0 +1,55 @@
+//! The code that the kernel maps into every process, the same for all of them: one's own copy has the names.
+
+use std::sync::OnceLock;
+
+use super::elf::Functions;
+use super::{Deadline, demangle};
+use crate::symbols::wire::{Answer, Cause};
+
+/// A 32-bit process has another vDSO, and it is below this.
+const LOWEST: u64 = 1 << 32;
+/// Larger than that of any kernel.
+const MAX_SIZE: usize = 1 << 20;
+
+struct Own {
+    bytes: Vec<u8>,
+    functions: Functions,
+}
+
+/// Fills in the names of `addresses` in a vDSO that is mapped at `start`.
+pub fn names(start: u64, addresses: &[u64], answers: &mut [Answer]) {
+    static OWN: OnceLock<Option<Own>> = OnceLock::new();
+    let own = OWN.get_or_init(read_own).as_ref().filter(|_| start >= LOWEST);
+    for (address, answer) in addresses.iter().zip(answers) {
+        let name = own.and_then(|own| own.functions.name(&own.bytes.as_slice(), address - start));
+        *answer = name.map(|name| demangle(&name)).ok_or(Cause::NoSymbol);
+    }
+}
+
+fn read_own() -> Option<Own> {
+    use std::os::unix::fs::FileExt as _;
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    let line = maps.split(|byte| *byte == b'\n').find(|line| line.ends_with(b"[vdso]"))?;
+    let range = std::str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok()?;
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    let size = usize::try_from(end.checked_sub(start)?).ok().filter(|size| *size <= MAX_SIZE)?;
+    let mut bytes = vec![0; size];
+    std::fs::File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, start).ok()?;
+    let functions = Functions::read(&bytes.as_slice(), Deadline::in_seconds(1)).ok()?;
+    Some(Own { bytes, functions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_s_own_vdso_has_names() {
+        let Some(own) = read_own() else { panic!("this machine maps no vDSO") };
+        assert!(own.functions.len() > 0);
+        let mut answers = vec![Err(Cause::NotMapped)];
+        names(0x1000, &[0x1000], &mut answers);
+        assert_eq!(answers, [Err(Cause::NoSymbol)], "a 32-bit process");
+    }
+}

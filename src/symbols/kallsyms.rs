@@ -1,0 +1,146 @@
+//! The kernel's own symbols, from /proc/kallsyms.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek as _};
+use std::time::{Duration, Instant};
+
+use super::wire::Cause;
+
+/// How far behind the last symbol of all an address may be and still belong to it.
+const MAX_TAIL: u64 = 64 << 10;
+/// Modules and programs come and go: when an address is unknown, the table is read again, but not more often than this.
+const MIN_AGE: Duration = Duration::from_secs(10);
+/// Longer lines are none of the kernel's.
+const MAX_LINE: usize = 4096;
+
+/// The table, read with the first address.
+#[derive(Debug)]
+pub struct Kallsyms {
+    /// Opened while the process still had the right to see addresses: the kernel asks for it at the opening.
+    file: io::Result<File>,
+    table: Table,
+    read_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Sorted by address.
+    symbols: Vec<Symbol>,
+    /// All names, one behind the other.
+    names: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Symbol {
+    address: u64,
+    name: u32,
+    length: u16,
+    /// Functions; what is not code ends the function before it, and names nothing.
+    is_code: bool,
+}
+
+impl Kallsyms {
+    /// Opens the table and reads nothing yet.
+    pub fn open() -> Self {
+        Kallsyms { file: File::open("/proc/kallsyms"), table: Table::default(), read_at: None }
+    }
+
+    /// The name of the function at `address`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn name(&mut self, address: u64) -> Result<&[u8], Cause> {
+        let found = self.table.find(address).is_some();
+        if !found && self.read_at.is_none_or(|read| read.elapsed() >= MIN_AGE) {
+            self.read_at = Some(Instant::now());
+            let table = self.file.as_mut().ok().and_then(|file| {
+                file.rewind().ok()?;
+                Table::read(BufReader::with_capacity(1 << 16, file)).ok()
+            });
+            self.table = table.unwrap_or_default();
+        }
+        if self.table.symbols.is_empty() {
+            return Err(Cause::NotPermitted);
+        }
+        self.table.find(address).ok_or(Cause::NoSymbol)
+    }
+}
+
+impl Table {
+    /// Lines of `ADDRESS TYPE NAME [MODULE]`. All addresses are zero for a reader without the right to see them: then the
+    /// table is empty.
+    fn read(mut lines: impl BufRead) -> io::Result<Self> {
+        let mut table = Table::default();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if lines.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if line.len() <= MAX_LINE {
+                table.push(&line);
+            }
+        }
+        table.symbols.sort_by_key(|symbol| symbol.address);
+        Ok(table)
+    }
+
+    fn push(&mut self, line: &[u8]) {
+        let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else { return };
+        let address = std::str::from_utf8(address).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let Some(address) = address.filter(|address| *address != 0) else { return };
+        let (Ok(at), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(name.len())) else { return };
+        let is_code = matches!(kind, b"t" | b"T" | b"w" | b"W");
+        self.names.extend(name);
+        self.symbols.push(Symbol { address, name: at, length, is_code });
+    }
+
+    fn find(&self, address: u64) -> Option<&[u8]> {
+        let behind = self.symbols.partition_point(|symbol| symbol.address <= address);
+        let start = self.symbols.get(behind.checked_sub(1)?)?.address;
+        if behind == self.symbols.len() && address - start > MAX_TAIL {
+            return None;
+        }
+        // Of several names for one address the first that is a function's
+        let first = self.symbols[..behind].partition_point(|symbol| symbol.address < start);
+        let symbol = self.symbols[first..behind].iter().find(|symbol| symbol.is_code)?;
+        let name = symbol.name as usize;
+        Some(&self.names[name..name + usize::from(symbol.length)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &[u8]) -> Table {
+        Table::read(text).expect("a slice can be read")
+    }
+
+    #[test]
+    fn an_address_has_the_name_of_the_function_that_it_is_in() {
+        let table = table(
+            b"1000 T first\n2000 t second\n2000 t alias\n3000 D data\n3000 T code_too\n4000 d more\n5000 t in_module\t[m]\n\
+              odd line\n\xff\xfe t x\n6000 t b\xffd\n0 t zero",
+        );
+        let name = |address| table.find(address).map(|name| String::from_utf8_lossy(name).into_owned());
+        assert_eq!(name(0x0fff), None, "nothing is in front of the first");
+        assert_eq!(name(0x1000).as_deref(), Some("first"));
+        assert_eq!(name(0x1fff).as_deref(), Some("first"));
+        assert_eq!(name(0x2001).as_deref(), Some("second"));
+        assert_eq!(name(0x3001).as_deref(), Some("code_too"));
+        assert_eq!(name(0x4001), None, "data is no function");
+        assert_eq!(name(0x5001).as_deref(), Some("in_module"));
+        assert_eq!(name(0x6001).as_deref(), Some("b\u{fffd}d"));
+        assert_eq!(name(0x6000 + MAX_TAIL + 1), None, "far behind the last");
+    }
+
+    #[test]
+    fn addresses_that_are_hidden_are_not_permitted() {
+        assert!(table(b"0000000000000000 T first\n0000000000000000 t second\n").symbols.is_empty());
+        let mut hidden =
+            Kallsyms { file: Err(io::ErrorKind::PermissionDenied.into()), table: Table::default(), read_at: None };
+        assert_eq!(hidden.name(0xffff_ffff_8100_0000), Err(Cause::NotPermitted));
+    }
+}

@@ -1,0 +1,226 @@
+//! What the runner and its symbol helper say to each other over a socket: requests with addresses, replies with names.
+//!
+//! Either side may be in the hands of an attacker, the helper first of all: lengths are bounded before anything is
+//! allocated, and a reply that is not exactly what was asked for is an error.
+
+use std::io::{self, Read, Write};
+
+/// Addresses in one request.
+pub const MAX_ADDRESSES: usize = 1024;
+/// Bytes of one name; what is longer is cut.
+pub const MAX_NAME: usize = 4096;
+
+const HEAD: usize = 24;
+
+/// Which program of which process an address belongs to. Both ends compute `layout` in the same way from what the kernel
+/// knows of the process: see `bpf/include/stack.h`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Image {
+    /// The process, in the initial pid namespace.
+    pub pid: u32,
+    /// The lower half of the inode number of its executable.
+    pub exe: u32,
+    /// A hash of its start time and the layout of its address space, which every execution makes anew.
+    pub layout: u64,
+}
+
+/// Why a frame has no name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Cause {
+    /// The file that is mapped there has no symbol for the address, or the kernel has none.
+    NoSymbol = 1,
+    /// Code in memory that belongs to no file, and that no perf map names.
+    NoFile,
+    /// The file is none that is opened: not regular, on a file system of user space, or in use by a lease.
+    FileRefused,
+    /// The process has ended, or runs another program by now.
+    ProcessGone,
+    /// The right to look into the process, or at the kernel's addresses, is missing.
+    NotPermitted,
+    /// Nothing is mapped there any more.
+    NotMapped,
+    /// It would have taken too long.
+    TimedOut,
+    /// The helper could not be started, or ended too often.
+    NoHelper,
+    /// The runner is in a pid namespace: the process can't be found by the number that the kernel knows.
+    PidNamespace,
+}
+
+impl Cause {
+    /// Every cause, in the order of their numbers.
+    pub const ALL: [Cause; 9] = [
+        Cause::NoSymbol,
+        Cause::NoFile,
+        Cause::FileRefused,
+        Cause::ProcessGone,
+        Cause::NotPermitted,
+        Cause::NotMapped,
+        Cause::TimedOut,
+        Cause::NoHelper,
+        Cause::PidNamespace,
+    ];
+
+    /// For machines.
+    pub fn key(self) -> &'static str {
+        match self {
+            Cause::NoSymbol => "no_symbol",
+            Cause::NoFile => "no_file",
+            Cause::FileRefused => "file_refused",
+            Cause::ProcessGone => "process_gone",
+            Cause::NotPermitted => "not_permitted",
+            Cause::NotMapped => "not_mapped",
+            Cause::TimedOut => "timed_out",
+            Cause::NoHelper => "no_helper",
+            Cause::PidNamespace => "pid_namespace",
+        }
+    }
+
+    /// For a person.
+    pub fn words(self) -> &'static str {
+        match self {
+            Cause::NoSymbol => "no symbol for the address",
+            Cause::NoFile => "code outside of files, without a perf map",
+            Cause::FileRefused => "the file was not opened",
+            Cause::ProcessGone => "the process ended or executed another program",
+            Cause::NotPermitted => "not permitted",
+            Cause::NotMapped => "no longer mapped",
+            Cause::TimedOut => "the lookup took too long",
+            Cause::NoHelper => "the symbol helper failed",
+            Cause::PidNamespace => "the runner is in a pid namespace",
+        }
+    }
+
+    fn of(number: u8) -> Option<Cause> {
+        Cause::ALL.into_iter().find(|cause| *cause as u8 == number)
+    }
+}
+
+/// A name, or why there is none.
+pub type Answer = Result<Vec<u8>, Cause>;
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Writes a request for at most [`MAX_ADDRESSES`] addresses.
+///
+/// # Errors
+/// If the other end does not take it.
+pub fn send_request(to: &mut impl Write, image: &Image, addresses: &[u64]) -> io::Result<()> {
+    debug_assert!(addresses.len() <= MAX_ADDRESSES);
+    let mut bytes = Vec::with_capacity(HEAD + 8 * addresses.len());
+    bytes.extend(image.pid.to_ne_bytes());
+    bytes.extend(image.exe.to_ne_bytes());
+    bytes.extend(image.layout.to_ne_bytes());
+    bytes.extend((addresses.len() as u64).to_ne_bytes());
+    addresses.iter().for_each(|address| bytes.extend(address.to_ne_bytes()));
+    to.write_all(&bytes)
+}
+
+/// Reads a request; `None` at the end of the stream.
+///
+/// # Errors
+/// If it is none, or if reading fails.
+pub fn receive_request(from: &mut impl Read) -> io::Result<Option<(Image, Vec<u64>)>> {
+    let mut head = [0; HEAD];
+    match from.read_exact(&mut head) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        result => result?,
+    }
+    let word = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().expect("four bytes"));
+    let long = |at: usize| u64::from_ne_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    let count = usize::try_from(long(16)).unwrap_or(usize::MAX);
+    if count > MAX_ADDRESSES {
+        return Err(invalid("too many addresses"));
+    }
+    let mut bytes = vec![0; 8 * count];
+    from.read_exact(&mut bytes)?;
+    let addresses = bytes.chunks_exact(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().expect("eight bytes")));
+    Ok(Some((Image { pid: word(0), exe: word(4), layout: long(8) }, addresses.collect())))
+}
+
+/// Writes the answers to a request.
+///
+/// # Errors
+/// If the other end does not take them.
+pub fn send_answers(to: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(name) => {
+                let name = &name[..name.len().min(MAX_NAME)];
+                bytes.push(0);
+                bytes.extend((name.len() as u16).to_ne_bytes());
+                bytes.extend(name);
+            }
+            Err(cause) => bytes.push(*cause as u8),
+        }
+    }
+    to.write_all(&bytes)
+}
+
+/// Reads `count` answers.
+///
+/// # Errors
+/// If they are none, or if reading fails.
+pub fn receive_answers(from: &mut impl Read, count: usize) -> io::Result<Vec<Answer>> {
+    let mut answers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut status = [0];
+        from.read_exact(&mut status)?;
+        if status[0] != 0 {
+            answers.push(Err(Cause::of(status[0]).ok_or_else(|| invalid("an unknown status"))?));
+            continue;
+        }
+        let mut length = [0; 2];
+        from.read_exact(&mut length)?;
+        let length = usize::from(u16::from_ne_bytes(length));
+        if length > MAX_NAME {
+            return Err(invalid("a name that is too long"));
+        }
+        let mut name = vec![0; length];
+        from.read_exact(&mut name)?;
+        answers.push(Ok(name));
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: Image = Image { pid: 7, exe: 8, layout: u64::MAX };
+
+    #[test]
+    fn requests_and_answers_arrive_as_they_were_sent() {
+        let mut bytes = Vec::new();
+        send_request(&mut bytes, &IMAGE, &[1, u64::MAX]).expect("a vector takes it");
+        send_request(&mut bytes, &IMAGE, &[]).expect("a vector takes it");
+        let mut from = bytes.as_slice();
+        assert_eq!(receive_request(&mut from).expect("valid"), Some((IMAGE, vec![1, u64::MAX])));
+        assert_eq!(receive_request(&mut from).expect("valid"), Some((IMAGE, vec![])));
+        assert_eq!(receive_request(&mut from).expect("the end"), None);
+
+        let mut answers: Vec<Answer> = Cause::ALL.into_iter().map(Err).collect();
+        answers.extend([Ok(b"main".to_vec()), Ok(Vec::new()), Ok(vec![0xff; MAX_NAME])]);
+        let mut bytes = Vec::new();
+        send_answers(&mut bytes, &answers).expect("a vector takes it");
+        assert_eq!(receive_answers(&mut bytes.as_slice(), answers.len()).expect("valid"), answers);
+        let mut bytes = Vec::new();
+        send_answers(&mut bytes, &[Ok(vec![b'x'; MAX_NAME + 1])]).expect("a vector takes it");
+        assert_eq!(receive_answers(&mut bytes.as_slice(), 1).expect("valid"), [Ok(vec![b'x'; MAX_NAME])]);
+    }
+
+    #[test]
+    fn what_a_broken_peer_sends_is_an_error_and_allocates_nothing() {
+        let mut request = Vec::new();
+        send_request(&mut request, &IMAGE, &[]).expect("a vector takes it");
+        request[16..24].copy_from_slice(&u64::MAX.to_ne_bytes());
+        assert!(receive_request(&mut request.as_slice()).is_err());
+        for bad in [&[200][..], &[0], &[0, 1], &[0, 0xff, 0xff], &[0, 2, 0, b'x'], &[]] {
+            assert!(receive_answers(&mut &bad[..], 1).is_err(), "{bad:?}");
+        }
+    }
+}
