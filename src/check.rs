@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 use crate::config::diagnostic::{Code, Diagnostic, Place, Text, TextKind, render, sorted};
 use crate::config::{Outside, Source, shown};
 use crate::error::{Error, Kind, Result};
+use crate::event::text::safe_json;
 use crate::plan::{Overrides, examine};
 
 /// Endings of the files that are looked for in folders.
@@ -122,7 +123,7 @@ impl Faulty {
                     "file": file, "line": place.line, "column": place.column, "end_column": end(problem, line),
                     "code": code.as_str(), "title": code.title(), "message": message, "source": line,
                 });
-                out.push_str(&object.to_string());
+                out.push_str(&safe_json(&object.to_string()));
             }),
             Format::Github => self.each(|problem, file, line, out| {
                 let Diagnostic { code, place, message } = problem;
@@ -224,6 +225,17 @@ mod tests {
         assert!(github.starts_with(start), "{github}");
         assert_eq!(github.lines().count(), 2);
         assert_eq!(escaped("50%\nx"), "50%25%0Ax");
+    }
+
+    #[test]
+    fn a_line_with_deceptive_characters_is_json_without_them() {
+        let text = WRONG.replace("biosnop", "bio\u{202e}snoop");
+        let faulty = check_text("a.yaml", &text, &Catalog::embedded(), Outside::NOTHING).expect("sound");
+        let json = faulty.expect("it is wrong").written(Format::Json);
+        assert!(json.contains(r"bio\u202esnoop") && !json.contains('\u{202e}'), "{json}");
+        let object: serde_json::Value = serde_json::from_str(json.trim_end()).expect("one object");
+        assert_eq!((&object["code"], &object["column"]), (&json!("E100"), &json!(23)));
+        assert_eq!(object["source"], text.lines().nth(1).expect("a line"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::config::diagnostic::{Text, TextKind, suggest};
 use crate::config::{Outside, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
+use crate::event::text::safe_json;
 use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, Scene, Shown, difference, json, plan};
 use crate::report::Circumstances;
@@ -187,7 +188,7 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
             let before = json(&make_plan(&other, &args.window)?, &Scene { source: &other, ..scene });
             difference(&before, &json(&plan, &scene))
         }
-        None if args.json => serde_json::to_string_pretty(&json(&plan, &scene)).expect("it is JSON") + "\n",
+        None if args.json => safe_json(&format!("{:#}\n", json(&plan, &scene))),
         None => Shown { plan: &plan, scene }.to_string(),
     };
     console::print(&shown).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))

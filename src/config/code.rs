@@ -99,6 +99,9 @@ codes! {
     Environment = "E091" "a `${…}` that can't stand there"
 
     Disagreement = "E099" "the schema takes it and the loader does not"
+
+    Character = "E100" "a character that readers do not see as what it is"
+    Ambiguous = "E101" "YAML that readers do not agree on"
 }
 
 impl fmt::Display for Code {

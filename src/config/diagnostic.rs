@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use unicode_width::UnicodeWidthChar as _;
 
 pub use super::code::Code;
+use crate::event::text::{is_deceptive, one_line};
 
 /// A place in one of the texts that a config consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,21 +107,26 @@ fn render_one(texts: &[Text], Diagnostic { code, place, message }: &Diagnostic) 
     };
     let Some(source) = content.lines().nth(line.wrapping_sub(1)) else { return out };
     let before = column.saturating_sub(1);
-    let room = source.chars().count().saturating_sub(before).max(1);
-    let carets = "^".repeat(width.clamp(1, room));
+    let marks = |c: char| if c.is_control() || is_deceptive(c) { shown(c).len() } else { 1 };
+    let carets: String = "^".repeat(source.chars().skip(before).take(width.max(1)).map(marks).sum::<usize>().max(1));
     // Tabs stay tabs, so that the caret stands where the eye looks
     let indent: String = source.chars().take(before).map(indent).collect();
+    let source: String = source.chars().map(|c| if c == '\t' { "\t".into() } else { shown(c) }).collect();
     write!(out, "\n  {line:>4} | {source}\n       | {indent}{carets}").expect("a String takes all");
     out
 }
 
+/// `c` as a terminal shows it: what changes the text around it is shown as an escape.
+fn shown(c: char) -> String {
+    one_line(c.encode_utf8(&mut [0; 4]))
+}
+
 /// As wide as `c` is on a terminal.
-fn indent(c: char) -> &'static str {
+fn indent(c: char) -> String {
     match (c, c.width().unwrap_or(1)) {
-        ('\t', _) => "\t",
-        (_, 0) => "",
-        (_, 2) => "  ",
-        _ => " ",
+        ('\t', _) => "\t".into(),
+        (c, _) if c.is_control() || is_deceptive(c) => " ".repeat(shown(c).len()),
+        (_, width) => " ".repeat(width),
     }
 }
 
@@ -167,6 +173,14 @@ mod tests {
         let place = Place::new(1, 5, 1);
         let shown = render(&[file("日本: x\n")], &[Diagnostic::new(Code::NotYaml, place, "no")]);
         assert_eq!(shown, "x.yaml:1:5: E002 no\n     1 | 日本: x\n       |       ^");
+    }
+
+    #[test]
+    fn the_caret_stands_under_what_is_shown_as_an_escape() {
+        let text = file("a\u{202e}b\u{200b}: x\n");
+        let shown = render(&[text], &[Diagnostic::new(Code::Character, Place::new(1, 4, 1), "no")]);
+        let (line, caret) = (r"     1 | a\u{202e}b\u{200b}: x", "       |           ^^^^^^^^");
+        assert_eq!(shown, format!("x.yaml:1:4: E100 no\n{line}\n{caret}"));
     }
 
     #[test]

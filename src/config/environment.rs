@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::characters;
 use super::diagnostic::{Code, Diagnostic, Place, Text};
 use super::structure::schema;
 use super::yaml::{Node, Value};
@@ -159,10 +160,14 @@ impl<'a> Expander<'a> {
                 return None;
             }
         };
-        let bad = |c: char| c.is_control();
-        if value.contains(bad) || ["{{", "{%", "{#"].iter().any(|brace| value.contains(brace)) {
-            let what =
-                format!("the value of `{name}` has control characters or a template in it: that is no plain text");
+        let bad = characters::of_value(&value).or_else(|| {
+            ["{{", "{%", "{#"]
+                .iter()
+                .find(|brace| value.contains(**brace))
+                .map(|brace| format!("a template (`{brace}`)"))
+        });
+        if let Some(bad) = bad {
+            let what = format!("the value of `{name}` has {bad} in it: it must be plain text");
             self.say(Code::Environment, place, at, what);
             return None;
         }

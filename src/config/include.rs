@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
@@ -169,7 +170,7 @@ fn open_below(top: &Path, path: &Path) -> Result<Option<Found>, String> {
 fn own_name(file: &OwnedFd) -> io::Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let name = rustix::fs::readlinkat(CWD, link, Vec::new())?;
-    Ok(PathBuf::from(OsStr::new(name.to_string_lossy().as_ref())))
+    Ok(PathBuf::from(OsStr::from_bytes(name.as_bytes())))
 }
 
 fn read(file: File) -> Result<String, String> {
@@ -177,7 +178,7 @@ fn read(file: File) -> Result<String, String> {
     match file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
         Err(error) => Err(format!("the file can't be read: {error}")),
         Ok(size) if size as u64 > MAX_BYTES => Err(format!("the file is larger than {MAX_BYTES} bytes")),
-        Ok(_) => String::from_utf8(bytes).map(super::without_mark).map_err(|_| "the file is not UTF-8".into()),
+        Ok(_) => super::decode(bytes).map_err(|what| format!("the file can't be read: {what}")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The config: YAML in, checked and typed values out. Knows nothing of BPF.
 
+mod agreement;
+pub(crate) mod characters;
 pub mod code;
 pub mod defaults;
 pub mod diagnostic;
@@ -99,18 +101,38 @@ pub fn shown(path: &Path) -> String {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     match read {
         Err(error) => Err(error.to_string()),
         Ok(size) if size as u64 > MAX_BYTES => Err(format!("it is larger than {MAX_BYTES} bytes, and no config is")),
-        Ok(_) => Ok(without_mark(text)),
+        Ok(_) => decode(bytes),
     }
 }
 
-/// Some editors begin a file with a byte order mark, which says nothing in UTF-8.
-fn without_mark(text: String) -> String {
-    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
+/// The text of a file. Some editors begin it with a byte order mark, which says nothing in UTF-8.
+///
+/// # Errors
+/// The encoding that it seems to have, or where it is not UTF-8.
+fn decode(bytes: Vec<u8>) -> Result<String, String> {
+    let other = match bytes.as_slice() {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        _ => None,
+    };
+    if let Some(encoding) = other {
+        return Err(format!("it is {encoding}, and a config is UTF-8: save it as UTF-8"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Err(error) => {
+            let (good, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            let good = String::from_utf8_lossy(good);
+            let (line, column) = (good.matches('\n').count() + 1, syntax::end(&good).column);
+            let byte = rest.first().copied().unwrap_or_default();
+            Err(format!("it is not UTF-8: byte 0x{byte:02x} in line {line}, column {column}; save it as UTF-8"))
+        }
+    }
 }
 
 impl Source {

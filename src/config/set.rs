@@ -1,5 +1,6 @@
 //! `--set PATH=VALUE`: a value of the command line, put into the tree as if it stood there.
 
+use super::characters;
 use super::diagnostic::{Code, Diagnostic, Place, Text, suggest};
 use super::yaml::{self, Key, Node, Value};
 
@@ -12,6 +13,11 @@ struct Part {
 /// Puts what the argument `argument` says into `root`; it is the text of number `text`, by which places go.
 pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagnostic> {
     let content = argument.content.as_str();
+    let mut problems = characters::check(content);
+    if !problems.is_empty() {
+        problems.iter_mut().for_each(|problem| problem.place.text = text);
+        return problems;
+    }
     let (parts, value_at) = match path(text, content) {
         Ok(found) => found,
         Err(problem) => return vec![problem],
@@ -198,5 +204,9 @@ sinks: {out: {type: jsonl}}
         wrong("include=x.yaml", Code::SetNothing, 1, 7);
         wrong("part=true", Code::SetNothing, 1, 4);
         wrong("name={{ x }}", Code::Unquoted, 6, 3);
+        wrong("na\u{200b}me=x", Code::Character, 3, 1);
+        wrong("name=a\u{202e}b", Code::Character, 7, 1);
+        wrong("name=\u{feff}x", Code::Character, 6, 1);
+        wrong("name=a\rb", Code::NotYaml, 7, 1);
     }
 }

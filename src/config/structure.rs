@@ -81,7 +81,14 @@ fn without(node: &Node, bad: &Bad) -> Option<Node> {
     let value = match &node.value {
         Value::Broken => return None,
         Value::Scalar { .. } => node.value.clone(),
-        Value::List(items) => Value::List(items.iter().filter_map(|item| without(item, bad)).collect()),
+        Value::List(items) => {
+            let rest: Vec<Node> = items.iter().filter_map(|item| without(item, bad)).collect();
+            // That nothing is left is no problem of its own
+            if rest.is_empty() && !items.is_empty() {
+                return None;
+            }
+            Value::List(rest)
+        }
         Value::Map(entries) => {
             Value::Map(entries.iter().filter_map(|(key, value)| Some((key.clone(), without(value, bad)?))).collect())
         }

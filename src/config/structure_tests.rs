@@ -65,7 +65,7 @@ fn the_walker_knows_every_keyword_that_the_schema_uses() {
 #[test]
 fn what_is_left_without_problems_is_a_config() {
     let text = "version: 2\nx: y\nprobes: [{program: a, sinks: [s]}, {name: b}, {program: c, maps: {m: 0}}]\n\
-                sinks: {s: {type: jsonl}, t: {type: no}, u: {type: stdout, template: {{ x }}}}\n";
+                sinks: {s: {type: jsonl}, t: {type: none}, u: {type: stdout, template: {{ x }}}}\n";
     let (root, _) = super::super::yaml::parse(text);
     let (problems, rest) = check(root.expect("YAML"));
     let mut codes: Vec<&str> = problems.iter().map(|problem| problem.code.as_str()).collect();

@@ -9,14 +9,6 @@ pub(super) fn end(text: &str) -> Place {
     Place::new(text.matches('\n').count() + 1, last.chars().count() + 1, 1)
 }
 
-/// Where a carriage return is that ends a line for some and not for others.
-pub(super) fn lone_return(text: &str) -> Option<Place> {
-    let at = text.match_indices('\r').map(|(at, _)| at).find(|at| !text[at + 1..].starts_with('\n'))?;
-    let before = text[..at].rsplit('\n').next().unwrap_or_default();
-    let line = text[..at].matches('\n').count() + 1;
-    Some(Place::new(line, before.chars().count() + 1, 1))
-}
-
 /// What the loader's own parser finds wrong with a text that passed here.
 pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
     let error = serde_yaml::from_str::<serde_yaml::Value>(text).err()?;

@@ -90,3 +90,32 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
     assert_eq!(places.len(), 3, "{message}");
     assert!(places[0].starts_with("2:20") && places[1].starts_with("7:20") && places[2].starts_with("15:11"));
 }
+
+#[test]
+fn a_file_that_is_not_utf_8_is_refused_with_its_encoding_or_the_place() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("x.yaml");
+    let problem = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("a file");
+        let unusable = Source::read(&path).expect_err("it is not UTF-8");
+        assert_eq!((unusable.problems.len(), unusable.problems[0].code), (1, Code::Unreadable));
+        unusable.problems[0].message.clone()
+    };
+    let utf16 = |big: bool| -> Vec<u8> {
+        let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+        "\u{feff}version: 1\n".encode_utf16().flat_map(bytes).collect()
+    };
+    for big in [false, true] {
+        assert!(problem(&utf16(big)).ends_with("it is UTF-16, and a config is UTF-8: save it as UTF-8"));
+    }
+    assert!(problem(b"\xff\xfe\0\0v\0\0\0").contains("it is UTF-32"));
+    assert!(problem(b"\0\0\xfe\xff\0\0\0v").contains("it is UTF-32"));
+    let shown = problem("version: 1\n# é".as_bytes().iter().copied().chain(*b"\xe9t\n").collect::<Vec<_>>().as_slice());
+    assert!(shown.contains("byte 0xe9 in line 2, column 4"), "{shown}");
+    // One mark at the beginning means nothing; a second one is in the text
+    std::fs::write(&path, format!("\u{feff}{GOOD}")).expect("a file");
+    assert!(Source::read(&path).is_ok());
+    std::fs::write(&path, format!("\u{feff}\u{feff}{GOOD}")).expect("a file");
+    let unusable = Source::read(&path).expect_err("a second mark");
+    assert_eq!((unusable.problems[0].code, unusable.problems[0].place), (Code::Character, Place::new(1, 1, 1)));
+}

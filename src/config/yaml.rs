@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Code, Diagnostic, Place};
-use super::syntax::{QUOTE, end, lone_return, not_yaml, unquoted};
+use super::syntax::{QUOTE, end, not_yaml, unquoted};
+use super::{agreement, characters};
 
 /// A config is a page or two; more nodes than this is an alias bomb.
 const MAX_NODES: usize = 100_000;
@@ -144,9 +145,12 @@ impl Node {
 
 /// Reads `text` as far as it can be read: the tree, if there is one, and every problem.
 pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
-    if let Some(place) = lone_return(text) {
-        let what = "a carriage return without a line feed: some tools take it for a line's end, and some do not";
-        return (None, vec![Diagnostic::new(Code::NotYaml, place, what)]);
+    let problems = characters::check(text);
+    if !problems.is_empty() {
+        return (None, problems);
+    }
+    if let Some(problem) = agreement::directive(text) {
+        return (None, vec![problem]);
     }
     let end = end(text);
     let mut builder = Builder::default();
@@ -183,6 +187,11 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
         let start = Place::new(1, 1, 1);
         let what = "the file is empty: a config begins with `version: 1`";
         return (None, vec![Diagnostic::new(Code::Empty, start, what)]);
+    }
+    if builder.problems.is_empty()
+        && let Some(problem) = builder.root.as_ref().and_then(|root| agreement::with_libyaml(text, root))
+    {
+        return (None, vec![problem]);
     }
     (builder.root, builder.problems)
 }
@@ -247,6 +256,7 @@ impl Builder {
                         Node { value: Value::Scalar { text: text.into_owned(), plain }, place }
                     }
                 };
+                let node = if self.is_key() { node } else { self.agreed(node) };
                 self.put(node, anchor);
             }
             Event::SequenceStart(anchor, tag) => {
@@ -271,6 +281,19 @@ impl Builder {
     fn tagged(&mut self, place: Place, tag: &str) -> Node {
         self.refuse(Code::Tag, place, format!("`!{tag}` is a tag, and a config has none: leave it out"));
         Node { value: Value::Broken, place }
+    }
+
+    /// Whether the next node is a key.
+    fn is_key(&self) -> bool {
+        matches!(self.open.last(), Some((Open::Map(OpenMap { next: Next::Key, .. }), ..)))
+    }
+
+    /// A value that every reader takes for the same; any other is refused.
+    fn agreed(&mut self, node: Node) -> Node {
+        let Value::Scalar { text, plain: true } = &node.value else { return node };
+        let Some(what) = agreement::scalar(text) else { return node };
+        self.refuse(Code::Ambiguous, node.place, what);
+        Node { value: Value::Broken, place: node.place }
     }
 
     fn alias(&mut self, id: usize, place: Place) -> bool {
@@ -316,7 +339,13 @@ impl Builder {
         let Some((Open::Map(map), ..)) = self.open.last_mut() else { return };
         map.next = Next::Nothing;
         let name = match node.value {
-            Value::Scalar { text, .. } if text != "<<" => text,
+            Value::Scalar { text, plain } if text != "<<" => {
+                if let Some(what) = plain.then(|| agreement::key(&text)).flatten() {
+                    map.broken = true;
+                    return self.refuse(Code::Ambiguous, place, what);
+                }
+                text
+            }
             Value::Scalar { .. } => {
                 map.broken = true; // what it would have brought along is not there
                 return self.refuse(

@@ -81,10 +81,28 @@ fn push_shown_char(c: char, out: &mut String) {
     }
 }
 
-/// Characters that are not seen but change what is: DEL, C1 controls, bidirectional and invisible formatting, line ends.
+/// Characters that are not seen but change what is: DEL, C1 controls, bidirectional and invisible formatting, line ends,
+/// and what else Unicode says to ignore where it is not supported (Default_Ignorable_Code_Point), but for the two
+/// variation selectors that choose between a symbol's text and emoji form.
 pub fn is_deceptive(c: char) -> bool {
-    matches!(u32::from(c), 0x7f..=0x9f | 0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f
-        | 0xfeff | 0xfff9..=0xfffb | 0xe0000..=0xe007f)
+    matches!(u32::from(c), 0x7f..=0x9f | 0xad | 0x34f | 0x61c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f
+        | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0d | 0xfeff | 0xffa0
+        | 0xfff0..=0xfffb | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
+}
+
+/// `json` with every deceptive character as an escape. Outside of strings JSON has none of them.
+pub fn safe_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_deceptive(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(safe, "\\u{unit:04x}").expect("a String takes all");
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// Appends `bytes` as one word of a shell (bash, ksh, zsh: `$'…'`) that gives just these bytes, on one line.
@@ -168,6 +186,14 @@ mod tests {
         }
         assert_eq!(with(push_shown, b"a\nb\x1b[0m\xff"), r"a\nb\x1b[0m\xff");
         assert_eq!(with(push_shown, "né\u{202e}".as_bytes()), r"né\u{202e}");
+    }
+
+    #[test]
+    fn json_with_deceptive_characters_is_the_same_json_without_them() {
+        let value = serde_json::json!({"a\u{e0041}": "x\u{202e}y\u{85}\u{1f600}é"});
+        let safe = safe_json(&value.to_string());
+        assert_eq!(safe, r#"{"a\udb40\udc41":"x\u202ey\u0085😀é"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).expect("JSON"), value);
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! JSON Lines. Valid whatever bytes a name holds, integers exact to 64 bits.
 
-use std::fmt::Write as _;
-
 use super::formatters::{push_int, push_uint};
 use super::sink::Cell;
 use super::time;
@@ -148,13 +146,5 @@ fn push_plain(text: &str, out: &mut String) {
 /// the file should not need to care, so these are escaped too.
 #[cold]
 fn push_escaped(text: &str, out: &mut String) {
-    for c in serde_json::to_string(text).expect("a string is JSON").chars() {
-        if text::is_deceptive(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}").expect("a String takes all");
-            }
-        } else {
-            out.push(c);
-        }
-    }
+    out.push_str(&text::safe_json(&serde_json::to_string(text).expect("a string is JSON")));
 }

@@ -157,7 +157,7 @@ fn names_that_there_are_not_are_refused() {
 fn values_that_do_not_fit_are_refused() {
     wrong("1ms", "1", "7:20", "`1ms`");
     wrong("loop0]", "/dev/loop0]", "8:21", "`loop0`");
-    wrong("failed: false", "failed: no", "14:23", "true or false is needed, not `no`");
+    wrong("failed: false", "failed: never", "14:23", "true or false is needed, not `never`");
     wrong("300KiB", "10B", "10:20", "between 128B and 1GiB");
     wrong("50ms", "10us", "10:41", "between 1ms and 60s");
     wrong("labels:", "window: {duration: 0s}\nlabels:", "2:20", "catches nothing");

@@ -50,8 +50,16 @@ impl Walker<'_> {
             Some(Json::Array(several)) => several.iter().filter_map(Json::as_str).collect(),
             _ => return true,
         };
-        let actual = json_type(node);
-        if allowed.contains(&actual) || (actual == "integer" && allowed.contains(&"number")) {
+        let plain_text = match &node.value {
+            Value::Scalar { text, plain: true } => text.as_str(),
+            _ => "",
+        };
+        let digits = plain_text.strip_prefix(['-', '+']).unwrap_or(plain_text);
+        let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // One of more than 64 bits is text for the loader, and a number for other readers
+        let actual = if is_whole { "integer" } else { json_type(node) };
+        let fits = !is_whole || json_type(node) == "integer";
+        if fits && (allowed.contains(&actual) || (actual == "integer" && allowed.contains(&"number"))) {
             return true;
         }
         if let (Some(format), Value::Scalar { text, .. }) = (schema.get("format").and_then(Json::as_str), &node.value)
@@ -67,16 +75,10 @@ impl Walker<'_> {
             self.bad.insert(ptr::from_ref(node));
             return false;
         }
-        let plain_text = match &node.value {
-            Value::Scalar { text, plain: true } => text.as_str(),
-            _ => "",
-        };
         if let Some(only) = schema.get("const").filter(|_| actual == "number") {
             self.say(Code::WrongType, node, format!("{what} must be {only}, not {plain_text}"));
             return false;
         }
-        let digits = plain_text.strip_prefix(['-', '+']).unwrap_or(plain_text);
-        let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if is_whole && allowed.contains(&"integer") {
             self.say(Code::OutOfRange, node, format!("{what}: {plain_text} does not fit into 64 bits"));
             return false;

@@ -1,0 +1,164 @@
+//! What YAML readers do not agree on. The runner reads YAML 1.2; reviewers' tools, validators and generators may read
+//! YAML 1.1 (PyYAML, Ruby) or something between (Go). A text that means one thing here and another there is refused.
+
+use serde_yaml::Value as Yaml;
+
+use super::diagnostic::{Code, Diagnostic, Place};
+use super::syntax::refused_by_loader;
+use super::typed::plain;
+use super::yaml::{Node, Value};
+
+/// Words that YAML 1.1 reads as true or false. (Its readers leave `y` and `n` alone.)
+const WORDS: [&str; 12] = ["yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF"];
+
+/// A directive (`%YAML 1.1`) in front of the document: some readers follow it, and some do not.
+pub(super) fn directive(text: &str) -> Option<Diagnostic> {
+    let blank = |line: &&str| line.trim_start_matches([' ', '\t']).is_empty() || line.starts_with('#');
+    let (index, line) = text.lines().enumerate().find(|(_, line)| !blank(line))?;
+    let what = "a line that begins with `%` is a YAML directive, and not every reader follows it: remove it";
+    let place = Place::new(index + 1, 1, line.chars().count());
+    line.starts_with('%').then(|| Diagnostic::new(Code::Ambiguous, place, what))
+}
+
+/// Why the scalar `text`, which has no quotes, is read differently, and what to write; `None` if it is not.
+pub(super) fn scalar(text: &str) -> Option<String> {
+    let of = |what: &str| Some(format!("YAML readers do not agree on `{text}`: {what}"));
+    if WORDS.contains(&text) {
+        return of("it is a word for some, true or false for others; write true or false, or put quotes around it");
+    }
+    if text == "=" || text == "<<" {
+        return of("it is text for some, a sign of its own for others; put quotes around it");
+    }
+    if is_date(text) {
+        return of("it is text for some, a date for others; put quotes around it");
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if is_sexagesimal(digits) {
+        return of("it is text for some, a number to the base of 60 for others; put quotes around it");
+    }
+    if is_number_for_some(text, digits) {
+        return of("it is another number for some, or text; write a plain decimal number, or put quotes around it");
+    }
+    None
+}
+
+/// `2026-01-01`, alone or with a time behind it.
+fn is_date(text: &str) -> bool {
+    let (date, time) = text.split_once(['T', 't', ' ', '\t']).unwrap_or((text, ""));
+    let parts: Vec<&str> = date.split('-').collect();
+    let is_number =
+        |part: &str, length: &[usize]| length.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    let [year, month, day] = parts.as_slice() else { return false };
+    let time = time.trim_start_matches([' ', '\t']);
+    is_number(year, &[4])
+        && is_number(month, &[1, 2])
+        && is_number(day, &[1, 2])
+        && (date.len() == text.len() || time.starts_with(|c: char| c.is_ascii_digit()) && time.contains(':'))
+}
+
+/// `12:30`, `1:00:00.5`: digits, then groups of at most two digits below 60.
+fn is_sexagesimal(digits: &str) -> bool {
+    let mut groups = digits.split(':');
+    let is_first = |group: &str| {
+        group.starts_with(|c: char| c.is_ascii_digit()) && group.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+    };
+    if !groups.next().is_some_and(is_first) || !digits.contains(':') {
+        return false;
+    }
+    let groups: Vec<&str> = groups.collect();
+    groups.iter().enumerate().all(|(index, group)| {
+        let (whole, fraction) = group.split_once('.').unwrap_or((group, ""));
+        (index + 1 == groups.len() || !group.contains('.'))
+            && whole.parse::<u8>().is_ok_and(|n| n < 60 && whole.len() <= 2 && !whole.starts_with('+'))
+            && fraction.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+    })
+}
+
+/// Whether it is a number for one reader at least, and something else for another.
+fn is_number_for_some(text: &str, digits: &str) -> bool {
+    let all = |text: &str, good: fn(u8) -> bool| !text.is_empty() && text.bytes().all(|b| good(b) || b == b'_');
+    if let Some((prefix, rest)) = digits.split_at_checked(2)
+        && let Some(good) = match prefix {
+            "0x" | "0X" => Some((|b| b.is_ascii_hexdigit()) as fn(u8) -> bool),
+            "0o" | "0O" => Some((|b| matches!(b, b'0'..=b'7')) as fn(u8) -> bool),
+            "0b" | "0B" => Some((|b| matches!(b, b'0' | b'1')) as fn(u8) -> bool),
+            _ => None,
+        }
+    {
+        // What all agree on: `0x1f`
+        let agreed = prefix == "0x" && digits.len() == text.len() && !rest.contains('_');
+        return all(rest, good) && !agreed;
+    }
+    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (digits, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(whole, rest)| (whole, Some(rest)));
+    let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let has_digits = mantissa.starts_with(|c: char| c.is_ascii_digit())
+        || whole.is_empty() && fraction.is_some_and(|fraction| fraction.starts_with(|c: char| c.is_ascii_digit()));
+    if !has_digits || !is_digits(whole) || !fraction.is_none_or(is_digits) {
+        return false;
+    }
+    match exponent {
+        // Some want a point in front, a sign behind, or both
+        Some(exponent) => {
+            let power = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+            let agreed = fraction.is_some() && power.len() < exponent.len() && !mantissa.contains('_');
+            let is_finite = text.parse::<f64>().is_ok_and(f64::is_finite);
+            all(power, |b| b.is_ascii_digit()) && !(agreed && is_finite)
+        }
+        None => mantissa.contains('_') || fraction.is_none() && whole.len() > 1 && whole.starts_with('0'),
+    }
+}
+
+/// Why the key `text`, which has no quotes, is not text for every reader; `None` if it is.
+pub(super) fn key(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some("there is no key in front of the `:`".into());
+    }
+    let is_text = matches!(plain(text), Yaml::String(_));
+    scalar(text).or_else(|| (!is_text).then(|| format!("the key `{text}` is not text: put quotes around it")))
+}
+
+/// Holds the tree `root` of `text` against what libyaml makes of it, which most readers of YAML are built on or after. What
+/// libyaml refuses, the loader may refuse too.
+pub(super) fn with_libyaml(text: &str, root: &Node) -> Option<Diagnostic> {
+    match serde_yaml::from_str::<Yaml>(text) {
+        Ok(other) => difference(root, &other),
+        // A number that does not fit is for the structure's check, which knows what is expected there
+        Err(_) => refused_by_loader(text).filter(|problem| problem.code != Code::OutOfRange),
+    }
+}
+
+fn difference(node: &Node, other: &Yaml) -> Option<Diagnostic> {
+    match (&node.value, other) {
+        (Value::Map(entries), Yaml::Mapping(others)) if entries.len() == others.len() => {
+            entries.iter().find_map(|(key, value)| match others.get(key.name.as_str()) {
+                Some(other) => difference(value, other),
+                None => Some(disagreement(key.place, "this key")),
+            })
+        }
+        (Value::List(items), Yaml::Sequence(others)) if items.len() == others.len() => {
+            items.iter().zip(others).find_map(|(item, other)| difference(item, other))
+        }
+        (Value::Scalar { .. }, _) if node.to_yaml() == *other => None,
+        (Value::Scalar { text, plain: false }, Yaml::String(other))
+            if text.trim_end_matches('\n') == other.trim_end_matches('\n') =>
+        {
+            let what = "YAML readers do not agree on the end of this text: end the file with a line feed";
+            Some(Diagnostic::new(Code::Ambiguous, node.place, what))
+        }
+        _ => Some(disagreement(node.place, "this value")),
+    }
+}
+
+fn disagreement(place: Place, what: &str) -> Diagnostic {
+    let message =
+        format!("YAML readers do not agree on {what}: put quotes around the text, and a space behind `:`, `-` and `?`");
+    Diagnostic::new(Code::Ambiguous, place, message)
+}
+
+#[cfg(test)]
+#[path = "agreement_tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+//! Characters that a config's text must not hold, because a reviewer or another YAML reader sees something else than the
+//! runner does: controls, line ends of YAML 1.1 and of Unicode, invisible and direction-changing characters, and spaces
+//! that YAML does not take for spaces.
+//!
+//! The rule is the same in keys, values, quotes and comments, so that no reader has to know where quotes end. Any
+//! character can still be written as an escape in double quotes. Emoji keep their joiners and variation selectors:
+//! between pictographs these change only how the pictograph is drawn.
+
+use super::diagnostic::{Code, Diagnostic, Place};
+use crate::event::text::is_deceptive;
+
+/// Lines with such a character that are reported; a binary file has one in most lines.
+const MAX_LINES: usize = 20;
+
+/// The first such character of each line.
+pub(super) fn check(text: &str) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let allowed = |byte: u8| matches!(byte, b'\t' | b'\n' | 0x20..=0x7e);
+    if text.bytes().all(allowed) {
+        return problems;
+    }
+    for (index, line) in text.split('\n').enumerate() {
+        let more = text.len() > line.as_ptr().addr() - text.as_ptr().addr() + line.len();
+        let content = line.strip_suffix('\r').filter(|_| more).unwrap_or(line);
+        if let Some((column, c)) = first(content) {
+            let (code, message) = describe(c);
+            problems.push(Diagnostic::new(code, Place::new(index + 1, column, 1), message));
+        }
+        if problems.len() == MAX_LINES {
+            break;
+        }
+    }
+    problems
+}
+
+/// The first character of `line` that must not be there, and its column from 1.
+fn first(line: &str) -> Option<(usize, char)> {
+    let (mut comment, mut before) = (false, ' ');
+    first_of(line, |c| {
+        comment |= c == '#' && matches!(before, ' ' | '\t');
+        before = c;
+        c == '\t' || comment && is_odd_space(c)
+    })
+}
+
+/// The first character of `text` that is neither `allowed` nor unremarkable, and its column from 1.
+fn first_of(text: &str, mut allowed: impl FnMut(char) -> bool) -> Option<(usize, char)> {
+    let mut before = [None; 2];
+    let mut chars = text.chars().peekable();
+    let mut column = 0;
+    while let Some(c) = chars.next() {
+        column += 1;
+        let good = allowed(c)
+            || match c {
+                '\u{fe0e}' | '\u{fe0f}' => {
+                    before[1].is_some_and(is_pictograph)
+                        || before[1].is_some_and(is_keycap) && chars.peek() == Some(&'\u{20e3}')
+                }
+                '\u{200d}' => {
+                    let of = if before[1] == Some('\u{fe0f}') { before[0] } else { before[1] };
+                    of.is_some_and(is_pictograph) && chars.peek().copied().is_some_and(is_pictograph)
+                }
+                c => !is_misleading(c) && !is_odd_space(c),
+            };
+        if !good {
+            return Some((column, c));
+        }
+        before = [before[1], Some(c)];
+    }
+    None
+}
+
+/// The first character of `value`, a value from outside of the config's text, that must not be there. Spaces are what they
+/// are there, as in quotes.
+pub(super) fn of_value(value: &str) -> Option<String> {
+    first_of(value, is_odd_space).map(|(_, c)| label(c))
+}
+
+/// The number of `c`, and its name if that is known: `U+2028 LINE SEPARATOR`.
+pub(crate) fn label(c: char) -> String {
+    let name = name(c).map_or_else(String::new, |name| format!(" {name}"));
+    format!("U+{:04X}{name}", u32::from(c))
+}
+
+/// Controls, what is invisible, what only formats (general category Cf), and code points that are no characters.
+fn is_misleading(c: char) -> bool {
+    let number = u32::from(c);
+    c.is_control()
+        || is_deceptive(c)
+        || matches!(number, 0x600..=0x605 | 0x6dd | 0x70f | 0x890 | 0x891 | 0x8e2 | 0x110bd | 0x110cd)
+        || matches!(number, 0xfe0e | 0xfe0f)
+        || is_no_character(c)
+}
+
+fn is_no_character(c: char) -> bool {
+    let number = u32::from(c);
+    number & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&number)
+}
+
+/// A space that is none for YAML: general category Zs without U+0020, and the blank pattern of Braille.
+fn is_odd_space(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{2800}' | '\u{3000}')
+}
+
+/// Characters that emoji sequences consist of: symbols, pictographs, skin tones. No letters, digits or punctuation.
+fn is_pictograph(c: char) -> bool {
+    matches!(u32::from(c), 0xa9 | 0xae | 0x203c | 0x2049 | 0x2100..=0x27ff | 0x2900..=0x2bff | 0x3030 | 0x303d
+        | 0x3297 | 0x3299 | 0x1f000..=0x1faff)
+}
+
+fn is_keycap(c: char) -> bool {
+    c.is_ascii_digit() || matches!(c, '#' | '*')
+}
+
+/// What is wrong with `c`, and what to write instead.
+fn describe(c: char) -> (Code, String) {
+    let number = u32::from(c);
+    let label = label(c);
+    let escape = match number {
+        0..=0xffff => format!("\\u{number:04x}"),
+        _ => format!("\\U{number:08x}"),
+    };
+    let instead = format!("write `{escape}` in double quotes");
+    let message = match c {
+        '\r' => {
+            let what = "a carriage return without a line feed: some YAML readers end the line here, and some do not; \
+                        use line feeds alone";
+            return (Code::NotYaml, what.into());
+        }
+        '\0' => format!("{label} is not text: save the file as UTF-8 (UTF-16 has such bytes)"),
+        '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
+            format!("{label}: some YAML readers end the line here, and some do not; remove it or {instead}")
+        }
+        '\u{feff}' => {
+            format!("{label}: it can only be the very first character of a file; remove it or {instead}")
+        }
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            format!("{label}: it changes the order in which text is displayed; remove it or {instead}")
+        }
+        c if is_odd_space(c) => {
+            format!("{label}: YAML does not take it for a space; type a space or {instead}")
+        }
+        c if c.is_control() => format!("{label} is a control character; remove it or {instead}"),
+        c if is_no_character(c) => format!("{label} is not a character; remove it"),
+        _ => format!("{label} is invisible; remove it or {instead}"),
+    };
+    (Code::Character, message)
+}
+
+/// The Unicode name of those that are met in practice.
+fn name(c: char) -> Option<&'static str> {
+    Some(match c {
+        '\0' => "NUL",
+        '\u{8}' => "BACKSPACE",
+        '\u{b}' => "LINE TABULATION",
+        '\u{c}' => "FORM FEED",
+        '\u{1b}' => "ESCAPE",
+        '\u{7f}' => "DELETE",
+        '\u{85}' => "NEXT LINE",
+        '\u{a0}' => "NO-BREAK SPACE",
+        '\u{ad}' => "SOFT HYPHEN",
+        '\u{34f}' => "COMBINING GRAPHEME JOINER",
+        '\u{61c}' => "ARABIC LETTER MARK",
+        '\u{115f}' => "HANGUL CHOSEONG FILLER",
+        '\u{1160}' => "HANGUL JUNGSEONG FILLER",
+        '\u{1680}' => "OGHAM SPACE MARK",
+        '\u{180e}' => "MONGOLIAN VOWEL SEPARATOR",
+        '\u{2002}' => "EN SPACE",
+        '\u{2003}' => "EM SPACE",
+        '\u{2007}' => "FIGURE SPACE",
+        '\u{2009}' => "THIN SPACE",
+        '\u{200a}' => "HAIR SPACE",
+        '\u{200b}' => "ZERO WIDTH SPACE",
+        '\u{200c}' => "ZERO WIDTH NON-JOINER",
+        '\u{200d}' => "ZERO WIDTH JOINER",
+        '\u{200e}' => "LEFT-TO-RIGHT MARK",
+        '\u{200f}' => "RIGHT-TO-LEFT MARK",
+        '\u{2028}' => "LINE SEPARATOR",
+        '\u{2029}' => "PARAGRAPH SEPARATOR",
+        '\u{202a}' => "LEFT-TO-RIGHT EMBEDDING",
+        '\u{202b}' => "RIGHT-TO-LEFT EMBEDDING",
+        '\u{202c}' => "POP DIRECTIONAL FORMATTING",
+        '\u{202d}' => "LEFT-TO-RIGHT OVERRIDE",
+        '\u{202e}' => "RIGHT-TO-LEFT OVERRIDE",
+        '\u{202f}' => "NARROW NO-BREAK SPACE",
+        '\u{205f}' => "MEDIUM MATHEMATICAL SPACE",
+        '\u{2060}' => "WORD JOINER",
+        '\u{2066}' => "LEFT-TO-RIGHT ISOLATE",
+        '\u{2067}' => "RIGHT-TO-LEFT ISOLATE",
+        '\u{2068}' => "FIRST STRONG ISOLATE",
+        '\u{2069}' => "POP DIRECTIONAL ISOLATE",
+        '\u{2800}' => "BRAILLE PATTERN BLANK",
+        '\u{3000}' => "IDEOGRAPHIC SPACE",
+        '\u{3164}' => "HANGUL FILLER",
+        '\u{fe00}'..='\u{fe0f}' => "VARIATION SELECTOR",
+        '\u{feff}' => "ZERO WIDTH NO-BREAK SPACE (byte order mark)",
+        '\u{ffa0}' => "HALFWIDTH HANGUL FILLER",
+        '\u{e0000}'..='\u{e007f}' => "TAG CHARACTER",
+        '\u{e0100}'..='\u{e01ef}' => "VARIATION SELECTOR",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "characters_tests.rs"]
+mod tests;
