@@ -178,7 +178,7 @@ fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
 fn show_plan(args: &PlanArgs) -> Result<()> {
     let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, &args.window)?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = Host::name();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let scene = Scene { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };

@@ -1,6 +1,8 @@
 //! What can be known of this machine before anything is loaded, for whoever wonders why something does not run.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::places::{self, Kernel};
@@ -65,7 +67,7 @@ impl Facts {
             kptr_restrict: number("kptr_restrict"),
             ftrace_enabled: number("ftrace_enabled"),
             kprobes_enabled: fs::read_to_string(KPROBES_ENABLED).ok().map(|text| text.trim() == "1"),
-            tracefs: tracefs(&fs::read_to_string("/proc/self/mounts").unwrap_or_default()),
+            tracefs: tracefs(&fs::read("/proc/self/mounts").unwrap_or_default()),
         }
     }
 }
@@ -96,11 +98,12 @@ fn number(name: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?.trim().parse().ok()
 }
 
-/// From the lines of /proc/self/mounts.
-fn tracefs(mounts: &str) -> Tracefs {
-    let mounted = mounts.lines().map(|line| line.split(' ')).find_map(|mut words| {
+/// From the lines of /proc/self/mounts, where mount points of other users (FUSE) may have names of any bytes.
+fn tracefs(mounts: &[u8]) -> Tracefs {
+    let mut lines = mounts.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b' '));
+    let mounted = lines.find_map(|mut words| {
         let (path, kind) = (words.nth(1)?, words.next()?);
-        (kind == "tracefs").then(|| PathBuf::from(path))
+        (kind == b"tracefs").then(|| PathBuf::from(OsStr::from_bytes(path)))
     });
     match mounted.or_else(|| places::tracefs().ok().flatten()) {
         None => Tracefs::Missing,
@@ -115,7 +118,7 @@ mod tests {
 
     #[test]
     fn tracefs_is_found_among_the_mounts() {
-        let mounts = "proc /proc proc rw 0 0\ntracefs /no/such/tracing tracefs rw,nosuid 0 0\n";
+        let mounts = b"proc /proc proc rw 0 0\nfuse /home/u/\xff\xfe fuse.x rw 0 0\ntracefs /no/such/tracing tracefs rw,nosuid 0 0\n";
         assert_eq!(tracefs(mounts), Tracefs::Closed("/no/such/tracing".into()));
     }
 

@@ -8,6 +8,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Struct;
 
 use crate::error::{Error, Kind, Result};
+use crate::event::text::is_deceptive;
 
 /// The kernel's types, without which no program can be fitted to it.
 pub(crate) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -51,12 +52,11 @@ impl Host {
     pub fn read() -> Self {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let capabilities = capabilities(&status);
+        let capabilities = own_status("CapEff").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0);
         let limited = rustix::process::getrlimit(rustix::process::Resource::Memlock).current.is_some();
         Host {
             capabilities,
-            seccomp: status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
+            seccomp: own_status("Seccomp").as_deref() == Some("2"),
             user_namespace: fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_everyone(&map)),
             // Where the limit may be raised, libbpf does so
             memlock: limited && before_5_11(&release) && capabilities & 1 << CAP_SYS_RESOURCE == 0,
@@ -118,16 +118,42 @@ impl Host {
         Ok(())
     }
 
+    /// The host's name as templates and reports have it. Paths are made of it, and it need not be a name at all: DHCP and
+    /// containers set it. What is not part of a file's name, or is not seen as what it is, becomes `_`.
+    pub fn name() -> String {
+        file_name(rustix::system::uname().nodename().to_bytes())
+    }
+
     /// This process as eBPF programs see it; `None` in a pid namespace, where that can't be known.
     pub fn own_process(&self) -> Option<u32> {
         self.initial_pid_namespace.then(std::process::id)
     }
 }
 
-/// The effective set of /proc/self/status.
-fn capabilities(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+/// The value of `key` in /proc/self/status.
+pub(crate) fn own_status(key: &str) -> Option<String> {
+    value_of(&fs::read("/proc/self/status").ok()?, key)
+}
+
+/// … in `status`. Its first line has the command's name, which need not be UTF-8: the kernel cuts it at 15 bytes.
+fn value_of(status: &[u8], key: &str) -> Option<String> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"))?;
+    Some(String::from_utf8_lossy(value.trim_ascii()).into_owned())
+}
+
+/// `name` as a file's name that is neither hidden nor leads elsewhere.
+fn file_name(name: &[u8]) -> String {
+    let mut safe = String::new();
+    for chunk in name.utf8_chunks() {
+        let odd = |c: char| c == '/' || c == '\\' || c.is_control() || c.is_whitespace() || is_deceptive(c);
+        safe.extend(chunk.valid().chars().map(|c| if odd(c) { '_' } else { c }));
+        safe.extend(chunk.invalid().iter().map(|_| '_'));
+    }
+    if safe.is_empty() || safe.starts_with('.') {
+        safe.replace_range(..safe.len().min(1), "_");
+    }
+    safe
 }
 
 /// The initial user namespace's map: every user is itself.
@@ -153,7 +179,11 @@ mod tests {
 
     #[test]
     fn facts_are_read_from_what_the_kernel_writes() {
-        assert_eq!(capabilities("Name:\tx\nCapPrm:\t0\nCapEff:\t000000c000000000\n"), 0xc0_0000_0000);
+        let status = b"Name:\t\xc3\nCapPrm:\t0\nCapEff:\t000000c000000000\nSeccomp:\t2\nSeccomp_filters:\t0\n";
+        assert_eq!(value_of(status, "CapEff").as_deref(), Some("000000c000000000"), "whatever the name is");
+        assert_eq!(value_of(status, "Seccomp").as_deref(), Some("2"));
+        assert_eq!(value_of(status, "Cap"), None);
+        assert_eq!(value_of(b"Name:\tCapEff:\\nCapEff:\t1\nCapEff:\t0\n", "CapEff").as_deref(), Some("0"));
         assert_eq!(lockdown_mode("none [integrity] confidentiality\n").as_deref(), Some("integrity"));
         assert_eq!(lockdown_mode(""), None);
         let root = Host { capabilities: 1 << CAP_SYS_ADMIN, ..Host::default() };
@@ -164,6 +194,25 @@ mod tests {
         assert!(maps_everyone("         0          0 4294967295\n") && !maps_everyone("0 1000 1\n"));
         assert!(before_5_11("5.10.0-36-amd64") && before_5_11("4.19") && !before_5_11("5.11.0"));
         assert!(!before_5_11("7.3-amd64") && !before_5_11("6.1.0"));
+    }
+
+    #[test]
+    fn the_host_s_name_is_a_file_s_name() {
+        for (name, safe) in [
+            (&b"web1.example.org"[..], "web1.example.org"),
+            ("größe".as_bytes(), "größe"),
+            (b"..", "_."),
+            (b"../../etc/x", "_._.._etc_x"),
+            (b".", "_"),
+            (b"", "_"),
+            (b"a/b", "a_b"),
+            (b"a\nb\x1b[m c", "a_b_[m_c"),
+            (b"caf\xe9", "caf_"),
+            ("a\u{202e}b\u{2028}".as_bytes(), "a_b_"),
+            (b"{{ x }}", "{{_x_}}"),
+        ] {
+            assert_eq!(file_name(name), safe);
+        }
     }
 
     #[test]

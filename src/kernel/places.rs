@@ -41,9 +41,9 @@ impl Kernel {
 pub(super) struct Tables {
     btf: Btf<'static>,
     /// /proc/kallsyms, modules included; megabytes, and the kernel takes its time for them.
-    symbols: OnceCell<String>,
+    symbols: OnceCell<Vec<u8>>,
     /// The functions that may be hooked, a line each; `None` if that is not told.
-    traceable: OnceCell<Option<String>>,
+    traceable: OnceCell<Option<Vec<u8>>>,
 }
 
 impl Tables {
@@ -60,14 +60,14 @@ impl Tables {
     pub fn is_traceable(&self, function: &str) -> Option<bool> {
         let read = || {
             let lists = TRACEFS.iter().map(|root| Path::new(root).join("available_filter_functions"));
-            lists.map(fs::read_to_string).find_map(Result::ok).filter(|list| !list.is_empty())
+            lists.map(fs::read).find_map(Result::ok).filter(|list| !list.is_empty())
         };
         let list = self.traceable.get_or_init(read).as_ref()?;
-        Some(list.lines().any(|line| line.split_ascii_whitespace().next() == Some(function)))
+        Some(lines(list).any(|line| words(line).next() == Some(function.as_bytes())))
     }
 
     fn has_symbol(&self, name: &str) -> bool {
-        has_symbol(self.symbols.get_or_init(|| fs::read_to_string("/proc/kallsyms").unwrap_or_default()), name)
+        has_symbol(self.symbols.get_or_init(|| fs::read("/proc/kallsyms").unwrap_or_default()), name)
     }
 }
 
@@ -110,11 +110,20 @@ pub(super) fn tracefs() -> io::Result<Option<PathBuf>> {
 }
 
 /// Whether `symbols`, in the format of /proc/kallsyms, has code called just `name`: `name.isra.0` takes other arguments.
-fn has_symbol(symbols: &str, name: &str) -> bool {
-    symbols.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        matches!(words.next(), Some("t" | "T" | "w" | "W")) && words.next() == Some(name)
+fn has_symbol(symbols: &[u8], name: &str) -> bool {
+    lines(symbols).any(|line| {
+        let mut words = words(line).skip(1);
+        matches!(words.next(), Some(b"t" | b"T" | b"w" | b"W")) && words.next() == Some(name.as_bytes())
     })
+}
+
+/// The lines of what the kernel writes. Modules and programs have their names in there, which need not be UTF-8.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n')
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
@@ -123,11 +132,11 @@ mod tests {
 
     #[test]
     fn a_symbol_is_a_function_of_just_that_name() {
-        let symbols = "ffffffff81000000 T _stext\nffffffff81000010 t foo.isra.0\nffffffff81000020 t bar\t[ext4]\n\
-                       ffffffff82000000 D data\n";
+        let symbols = b"ffffffff81000000 T _stext\nffffffff81000010 t foo.isra.0\nffffffff81000015 t \xff\xfe\t[odd]\n\
+                        ffffffff81000020 t bar\t[ext4]\nffffffff82000000 D data\n";
         assert!(has_symbol(symbols, "_stext") && has_symbol(symbols, "bar"));
         assert!(!has_symbol(symbols, "foo"), "its arguments are others");
         assert!(!has_symbol(symbols, "data") && !has_symbol(symbols, "stext"));
-        assert!(!has_symbol("", "bar"));
+        assert!(!has_symbol(b"", "bar"));
     }
 }

@@ -46,7 +46,7 @@ impl Report {
                 "set": run.set,
             },
             "host": {
-                "name": uname.nodename().to_string_lossy(),
+                "name": crate::kernel::Host::name(),
                 "kernel": uname.release().to_string_lossy(),
                 "machine": uname.machine().to_string_lossy(),
                 "boot_id": boot_id(),

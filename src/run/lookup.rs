@@ -1,16 +1,22 @@
 //! Names in filters that only the machine at hand can resolve: users and cgroups.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::event::text::restore;
 use crate::plan::{Lookup, Name, ProbePlan, Setting};
 
 /// Where cgroups are, alone or beside those of the first version.
 const HIERARCHIES: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// How deep units lie at the most: user@1000.service/app.slice/… included.
 const UNIT_DEPTH: usize = 8;
+/// Bytes of a line of /etc/passwd or /etc/group that are looked at.
+const LINE_BEGINNING: u64 = 4096;
 
 /// What the lookups of `probe` come to, to be set before it is loaded.
 ///
@@ -22,7 +28,7 @@ pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
             Name::User(name) => user(name)?.to_ne_bytes().to_vec(),
             Name::Cgroup(path) => {
                 let root = hierarchy()?;
-                cgroup(&root, &root.join(path.trim_start_matches('/')))?
+                cgroup(&root, &root.join(OsStr::from_bytes(&restore(path.trim_start_matches('/')))))?
             }
             Name::Unit(name) => {
                 let root = hierarchy()?;
@@ -40,9 +46,7 @@ pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
 
 /// The number of a user in /etc/passwd.
 pub(super) fn user(name: &str) -> Result<u32> {
-    let passwd = fs::read_to_string("/etc/passwd")
-        .map_err(|error| Error::failed(format!("/etc/passwd can't be read: {error}")))?;
-    number_of(&passwd, name).ok_or_else(|| {
+    number_in("/etc/passwd", name)?.ok_or_else(|| {
         Error::failed(format!("there is no user `{name}` in /etc/passwd here"))
             .hint(format!("a user of a directory service goes by its number: `id -u {name}`"))
     })
@@ -50,17 +54,58 @@ pub(super) fn user(name: &str) -> Result<u32> {
 
 /// The number of a group in /etc/group.
 pub(super) fn group(name: &str) -> Result<u32> {
-    let groups = fs::read_to_string("/etc/group")
-        .map_err(|error| Error::failed(format!("/etc/group can't be read: {error}")))?;
-    number_of(&groups, name).ok_or_else(|| {
+    number_in("/etc/group", name)?.ok_or_else(|| {
         Error::failed(format!("there is no group `{name}` in /etc/group here"))
             .hint(format!("a group of a directory service goes by its number: `getent group {name}`"))
     })
 }
 
-fn number_of(passwd: &str, name: &str) -> Option<u32> {
-    let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    lines.find(|fields| fields[0] == name)?.get(2)?.parse().ok()
+fn number_in(path: &str, name: &str) -> Result<Option<u32>> {
+    let number = File::open(path).and_then(|file| number_of(BufReader::new(file), &restore(name)));
+    number.map_err(|error| Error::failed(format!("{path} can't be read: {error}")))
+}
+
+/// The number of the first good entry of `name` in a file such as /etc/passwd. Such a file is filled by many tools and may hold
+/// anything, so it is read as bytes and line by line: a line that is not an entry hides none of the others.
+fn number_of(mut file: impl BufRead, name: &[u8]) -> io::Result<Option<u32>> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // Name and number are at the beginning; the members of a group can be many
+        if (&mut file).take(LINE_BEGINNING).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        if line.last() != Some(&b'\n') {
+            skip_line(&mut file)?;
+        }
+        if let Some(number) = entry(&line).filter(|(found, _)| *found == name).map(|(_, number)| number) {
+            return Ok(Some(number));
+        }
+    }
+}
+
+/// Name and number of an entry. None are comments, the lines of NIS (`+`, `-name`), and numbers that stand for no user.
+fn entry(line: &[u8]) -> Option<(&[u8], u32)> {
+    let mut fields = line.trim_ascii_start().split(|byte| *byte == b':');
+    let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
+    let digits = std::str::from_utf8(number.trim_ascii_end()).ok()?;
+    let number = digits.parse().ok().filter(|number| *number != u32::MAX && !digits.starts_with('+'))?;
+    (!name.starts_with(b"#") && !name.starts_with(b"+") && !name.starts_with(b"-")).then_some((name, number))
+}
+
+/// Goes on to the next line, whatever the length of this one.
+fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = file.fill_buf()?;
+        let (length, found) = match buffer.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        file.consume(length);
+        if found {
+            return Ok(());
+        }
+    }
 }
 
 /// The root of the cgroup hierarchy that eBPF programs know: version 2.
@@ -90,11 +135,14 @@ fn cgroup(root: &Path, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The folder of a systemd unit.
+/// The directory of a systemd unit. A user who has a part of the hierarchy for himself (`user@1000.service`) can make
+/// directories of any name there: what is below one of another owner counts only if the unit is nowhere else.
 fn unit(root: &Path, name: &str) -> Result<PathBuf> {
-    let mut found = Vec::new();
-    find_unit(root, name, UNIT_DEPTH, &mut found);
-    match found.as_slice() {
+    let mut found =
+        Found { name: OsStr::from_bytes(&restore(name)).to_owned(), owner: owner(root), ..Found::default() };
+    found.look_below(root, true, UNIT_DEPTH);
+    let paths = if found.ours.is_empty() { found.others } else { found.ours };
+    match paths.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Error::failed(format!("the unit `{name}` has no cgroup here now"))
             .hint(format!("a unit that does not run has none: `systemctl status {name}`"))),
@@ -107,13 +155,32 @@ fn unit(root: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-fn find_unit(folder: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        if entry.file_name() == name {
-            found.push(entry.path());
-        } else if depth > 1 {
-            find_unit(&entry.path(), name, depth - 1, found);
+fn owner(path: &Path) -> Option<u32> {
+    fs::symlink_metadata(path).ok().map(|found| found.uid())
+}
+
+/// The directories of one name in a hierarchy.
+#[derive(Default)]
+struct Found {
+    name: OsString,
+    /// Of the hierarchy.
+    owner: Option<u32>,
+    /// Those that only the hierarchy's owner can have made.
+    ours: Vec<PathBuf>,
+    others: Vec<PathBuf>,
+}
+
+impl Found {
+    fn look_below(&mut self, directory: &Path, ours: bool, depth: usize) {
+        let ours = ours && owner(directory) == self.owner;
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if entry.file_name() == self.name {
+                let paths = if ours { &mut self.ours } else { &mut self.others };
+                paths.push(entry.path());
+            } else if depth > 1 {
+                self.look_below(&entry.path(), ours, depth - 1);
+            }
         }
     }
 }
@@ -122,14 +189,45 @@ fn find_unit(folder: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) 
 mod tests {
     use super::*;
 
+    fn found(passwd: &[u8], name: &str) -> Option<u32> {
+        // A small buffer, so that lines do not end with it
+        number_of(BufReader::with_capacity(16, passwd), &restore(name)).expect("memory can be read")
+    }
+
     #[test]
     fn a_user_is_found_by_the_whole_name() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nwww:x:33:33::/:/x\nwww-data:x:34:33::/:/x\nodd\n";
-        assert_eq!(number_of(passwd, "root"), Some(0));
-        assert_eq!(number_of(passwd, "www-data"), Some(34));
-        assert_eq!(number_of(passwd, "ww"), None);
-        assert_eq!(number_of(passwd, "odd"), None);
+        let passwd = b"root:x:0:0:root:/root:/bin/bash\nwww:x:33:33::/:/x\nwww-data:x:34:33::/:/x\nodd\n";
+        assert_eq!(found(passwd, "root"), Some(0));
+        assert_eq!(found(passwd, "www-data"), Some(34));
+        assert_eq!(found(passwd, "ww"), None);
+        assert_eq!(found(passwd, "odd"), None);
         assert!(user("no-such-user-here").unwrap_err().hint.unwrap().contains("id -u no-such-user-here"));
+    }
+
+    #[test]
+    fn odd_lines_hide_no_others() {
+        let mut passwd = b"j\xf6rg:x:1500:1500:J\xf6rg:/:/bin/sh\nnul\0:\0:\0:\0\n\n:::\n::1:\nlong:x:7:".to_vec();
+        passwd.extend(vec![b','; 3 * LINE_BEGINNING as usize]);
+        passwd.extend(b"\n# no:x:8:\n+nis:x:9:\n-nis::9:\n+::::::\nbad:x:4294967296:\nbad:x:-1:\nbad:x:+3:\nbad:x::\n");
+        passwd.extend(b"bad:x:4294967295:\nbad:x:12:\nbad:x:13:\r\n  in:x:14:\r\nend:x:15");
+        let expected = [
+            ("jörg", None),
+            ("j\u{eff6}rg", Some(1500)), // the byte 0xf6, as fields show it
+            ("long", Some(7)),
+            ("# no", None),
+            ("+nis", None),
+            ("nis", None),
+            ("+", None),
+            ("bad", Some(12)),
+            ("in", Some(14)),
+            ("end", Some(15)),
+        ];
+        for (name, number) in expected {
+            assert_eq!(found(&passwd, name), number, "{name}");
+        }
+        let endless = vec![b'x'; 10 * LINE_BEGINNING as usize];
+        assert_eq!(found(&endless, "x"), None);
+        assert_eq!(found(b"", "x"), None);
     }
 
     #[test]
@@ -147,5 +245,31 @@ mod tests {
         assert!(error.message.contains("/system.slice/b.service") && error.hint.unwrap().contains("`cgroup`"));
         assert!(unit(root.path(), "c.service").unwrap_err().message.contains("no cgroup"));
         assert!(cgroup(root.path(), &root.path().join("x/y")).unwrap_err().message.contains("`/x/y`"));
+    }
+
+    #[test]
+    fn names_that_are_not_utf_8_hide_no_unit_and_can_be_named() {
+        let root = tempfile::tempdir().expect("a directory");
+        let odd = root.path().join(OsStr::from_bytes(b"\xff\xfe.slice"));
+        fs::create_dir_all(odd.join("a.service")).expect("a directory");
+        fs::create_dir_all(odd.join(OsStr::from_bytes(b"b\xe9.service"))).expect("a directory");
+        assert_eq!(unit(root.path(), "a.service").expect("it is there"), odd.join("a.service"));
+        assert!(unit(root.path(), "b\u{efe9}.service").expect("it is there").starts_with(odd));
+    }
+
+    #[test]
+    fn a_unit_of_that_name_below_another_user_s_cgroup_does_not_count() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (system, delegated) = ("system.slice/a.service", "user.slice/user@1.service");
+        for path in [system, "user.slice/user@1.service/a.service", "user.slice/user@1.service/own.service"] {
+            fs::create_dir_all(root.path().join(path)).expect("a directory");
+        }
+        let given = std::os::unix::fs::chown(root.path().join(delegated), Some(65534), None);
+        if given.is_err() {
+            eprintln!("SKIPPED: only root can give a directory away");
+            return;
+        }
+        assert!(unit(root.path(), "a.service").expect("one counts").ends_with(system));
+        assert!(unit(root.path(), "own.service").expect("it is nowhere else").starts_with(root.path().join(delegated)));
     }
 }

@@ -183,7 +183,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
     let stop = Stop::install()?;
     let globals = Globals {
         name: plan.name.clone(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: Host::name(),
         start: clock::now(),
         labels: plan.labels.clone(),
         probe: None,

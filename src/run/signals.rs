@@ -14,6 +14,7 @@ use signal_hook::low_level::{self, pipe};
 
 use super::clock;
 use crate::error::{Error, Result};
+use crate::kernel::host::own_status;
 
 /// The exit status after a second signal, when the first one's end takes too long: what a shell would say.
 const IMPATIENT: i32 = 130;
@@ -96,9 +97,7 @@ impl Stop {
 
 /// Whether this process was started with `signal` ignored.
 fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let mask = own_status("SigIgn").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0);
     mask & 1 << (signal - 1) != 0
 }
 

@@ -92,6 +92,22 @@ impl Capture {
         capture
     }
 
+    /// The same, as the command that `wrapper` runs; it has to execute it as the same process.
+    #[track_caller]
+    pub fn start_in(mut wrapper: Command, scratch: &Scratch, config: &Json, args: &[&str]) -> Self {
+        let path = scratch.write("config.yaml", format!("{config:#}"));
+        wrapper.arg(BINARY).arg(path).args(args);
+        let mut capture = Capture::spawn_command(wrapper);
+        capture.wait_for("ebpf-run: attached ");
+        let mut stdout = capture.child.stdout.take().expect("it is piped");
+        capture.stdout = Some(thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("standard output is UTF-8");
+            text
+        }));
+        capture
+    }
+
     /// The same, with the reading end of its standard output.
     #[track_caller]
     pub fn start_piped(scratch: &Scratch, config: &Json, args: &[&str]) -> (Self, ChildStdout) {

@@ -23,6 +23,7 @@ mod execsnoop_filters;
 mod exitsnoop;
 mod files;
 mod floods;
+mod host_data;
 mod llcstat;
 mod load;
 mod locks;
