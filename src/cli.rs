@@ -48,7 +48,8 @@ Exit codes:
   3  more was lost than max_loss allows; what was caught is there
   4  a probe is not supported by this kernel; nothing was attached
   5  not permitted; the message says what is missing
-  6  skipped: another run holds the lock";
+  6  skipped: another run holds the lock
+  7  the counts of kernel and userspace do not reconcile; data may be missing";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -20,6 +20,8 @@ pub enum Kind {
     NotPermitted,
     /// Another run holds the lock.
     Skipped,
+    /// What the kernel counted and what userspace counted do not reconcile: data may be missing without a count.
+    Unreconciled,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Kind::Unsupported | Kind::Broken => 4,
             Kind::NotPermitted => 5,
             Kind::Skipped => 6,
+            Kind::Unreconciled => 7,
         }
     }
 }

@@ -88,7 +88,7 @@ def check_numbers(what, lines, lost, problems):
 def check_report(report, code, problems):
     """The report agrees with itself and with the exit code."""
     if not report["balances"]:
-        problems.append("the report's books do not balance")
+        problems.append("the counts of the report do not reconcile")
     if report["exit_code"] != code:
         problems.append(f"the exit code is {code}, the report says {report['exit_code']}")
     for probe in report["probes"]:

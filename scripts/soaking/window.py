@@ -234,7 +234,7 @@ class Window:
         words = {"full disk": self.places.small, "slow sink": "`drain`"}.get(self.fault, "")
         if self.code == 1 and words not in self.stderr:
             self.problems.append(f"the message does not say {words}")
-        for word in ("panicked", "do not balance", "bug"):
+        for word in ("panicked", "do not reconcile", "bug"):
             if word in self.stderr:
                 self.problems.append(f"stderr says `{word}`")
         second = getattr(self, "second", None)

@@ -51,15 +51,16 @@ pub struct Counters {
 impl Counters {
     /// Events that did not get to userspace.
     pub fn lost(&self) -> u64 {
-        self.lost_buffer_full + self.lost_map_full + self.lost_other
+        self.lost_buffer_full.saturating_add(self.lost_map_full).saturating_add(self.lost_other)
     }
 
-    /// All that was seen, and what was lost since `before`.
+    /// All that was seen, and what was lost since `before`. A count that went back, which is a fault, makes books that do not
+    /// balance.
     pub fn since(&self, before: &Counters) -> Counters {
         Counters {
-            lost_buffer_full: self.lost_buffer_full - before.lost_buffer_full,
-            lost_map_full: self.lost_map_full - before.lost_map_full,
-            lost_other: self.lost_other - before.lost_other,
+            lost_buffer_full: self.lost_buffer_full.saturating_sub(before.lost_buffer_full),
+            lost_map_full: self.lost_map_full.saturating_sub(before.lost_map_full),
+            lost_other: self.lost_other.saturating_sub(before.lost_other),
             ..*self
         }
     }
@@ -211,10 +212,10 @@ impl Loaded {
         for cpu in &values {
             let mut words = cpu.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
             let mut next = || words.next().unwrap_or(0);
-            sum.seen += next();
-            sum.lost_buffer_full += next();
-            sum.lost_map_full += next();
-            sum.lost_other += next();
+            sum.seen = sum.seen.saturating_add(next());
+            sum.lost_buffer_full = sum.lost_buffer_full.saturating_add(next());
+            sum.lost_map_full = sum.lost_map_full.saturating_add(next());
+            sum.lost_other = sum.lost_other.saturating_add(next());
             sum.peak_unread = sum.peak_unread.max(next());
         }
         Ok(sum)
@@ -242,7 +243,8 @@ impl Loaded {
     /// If the kernel does not tell.
     pub fn missed(&self) -> Result<u64> {
         let hooks = self.object.progs().filter(|hook| hook.autoload());
-        hooks.map(|hook| misses::of(hook.as_fd())).sum::<std::io::Result<u64>>().map_err(|error| {
+        let mut missed = hooks.map(|hook| misses::of(hook.as_fd()));
+        missed.try_fold(0u64, |sum, one| Ok(sum.saturating_add(one?))).map_err(|error: std::io::Error| {
             Error::failed(format!("the kernel does not tell how often it left out {}: {error}", self.program))
         })
     }
@@ -308,4 +310,23 @@ fn set_up_events(map: &mut OpenMapMut<'_>, plan: &ProbePlan) -> libbpf_rs::Resul
     map.set_key_size(4)?;
     map.set_value_size(4)?;
     map.set_max_entries(0) // libbpf: as many as there are CPUs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_do_not_run_over() {
+        let all = |count| Counters {
+            seen: count,
+            lost_buffer_full: count,
+            lost_map_full: count,
+            lost_other: count,
+            peak_unread: 0,
+        };
+        assert_eq!(all(u64::MAX).lost(), u64::MAX);
+        assert_eq!(all(5).since(&all(7)), Counters { seen: 5, ..Counters::default() }, "counts that went back");
+        assert_eq!(all(7).since(&all(5)), Counters { seen: 7, ..all(2) });
+    }
 }

@@ -67,17 +67,33 @@ impl Account {
     /// Events that the probe wanted and that are not in the output, by whatever cause. Not among them is what nobody
     /// wanted any more: the window was full, or the output's reader had gone.
     pub fn lost(&self) -> u64 {
-        self.kernel.lost() + self.lost_queue_full + self.lost_other
+        self.kernel.lost().saturating_add(self.lost_queue_full).saturating_add(self.lost_other)
     }
 
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
-        let arrived = self.counted.unwrap_or(self.received + self.after_end);
-        let kernel = self.warmup + arrived + self.kernel.lost();
-        let user = self.written + self.lost_queue_full + self.lost_other + self.unwritten;
+        self.imbalance().is_none()
+    }
+
+    /// What does not reconcile, in words; `None` if all does.
+    pub fn imbalance(&self) -> Option<String> {
+        // Sums of 128 bits: a count that ran over must not make up for another
+        let sum = |counts: &[u64]| counts.iter().map(|count| u128::from(*count)).sum::<u128>();
+        let kernel = &self.kernel;
+        let lost = sum(&[kernel.lost_buffer_full, kernel.lost_map_full, kernel.lost_other]);
+        let arrived = self.counted.map_or(sum(&[self.received, self.after_end]), u128::from);
+        let known = arrived + lost + u128::from(self.warmup);
+        if u128::from(kernel.seen) != known {
+            return Some(format!("the kernel counted {} events, userspace accounts for {known}", kernel.seen));
+        }
+        let done = sum(&[self.written, self.lost_queue_full, self.lost_other, self.unwritten]);
+        if u128::from(self.received) != done {
+            return Some(format!("{} records were received, {done} are accounted for", self.received));
+        }
         // The kernel tells of a loss with the next record that has room: the last ones it may still owe
-        let told = self.lost_told.is_none_or(|told| told <= self.kernel.lost_buffer_full + self.warmup_lost);
-        self.kernel.seen == kernel && self.received == user && told
+        let most = sum(&[kernel.lost_buffer_full, self.warmup_lost]);
+        let told = self.lost_told.filter(|told| u128::from(*told) > most)?;
+        Some(format!("the kernel reported {told} lost records, the program counted {most}"))
     }
 }
 

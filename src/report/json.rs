@@ -139,7 +139,7 @@ fn probe(account: &Account) -> Value {
         "lost_buffer_full": kernel.lost_buffer_full,
         "lost_map_full": kernel.lost_map_full,
         "lost_sink": account.lost_queue_full,
-        "lost_other": kernel.lost_other + account.lost_other,
+        "lost_other": kernel.lost_other.saturating_add(account.lost_other),
         "warmup": account.warmup,
         "after_end": account.after_end,
         "unwritten": account.unwritten,

@@ -129,17 +129,18 @@ impl Window {
         let number = |at: &str| report.pointer(at).and_then(Value::as_u64);
         let probe = |probe: &Value| {
             let count = |key: &str| probe.get(key).and_then(Value::as_u64);
+            // Only of one that ran; what is there has to be a count
+            let optional = |key: &str| if probe.get(key).is_none_or(Value::is_null) { Some(0) } else { count(key) };
             let text = |key: &str| probe.get(key).and_then(Value::as_str).map(str::to_owned);
             Some(Probe {
                 name: text("name")?,
                 verdict: text("verdict")?,
                 reason: text("reason"),
-                // One that was left out has no counts
-                seen: count("seen").unwrap_or(0),
-                written: count("written").unwrap_or(0),
-                lost: count("lost").unwrap_or(0),
-                missed: count("missed").unwrap_or(0),
-                warmup: count("warmup").unwrap_or(0),
+                seen: count("seen")?,
+                written: count("written")?,
+                lost: count("lost")?,
+                missed: optional("missed")?,
+                warmup: optional("warmup")?,
             })
         };
         Some(Window {
@@ -183,7 +184,8 @@ impl Capture {
             let (end, start) = (before.span.1, after.span.0);
             let overlap = same_boot && start < end;
             // Of one that lies within another, its own time
-            let nanoseconds = same_boot.then(|| if overlap { end.min(after.span.1) - start } else { start - end });
+            let nanoseconds = same_boot
+                .then(|| if overlap { end.min(after.span.1).saturating_sub(start) } else { start.saturating_sub(end) });
             gaps.push(Gap { from: before.end.clone(), to: after.start.clone(), nanoseconds, overlap });
             if !same_boot || after.span.1 >= end {
                 before = after;
@@ -334,6 +336,43 @@ mod tests {
         ] {
             assert!(shown.contains(words), "`{words}` is missing in:\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_report_without_its_counts_is_none() {
+        for key in ["seen", "written", "lost", "missed", "warmup"] {
+            for wrong in [json!(-1), json!("3"), json!(1.5), json!(1e30), json!([])] {
+                let mut report = report(0, 5, "ok", 0);
+                report["probes"][0][key] = wrong.clone();
+                let added = Sum::default().add("x.json", &report.to_string());
+                assert_eq!(added, Err("it lacks what a report has".into()), "{key}: {wrong}");
+            }
+        }
+        for key in ["seen", "written", "lost"] {
+            let mut report = report(0, 5, "ok", 0);
+            report["probes"][0].as_object_mut().expect("a probe").remove(key).expect("it is there");
+            assert!(Sum::default().add("x.json", &report.to_string()).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn sums_of_odd_reports_stay_at_the_most() {
+        let mut reports: Vec<Value> = (0..4).map(|at| report(10 * at, 10 * at + 5, "ok", 0)).collect();
+        for (index, report) in reports.iter_mut().enumerate() {
+            for key in ["seen", "written", "lost", "missed"] {
+                report["probes"][0][key] = json!(u64::MAX);
+            }
+            // Each ends before it begins
+            let at = u64::MAX - index as u64;
+            report["window"]["start_monotonic_ns"] = json!(at);
+            report["window"]["end_monotonic_ns"] = json!(index);
+        }
+        reports[0]["balances"] = json!(false);
+        let sum = sum(&reports);
+        let capture = &sum.to_json()["captures"][0];
+        assert_eq!((&capture["probes"][0]["seen"], &capture["recorded_ns"]), (&json!(u64::MAX), &json!(0)));
+        let shown = sum.to_string();
+        assert!(shown.contains("0.json (exit code 0): no error; its counts do not reconcile"), "{shown}");
     }
 
     #[test]

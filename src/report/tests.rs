@@ -140,5 +140,71 @@ fn a_person_reads_the_cause_beside_the_number() {
     let shown = report(vec![account(100, 10, 90, 90), account(5, 0, 4, 4)], 0.0).to_string();
     assert!(shown.starts_with("ended after 1.2s: interrupted\n"), "{shown}");
     assert!(shown.contains("slow-io          90          90          10  (10: the buffer was full)"), "{shown}");
-    assert!(shown.ends_with("(the books do not balance: the kernel counted 5 events)"), "{shown}");
+    assert!(
+        shown.ends_with("(the counts do not reconcile: the kernel counted 5 events, userspace accounts for 4)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn counts_that_do_not_reconcile_are_an_error_of_their_own() {
+    let error =
+        report(vec![account(100, 0, 100, 100), account(100, 0, 99, 99)], 1.0).verdict().expect("one is missing");
+    assert_eq!((error.kind, error.kind.code()), (Kind::Unreconciled, 7));
+    let words = "the counts of kernel and userspace do not reconcile: probe `slow-io`: the kernel counted 100 events, \
+                 userspace accounts for 99";
+    assert_eq!(error.message, words);
+    let error = report(vec![account(100, 0, 100, 99)], 0.0).verdict().expect("one is missing");
+    assert!(error.message.ends_with("100 records were received, 99 are accounted for"), "{error}");
+    let mut told = account(100, 1, 99, 99);
+    told.lost_told = Some(2);
+    let error = report(vec![told], 1.0).verdict().expect("one is missing");
+    assert!(error.message.ends_with("the kernel reported 2 lost records, the program counted 1"), "{error}");
+    // Worse than a loss, whose count it makes uncertain; a failure explains it
+    let error = report(vec![account(100, 10, 80, 80)], 0.0).verdict().expect("ten are missing");
+    assert_eq!(error.kind, Kind::Unreconciled);
+    assert!(error.message.ends_with("; besides, 10 of 100 events were lost (10.00%; max_loss is 0%)"), "{error}");
+    let mut failed = report(vec![account(100, 10, 80, 80)], 0.0);
+    failed.failure = Some(Error::failed("the disk is full"));
+    assert_eq!(failed.verdict().expect("it failed").kind, Kind::Failed);
+}
+
+/// The counts that wrapped around made up for each other, and let everything pass.
+#[test]
+fn no_count_can_run_over() {
+    let extremes = [0, 1, u64::MAX / 2, u64::MAX - 1, u64::MAX];
+    for seen in extremes {
+        for other in extremes {
+            let mut counts = account(seen, other, other, other);
+            counts.kernel.lost_map_full = other;
+            (counts.kernel.lost_other, counts.lost_queue_full, counts.lost_other) = (other, other, other);
+            (counts.warmup, counts.missed, counts.after_end, counts.peak_unread) = (other, seen, other, other);
+            assert_eq!(counts.balances(), (seen, other) == (0, 0), "{seen} {other}");
+            let report = report(vec![counts.clone(), counts], 0.5);
+            assert_eq!(report.verdict().is_none(), (seen, other) == (0, 0), "{seen} {other}");
+            assert!(!report.to_string().is_empty());
+        }
+    }
+    // 2⁶³ + 2⁶³ is 0 in 64 bits
+    let mut counts = account(5, 0, 5, 5);
+    (counts.warmup, counts.kernel.lost_map_full) = (1 << 63, 1 << 63);
+    assert!(!counts.balances());
+    // More before the window than there was at all
+    let mut counts = account(10, 5, 0, 0);
+    counts.warmup = 11;
+    let error = report(vec![counts], 0.9).verdict().expect("it does not add up");
+    assert_eq!(error.kind, Kind::Unreconciled);
+}
+
+#[test]
+fn a_share_is_within_a_bound_that_is_written_like_it() {
+    for tenths in 1..=1000u64 {
+        // As a config has it: `0.7%`
+        let text = format!("{}.{}%", tenths / 10, tenths % 10);
+        let share = crate::config::quantity::parse_percent(&text).expect("a share");
+        assert!(is_within(tenths, 1000, share), "{text}");
+        assert!(is_within(tenths << 40, 1000 << 40, share), "{text}");
+        assert!(tenths == 1000 || !is_within(tenths + 1, 1000, share), "{text}");
+    }
+    assert!(!is_within(1, u64::MAX, 0.0) && is_within(u64::MAX, u64::MAX, 1.0) && !is_within(1, 0, 1.0));
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Account, Report, Skipped};
-use crate::kernel::{Counters, Verdict};
+use crate::kernel::Verdict;
 use crate::symbols::SymbolCounts;
 
 impl fmt::Display for Report {
@@ -34,8 +34,8 @@ impl fmt::Display for Report {
                 write!(f, "  (up to {} more may be missing: the kernel left a hook out)", account.missed)?;
             }
             let (peak, size) = (account.peak_unread, u64::from(account.buffer.effective));
-            if 2 * peak > size {
-                write!(f, "  (buffer {}% full at the most)", 100 * peak / size)?;
+            if size > 0 && peak > size / 2 {
+                write!(f, "  (buffer {}% full at the most)", 100 * u128::from(peak) / u128::from(size))?;
             }
             if account.late > 0 {
                 write!(f, "  ({} out of order)", account.late)?;
@@ -52,9 +52,8 @@ impl fmt::Display for Report {
             if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
                 write!(f, "  (fallback: {reason})")?;
             }
-            if !account.balances() {
-                let Counters { seen, .. } = account.kernel;
-                write!(f, "  (the books do not balance: the kernel counted {seen} events)")?;
+            if let Some(what) = account.imbalance() {
+                write!(f, "  (the counts do not reconcile: {what})")?;
             }
         }
         for Skipped { probe, verdict, reason, .. } in &self.skipped {

@@ -62,13 +62,22 @@ pub(super) fn make_report(
         let streams = stream..stream + probe.streams.len();
         stream = streams.end;
         let user = books.received[streams.clone()].iter().fold(Received::default(), |sum, one| sum.plus(one));
-        let sum = |of: &[u64]| of[streams.clone()].iter().sum::<u64>();
+        let sum = |of: &[u64]| of[streams.clone()].iter().fold(0, |sum: u64, one| sum.saturating_add(*one));
         let written = sum(&outcome.written);
-        let lost_other = sum(&outcome.failed) + user.malformed;
+        let lost_other = sum(&outcome.failed).saturating_add(user.malformed);
         // An aggregate that does not tell has what the kernel has seen
         let (all, earlier) = (&books.kernel[index], books.before.counted[index]);
         let counted = |total: Option<u64>, seen: &Counters| total.unwrap_or(seen.seen.saturating_sub(seen.lost()));
-        let warmup = user.warmup + before.lost() + probe.aggregate.as_ref().map_or(0, |_| counted(earlier, before));
+        let warmup =
+            probe.aggregate.as_ref().map_or(user.warmup, |_| user.warmup.saturating_add(counted(earlier, before)));
+        let warmup = warmup.saturating_add(before.lost());
+        // Where every record has reached the sinks, those that were not wanted any more are counted one by one: a difference
+        // would take whatever is missing for one of them
+        let unwritten = if outcome.broken.is_some() || outcome.abandoned {
+            user.records.saturating_sub(written.saturating_add(lost_other).saturating_add(user.lost_queue_full))
+        } else {
+            sum(&outcome.discarded)
+        };
         let counted = probe
             .aggregate
             .as_ref()
@@ -92,7 +101,7 @@ pub(super) fn make_report(
             late: sum(&outcome.late),
             peak_unread: books.told[index].peak.unwrap_or(kernel.peak_unread),
             lost_told: books.told[index].lost,
-            unwritten: user.records.saturating_sub(written + lost_other + user.lost_queue_full),
+            unwritten,
             missed: books.missed[index].saturating_sub(books.before.missed[index]),
             maps: maps(probe, &books.refused[index], &books.before.refused[index]),
             memory: probe.buffer_memory(Host::possible_cpus()),
@@ -155,4 +164,54 @@ fn sink_failed(sink: &SinkPlan, file: Option<&Path>, error: &std::io::Error) -> 
 fn unfinished_file(Failure { sink, path, what, error }: Failure) -> Error {
     Error::failed(format!("sink `{sink}`: {} can't be {what}: {error}", path.display()))
         .hint("all that was written is there, in a file that the summary names")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::config::Source;
+    use crate::error::Kind;
+    use crate::plan::{Overrides, plan};
+
+    /// The error of a run of one probe that has seen and received ten records, with what the writer did.
+    fn verdict(outcome: Outcome, end: End) -> (Option<Kind>, u64) {
+        let yaml = "version: 1\nprobes: [{program: execsnoop}]\nsinks: {s: {type: jsonl}}\n";
+        let source = Source::parse("t.yaml".into(), "t".into(), yaml.into()).expect("it is YAML");
+        let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is right");
+        let books = Books {
+            kernel: vec![Counters { seen: 10, ..Counters::default() }],
+            received: vec![Received { records: 10, ..Received::default() }],
+            losses: vec![Losses::default()],
+            hooks: vec![Vec::new()],
+            verdicts: vec![(Verdict::Ok, None)],
+            variants: vec![BTreeMap::new()],
+            told: vec![Told::default()],
+            counted: vec![None],
+            names: vec![SymbolCounts::default()],
+            refused: vec![plan.probes[0].program.maps.iter().map(|_| 0).collect()],
+            missed: vec![0],
+            before: Before::nothing(&plan),
+        };
+        let start = report::Instant { wall: 0, monotonic: 0 };
+        let report = make_report(&plan, &books, end, (start, Duration::ZERO), outcome);
+        (report.verdict().map(|error| error.kind), report.accounts[0].unwritten)
+    }
+
+    fn wrote(written: u64, discarded: u64) -> Outcome {
+        let (written, discarded) = (vec![written], vec![discarded]);
+        Outcome { written, discarded, failed: vec![0], late: vec![0], ..Outcome::default() }
+    }
+
+    #[test]
+    fn a_record_that_nobody_accounts_for_is_not_taken_for_one_that_nobody_wanted() {
+        assert_eq!(verdict(wrote(10, 0), End::Duration), (None, 0));
+        assert_eq!(verdict(wrote(7, 3), End::MaxBytes), (None, 3));
+        assert_eq!(verdict(wrote(9, 0), End::Duration), (Some(Kind::Unreconciled), 0));
+        assert_eq!(verdict(wrote(6, 3), End::MaxBytes), (Some(Kind::Unreconciled), 3));
+        assert_eq!(verdict(wrote(10, 1), End::MaxBytes), (Some(Kind::Unreconciled), 1));
+        let closed = || Some((0, Broken::File(ErrorKind::BrokenPipe.into())));
+        assert_eq!(verdict(Outcome { broken: closed(), ..wrote(4, 0) }, End::Closed), (None, 6));
+        assert_eq!(verdict(Outcome { abandoned: true, ..wrote(4, 0) }, End::Duration), (None, 6));
+    }
 }

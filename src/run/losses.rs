@@ -28,18 +28,19 @@ impl Losses {
     pub fn look(&mut self, total: u64) -> Option<u64> {
         let lost = total.saturating_sub(self.total);
         self.total = total;
-        self.stretch = if lost > 0 { self.stretch + lost } else { 0 };
+        self.stretch = if lost > 0 { self.stretch.saturating_add(lost) } else { 0 };
         self.worst = self.worst.max(self.stretch);
         (lost > 0).then_some(lost)
     }
 
-    /// The size that the buffer should have had: what it has, and the worst stretch of losses on top.
+    /// The size that the buffer should have had: what it has, and the worst stretch of losses on top; `None` without a loss, or
+    /// if no buffer could have it.
     pub fn would_have_held(&self, buffer: &BufferPlan, received: Received, kernel: Counters) -> Option<u64> {
         if kernel.lost_buffer_full == 0 {
             return None;
         }
-        let record = received.bytes.checked_div(received.records).unwrap_or(0) + HEADER;
-        Some((u64::from(buffer.effective) + self.worst * record).next_power_of_two())
+        let record = received.bytes.checked_div(received.records).unwrap_or(0).saturating_add(HEADER);
+        u64::from(buffer.effective).saturating_add(self.worst.saturating_mul(record)).checked_next_power_of_two()
     }
 }
 
@@ -53,5 +54,27 @@ mod tests {
         let looks: Vec<_> = [0, 10, 30, 30, 35].into_iter().map(|total| losses.look(total)).collect();
         assert_eq!(looks, [None, Some(10), Some(20), None, Some(5)]);
         assert_eq!(losses.worst, 30);
+    }
+
+    #[test]
+    fn counts_beyond_all_measure_have_no_size_that_helps() {
+        let mut losses = Losses::default();
+        losses.look(u64::MAX);
+        losses.look(0);
+        assert_eq!(losses.look(u64::MAX), Some(u64::MAX));
+        assert_eq!(losses.worst, u64::MAX);
+        let buffer = BufferPlan {
+            transport: crate::plan::Transport::Reserve,
+            asked: 4096,
+            effective: 4096,
+            wakeup: crate::plan::WakeupPlan::Bytes(1024),
+            max_latency: std::time::Duration::from_millis(100),
+            left: crate::plan::Left::default(),
+        };
+        let kernel = Counters { lost_buffer_full: 1, ..Counters::default() };
+        assert_eq!(losses.would_have_held(&buffer, Received::default(), kernel), None);
+        let few = Losses { worst: 3, ..Losses::default() };
+        let received = Received { records: 2, bytes: 112, ..Received::default() };
+        assert_eq!(few.would_have_held(&buffer, received, kernel), Some(8192));
     }
 }

@@ -49,12 +49,12 @@ impl Received {
     /// Both together.
     pub fn plus(self, other: &Received) -> Received {
         Received {
-            records: self.records + other.records,
-            lost_queue_full: self.lost_queue_full + other.lost_queue_full,
-            warmup: self.warmup + other.warmup,
-            after_end: self.after_end + other.after_end,
-            malformed: self.malformed + other.malformed,
-            bytes: self.bytes + other.bytes,
+            records: self.records.saturating_add(other.records),
+            lost_queue_full: self.lost_queue_full.saturating_add(other.lost_queue_full),
+            warmup: self.warmup.saturating_add(other.warmup),
+            after_end: self.after_end.saturating_add(other.after_end),
+            malformed: self.malformed.saturating_add(other.malformed),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::report::End;
 
 /// How long the end of a window may wait for records that the kernel has counted and not yet handed out.
-const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long the loop sleeps where nothing else wakes it.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -132,7 +132,12 @@ impl Reader<'_> {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(End::Duration);
             }
-            let lost = || loaded.iter().filter_map(|loaded| loaded.counters().ok()).map(|c| c.lost_buffer_full).sum();
+            let lost = || {
+                loaded
+                    .iter()
+                    .filter_map(|loaded| loaded.counters().ok())
+                    .fold(0, |sum, c| c.lost_buffer_full.saturating_add(sum))
+            };
             let written = self.written.load(Ordering::Relaxed);
             self.progress.draw(self.started.elapsed(), self.plan.window.duration, written, lost);
         }
@@ -181,10 +186,10 @@ impl Reader<'_> {
                 None => {
                     let collector = self.collector.borrow();
                     let user = collector.counts()[stream];
-                    Some(user.records + user.warmup + user.after_end)
+                    Some(user.records.saturating_add(user.warmup).saturating_add(user.after_end))
                 }
             };
-            if counted.is_some_and(|counted| kernel[index].seen != counted + kernel[index].lost()) {
+            if counted.is_some_and(|counted| kernel[index].seen != counted.saturating_add(kernel[index].lost())) {
                 return Ok(false);
             }
             stream += probe.streams.len();

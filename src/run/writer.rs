@@ -44,6 +44,8 @@ pub struct Outcome {
     pub failed: Vec<u64>,
     /// Records that came too late to be sorted, a stream each.
     pub late: Vec<u64>,
+    /// Records that came after the window had all the bytes that it wants, a stream each.
+    pub discarded: Vec<u64>,
     /// The first failure of a template: the sink and the words.
     pub first_failure: Option<(usize, String)>,
     /// The sink that took no more, and why.
@@ -56,6 +58,8 @@ pub struct Outcome {
     pub unfinished: Option<Failure>,
     /// The sinks have taken everything; files are yet to be finished.
     pub flushed: bool,
+    /// It was left at work: what it has not written yet is not known to be anywhere.
+    pub abandoned: bool,
 }
 
 /// Why a sink takes no more.
@@ -68,6 +72,18 @@ pub enum Broken {
 }
 
 impl Outcome {
+    /// Of a writer that has done nothing yet.
+    fn of(streams: usize) -> Self {
+        let zero = vec![0; streams];
+        Outcome {
+            written: zero.clone(),
+            failed: zero.clone(),
+            late: zero.clone(),
+            discarded: zero,
+            ..Outcome::default()
+        }
+    }
+
     /// Whether the reader of a pipe went away, which is no failure.
     pub fn is_closed(&self) -> bool {
         matches!(&self.broken, Some((_, Broken::File(error))) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -126,7 +142,7 @@ impl Running {
 
     /// What it has done so far. It is left to itself, at work on what it is at, until the process ends.
     pub fn abandon(self) -> Outcome {
-        std::mem::take(&mut *lock(&self.outcome))
+        Outcome { abandoned: true, ..std::mem::take(&mut *lock(&self.outcome)) }
     }
 }
 
@@ -140,14 +156,13 @@ fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
 /// If there are no more threads.
 pub fn start(work: Work) -> io::Result<Running> {
     let zero = vec![0; work.probes.len()];
-    let counts = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
-    let outcome = Arc::new(Mutex::new(counts));
+    let outcome = Arc::new(Mutex::new(Outcome::of(work.probes.len())));
     let published = Arc::clone(&outcome);
     let finisher = if work.stores.iter().any(Option::is_some) { Some(Finisher::start()?) } else { None };
     let thread = thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
         priority::step_back();
         let sorters = work.probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
-        let outcome = Outcome { written: zero.clone(), failed: zero.clone(), late: zero.clone(), ..Outcome::default() };
+        let outcome = Outcome::of(work.probes.len());
         let mut writer = Writer { work, sorters, in_flight: zero, outcome, published, done: 0, full: false, finisher };
         writer.run();
         writer.finish();
@@ -288,7 +303,8 @@ impl Writer {
 
     fn write(&mut self, probe: usize, raw: &[u8]) -> bool {
         if self.full {
-            return true; // received, and not written
+            self.outcome.discarded[probe] += 1;
+            return true;
         }
         // Before the record, so that no file is begun that stays empty
         for at in 0..self.work.probes[probe].sinks.len() {
@@ -365,6 +381,7 @@ impl Writer {
         published.written.clone_from(&self.outcome.written);
         published.failed.clone_from(&self.outcome.failed);
         published.late.clone_from(&self.outcome.late);
+        published.discarded.clone_from(&self.outcome.discarded);
         published.first_failure.clone_from(&self.outcome.first_failure);
         let with_files = self.work.stores.iter().zip(&self.work.sinks).filter(|(store, _)| store.is_some());
         for (file, (_, sink)) in published.files.iter_mut().zip(with_files) {

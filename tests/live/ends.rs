@@ -77,7 +77,7 @@ fn a_window_takes_just_as_many_events_as_it_wants() {
     failing_calls(&comm, 50, 1, |_| ()).join().expect("the load does not panic");
     let ended = capture.wait().expect(0).says(&["all events that were asked for are there"]);
     assert_eq!(summary(&ended, "calls"), [5, 5, 0]);
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let times: Vec<u64> =
         records(&ended.stdout).iter().map(|record| record["ts"].as_u64().expect("a number")).collect();
     assert!(times.len() == 5 && times.is_sorted(), "{times:?}");
@@ -121,7 +121,7 @@ fn a_pipe_that_is_closed_in_a_flood_ends_it_too() {
     assert_eq!(records(&line).len(), 1);
     drop(lines);
     let ended = capture.wait().expect(0).says(&["nobody reads the output any more"]);
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     load.join().expect("the load does not panic");
 }
 

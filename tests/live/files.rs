@@ -301,7 +301,7 @@ fn a_window_ends_before_the_disk_is_full() {
     let ended =
         capture.wait().expect(0).says(&["warning: ended after", "the disk has no more room than min_free leaves"]);
     load.join().expect("the load does not panic");
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let report = report(&scratch);
     assert_eq!((&report["window"]["ended_by"], &report["files"][0]["whole"]), (&json!("min_free"), &json!(true)));
     let [received, written, lost] = summary(&ended, "execsnoop");

@@ -44,7 +44,7 @@ fn books(ended: &Ended) -> (u64, u64) {
     assert!(received > 0 && lost > 0, "{received} received, {lost} lost");
     let cause = format!("({lost}: the buffer was full)");
     assert!(ended.stderr.contains(&cause), "`{cause}` is missing in:\n{}", ended.stderr);
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     (received, lost)
 }
 

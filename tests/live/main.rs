@@ -3,6 +3,7 @@
 //! Needs root, and says so where it isn't; with EBPF_RUN_REQUIRE_ROOT set, it fails instead. Whatever else the machine
 //! does is filtered out, by commands and processes that only a test can have.
 
+mod accounting;
 mod aggregates;
 mod alternatives;
 mod biolatency;

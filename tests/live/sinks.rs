@@ -195,7 +195,7 @@ fn a_full_disk_ends_the_run_with_whole_lines() {
         let whole = &text[..=text.rfind('\n').expect("a line")];
         let lines = if kind == "csv" { rows(whole).len() } else { records(whole).len() };
         assert!(lines as u64 >= written && lines > 0, "{lines} lines, and {written} are said to be written");
-        assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     }
 }
 

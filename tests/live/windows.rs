@@ -52,7 +52,7 @@ fn the_warm_up_is_counted_and_not_recorded() {
     calls(&comm, 3);
     let ended = capture.stop().expect(0).says(&["records from 1s on", "(7 before the window)"]);
     assert_eq!(summary(&ended, "calls"), [3, 3, 0]);
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let report = report(&scratch);
     let probe = &report["probes"][0];
     assert_eq!([&probe["seen"], &probe["warmup"], &probe["written"]], [&json!(10), &json!(7), &json!(3)]);
@@ -86,7 +86,7 @@ fn an_aggregate_leaves_its_warm_up_out() {
         thread::sleep(Duration::from_millis(1300).saturating_sub(attached.elapsed()));
         asks(30);
         let ended = capture.stop().expect(0);
-        assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
         let rows = records(&ended.stdout);
         let counts: Vec<u64> =
             rows.iter().filter(|row| row["syscall"] == call).filter_map(|row| row["calls"].as_u64()).collect();
@@ -106,7 +106,7 @@ fn a_signal_in_the_warm_up_ends_it_with_nothing() {
     calls(&comm, 5);
     let ended = capture.stop().expect(0).says(&["interrupted", "(5 before the window)"]);
     assert_eq!((summary(&ended, "calls"), ended.stdout.as_str()), ([0, 0, 0], ""));
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_window_ends_when_its_sinks_have_as_many_bytes_as_it_wants() {
     let capture = Capture::start(&scratch, &config, &args);
     calls(&comm, 300);
     let ended = capture.wait().expect(0).says(&["after 20KiB written", "as many bytes as were asked for"]);
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let text = fs::read_to_string(scratch.path("out.jsonl")).expect("it is whole");
     let line = text.lines().next_back().map_or(0, str::len) + 1;
     assert!(text.len() >= 20 << 10 && text.len() < (20 << 10) + line, "{} bytes", text.len());
@@ -228,7 +228,7 @@ fn drain_gives_up_on_a_sink_that_stands_still() {
     capture.signal(Signal::TERM);
     let ended = capture.wait().expect(1).says(&["error: a sink did not take the rest within 1s", "more not written)"]);
     assert!(asked.elapsed() > Duration::from_millis(900) && asked.elapsed() < Duration::from_secs(5));
-    assert!(!ended.stderr.contains("do not balance"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     assert!(scratch.path("out.partial").exists() && !scratch.path("out").exists());
     let report = report(&scratch);
     assert_eq!(report["exit_code"], 1);

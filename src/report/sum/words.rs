@@ -47,7 +47,8 @@ impl fmt::Display for Capture {
         let gaps = self.gaps();
         let lengths = || gaps.iter().filter(|gap| !gap.overlap).filter_map(|gap| Some((gap.nanoseconds?, gap)));
         if let Some((longest, at)) = lengths().max_by_key(|(length, _)| *length) {
-            let (sum, from) = (lengths().map(|(length, _)| length).sum(), &at.from);
+            let sum = lengths().map(|(length, _)| length).fold(0, u64::saturating_add);
+            let from = &at.from;
             writeln!(f, "  gaps between windows: {}; the longest {} after {from}", seconds(sum), seconds(longest))?;
         }
         let boots = gaps.iter().filter(|gap| gap.nanoseconds.is_none()).count();
@@ -66,7 +67,7 @@ impl fmt::Display for Capture {
             writeln!(f, "  {probe} went from {from} to {to} at {at}{reason}")?;
         }
         for window in self.failed() {
-            let books = if window.balances { "" } else { "; its books do not balance" };
+            let books = if window.balances { "" } else { "; its counts do not reconcile" };
             let error = window.error.as_deref().unwrap_or("no error");
             writeln!(f, "  {} (exit code {}): {error}{books}", window.file, window.exit_code)?;
         }
