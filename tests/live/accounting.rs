@@ -17,8 +17,10 @@ const SEEN: usize = 0;
 const LOST_BUFFER_FULL: usize = 1;
 const LOST_MAP_FULL: usize = 2;
 
+type Change = fn(u64) -> u64;
+
 /// Changes the counter at `place` of the first CPU of the process `pid`, which has one probe.
-fn tamper(pid: u32, place: usize, change: impl Fn(u64) -> u64) {
+fn tamper(pid: u32, place: usize, change: Change) {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("it is at work");
     let ids = descriptors.filter_map(|entry| {
         let text = fs::read_to_string(entry.ok()?.path()).ok()?;
@@ -39,9 +41,8 @@ fn a_run_whose_counts_do_not_reconcile_has_an_exit_code_of_its_own() {
     if !root() {
         return;
     }
-    let more: fn(u64) -> u64 = |count| count + 3;
-    let cases: [(usize, fn(u64) -> u64, &str); 3] = [
-        (SEEN, more, "the kernel counted 5 events, userspace accounts for 2"),
+    let cases: [(usize, Change, &str); 3] = [
+        (SEEN, |count| count + 3, "the kernel counted 5 events, userspace accounts for 2"),
         // Counts that wrap around would make up for anything
         (LOST_BUFFER_FULL, |_| u64::MAX, "the kernel counted 2 events, userspace accounts for 18446744073709551617"),
         (LOST_MAP_FULL, |_| 1 << 63, "the kernel counted 2 events, userspace accounts for 9223372036854775810"),
