@@ -101,6 +101,27 @@ fn a_plan_is_there_for_scripts_and_two_can_be_compared() {
     assert_eq!(ebpf_run(&["plan", &good, "--diff", &good]).expect(0).stdout, "");
 }
 
+/// Escapes are the way to have odd characters in a value, and JSON has its own for them.
+#[test]
+fn json_on_a_terminal_has_no_character_that_is_not_seen() {
+    let scratch = Scratch::new();
+    let config =
+        "version: 1\nlabels: {team: \"a\\u202eb\\u0085\"}\nprobes: [{program: opensnoop}]\nsinks: {o: {type: jsonl}}\n";
+    let path = scratch.write("odd.yaml", config);
+    let plan = ebpf_run(&["plan", path.to_str().expect("UTF-8"), "--json"]).expect(0).stdout;
+    let report = r#"{"format": 1, "name": "a\u202eb\u009b", "host": {"name": "h"}, "exit_code": 0, "balances": true, "probes": [],
+        "window": {"start": "", "end": "", "start_monotonic_ns": 1, "end_monotonic_ns": 2, "ended_by": "duration"}}"#;
+    let path = scratch.write("odd.json", report);
+    let sum = ebpf_run(&["report", "--json", path.to_str().expect("UTF-8")]).expect(0).stdout;
+    for (json, at, text) in [(plan, "/labels/team", "a\u{202e}b\u{85}"), (sum, "/captures/0/name", "a\u{202e}b\u{9b}")]
+    {
+        assert!(json.is_ascii(), "{json}");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let found = value.pointer(at).map(|found| found.get("value").unwrap_or(found));
+        assert_eq!(found, Some(&text.into()), "{json}");
+    }
+}
+
 #[test]
 fn the_schema_is_the_published_one() {
     let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/ebpf-run.schema.json");

@@ -2,9 +2,9 @@
 //! runner does: controls, line ends of YAML 1.1 and of Unicode, invisible and direction-changing characters, and spaces
 //! that YAML does not take for spaces.
 //!
-//! The rule is the same in keys, values, quotes and comments, so that no reader has to know where quotes end. Any
-//! character can still be written as an escape in double quotes. Emoji keep their joiners and variation selectors:
-//! between pictographs these change only how the pictograph is drawn.
+//! The rule is the same in keys, values, quotes and comments, so that no reader has to know where quotes end; only spaces,
+//! which are seen as what they are, may be in quotes and in comments. Any character can still be written as an escape in double
+//! quotes. Emoji keep their joiners and variation selectors: between pictographs these change only how the pictograph is drawn.
 
 use super::diagnostic::{Code, Diagnostic, Place};
 use crate::event::text::is_deceptive;
@@ -12,35 +12,75 @@ use crate::event::text::is_deceptive;
 /// Lines with such a character that are reported; a binary file has one in most lines.
 const MAX_LINES: usize = 20;
 
-/// The first such character of each line.
+/// The first such character of each line, but for spaces, which quotes may have: see [`Spaces`].
 pub(super) fn check(text: &str) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
-    let allowed = |byte: u8| matches!(byte, b'\t' | b'\n' | 0x20..=0x7e);
-    if text.bytes().all(allowed) {
-        return problems;
-    }
-    for (index, line) in text.split('\n').enumerate() {
-        let more = text.len() > line.as_ptr().addr() - text.as_ptr().addr() + line.len();
-        let content = line.strip_suffix('\r').filter(|_| more).unwrap_or(line);
-        if let Some((column, c)) = first(content) {
-            let (code, message) = describe(c);
-            problems.push(Diagnostic::new(code, Place::new(index + 1, column, 1), message));
-        }
-        if problems.len() == MAX_LINES {
-            break;
-        }
-    }
-    problems
+    let first = |(line, content)| {
+        let (column, c) = first_of(content, |c| c == '\t' || is_odd_space(c))?;
+        Some(problem(line, column, c))
+    };
+    lines(text).filter_map(first).take(MAX_LINES).collect()
 }
 
-/// The first character of `line` that must not be there, and its column from 1.
-fn first(line: &str) -> Option<(usize, char)> {
-    let (mut comment, mut before) = (false, ' ');
-    first_of(line, |c| {
-        comment |= c == '#' && matches!(before, ' ' | '\t');
-        before = c;
-        c == '\t' || comment && is_odd_space(c)
+/// The lines of `text` with their numbers, as YAML 1.2 has them; none of a text that is plain ASCII.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let plain = |byte: u8| matches!(byte, b'\t' | b'\n' | 0x20..=0x7e);
+    let text = Some(text).filter(|text| !text.bytes().all(plain));
+    text.into_iter().flat_map(|text| text.split_inclusive('\n')).enumerate().map(|(index, line)| {
+        let content = line.strip_suffix("\r\n").or_else(|| line.strip_suffix('\n')).unwrap_or(line);
+        (index + 1, content)
     })
+}
+
+fn problem(line: usize, column: usize, c: char) -> Diagnostic {
+    let (code, message) = describe(c);
+    Diagnostic::new(code, Place::new(line, column, 1), message)
+}
+
+/// The spaces of a text that YAML does not take for spaces. In quotes, in blocks (`|`) and in comments they are text. Anywhere else
+/// they are part of a word that seems to end there.
+#[derive(Debug)]
+pub(super) struct Spaces {
+    /// Line and column of each, and what it is; those of comments are not among them.
+    found: Vec<(usize, usize, char)>,
+}
+
+impl Spaces {
+    pub fn of(text: &str) -> Self {
+        let mut found = Vec::new();
+        for (line, content) in lines(text) {
+            let (mut comment, mut before) = (false, ' ');
+            for (index, c) in content.chars().enumerate() {
+                // In quotes this begins no comment, and spaces are text there as well
+                comment |= c == '#' && matches!(before, ' ' | '\t');
+                before = c;
+                if is_odd_space(c) && !comment {
+                    found.push((line, index + 1, c));
+                }
+            }
+        }
+        Spaces { found }
+    }
+
+    /// The first of each line that is in none of `quoted`: from line and column to line and column, in order. If the text could be
+    /// read up to `last` only, the one that is just there, or those up to that line.
+    pub fn outside(&self, quoted: &[[(usize, usize); 2]], last: Option<(usize, usize)>) -> Vec<Diagnostic> {
+        if let Some(&(line, column, c)) = self.found.iter().find(|(line, column, _)| Some((*line, *column)) == last) {
+            return vec![problem(line, column, c)];
+        }
+        let last = last.map_or(usize::MAX, |(line, _)| line);
+        let is_quoted = |at: (usize, usize)| {
+            let index = quoted.partition_point(|[start, _]| *start <= at);
+            index > 0 && at < quoted[index - 1][1]
+        };
+        let mut problems: Vec<Diagnostic> = Vec::new();
+        let reached = self.found.iter().take_while(|(line, ..)| *line <= last);
+        for &(line, column, c) in reached.filter(|(line, column, _)| !is_quoted((*line, *column))) {
+            if problems.last().is_none_or(|problem| problem.place.line != line) && problems.len() < MAX_LINES {
+                problems.push(problem(line, column, c));
+            }
+        }
+        problems
+    }
 }
 
 /// The first character of `text` that is neither `allowed` nor unremarkable, and its column from 1.
@@ -138,7 +178,7 @@ fn describe(c: char) -> (Code, String) {
             format!("{label}: it changes the order in which text is displayed; remove it or {instead}")
         }
         c if is_odd_space(c) => {
-            format!("{label}: YAML does not take it for a space; type a space or {instead}")
+            format!("{label}: YAML does not take it for a space; type a space, or put quotes around the text")
         }
         c if c.is_control() => format!("{label} is a control character; remove it or {instead}"),
         c if is_no_character(c) => format!("{label} is not a character; remove it"),

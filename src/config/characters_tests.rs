@@ -1,3 +1,4 @@
+use super::super::yaml::parse;
 use super::*;
 
 #[track_caller]
@@ -70,14 +71,29 @@ fn what_is_invisible_or_changes_the_order_of_text_is_refused_in_quotes_and_comme
 }
 
 #[test]
-fn spaces_that_yaml_does_not_know_are_for_comments_alone() {
+fn spaces_that_yaml_does_not_know_are_text_in_quotes_and_comments_alone() {
+    let refused = |text: &str| -> Vec<(Code, usize, usize)> {
+        parse(text).1.into_iter().map(|problem| (problem.code, problem.place.line, problem.place.column)).collect()
+    };
     for c in ['\u{a0}', '\u{1680}', '\u{2000}', '\u{2009}', '\u{200a}', '\u{202f}', '\u{205f}', '\u{2800}', '\u{3000}']
     {
         assert_eq!(refused(&format!("version:{c}1\n")), [(Code::Character, 1, 9)]);
+        assert_eq!(refused(&format!("a: 1\nlab{c}els: 1\n")), [(Code::Character, 2, 4)]);
         assert_eq!(refused(&format!("a:\n{c}{c}b: 1\n")), [(Code::Character, 2, 1)], "as indentation");
         assert_eq!(refused(&format!("a: b{c}# no comment\n")), [(Code::Character, 1, 5)]);
         assert_eq!(refused(&format!("a: b#{c}\n")), [(Code::Character, 1, 6)], "no comment either");
-        assert_eq!(refused(&format!("# a{c}b\na: b # c{c}\n\t#{c}\n")), []);
+        assert_eq!(refused(&format!("a: 'b{c}c'{c}# x\n")), [(Code::Character, 1, 9)], "behind the quotes");
+        assert_eq!(refused(&format!("a: {{b: \"{c}\",{c}c: d}}\n")), [(Code::Character, 1, 12)]);
+        assert_eq!(refused(&format!("a: |\n  b\nc:{c}d\n")), [(Code::Character, 3, 3)], "behind the block");
+        assert_eq!(refused(&format!("# a{c}b\na: b # c{c}\n #{c}\n")), []);
+        for quoted in [
+            format!("'é{c}b'"),
+            format!("\"b\r\n  日本{c}{c}\""),
+            format!("|\n  {c}b\n  é{c}"),
+            format!(">-\n  a\n\n  {c}"),
+        ] {
+            assert_eq!(refused(&format!("x: é\na: {quoted}\nc: 'é{c}'\n")), [], "{quoted}");
+        }
     }
 }
 
@@ -112,7 +128,7 @@ fn the_message_shows_the_character_and_what_to_write() {
     assert!(message("\u{e0041}").contains(r"write `\U000e0041`"));
     assert!(message("v\0e\0").contains("UTF-16"));
     assert!(message("a: \u{202e}").contains("changes the order"));
-    assert!(message("a: \u{a0}x").contains("type a space"));
+    assert!(parse("a: \u{a0}x").1[0].message.contains("U+00A0 NO-BREAK SPACE: YAML does not take it for a space"));
 }
 
 #[test]

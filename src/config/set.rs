@@ -1,6 +1,6 @@
 //! `--set PATH=VALUE`: a value of the command line, put into the tree as if it stood there.
 
-use super::characters;
+use super::characters::{self, Spaces};
 use super::diagnostic::{Code, Diagnostic, Place, Text, suggest};
 use super::yaml::{self, Key, Node, Value};
 
@@ -27,6 +27,13 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
         return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
     }
     let before = content[..value_at].chars().count();
+    let odd = Spaces::of(&content[..value_at]).outside(&[], None);
+    if !odd.is_empty() {
+        return odd
+            .into_iter()
+            .map(|problem| Diagnostic { place: Place { text, ..problem.place }, ..problem })
+            .collect();
+    }
     let moved = |place: Place| {
         let column = if place.line == 1 { place.column + before } else { place.column };
         Place { text, column, ..place }
@@ -182,6 +189,7 @@ sinks: {out: {type: jsonl}}
         assert_eq!(good("window.duration=5s")["window"]["duration"], "5s");
         assert_eq!(good("labels.\"a.b\"=y")["labels"]["a.b"], "y", "a point in a name");
         assert_eq!(good("name=a=b")["name"], "a=b");
+        assert_eq!(good("name='a\u{3000}b'")["name"], "a\u{3000}b");
         assert_eq!(good("sinks.new={type: csv}")["sinks"]["new"]["type"], "csv");
         assert_eq!(good("probes.p.filters={comm: x}")["probes"][0]["filters"].as_mapping().expect("one").len(), 1);
     }
@@ -208,5 +216,7 @@ sinks: {out: {type: jsonl}}
         wrong("name=a\u{202e}b", Code::Character, 7, 1);
         wrong("name=\u{feff}x", Code::Character, 6, 1);
         wrong("name=a\rb", Code::NotYaml, 7, 1);
+        wrong("labels.a\u{a0}b=x", Code::Character, 9, 1);
+        wrong("name=a\u{a0}b", Code::Character, 7, 1);
     }
 }

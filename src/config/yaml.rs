@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
+use super::characters::Spaces;
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::syntax::{QUOTE, end, not_yaml, unquoted};
 use super::{agreement, characters};
@@ -152,36 +153,14 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
     if let Some(problem) = agreement::directive(text) {
         return (None, vec![problem]);
     }
-    let end = end(text);
     let mut builder = Builder::default();
-    let mut parser = Parser::new_from_str(text);
-    // By its events, because the parser's own loop calls itself for each level
-    while let Some(event) = parser.next_event() {
-        match event {
-            Ok((event, span)) => {
-                let place = place(&span);
-                if !builder.event(event, if place.line > end.line { end } else { place }) {
-                    return (None, builder.problems);
-                }
-            }
-            Err(error) => {
-                let at = error.marker();
-                let problem = not_yaml(text, at.line(), at.col() + 1, error.info());
-                // Braces that have been looked at as a mapping first may be what the parser stumbles over then
-                let near = |line: usize| line == problem.place.line || line + 1 == problem.place.line;
-                let told = |other: &Diagnostic| other.code == Code::Unquoted && near(other.place.line);
-                if !builder.problems.iter().any(told) {
-                    builder.problems.push(problem);
-                }
-                return (None, builder.problems);
-            }
-        }
+    let last = builder.read(text);
+    let spaces = Spaces::of(text).outside(&builder.quoted, last);
+    if !spaces.is_empty() {
+        return (None, spaces);
     }
-    for problem in builder.problems.iter_mut().filter(|problem| problem.code == Code::Unquoted) {
-        let line = text.lines().nth(problem.place.line - 1).and_then(unquoted);
-        if let Some((_, width)) = line.filter(|(column, _)| *column == problem.place.column) {
-            problem.place.width = width;
-        }
+    if last.is_some() {
+        return (None, builder.problems);
     }
     if builder.root.as_ref().is_none_or(Node::is_nothing) && builder.problems.is_empty() {
         let start = Place::new(1, 1, 1);
@@ -229,10 +208,50 @@ struct Builder {
     documents: usize,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Where the scalars are that are not plain: line and column of their beginning, and those behind their end.
+    quoted: Vec<[(usize, usize); 2]>,
     problems: Vec<Diagnostic>,
 }
 
 impl Builder {
+    /// Reads `text`; line and column where there is no sense in going on, if that is before its end.
+    fn read(&mut self, text: &str) -> Option<(usize, usize)> {
+        let end = end(text);
+        let mut parser = Parser::new_from_str(text);
+        // By its events, because the parser's own loop calls itself for each level
+        while let Some(event) = parser.next_event() {
+            match event {
+                Ok((event, span)) => {
+                    let place = place(&span);
+                    if matches!(&event, Event::Scalar(_, style, ..) if *style != ScalarStyle::Plain) {
+                        self.quoted.push([span.start, span.end].map(|at| (at.line(), at.col() + 1)));
+                    }
+                    if !self.event(event, if place.line > end.line { end } else { place }) {
+                        return Some((place.line, place.column));
+                    }
+                }
+                Err(error) => {
+                    let at = error.marker();
+                    let problem = not_yaml(text, at.line(), at.col() + 1, error.info());
+                    // Braces that have been looked at as a mapping first may be what the parser stumbles over then
+                    let near = |line: usize| line == problem.place.line || line + 1 == problem.place.line;
+                    let told = |other: &Diagnostic| other.code == Code::Unquoted && near(other.place.line);
+                    if !self.problems.iter().any(told) {
+                        self.problems.push(problem);
+                    }
+                    return Some((at.line(), at.col() + 1));
+                }
+            }
+        }
+        for problem in self.problems.iter_mut().filter(|problem| problem.code == Code::Unquoted) {
+            let line = text.lines().nth(problem.place.line - 1).and_then(unquoted);
+            if let Some((_, width)) = line.filter(|(column, _)| *column == problem.place.column) {
+                problem.place.width = width;
+            }
+        }
+        None
+    }
+
     fn refuse(&mut self, code: Code, place: Place, message: impl Into<String>) {
         self.problems.push(Diagnostic::new(code, place, message));
     }

@@ -1,6 +1,6 @@
 //! Text in lines that others read: units, crontabs, shells. Control characters are refused before it comes to that.
 
-use crate::event::text::push_shown;
+use crate::event::text::{is_deceptive, push_shown};
 
 /// Characters that mean themselves in every notation here.
 fn is_plain(c: char) -> bool {
@@ -22,7 +22,8 @@ pub(super) fn path(text: &str) -> String {
 
 /// Words that a unit has for people, up to the line's end.
 pub(super) fn words(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let between = |c: char| c.is_whitespace() || c.is_control() || is_deceptive(c);
+    let words = text.split(between).filter(|word| !word.is_empty());
     // A backslash at the end would join the next line to this one
     words.collect::<Vec<_>>().join(" ").replace('%', "%%").trim_end_matches('\\').to_owned()
 }
