@@ -23,9 +23,6 @@ pub(super) fn directive(text: &str) -> Option<Diagnostic> {
 /// Why the scalar `text`, which has no quotes, is read differently, and what to write; `None` if it is not.
 pub(super) fn scalar(text: &str) -> Option<String> {
     let of = |what: &str| Some(format!("YAML readers do not agree on `{text}`: {what}"));
-    if WORDS.contains(&text) {
-        return of("it is a word for some, true or false for others; write true or false, or put quotes around it");
-    }
     if text == "=" || text == "<<" {
         return of("it is text for some, a sign of its own for others; put quotes around it");
     }
@@ -112,13 +109,22 @@ fn is_number_for_some(text: &str, digits: &str) -> bool {
     }
 }
 
+/// The same for a word where the schema does not say whether it is text, or true and false. Where it does, nobody can take it for
+/// the other silently.
+pub(super) fn word(text: &str) -> Option<String> {
+    let what = "it is a word for some, true or false for others; write true or false, or put quotes around it";
+    WORDS.contains(&text).then(|| format!("YAML readers do not agree on `{text}`: {what}"))
+}
+
 /// Why the key `text`, which has no quotes, is not text for every reader; `None` if it is.
 pub(super) fn key(text: &str) -> Option<String> {
     if text.is_empty() {
         return Some("there is no key in front of the `:`".into());
     }
     let is_text = matches!(plain(text), Yaml::String(_));
-    scalar(text).or_else(|| (!is_text).then(|| format!("the key `{text}` is not text: put quotes around it")))
+    scalar(text)
+        .or_else(|| word(text))
+        .or_else(|| (!is_text).then(|| format!("the key `{text}` is not text: put quotes around it")))
 }
 
 /// Holds the tree `root` of `text` against what libyaml makes of it, which most readers of YAML are built on or after. What

@@ -9,10 +9,6 @@ fn codes(text: &str) -> Vec<Code> {
 #[test]
 fn what_yaml_1_1_and_1_2_read_differently_needs_quotes() {
     for text in [
-        "yes",
-        "No",
-        "ON",
-        "off",
         "017",
         "00",
         "08",
@@ -135,6 +131,28 @@ fn keys_are_text() {
     }
     assert_eq!(codes("'1': a\n\"true\": b\n"), []);
     assert_eq!(codes("x: {a: b, : c}\n"), [Code::Ambiguous], "no key");
+}
+
+#[test]
+fn words_need_quotes_where_they_could_be_true_or_false() {
+    use super::super::structure::check;
+    let with = |name: &str, filter: &str| {
+        let yaml = format!(
+            "version: 1\nprobes: [{{program: x, name: {name}, filters: {{f: {filter}}}}}]\nsinks: {{s: {{type: jsonl}}}}\n"
+        );
+        let (root, problems) = parse(&yaml);
+        assert_eq!(problems, []);
+        check(root.expect("YAML")).0.into_iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    for word in WORDS {
+        assert_eq!(with(word, "x"), [], "a name is text");
+        assert_eq!(with("x", word), [Code::Ambiguous], "{word}");
+        assert_eq!(with("x", &format!("[a, {word}]")), [Code::Ambiguous], "{word}");
+        assert_eq!(with("x", &format!("{{not: {word}}}")), [Code::Ambiguous], "{word}");
+        assert_eq!(with("x", &format!("'{word}'")), []);
+        assert_eq!(codes(&format!("{word}: a\n")), [Code::Ambiguous], "{word}");
+        assert_eq!(codes(&format!("'{word}': a\n")), []);
+    }
 }
 
 #[test]

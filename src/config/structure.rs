@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
+use super::agreement;
 use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
 use super::yaml::{Node, Value};
 
@@ -157,6 +158,9 @@ impl<'a> Walker<'a> {
         if !self.check_type(node, schema, what) {
             return;
         }
+        if ["type", "const", "enum"].iter().all(|key| schema.get(key).is_none()) {
+            return self.check_words(node);
+        }
         match &node.value {
             Value::Map(entries) => {
                 self.check_keys(node, entries, schema, what);
@@ -173,6 +177,19 @@ impl<'a> Walker<'a> {
             }
             Value::Scalar { text, .. } => self.check_scalar(node, text, schema, what),
             Value::Broken => {}
+        }
+    }
+
+    /// A value that may be of any type.
+    fn check_words(&mut self, node: &Node) {
+        let mut found = Vec::new();
+        node.walk(&mut |node| {
+            if let Value::Scalar { text, plain: true } = &node.value {
+                found.extend(agreement::word(text).map(|what| (node, what)));
+            }
+        });
+        for (node, what) in found {
+            self.say(Code::Ambiguous, node, what);
         }
     }
 
