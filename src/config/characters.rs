@@ -12,7 +12,7 @@ use crate::event::text::is_deceptive;
 /// Lines with such a character that are reported; a binary file has one in most lines.
 const MAX_LINES: usize = 20;
 
-/// The first such character of each line, but for spaces, which quotes may have: see [`Spaces`].
+/// The first such character of each line, but for spaces, which quotes may have: see [`spaces`].
 pub(super) fn check(text: &str) -> Vec<Diagnostic> {
     let first = |(line, content)| {
         let (column, c) = first_of(content, |c| c == '\t' || is_odd_space(c))?;
@@ -36,51 +36,33 @@ fn problem(line: usize, column: usize, c: char) -> Diagnostic {
     Diagnostic::new(code, Place::new(line, column, 1), message)
 }
 
-/// The spaces of a text that YAML does not take for spaces. In quotes, in blocks (`|`) and in comments they are text. Anywhere else
-/// they are part of a word that seems to end there.
-#[derive(Debug)]
-pub(super) struct Spaces {
-    /// Line and column of each, and what it is; those of comments are not among them.
-    found: Vec<(usize, usize, char)>,
-}
-
-impl Spaces {
-    pub fn of(text: &str) -> Self {
-        let mut found = Vec::new();
-        for (line, content) in lines(text) {
-            let (mut comment, mut before) = (false, ' ');
-            for (index, c) in content.chars().enumerate() {
-                // In quotes this begins no comment, and spaces are text there as well
-                comment |= c == '#' && matches!(before, ' ' | '\t');
-                before = c;
-                if is_odd_space(c) && !comment {
-                    found.push((line, index + 1, c));
-                }
+/// The first space of each line that YAML does not take for one, and that seems to end a word. In quotes and blocks (`|`), which are
+/// at `quoted` (from line and column to line and column, in order), and in comments they are text. If the text could be read up
+/// to `last` only, it is the space that is just there, or those up to that line.
+pub(super) fn spaces(text: &str, quoted: &[[(usize, usize); 2]], last: Option<(usize, usize)>) -> Vec<Diagnostic> {
+    let is_quoted = |at: (usize, usize)| {
+        let index = quoted.partition_point(|[start, _]| *start <= at);
+        index > 0 && at < quoted[index - 1][1]
+    };
+    let mut problems = Vec::new();
+    for (line, content) in lines(text) {
+        let (mut comment, mut before, mut found) = (false, ' ', None);
+        for (column, c) in (1..).zip(content.chars()) {
+            comment |= c == '#' && matches!(before, ' ' | '\t') && !is_quoted((line, column));
+            before = c;
+            if !is_odd_space(c) || comment || is_quoted((line, column)) {
+                continue;
             }
-        }
-        Spaces { found }
-    }
-
-    /// The first of each line that is in none of `quoted`: from line and column to line and column, in order. If the text could be
-    /// read up to `last` only, the one that is just there, or those up to that line.
-    pub fn outside(&self, quoted: &[[(usize, usize); 2]], last: Option<(usize, usize)>) -> Vec<Diagnostic> {
-        if let Some(&(line, column, c)) = self.found.iter().find(|(line, column, _)| Some((*line, *column)) == last) {
-            return vec![problem(line, column, c)];
-        }
-        let last = last.map_or(usize::MAX, |(line, _)| line);
-        let is_quoted = |at: (usize, usize)| {
-            let index = quoted.partition_point(|[start, _]| *start <= at);
-            index > 0 && at < quoted[index - 1][1]
-        };
-        let mut problems: Vec<Diagnostic> = Vec::new();
-        let reached = self.found.iter().take_while(|(line, ..)| *line <= last);
-        for &(line, column, c) in reached.filter(|(line, column, _)| !is_quoted((*line, *column))) {
-            if problems.last().is_none_or(|problem| problem.place.line != line) && problems.len() < MAX_LINES {
-                problems.push(problem(line, column, c));
+            if last == Some((line, column)) {
+                return vec![problem(line, column, c)];
             }
+            found = found.or(Some(problem(line, column, c)));
         }
-        problems
+        if last.is_none_or(|(last, _)| line <= last) && problems.len() < MAX_LINES {
+            problems.extend(found);
+        }
     }
+    problems
 }
 
 /// The first character of `text` that is neither `allowed` nor unremarkable, and its column from 1.

@@ -84,6 +84,11 @@ fn spaces_that_yaml_does_not_know_are_text_in_quotes_and_comments_alone() {
         assert_eq!(refused(&format!("a: b#{c}\n")), [(Code::Character, 1, 6)], "no comment either");
         assert_eq!(refused(&format!("a: 'b{c}c'{c}# x\n")), [(Code::Character, 1, 9)], "behind the quotes");
         assert_eq!(refused(&format!("a: {{b: \"{c}\",{c}c: d}}\n")), [(Code::Character, 1, 12)]);
+        assert_eq!(
+            refused(&format!("{{a: \"x # y\", b: c{c}d}}\n")),
+            [(Code::Character, 1, 18)],
+            "no comment in quotes"
+        );
         assert_eq!(refused(&format!("a: |\n  b\nc:{c}d\n")), [(Code::Character, 3, 3)], "behind the block");
         assert_eq!(refused(&format!("# a{c}b\na: b # c{c}\n #{c}\n")), []);
         for quoted in [

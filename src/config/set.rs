@@ -1,6 +1,6 @@
 //! `--set PATH=VALUE`: a value of the command line, put into the tree as if it stood there.
 
-use super::characters::{self, Spaces};
+use super::characters;
 use super::diagnostic::{Code, Diagnostic, Place, Text, suggest};
 use super::yaml::{self, Key, Node, Value};
 
@@ -27,7 +27,7 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
         return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
     }
     let before = content[..value_at].chars().count();
-    let odd = Spaces::of(&content[..value_at]).outside(&[], None);
+    let odd = characters::spaces(&content[..value_at], &[], None);
     if !odd.is_empty() {
         return odd
             .into_iter()

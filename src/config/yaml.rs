@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::characters::Spaces;
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::syntax::{QUOTE, end, not_yaml, unquoted};
 use super::{agreement, characters};
@@ -155,7 +154,7 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
     }
     let mut builder = Builder::default();
     let last = builder.read(text);
-    let spaces = Spaces::of(text).outside(&builder.quoted, last);
+    let spaces = characters::spaces(text, &builder.quoted, last);
     if !spaces.is_empty() {
         return (None, spaces);
     }
