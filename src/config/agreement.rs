@@ -109,8 +109,8 @@ fn is_number_for_some(text: &str, digits: &str) -> bool {
     }
 }
 
-/// The same for a word where the schema does not say whether it is text, or true and false. Where it does, nobody can take it for
-/// the other silently.
+/// The same for a word where the schema does not say whether it is text, or true and false. Where it does, a reader that takes it
+/// for the other reports an error.
 pub(super) fn word(text: &str) -> Option<String> {
     let what = "it is a word for some, true or false for others; write true or false, or put quotes around it";
     WORDS.contains(&text).then(|| format!("YAML readers do not agree on `{text}`: {what}"))

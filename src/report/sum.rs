@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_without_its_counts_is_none() {
+    fn a_report_that_lacks_a_count_is_refused() {
         for key in ["seen", "written", "lost", "missed", "warmup"] {
             for wrong in [json!(-1), json!("3"), json!(1.5), json!(1e30), json!([])] {
                 let mut report = report(0, 5, "ok", 0);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_odd_reports_stay_at_the_most() {
+    fn sums_of_odd_reports_saturate() {
         let mut reports: Vec<Value> = (0..4).map(|at| report(10 * at, 10 * at + 5, "ok", 0)).collect();
         for (index, report) in reports.iter_mut().enumerate() {
             for key in ["seen", "written", "lost", "missed"] {

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_nobody_accounts_for_is_not_taken_for_one_that_nobody_wanted() {
+    fn a_record_that_is_missing_is_not_counted_as_discarded() {
         assert_eq!(verdict(wrote(10, 0), End::Duration), (None, 0));
         assert_eq!(verdict(wrote(7, 3), End::MaxBytes), (None, 3));
         assert_eq!(verdict(wrote(9, 0), End::Duration), (Some(Kind::Unreconciled), 0));
