@@ -10,12 +10,13 @@ mod set;
 mod window;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use clap_complete::env::CompleteEnv;
 use sha2::{Digest, Sha256};
+use signal_hook::consts::signal::SIGXFSZ;
 
 use crate::catalog::{self, Catalog};
 use crate::config::diagnostic::{Text, TextKind, suggest};
@@ -121,14 +122,17 @@ struct RunArgs {
 
 /// Does what the command line says; returns the exit code.
 pub fn main() -> u8 {
+    // With a handler that does nothing, a write past the limit of a file's size fails with EFBIG instead of ending the process
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     // A shell that asks what can stand where its cursor is; it ends here then
-    CompleteEnv::with_factory(Cli::command).var(offline::COMPLETE).complete();
+    if let Some(answered) = offline::complete_request() {
+        return exit_code(answered.map(|()| 0), false, false);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // clap knows what goes to stdout (help) and what is an error
-            let _ = error.print();
-            return u8::try_from(error.exit_code()).unwrap_or(Kind::Config.code());
+        Err(shown) => {
+            let code = u8::try_from(shown.exit_code()).unwrap_or(Kind::Config.code());
+            return exit_code(console::show_clap(&shown).map(|()| code), false, false);
         }
     };
     let (result, verbose, quiet) = match (cli.command, cli.run) {
@@ -136,6 +140,11 @@ pub fn main() -> u8 {
         (Some(command), _) => (without_kernel(command), false, false),
         (None, None) => unreachable!("clap asks for a config or a command"),
     };
+    exit_code(result, verbose, quiet)
+}
+
+/// The exit code of what was done. An error is shown.
+fn exit_code(result: Result<u8>, verbose: bool, quiet: bool) -> u8 {
     match result {
         Ok(code) => code,
         // A cron job that finds its last run still at work is no news
@@ -192,7 +201,7 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
         None if args.json => safe_json(&format!("{:#}\n", json(&plan, &scene))),
         None => Shown { plan: &plan, scene }.to_string(),
     };
-    console::print(&shown).map_err(|error| Error::failed(format!("the plan can't be written: {error}")))
+    console::print(&shown)
 }
 
 fn capture(args: &RunArgs) -> Result<()> {

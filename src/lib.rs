@@ -26,4 +26,5 @@ pub mod report;
 pub mod run;
 #[cfg(test)]
 mod schema;
+mod stream;
 pub mod symbols;

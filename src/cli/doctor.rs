@@ -9,7 +9,7 @@ use super::offline::{complete_config, print};
 use crate::catalog::Catalog;
 use crate::console;
 use crate::doctor::{Shown, examine};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -36,8 +36,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
     }
     let examination = examine(&plans, &Catalog::embedded())?;
     if args.json {
-        let written = console::print_json(&examination.json());
-        written.map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))?;
+        console::print_json(&examination.json())?;
     } else {
         print(&Shown { examination: &examination, hooks: args.hooks }.to_string())?;
     }

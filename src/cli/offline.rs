@@ -18,6 +18,10 @@ use crate::config::structure::schema_text;
 use crate::console;
 use crate::describe;
 use crate::error::{Error, Kind, Result};
+use crate::run;
+
+/// Every user may read a manual page.
+const MODE: u32 = 0o644;
 
 /// The variable that a shell's completion sets.
 pub(super) const COMPLETE: &str = "EBPF_RUN_COMPLETE";
@@ -115,17 +119,61 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
     print(&String::from_utf8_lossy(&script))
 }
 
-pub(super) fn man(args: &ManArgs) -> Result<()> {
-    let command = Cli::command();
-    let failed = |error: std::io::Error| Error::failed(format!("man pages can't be written: {error}"));
-    match &args.folder {
-        Some(folder) => clap_mangen::generate_to(command, folder).map_err(failed),
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command).render(&mut page).map_err(failed)?;
-            print(&String::from_utf8_lossy(&page))
-        }
+/// Answers a shell that asks what can follow its command line; `None` if this is no such request. clap's own function does
+/// the same, and drops the answer where standard output does not take it at once.
+pub(super) fn complete_request() -> Option<Result<()>> {
+    let name = std::env::var_os(COMPLETE).filter(|name| !name.is_empty() && name != "0")?;
+    Some(answer(Path::new(&name)))
+}
+
+fn answer(shell: &Path) -> Result<()> {
+    let shells = Shells::builtins();
+    // It may be the shell's path
+    let name = shell.file_stem().unwrap_or(shell.as_os_str()).to_string_lossy();
+    let Some(shell) = shells.completer(&name) else {
+        let known = suggest(&name, shells.names());
+        return Err(Error::new(Kind::Config, format!("there are no completions for `{name}`{known}")));
+    };
+    let failed = |error: std::io::Error| Error::failed(format!("no completions: {error}"));
+    let args: Vec<_> = std::env::args_os().skip_while(|arg| arg != "--").skip(1).collect();
+    let mut out = Vec::new();
+    if args.is_empty() {
+        shell.write_registration(COMPLETE, "ebpf-run", "ebpf-run", "ebpf-run", &mut out).map_err(failed)?;
+    } else {
+        let mut command = Cli::command();
+        command.build();
+        let folder = std::env::current_dir().ok();
+        shell.write_complete(&mut command, args, folder.as_deref(), &mut out).map_err(failed)?;
     }
+    console::print_bytes(&out)
+}
+
+pub(super) fn man(args: &ManArgs) -> Result<()> {
+    match &args.folder {
+        Some(folder) => {
+            let mut command = Cli::command().disable_help_subcommand(true);
+            command.build();
+            write_pages(&command, folder)
+        }
+        None => console::print_bytes(&page(&clap_mangen::Man::new(Cli::command()))?),
+    }
+}
+
+/// The page of `command` and those of its subcommands.
+fn write_pages(command: &clap::Command, folder: &Path) -> Result<()> {
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        write_pages(subcommand, folder)?;
+    }
+    let man = clap_mangen::Man::new(command.clone());
+    let path = folder.join(man.get_filename());
+    let written = run::write_whole(&path, &page(&man)?, MODE);
+    written.map_err(|error| Error::failed(format!("{} can't be written: {error}", path.display())))
+}
+
+fn page(man: &clap_mangen::Man) -> Result<Vec<u8>> {
+    let mut page = Vec::new();
+    man.render(&mut page).map_err(|error| Error::failed(format!("a man page can't be made: {error}")))?;
+    Ok(page)
 }
 
 /// A config: a built-in one, or a file.
@@ -144,5 +192,5 @@ pub(super) fn starting(current: &OsStr, all: impl Iterator<Item = (String, Strin
 }
 
 pub(super) fn print(text: &str) -> Result<()> {
-    console::print(text).map_err(|error| Error::failed(format!("standard output takes nothing: {error}")))
+    console::print(text)
 }

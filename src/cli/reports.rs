@@ -7,7 +7,6 @@ use clap::Args;
 
 use crate::console;
 use crate::error::{Error, Result};
-use crate::event::text::safe_json;
 use crate::report::Sum;
 
 #[derive(Debug, Args)]
@@ -30,10 +29,7 @@ pub(super) fn add_up(args: &ReportArgs) -> Result<()> {
             problems.push(format!("{file}: {words}"));
         }
     }
-    // Reports come from other hosts, and their texts may hold anything
-    let shown = if args.json { safe_json(&format!("{:#}\n", sum.to_json())) } else { sum.to_string() };
-    let written = console::print(&shown);
-    written.map_err(|error| Error::failed(format!("the sum can't be written: {error}")))?;
+    if args.json { console::print_json(&sum.to_json()) } else { console::print(&sum.to_string()) }?;
     match problems.as_slice() {
         [] => Ok(()),
         [one] => Err(Error::failed(format!("a report is left out: {one}"))),

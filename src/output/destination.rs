@@ -1,9 +1,15 @@
 //! Where a sink's bytes go, and whole lines on their way there.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd as _;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::fd::BorrowedFd;
+use rustix::fs::{FileType, SeekFrom, fstat, ftruncate, seek};
+use rustix::io::pread;
+
+use crate::stream;
 
 /// The paths that stand for standard output.
 pub const STANDARD_OUTPUT: &[&str] = &["-", "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"];
@@ -37,32 +43,36 @@ impl Output {
         };
         size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
-}
 
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            // Not `io::stdout()`: its line buffer would write every record on its own
-            Output::Stdout => write_stdout(bytes),
-            Output::File(file) => file.write(bytes),
+            Output::Stdout => rustix::stdio::stdout(),
+            Output::File(file) => file.as_fd(),
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
-/// A terminal may be non-blocking because some other program made it so; then wait until it takes more.
-fn write_stdout(bytes: &[u8]) -> io::Result<usize> {
-    let stdout = rustix::stdio::stdout();
-    loop {
-        match rustix::io::write(stdout, bytes) {
-            Err(rustix::io::Errno::AGAIN) => {
-                rustix::event::poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)?;
+/// Where records end in what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordEnd {
+    /// At each line's end.
+    Line,
+    /// At each line's end that is not within the quotes of a CSV field.
+    UnquotedLine,
+}
+
+impl RecordEnd {
+    /// How many of `bytes`, which begin with a record, are whole records.
+    fn whole(self, bytes: &[u8]) -> usize {
+        let (mut quoted, mut whole) = (false, 0);
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'"' if self == RecordEnd::UnquotedLine => quoted = !quoted,
+                b'\n' if !quoted => whole = at + 1,
+                _ => {}
             }
-            result => return Ok(result?),
         }
+        whole
     }
 }
 
@@ -70,24 +80,90 @@ fn write_stdout(bytes: &[u8]) -> io::Result<usize> {
 #[derive(Debug)]
 pub struct Counted {
     output: Output,
-    /// Bytes written so far.
-    pub bytes: u64,
+    // Cells, because a `csv::Writer` lends what it writes to only for reading
+    bytes: Cell<u64>,
+    /// So many of them were written when everything was flushed the last time: they are whole records.
+    flushed: Cell<u64>,
+    /// A write has failed. What comes after it has no place.
+    failed: Cell<bool>,
 }
 
 impl From<Output> for Counted {
     fn from(output: Output) -> Self {
-        Counted { output, bytes: 0 }
+        Counted { output, bytes: Cell::new(0), flushed: Cell::new(0), failed: Cell::new(false) }
     }
+}
+
+impl Counted {
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Nothing more is written. If that ended within a record, and this is a regular file, its beginning is cut off.
+    pub fn cut_to_records(&self, end: RecordEnd) {
+        self.failed.set(true);
+        let partly = self.bytes.get() - self.flushed.get();
+        if partly == 0 {
+            return;
+        }
+        // A pipe can't give back what it took. Nor is a file cut that another process has written to after this one
+        let fd = self.output.fd();
+        let Ok(stat) = fstat(fd) else { return };
+        let position = seek(fd, SeekFrom::Current(0)).unwrap_or(0);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size as u64 != position {
+            return;
+        }
+        let from = position.saturating_sub(partly);
+        // What can't be read back is cut off as a whole
+        let whole = read_back(fd, from, partly).map_or(0, |bytes| end.whole(&bytes) as u64);
+        if whole < partly && ftruncate(fd, from + whole).is_ok() {
+            self.bytes.set(self.flushed.get() + whole);
+        }
+    }
+
+    /// The error of earlier writes that a file system has kept until now.
+    ///
+    /// # Errors
+    /// See [`stream::delayed_error`].
+    pub fn delayed_error(&self) -> io::Result<()> {
+        stream::delayed_error(self.output.fd())
+    }
+}
+
+fn read_back(fd: BorrowedFd<'_>, from: u64, count: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(count).ok()?];
+    let mut read = 0;
+    while read < bytes.len() {
+        match pread(fd, &mut bytes[read..], from + read as u64) {
+            Ok(0) | Err(_) => return None,
+            Ok(more) => read += more,
+        }
+    }
+    Some(bytes)
 }
 
 impl Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.output.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
+        if self.failed.get() {
+            return Err(io::Error::other("an earlier write has failed"));
+        }
+        // Not `io::stdout()`: its line buffer would write every record on its own
+        let written = stream::write(self.output.fd(), bytes);
+        match &written {
+            Ok(written) => self.bytes.set(self.bytes.get() + *written as u64),
+            // A table that is dropped writes what it still has
+            Err(_) => self.failed.set(true),
+        }
+        written
     }
 
+    /// Whole records are written.
     fn flush(&mut self) -> io::Result<()> {
+        if self.failed.get() {
+            return Err(io::Error::other("an earlier write has failed"));
+        }
+        self.flushed.set(self.bytes.get());
         Ok(())
     }
 }
@@ -104,7 +180,7 @@ pub struct Lines {
 impl Lines {
     /// Hands everything over, and forgets it even where that fails.
     pub fn flush(&mut self) -> io::Result<()> {
-        let result = self.output.write_all(self.buffer.as_bytes());
+        let result = self.output.write_all(self.buffer.as_bytes()).and_then(|()| self.output.flush());
         self.buffer.clear();
         result
     }
@@ -112,5 +188,45 @@ impl Lines {
     /// Hands everything over if it is worth a system call.
     pub fn flush_if_full(&mut self) -> io::Result<()> {
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Seek as _;
+
+    use super::*;
+
+    #[test]
+    fn records_end_with_lines_that_are_not_quoted() {
+        assert_eq!(RecordEnd::Line.whole(b"a\nb\nc"), 4);
+        assert_eq!(RecordEnd::Line.whole(b"abc"), 0);
+        assert_eq!(RecordEnd::UnquotedLine.whole(b"a,\"b\n\"\"c\"\nd,\"e\n"), 10);
+        assert_eq!(RecordEnd::Line.whole(b"a,\"b\n"), 5);
+    }
+
+    /// What is there of a record when a disk is full is cut off; what others have written is not.
+    #[test]
+    fn a_file_ends_with_a_whole_record() {
+        let after = |flushed: &str, partly: &str, other: &str| {
+            let mut file = tempfile::tempfile().expect("a file");
+            let mut counted = Counted::from(Output::File(file.try_clone().expect("it can be")));
+            counted.write_all(flushed.as_bytes()).and_then(|()| counted.flush()).expect("there is room");
+            counted.write_all(partly.as_bytes()).expect("there is room");
+            if !other.is_empty() {
+                let end = counted.bytes();
+                rustix::io::pwrite(&file, other.as_bytes(), end).expect("there is room");
+            }
+            counted.cut_to_records(RecordEnd::UnquotedLine);
+            counted.write_all(b"more").expect_err("nothing comes behind it");
+            counted.flush().expect_err("nor is that written");
+            file.rewind().expect("it is a file");
+            (io::read_to_string(&file).expect("text"), counted.bytes())
+        };
+        assert_eq!(after("a\n", "b\n\"c\nd", ""), ("a\nb\n".into(), 4));
+        assert_eq!(after("a\n", "b", ""), ("a\n".into(), 2));
+        assert_eq!(after("a\n", "b\n", ""), ("a\nb\n".into(), 4));
+        assert_eq!(after("a\n", "", ""), ("a\n".into(), 2));
+        assert_eq!(after("a\n", "b", "theirs"), ("a\nbtheirs".into(), 3));
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::destination::{BUFFER_BYTES, Counted, Lines, Output};
+use super::destination::{BUFFER_BYTES, Counted, Lines, Output, RecordEnd};
 use super::draw::{Row, draw};
 use super::jsonl::{self, Member};
 use super::template::{RecordTemplate, render_global};
@@ -182,9 +182,9 @@ impl Sink {
     pub fn bytes(&self) -> u64 {
         match &self.writer {
             Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
-                lines.output.bytes + lines.buffer.len() as u64
+                lines.output.bytes() + lines.buffer.len() as u64
             }
-            Writer::Csv { csv, .. } => csv.get_ref().bytes,
+            Writer::Csv { csv, .. } => csv.get_ref().bytes(),
         }
     }
 
@@ -264,6 +264,31 @@ impl Sink {
         match &mut self.writer {
             Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => lines.flush(),
             Writer::Csv { csv, .. } => csv.flush(),
+        }
+    }
+
+    /// The error of earlier writes that a file system has kept until now. Everything has to be flushed before.
+    ///
+    /// # Errors
+    /// As close(2).
+    pub fn delayed_error(&self) -> io::Result<()> {
+        match &self.writer {
+            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+                lines.output.delayed_error()
+            }
+            Writer::Csv { csv, .. } => csv.get_ref().delayed_error(),
+        }
+    }
+
+    /// A sink of this run takes no more, and nothing more is written to any. A regular file ends with a whole record
+    /// then; a pipe may have taken a part of one.
+    pub fn fail(&mut self) {
+        match &mut self.writer {
+            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+                lines.buffer.clear();
+                lines.output.cut_to_records(RecordEnd::Line);
+            }
+            Writer::Csv { csv, .. } => csv.get_ref().cut_to_records(RecordEnd::UnquotedLine),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The line that shows a person how a capture is going while nothing else is printed.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
+
+use crate::console;
 
 /// Not more often than a person can read.
 const EVERY: Duration = Duration::from_millis(500);
@@ -33,14 +35,13 @@ impl Progress {
         }
         self.last = Some(Instant::now());
         let line = line(elapsed, of, written, lost());
-        // A terminal that can't be written to must not end a capture
-        let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+        console::draw(&format!("\r\x1b[K{line}"));
     }
 
     /// Takes the line away.
     pub fn clear(&mut self) {
         if self.shown && self.last.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
+            console::draw("\r\x1b[K");
         }
     }
 }

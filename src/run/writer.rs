@@ -212,8 +212,11 @@ impl Writer {
     /// Nothing more comes: the files are whole, unless a sink failed.
     fn finish(mut self) {
         self.work.bell.ring();
+        self.end_streams();
         lock(&self.published).flushed = self.outcome.broken.is_none();
         let closed = self.outcome.is_closed();
+        // Until their last file is finished, other runs are kept away
+        let mut failed = Vec::new();
         for (index, store) in std::mem::take(&mut self.work.stores).into_iter().enumerate() {
             let (Some(store), Some(finisher)) = (store, &self.finisher) else { continue };
             let sink = &mut self.work.sinks[index];
@@ -222,11 +225,15 @@ impl Writer {
             if whole {
                 store.finish(sink.bytes(), finisher);
             } else {
+                // One that has failed takes nothing any more; what the others have got is theirs too
+                let _ = sink.flush();
+                sink.fail();
                 let file = store.give_up(sink.bytes());
                 if self.outcome.broken.as_ref().is_some_and(|(broken, _)| *broken == index) {
                     self.outcome.broken_file = Some(file.path.clone());
                 }
                 self.outcome.files.push(file);
+                failed.push(store);
             }
         }
         if let Some(finisher) = self.finisher.take() {
@@ -235,6 +242,17 @@ impl Writer {
             self.outcome.unfinished = failure;
         }
         *lock(&self.published) = self.outcome;
+    }
+
+    /// What is no file of its own is at its end: nothing that comes later could find an error there.
+    fn end_streams(&mut self) {
+        for (index, sink) in self.work.sinks.iter_mut().enumerate().filter(|(i, _)| self.work.stores[*i].is_none()) {
+            if self.outcome.broken.is_some() {
+                sink.fail();
+            } else if let Err(error) = sink.delayed_error() {
+                self.outcome.broken = Some((index, Broken::File(error)));
+            }
+        }
     }
 
     /// The window is to end, because of `end`.
