@@ -27,7 +27,7 @@ use crate::event::text::safe_json;
 use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, Scene, Shown, difference, json, plan};
 use crate::report::Circumstances;
-use crate::run::{self, Options};
+use crate::run::{self, Options, limits};
 use reports::ReportArgs;
 use window::WindowArgs;
 
@@ -124,6 +124,7 @@ struct RunArgs {
 pub fn main() -> u8 {
     // With a handler that does nothing, a write past the limit of a file's size fails with EFBIG instead of ending the process
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    limits::raise_open_files();
     // A shell that asks what can stand where its cursor is; it ends here then
     if let Some(answered) = offline::complete_request() {
         return exit_code(answered.map(|()| 0), false, false);
@@ -205,6 +206,7 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
 }
 
 fn capture(args: &RunArgs) -> Result<()> {
+    limits::check_open_files(None)?;
     let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, &args.window)?;
     let options = Options { quiet: args.quiet };
@@ -215,9 +217,11 @@ fn capture(args: &RunArgs) -> Result<()> {
         return Ok(());
     };
     begun.will_give_up_privileges();
-    let path = args.report.as_ref().map(|path| begun.will_report_to(path)).transpose()?;
+    if let Some(path) = &args.report {
+        begun.will_report_to(path)?;
+    }
     let report = run::window(&plan, &options, &begun)?;
-    let written = path.map_or(Ok(()), |path| report.write_json(&path, &circumstances(&source, &plan)));
+    let written = begun.write_report(&format!("{:#}\n", report.to_json(&circumstances(&source, &plan))));
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() || written.is_err() {
         console::say(&format!("ebpf-run: {report}"));
@@ -285,7 +289,9 @@ fn show(error: &Error, verbose: bool) {
         }
         _ => format!("ebpf-run: error: {}", error.message),
     };
-    if let Some(hint) = &error.hint {
+    // Whatever it was that could not be opened: the limit is what is wrong
+    let no_descriptor = error.message.contains(&std::io::Error::from(rustix::io::Errno::MFILE).to_string());
+    if let Some(hint) = error.hint.as_deref().or(no_descriptor.then_some(limits::MORE_DESCRIPTORS)) {
         text += &format!("\n  hint: {hint}");
     }
     match &error.detail {

@@ -32,6 +32,10 @@ pub(super) fn explain(
     let answer = if let Some(map) = failed_map(log).filter(|_| error.kind() != ErrorKind::PermissionDenied) {
         Error::failed(format!("map `{map}` of program `{program}` can't be made: {}", root_cause(error)))
             .hint("give it fewer entries with `maps:`, or the buffer a smaller size")
+    } else if log.contains("-EMFILE") || root_cause(error) == std::io::Error::from(rustix::io::Errno::MFILE).to_string()
+    {
+        Error::failed(format!("the limit of open files is too low for {what}"))
+            .hint("raise it: `ulimit -n`, systemd: LimitNOFILE=")
     } else if error.kind() == ErrorKind::WouldBlock {
         Error::failed(format!("the kernel was interrupted while it looked at {what}")).hint("try again")
     } else if host.lockdown.as_deref() == Some("confidentiality") || refused_read(log) {

@@ -1,11 +1,8 @@
 //! The report as JSON, for machines: everything that is known of one run.
 
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
 use super::{Account, ClockStep, FileAccount, MapAccount, Report, Skipped};
-use crate::error::{Error, Result};
 use crate::output::time::push_rfc3339;
 use crate::symbols::SymbolCounts;
 
@@ -78,18 +75,6 @@ impl Report {
     fn end_wall(&self) -> i64 {
         let jumped = self.clock_steps.iter().fold(0, |sum: i64, step| sum.saturating_add(step.by));
         self.start.wall.saturating_add_unsigned(self.elapsed_ns()).saturating_add(jumped)
-    }
-
-    /// Writes the report to `path`, whole or not at all.
-    ///
-    /// # Errors
-    /// If the file can't be written.
-    pub fn write_json(&self, path: &Path, run: &Circumstances) -> Result<()> {
-        let failed = |error: std::io::Error| {
-            Error::failed(format!("the report can't be written to {}: {error}", path.display()))
-        };
-        let text = format!("{:#}\n", self.to_json(run));
-        crate::run::write_whole(path, text.as_bytes(), crate::run::REPORT_MODE).map_err(failed)
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Job {
     pub attributes: Attributes,
     /// Which files stay.
     pub rules: Option<Rules>,
+    /// Keeps other runs away until all files of the sink are whole.
+    pub reserved: Option<Unfinished>,
 }
 
 /// What went wrong with a file.
@@ -103,34 +105,29 @@ fn work(todo: &Receiver<Job>) -> Finished {
 }
 
 fn finish(job: Job) -> (FileAccount, Option<Failure>) {
-    let Job { sink, unfinished, bytes, compress, attributes, rules } = job;
+    let Job { sink, mut unfinished, bytes, compress, attributes, rules, reserved: _reserved } = job;
     let place = unfinished.place().clone();
     let (path, partial) = (unfinished.path(), unfinished.partial_path());
     let failed = |path: &PathBuf, what, error| Failure { sink: sink.clone(), path: path.clone(), what, error };
-    let mut failure = None;
+    let mut failure;
     let account = |path: PathBuf, whole| FileAccount { sink: sink.clone(), path, bytes, whole };
     let small = compress.map(|how| compressed(&unfinished, how, attributes));
     let account = match small {
-        Some(Ok(small)) => {
+        Some(Ok(mut small)) => {
             let small_path = small.path();
-            match small.finish().and_then(|()| unfinished.remove()) {
-                Ok(()) => account(small_path, true),
-                Err(error) => {
-                    failure = Some(failed(&small_path, "finished", error));
-                    account(partial, false)
-                }
-            }
+            let finished = small.finish();
+            let is_whole = small.is_finished();
+            let removed = if is_whole { unfinished.remove() } else { Ok(()) };
+            failure = finished.and(removed).err().map(|error| failed(&small_path, "finished", error));
+            if is_whole { account(small_path, true) } else { account(partial, false) }
         }
         plain => {
             // What can't be compressed is whole all the same
             failure = plain.and_then(Result::err).map(|error| failed(&path, "compressed", error));
-            match unfinished.finish() {
-                Ok(()) => account(path, true),
-                Err(error) => {
-                    failure.get_or_insert(failed(&path, "finished", error));
-                    account(partial, false)
-                }
+            if let Err(error) = unfinished.finish() {
+                failure.get_or_insert(failed(&path, "finished", error));
             }
+            if unfinished.is_finished() { account(path, true) } else { account(partial, false) }
         }
     };
     if let Some(rules) = rules.filter(|_| account.whole)

@@ -1,13 +1,12 @@
 //! Which of a sink's files stay, of this window and of those before.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 
 use super::clock;
-use super::unfinished::{PARTIAL, Place};
+use super::unfinished::{PARTIAL, Place, is_held, partial_name};
 use crate::config::files::Compress;
 use crate::output::PathPattern;
 use crate::plan::FilesPlan;
@@ -28,6 +27,8 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Candidate {
     name: String,
+    /// Which file has that name.
+    inode: u64,
     /// When it was last written to, nanoseconds since 1970.
     written: i64,
     bytes: u64,
@@ -56,11 +57,23 @@ impl Rules {
             let Ok(stat) = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 let written = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec);
-                there.push(Candidate { name: name.to_owned(), written, bytes: stat.st_size as u64 });
+                there.push(Candidate {
+                    name: name.to_owned(),
+                    inode: stat.st_ino,
+                    written,
+                    bytes: stat.st_size as u64,
+                });
             }
         }
-        for name in self.surplus(there, just.and_then(OsStr::to_str), clock::now()) {
-            match unlinkat(&place.fd, OsStr::from_bytes(name.as_bytes()), AtFlags::empty()) {
+        for file in self.surplus(there, just.and_then(OsStr::to_str), clock::now()) {
+            let name = OsStr::new(&file.name);
+            // Another run may be about to give its file this name, or has just done so; in this order it is not missed
+            if is_held(place, &partial_name(name)) != Ok(false)
+                || statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ino) != Ok(file.inode)
+            {
+                continue;
+            }
+            match unlinkat(&place.fd, name, AtFlags::empty()) {
                 Err(rustix::io::Errno::NOENT) => {}
                 result => result?,
             }
@@ -68,8 +81,8 @@ impl Rules {
         Ok(())
     }
 
-    /// The names of those that are not to stay. The newest file does, whatever its size; that is `just` if there is one.
-    fn surplus(&self, mut there: Vec<Candidate>, just: Option<&str>, now: i64) -> Vec<String> {
+    /// Those that are not to stay. The newest file does, whatever its size; that is `just` if there is one.
+    fn surplus(&self, mut there: Vec<Candidate>, just: Option<&str>, now: i64) -> Vec<Candidate> {
         let rank = |file: &Candidate| (Some(file.name.as_str()) == just, file.written);
         there.sort_by(|a, b| (rank(b), &b.name).cmp(&(rank(a), &a.name)));
         let mut bytes = 0u64;
@@ -80,7 +93,7 @@ impl Rules {
             let many = self.files.is_some_and(|files| index >= files as usize);
             let large = self.bytes.is_some_and(|most| bytes > most);
             if index > 0 && (old || many || large) {
-                surplus.push(file.name);
+                surplus.push(file);
             }
         }
         surplus
@@ -94,7 +107,7 @@ pub fn is_of(pattern: &PathPattern, name: &str) -> bool {
 }
 
 /// `io.csv` of `io.0001.csv`.
-fn without_part(name: &str) -> Option<String> {
+pub fn without_part(name: &str) -> Option<String> {
     let is_part = |part: &str| part.len() >= PART_DIGITS && part.bytes().all(|byte| byte.is_ascii_digit());
     let (head, tail) = name.rsplit_once('.')?;
     if is_part(tail) {
@@ -114,6 +127,8 @@ fn left_name(name: &str) -> Option<&str> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::folder::{Folder, Trust};
+    use super::super::unfinished::{Attributes, Unfinished};
     use super::*;
     use crate::output::Globals;
 
@@ -124,7 +139,7 @@ mod tests {
     }
 
     fn file(name: &str, written: i64, bytes: u64) -> Candidate {
-        Candidate { name: name.into(), written: written * 1_000_000_000, bytes }
+        Candidate { name: name.into(), inode: 0, written: written * 1_000_000_000, bytes }
     }
 
     #[test]
@@ -145,7 +160,8 @@ mod tests {
     #[test]
     fn the_newest_stay_by_number_age_and_size() {
         let there = || vec![file("a", 10, 5), file("c", 30, 5), file("b", 20, 5)];
-        let surplus = |plan: FilesPlan| rules(plan).surplus(there(), None, 31_000_000_000);
+        let names = |files: Vec<Candidate>| files.into_iter().map(|file| file.name).collect::<Vec<_>>();
+        let surplus = |plan: FilesPlan| names(rules(plan).surplus(there(), None, 31_000_000_000));
         assert!(surplus(FilesPlan::default()).is_empty());
         assert_eq!(surplus(FilesPlan { keep_files: Some(1), ..FilesPlan::default() }), ["b", "a"]);
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(10), ..FilesPlan::default() }), ["a"]);
@@ -153,9 +169,31 @@ mod tests {
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(1), ..FilesPlan::default() }), ["b", "a"], "the newest stays");
         let one = rules(FilesPlan { keep_files: Some(1), ..FilesPlan::default() });
         assert_eq!(
-            one.surplus(there(), Some("a"), 0),
+            names(one.surplus(there(), Some("a"), 0)),
             ["c", "b"],
             "and what was written just now, whatever the clock says"
         );
+    }
+
+    /// The run that works on a file is about to give it its name.
+    #[test]
+    fn what_a_run_is_about_to_replace_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = Folder::of(&folder.path().join("x"), Trust::Checked).expect("a folder");
+        let place = Place { fd: Arc::new(opened.fd), path: opened.path };
+        for name in ["io-20250101.csv", "io-20250102.csv", "io-20250103.csv"] {
+            std::fs::write(folder.path().join(name), "x").expect("written");
+            let then = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+            let file = std::fs::File::options().write(true).open(folder.path().join(name)).expect("it is there");
+            file.set_modified(then).expect("its time is set");
+        }
+        let attributes = Attributes { mode: 0o600, owner: None, group: None };
+        let _other = Unfinished::create(&place, "io-20250101.csv".as_ref(), attributes).expect("it is made");
+        let plan = FilesPlan { keep_age: Some(Duration::from_secs(60)), ..FilesPlan::default() };
+        rules(plan).apply(&place, None).expect("the folder can be read");
+        let there = |name: &str| folder.path().join(name).exists();
+        assert!(there("io-20250101.csv"), "another run works on it");
+        assert!(!there("io-20250102.csv"), "it is old, and no run works on it");
+        assert!(there("io-20250103.csv"), "the newest stays");
     }
 }

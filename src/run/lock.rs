@@ -2,25 +2,39 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, lstat, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::folder::{Folder, Trust};
+use super::place::Taken;
 use super::signals::Stop;
+use super::unfinished::is_called;
 use crate::config::window::OnLocked;
 use crate::error::{Error, Kind, Result};
 
 /// How often a run that waits looks whether the lock is free.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// So often the file may be replaced while its lock is taken. More is no accident.
+const REPLACED: u32 = 100;
+
 /// A lock that this process holds until it drops it. The file stays: another run may be waiting at it.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    folder: Folder,
+}
+
+impl Lock {
+    /// The name of its file, which nothing else may have.
+    pub fn taken(&self) -> Taken<'_> {
+        Taken { what: "lock", folder: self.folder.fd.as_fd(), name: &self.folder.name }
+    }
 }
 
 /// Takes the lock at `path`; `None` if a signal came first.
@@ -29,14 +43,22 @@ pub struct Lock {
 /// [`Kind::Skipped`] if another run holds it and `on_locked` is `skip`; [`Kind::Failed`] if it is `fail`, or if the file can't
 /// be had in a way that nobody else can interfere with.
 pub fn take(path: &Path, on_locked: OnLocked, stop: &Stop, say: &dyn Fn(String)) -> Result<Option<Lock>> {
-    let mut file = open(path)?;
+    let (mut folder, mut file) = open(path)?;
     let mut said = false;
+    let mut replaced = 0;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if is_at(&file, path) => break,
-            // Somebody has removed or replaced it since it was opened: others would lock the new one
+            Ok(()) if is_called(&file, &folder.fd, &folder.name) => break,
+            Ok(()) if replaced == REPLACED => {
+                return Err(Error::failed(format!(
+                    "the lock {} can't be taken: it is replaced all the time",
+                    path.display()
+                )));
+            }
+            // Another process has removed or replaced it since it was opened: others would lock the new one
             Ok(()) => {
-                file = open(path)?;
+                (folder, file) = open(path)?;
+                replaced += 1;
                 continue;
             }
             Err(Errno::WOULDBLOCK) => {}
@@ -65,11 +87,11 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &Stop, say: &dyn Fn(String))
     }
     // For whoever finds it taken; who can't be told goes without
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(Some(Lock { _file: file }))
+    Ok(Some(Lock { _file: file, folder }))
 }
 
 /// Opens the lock's file so that it is certainly the one that every run opens.
-fn open(path: &Path) -> Result<File> {
+fn open(path: &Path) -> Result<(Folder, File)> {
     let refused = |what: String| Error::failed(format!("the lock {} can't be used: {what}", path.display()));
     let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
         refused(problem.message).hint(problem.hint.unwrap_or_else(|| "/run/lock is the usual folder".into()))
@@ -101,15 +123,7 @@ fn open(path: &Path) -> Result<File> {
         let what = format!("it belongs to the user {}, who could hold it for ever", stat.st_uid);
         return Err(refused(what).hint("use a path in a folder that only you can write to"));
     }
-    Ok(file)
-}
-
-/// Whether `path` still leads to `file`.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (fstat(file), lstat(path)) {
-        (Ok(file), Ok(found)) => (file.st_dev, file.st_ino) == (found.st_dev, found.st_ino),
-        _ => false,
-    }
+    Ok((folder, file))
 }
 
 /// ` (process 123)`, if the lock's file tells.

@@ -8,6 +8,7 @@ pub mod clock;
 mod finisher;
 mod folder;
 mod keep;
+pub(crate) mod limits;
 mod load;
 mod lock;
 mod lookup;
@@ -27,7 +28,7 @@ mod warmup;
 mod writer;
 
 use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,8 +52,8 @@ use load::{attached, load};
 pub(crate) use load::{cgroups, missing_disks, resolved};
 use lock::Lock;
 use losses::Losses;
-use place::Opened;
 pub use place::is_standard_stream;
+use place::{Opened, Taken};
 use progress::Progress;
 use queue::{QUEUE_BYTES, Queue, Received, Written};
 use reader::{Reader, Why};
@@ -96,8 +97,9 @@ pub struct Begun {
     globals: Globals,
     stop: Stop,
     /// Held until this is dropped.
-    _lock: Option<Lock>,
-    report: Option<(Place, OsString)>,
+    lock: Option<Lock>,
+    /// Empty until the end; it keeps other runs from reporting to the same path.
+    report: Option<Unfinished>,
     gives_up_privileges: bool,
 }
 
@@ -126,11 +128,28 @@ impl Begun {
             }
         })?;
         let place = Place { fd: Arc::new(folder.fd), path: folder.path };
-        may_be_file(&place, &folder.name).map_err(|(what, hint)| {
+        let file = small_file(&place, &folder.name, REPORT_MODE).map_err(|(what, hint)| {
             Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
         })?;
-        self.report = Some((place, folder.name));
+        if self.lock.as_ref().is_some_and(|lock| lock.taken().is_same(&file.taken("report"))) {
+            return Err(Error::failed("the report and the lock would be the same file")
+                .hint("give the report a path of its own"));
+        }
+        self.report = Some(file);
         Ok(path.clone())
+    }
+
+    /// Writes the report to where it was said to go, whole or not at all.
+    ///
+    /// # Errors
+    /// If the disk or the directory refuses.
+    pub fn write_report(&mut self, text: &str) -> Result<()> {
+        let Some(mut file) = self.report.take() else { return Ok(()) };
+        let written =
+            file.writer().and_then(|mut writer| writer.write_all(text.as_bytes())).and_then(|()| file.finish());
+        written.map_err(|error| {
+            Error::failed(format!("the report can't be written to {}: {error}", file.path().display()))
+        })
     }
 
     /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.
@@ -138,13 +157,19 @@ impl Begun {
         self.gives_up_privileges = true;
     }
 
+    /// The names that no sink may have.
+    fn taken(&self) -> Vec<Taken<'_>> {
+        let report = self.report.as_ref().map(|file| file.taken("report"));
+        report.into_iter().chain(self.lock.as_ref().map(Lock::taken)).collect()
+    }
+
     fn report_needs(&self) -> CapabilitySet {
-        self.report.as_ref().map_or(CapabilitySet::empty(), |(place, name)| privileges::for_files(place, name))
+        self.report.as_ref().map_or(CapabilitySet::empty(), |file| privileges::for_files(file.place(), file.name()))
     }
 }
 
-/// Whether a small file can be put at `name` at the end. If not, why, and what to do.
-fn may_be_file(folder: &Place, name: &OsStr) -> std::result::Result<(), (String, &'static str)> {
+/// Makes a small file that will be `name`. If that can't be, why, and what to do.
+fn small_file(folder: &Place, name: &OsStr, mode: u32) -> std::result::Result<Unfinished, (String, &'static str)> {
     let no_file = may_take(folder, name).err().map(|errno| match errno {
         Errno::ISDIR => "it is a directory".into(),
         Errno::LOOP => "it is a symbolic link".into(),
@@ -155,14 +180,14 @@ fn may_be_file(folder: &Place, name: &OsStr) -> std::result::Result<(), (String,
     if let Some(what) = no_file {
         return Err((what, "name a file, which is replaced, or one that is not there yet"));
     }
-    let attributes = Attributes { mode: REPORT_MODE, owner: None, group: None };
-    match Unfinished::create(folder, name, attributes) {
-        // Another run's report is soon written
-        Ok(_) | Err(Refused::InUse) => Ok(()),
-        Err(Refused::System(error) | Refused::Owner(error)) => {
-            Err((error.to_string(), "check the folder's owner and mode"))
+    let attributes = Attributes { mode, owner: None, group: None };
+    Unfinished::reserve(folder, name, attributes).map_err(|refused| match refused {
+        Refused::InUse => ("another run is writing to it".into(), "give each run a path of its own with `start`"),
+        Refused::System(Errno::MFILE) => (std::io::Error::from(Errno::MFILE).to_string(), limits::MORE_DESCRIPTORS),
+        Refused::System(error) | Refused::Owner(error) => {
+            (std::io::Error::from(error).to_string(), "check the directory's owner and mode")
         }
-    }
+    })
 }
 
 /// Takes the lock and waits until the window is to start. `None` if a signal ended the wait.
@@ -171,6 +196,7 @@ fn may_be_file(folder: &Place, name: &OsStr) -> std::result::Result<(), (String,
 /// [`Kind::Skipped`](crate::error::Kind::Skipped) if another run holds the lock; or if nothing could be loaded anyway.
 pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
     let say = |words: String| options.say(&words);
+    limits::check_open_files(Some(plan))?;
     let host = Host::read();
     host.check()?;
     missing_disks(plan).into_iter().for_each(warn);
@@ -189,7 +215,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
         probe: None,
     };
     let lock = begin::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
-    Ok(lock.map(|lock| Begun { host, globals, stop, _lock: lock, report: None, gives_up_privileges: false }))
+    Ok(lock.map(|lock| Begun { host, globals, stop, lock, report: None, gives_up_privileges: false }))
 }
 
 /// Runs `plan` to its end: [`begin`] and [`window`].
@@ -213,7 +239,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let host = &Host { symbol_helper: symbols.helper(), ..begun.host.clone() };
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
-    let mut opened = place::open_all(&plan.sinks, &globals, begun.report.as_ref(), &warn)?;
+    let mut opened = place::open_all(&plan.sinks, &globals, &begun.taken(), &warn)?;
     let (plan, mut loaded, skipped) = load(plan, host)?;
     let plan = &plan;
     for probe in &skipped {
@@ -341,14 +367,9 @@ fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
 
 /// Writes a small file of its own, whole or not at all, with the permissions `mode`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let refused = |problem: folder::Problem| std::io::Error::other(problem.message);
-    let folder = Folder::of(path, Trust::Checked).map_err(refused)?;
+    let folder = Folder::of(path, Trust::Named).map_err(|problem| std::io::Error::other(problem.message))?;
     let place = Place { fd: Arc::new(folder.fd), path: folder.path };
-    let attributes = Attributes { mode, owner: None, group: None };
-    let file = Unfinished::create(&place, &folder.name, attributes).map_err(|refused| match refused {
-        Refused::System(errno) | Refused::Owner(errno) => std::io::Error::from(errno),
-        Refused::InUse => std::io::Error::other("another run is writing to it"),
-    })?;
+    let mut file = small_file(&place, &folder.name, mode).map_err(|(what, _)| std::io::Error::other(what))?;
     file.writer()?.write_all(bytes)?;
     file.finish()
 }

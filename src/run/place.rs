@@ -1,24 +1,27 @@
 //! Finding the place of a sink: what is at its path now, and whether it may be written to.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::process::geteuid;
 
 use super::folder::{Folder, Problem, Trust};
-use super::store::Store;
+use super::keep::without_part;
+use super::store::{Store, numbered};
 use super::unfinished::Place;
+use crate::config::files::Compress;
 use crate::error::{Error, Kind, Result};
 use crate::output::template::render_global;
 use crate::output::{Globals, Output, STANDARD_OUTPUT};
-use crate::plan::SinkPlan;
+use crate::plan::{FilesPlan, SinkPlan};
+use crate::stream;
 
 /// How long a pipe may be without a reader at the start.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
@@ -62,15 +65,15 @@ impl Opened {
 /// until they are whole, so that a failed start does not cost the last capture.
 ///
 /// # Errors
-/// If one can't be opened for writing, or is where the `report` will be, with what to do.
+/// If one can't be opened for writing, or has a name that is `taken`, with what to do.
 pub fn open_all(
     sinks: &[SinkPlan],
     globals: &Arc<Globals>,
-    report: Option<&(Place, OsString)>,
+    taken: &[Taken<'_>],
     warn: &dyn Fn(String),
 ) -> Result<Vec<Opened>> {
     let found = sinks.iter().map(|sink| find(sink, globals)).collect::<Result<Vec<_>>>()?;
-    check_apart(sinks, &found, report)?;
+    check_apart(sinks, &found, taken)?;
     let mut opened = Vec::new();
     for (sink, found) in sinks.iter().zip(found) {
         opened.push(match found {
@@ -90,13 +93,14 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
     let rendered = render_global(&sink.path, &sink.globals(globals));
     let path = rendered.map_err(|what| Error::failed(format!("sink `{}`: {what}", sink.name)))?;
     if STANDARD_OUTPUT.contains(&path.as_str()) {
+        let system = |error: Errno| explain(&sink.name, Path::new("standard output"), error);
+        stream::check_writable(rustix::stdio::stdout()).map_err(system)?;
         return Ok(Found::Stdout);
     }
     let path = PathBuf::from(path);
     let system = |error: Errno| explain(&sink.name, &path, error);
-    if STDERR.iter().any(|name| path == Path::new(name)) {
-        let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).map_err(system)?;
-        return Ok(Found::Stream(stderr.into()));
+    if let Some(number) = inherited(&path) {
+        return Ok(Found::Stream(duplicate(number).map_err(system)?));
     }
     let trust = if sink.files.allow_unsafe_path { Trust::Blind } else { Trust::Checked };
     let folder = Folder::of(&path, trust).map_err(|problem| unsafe_way(&sink.name, &path, problem))?;
@@ -116,13 +120,34 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
             // Whoever may make files in a folder such as /tmp could have put it there, to read what comes
             if trust == Trust::Checked && FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && !is_ours {
                 let message = format!("it is a pipe of the user {}, who could be waiting for the records", stat.st_uid);
-                let hint =
-                    Some("make the pipe yourself, in a folder of your own; or set `allow_unsafe_path: true`".into());
+                let hint = Some("make the pipe yourself, in a directory of your own".into());
                 return Err(unsafe_way(&sink.name, &path, Problem { message, hint, errno: None }));
             }
             Ok(Found::Stream(file))
         }
     }
+}
+
+/// The number of the inherited descriptor that `path` is a name of. It is a link everywhere, which is not followed.
+fn inherited(path: &Path) -> Option<RawFd> {
+    let path = path.to_str()?;
+    if STDERR.contains(&path) {
+        return Some(2);
+    }
+    let number = ["/dev/fd/", "/proc/self/fd/"].iter().find_map(|folder| path.strip_prefix(folder))?;
+    number.parse().ok().filter(|fd: &RawFd| fd.to_string() == number)
+}
+
+/// Another descriptor for what this process has inherited as `number`. Its own files are closed when a program is executed,
+/// so none of them was.
+fn duplicate(number: RawFd) -> Result<File, Errno> {
+    // SAFETY: the number is used in this function only; if it is no descriptor, the calls fail
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    if rustix::io::fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC) {
+        return Err(Errno::BADF);
+    }
+    stream::check_writable(fd)?;
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?.into())
 }
 
 /// Opens what is no regular file; not through a link, and not waiting for ever for somebody to read a pipe.
@@ -141,28 +166,88 @@ fn stream(folder: &Folder) -> Result<File, Errno> {
     Ok(file.into())
 }
 
+/// A name that another part of this run uses: the report, or the lock.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// What uses it.
+    pub what: &'static str,
+    /// Its directory.
+    pub folder: BorrowedFd<'a>,
+    /// The name.
+    pub name: &'a OsStr,
+}
+
+impl Taken<'_> {
+    /// Whether both are the same name in the same directory.
+    pub fn is_same(&self, other: &Taken<'_>) -> bool {
+        self.name == other.name && identity(self.folder).is_some() && identity(self.folder) == identity(other.folder)
+    }
+}
+
+/// The names in a directory that a sink gives its files.
+struct Names<'a> {
+    folder: (u64, u64),
+    name: &'a OsStr,
+    files: &'a FilesPlan,
+}
+
+impl Names<'_> {
+    /// The first ones, compressed and not.
+    fn first(&self) -> Vec<OsString> {
+        let parts = [self.name.to_owned(), numbered(self.name, 1)];
+        let parts = if self.files.rotates() { &parts[..] } else { &parts[..1] };
+        let ending = self.files.compress.map_or("", Compress::ending);
+        parts.iter().flat_map(|name| [name.clone(), with_ending(name, ending)]).collect()
+    }
+
+    /// Whether `name` is one of all of them.
+    fn have(&self, folder: (u64, u64), name: &OsStr) -> bool {
+        let Some(text) = name.to_str() else { return folder == self.folder && name == self.name };
+        let ending = self.files.compress.map_or("", Compress::ending);
+        let is = |text: &str| {
+            OsStr::new(text) == self.name
+                || (self.files.rotates() && without_part(text).is_some_and(|text| OsStr::new(&text) == self.name))
+        };
+        folder == self.folder && (is(text) || text.strip_suffix(ending).is_some_and(is))
+    }
+}
+
+fn with_ending(name: &OsStr, ending: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(ending);
+    name
+}
+
+fn identity(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    fstat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
 /// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
 /// comes, as it comes.)
-fn check_apart(sinks: &[SinkPlan], found: &[Found], report: Option<&(Place, OsString)>) -> Result<()> {
-    let of = |folder: BorrowedFd<'_>, name: &OsString| {
-        let stat = fstat(folder).ok()?;
-        Some((stat.st_dev, stat.st_ino, name.clone()))
-    };
-    let identity = |found: &Found| match found {
-        Found::File(folder) => of(folder.fd.as_fd(), &folder.name),
+fn check_apart(sinks: &[SinkPlan], found: &[Found], taken: &[Taken<'_>]) -> Result<()> {
+    let names = |index: usize| match &found[index] {
+        Found::File(folder) => {
+            Some(Names { folder: identity(folder.fd.as_fd())?, name: &folder.name, files: &sinks[index].files })
+        }
         Found::Stdout | Found::Stream(_) => None,
     };
-    let report = report.and_then(|(place, name)| of(place.fd.as_fd(), name));
-    for (index, one) in found.iter().enumerate() {
-        if report.is_some() && identity(one) == report {
-            let what = format!("sink `{}` and the report would be the same file", sinks[index].name);
-            return Err(Error::failed(what).hint("give the report a path of its own"));
+    for (index, sink) in sinks.iter().enumerate() {
+        let Some(own) = names(index) else { continue };
+        let used = |taken: &&Taken<'_>| identity(taken.folder).is_some_and(|folder| own.have(folder, taken.name));
+        if let Some(Taken { what, .. }) = taken.iter().find(used) {
+            let error = format!("sink `{}` and the {what} would be the same file", sink.name);
+            return Err(Error::failed(error).hint(format!("give the {what} a path of its own")));
         }
-        let same = |other: &Found| identity(other).is_some() && identity(other) == identity(one);
-        if let (Some(other), Found::File(folder)) = (found[..index].iter().position(same), one) {
-            let (first, second) = (&sinks[other].name, &sinks[index].name);
+        let same = |other: &usize| {
+            names(*other).is_some_and(|other| {
+                other.first().iter().any(|name| own.have(other.folder, name))
+                    || own.first().iter().any(|name| other.have(own.folder, name))
+            })
+        };
+        if let (Some(other), Found::File(folder)) = ((0..index).find(same), &found[index]) {
             let path = folder.path.join(&folder.name);
-            let what = format!("sinks `{first}` and `{second}` write to the same file, {}", path.display());
+            let what =
+                format!("sinks `{}` and `{}` write to the same file, {}", sinks[other].name, sink.name, path.display());
             return Err(Error::failed(what).hint("give each sink a path of its own"));
         }
     }
@@ -173,9 +258,11 @@ fn unsafe_way(sink: &str, path: &Path, problem: Problem) -> Error {
     let what = format!("sink `{sink}` can't write to {}: {}", path.display(), problem.message);
     let kind = if problem.errno == Some(Errno::ACCESS) { Kind::NotPermitted } else { Kind::Failed };
     let error = Error::new(kind, what);
-    match problem.hint {
-        Some(hint) => error.hint(hint),
-        None => error,
+    match (problem.hint, problem.errno) {
+        // The system has its own reasons; the others are this program's
+        (Some(hint), None) => error.hint(format!("{hint}, or set `allow_unsafe_path: true`")),
+        (Some(hint), Some(_)) => error.hint(hint),
+        (None, _) => error,
     }
 }
 
@@ -195,6 +282,8 @@ pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
         Errno::ISDIR => Error::failed(format!("{what}: it is a directory")).hint("write the file's own name behind it"),
         Errno::ACCESS | Errno::PERM => Error::new(Kind::NotPermitted, format!("{what}: permission denied"))
             .hint("check the folder's owner and mode"),
+        Errno::BADF => Error::failed(format!("{what}: it is closed, or not open for writing"))
+            .hint("have whoever starts this program open it, or write to a file"),
         _ => Error::failed(format!("{what}: {}", io::Error::from(errno))),
     }
 }
@@ -203,7 +292,6 @@ pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
 mod tests {
     use super::*;
     use crate::output::Shape;
-    use crate::plan::FilesPlan;
 
     fn sink(path: &Path) -> SinkPlan {
         let shape = Shape::Jsonl { fields: None };
@@ -211,17 +299,30 @@ mod tests {
     }
 
     fn open(path: &Path) -> Result<Vec<Opened>> {
-        open_all(&[sink(path)], &Arc::default(), None, &|words| panic!("{words}"))
+        open_all(&[sink(path)], &Arc::default(), &[], &|words| panic!("{words}"))
     }
 
     #[test]
     fn two_sinks_in_one_file_are_found_under_any_names() {
         let folder = tempfile::tempdir().expect("a folder");
         let sinks = [sink(&folder.path().join("x")), sink(&folder.path().join("./x"))];
-        let error = open_all(&sinks, &Arc::default(), None, &|_| ()).expect_err("they are the same");
+        let error = open_all(&sinks, &Arc::default(), &[], &|_| ()).expect_err("they are the same");
         assert!(error.message.contains("the same file"), "{error}");
+        let mut rotated = sink(&folder.path().join("x.csv"));
+        rotated.files.rotate_size = Some(1);
+        rotated.files.compress = Some(Compress::Gzip);
+        for name in ["x.csv", "x.0001.csv", "x.0007.csv", "x.0002.csv.gz", "x.csv.gz"] {
+            for sinks in
+                [[rotated.clone(), sink(&folder.path().join(name))], [sink(&folder.path().join(name)), rotated.clone()]]
+            {
+                let error = open_all(&sinks, &Arc::default(), &[], &|_| ()).expect_err(name);
+                assert!(error.message.contains("the same file"), "{error}");
+            }
+        }
+        let others = [rotated, sink(&folder.path().join("x.0001.csv.zst")), sink(&folder.path().join("x.01.csv"))];
+        open_all(&others, &Arc::default(), &[], &|_| ()).expect("they are other files");
         let apart = [sink(Path::new("/dev/null")), sink(Path::new("/dev/null"))];
-        open_all(&apart, &Arc::default(), None, &|_| ()).expect("a device is no file");
+        open_all(&apart, &Arc::default(), &[], &|_| ()).expect("a device is no file");
     }
 
     #[test]
@@ -231,7 +332,7 @@ mod tests {
         std::os::unix::fs::symlink("/tmp/elsewhere", &link).expect("a link");
         assert!(open(&link).unwrap_err().message.contains("symbolic link"));
         let missing = folder.path().join("no/such/file");
-        assert!(open(&missing).unwrap_err().message.contains("no folder"));
+        assert!(open(&missing).unwrap_err().message.contains("no directory"));
         assert!(open(folder.path()).unwrap_err().message.contains("directory"));
         assert!(open(Path::new("/dev/null")).expect("a device is fine")[0].store.is_none());
         assert!(open(Path::new("/dev/stdout")).expect("it is a name of our own")[0].is_stdout());

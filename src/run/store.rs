@@ -16,7 +16,9 @@ use super::keep::Rules;
 use super::lookup;
 use super::place::explain;
 use super::privileges;
-use super::unfinished::{Attributes, Place, Refused, Unfinished, is_held, may_take, set_aside, whole_name};
+use super::unfinished::{
+    Attributes, Place, Refused, Unfinished, is_temporary, may_take, remove_left, set_aside, whole_name,
+};
 use crate::config::files::Compress;
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Result};
@@ -38,6 +40,8 @@ pub struct Store {
     attributes: Attributes,
     rules: Option<Rules>,
     current: Unfinished,
+    /// The numbers of a sink that rotates begin anew with each run: the name without one keeps other runs away.
+    reserved: Option<Unfinished>,
     since: Instant,
     /// The number of the current file.
     part: u32,
@@ -59,6 +63,11 @@ impl Store {
         let plan = sink.files.clone();
         let attributes = attributes(&sink.name, &plan)?;
         let pattern = PathPattern::new(&sink.path, &sink.globals(globals));
+        let reserved = if plan.rotates() {
+            Some(make(&sink.name, &place, name, || Unfinished::reserve(&place, name, attributes))?)
+        } else {
+            None
+        };
         set_left_aside(&place, name, pattern.as_ref(), warn);
         let rules = pattern.filter(|_| plan.keeps()).map(|pattern| Rules::new(&plan, pattern));
         // Before there is a look at the room: what is to go may be what fills the disk
@@ -78,6 +87,7 @@ impl Store {
             attributes,
             rules,
             current,
+            reserved,
             since: Instant::now(),
             part: 1,
             looked: None,
@@ -163,8 +173,8 @@ impl Store {
 
     /// Gives the last file away to be finished.
     pub fn finish(self, bytes: u64, finisher: &Finisher) {
-        let Store { sink, plan, rules, current, attributes, .. } = self;
-        finisher.take(Job { sink, unfinished: current, bytes, compress: plan.compress, attributes, rules });
+        let Store { sink, plan, rules, current, attributes, reserved, .. } = self;
+        finisher.take(Job { sink, unfinished: current, bytes, compress: plan.compress, attributes, rules, reserved });
     }
 
     /// The last file as it is, because the run failed.
@@ -180,6 +190,7 @@ impl Store {
             compress: self.plan.compress,
             attributes: self.attributes,
             rules: self.rules.clone(),
+            reserved: None,
         }
     }
 }
@@ -207,8 +218,17 @@ fn check_final_name(sink: &str, place: &Place, name: &[u8]) -> Result<()> {
 }
 
 fn create(sink: &str, place: &Place, name: &OsStr, attributes: Attributes) -> Result<Unfinished> {
+    make(sink, place, name, || Unfinished::create(place, name, attributes))
+}
+
+fn make(
+    sink: &str,
+    place: &Place,
+    name: &OsStr,
+    make: impl FnOnce() -> Result<Unfinished, Refused>,
+) -> Result<Unfinished> {
     let path = place.path.join(name);
-    Unfinished::create(place, name, attributes).map_err(|refused| match refused {
+    make().map_err(|refused| match refused {
         Refused::System(errno) => explain(sink, &path, errno),
         Refused::InUse => {
             let what = format!("sink `{sink}`: another run is writing to {}", path.display());
@@ -224,7 +244,7 @@ fn create(sink: &str, place: &Place, name: &OsStr, attributes: Attributes) -> Re
 }
 
 /// `name.0001.csv` of `name.csv`.
-fn numbered(name: &OsStr, part: u32) -> OsString {
+pub fn numbered(name: &OsStr, part: u32) -> OsString {
     let bytes = name.as_bytes();
     let at = bytes.iter().rposition(|byte| *byte == b'.').filter(|at| *at > 0).unwrap_or(bytes.len());
     let number = format!(".{part:04}");
@@ -237,26 +257,30 @@ fn set_left_aside(place: &Place, name: &OsStr, pattern: Option<&PathPattern>, wa
     // A folder that can't be read has its file of this very name looked at, when it is made
     for entry in rustix::fs::Dir::read_from(&place.fd).into_iter().flatten().flatten() {
         let found = OsStr::from_bytes(entry.file_name().to_bytes());
+        if is_temporary(found) {
+            // A run was killed in the moment in which it had no other name; where it can't be removed it does no harm
+            let _ = remove_left(place, found);
+            continue;
+        }
         let Some(whole) = whole_name(found) else { continue };
         let is_ours = whole == name
             || whole.to_str().is_some_and(|whole| pattern.is_some_and(|pattern| super::keep::is_of(pattern, whole)));
-        if is_ours && is_held(place, found) == Ok(false) {
+        if is_ours {
             left.push(found.to_owned());
         }
     }
     for partial in left {
+        let path = place.path.join(&partial);
         match set_aside(place, &partial) {
-            Ok(aside) => warn(format!(
+            Ok(Some(aside)) => warn(format!(
                 "{} is of a run that was killed or failed; its whole lines are valid, and it is kept as {}",
-                place.path.join(&partial).display(),
+                path.display(),
                 aside.display()
             )),
-            Err(error) => {
-                let path = place.path.join(&partial);
-                warn(format!(
-                    "{} is of a run that was killed or failed, and can't be renamed: {error}",
-                    path.display()
-                ));
+            // A run is at work on it, or has just finished it
+            Ok(None) | Err(Refused::InUse) => {}
+            Err(Refused::System(error) | Refused::Owner(error)) => {
+                warn(format!("{} is of a run that was killed or failed, and can't be renamed: {error}", path.display()))
             }
         }
     }

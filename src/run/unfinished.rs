@@ -8,17 +8,22 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
-use rustix::fs::{fchmod, fchown, flock, fstat, fsync, openat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{fchmod, fchown, flock, fstat, fsync, linkat, openat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use super::place::Taken;
 use crate::output::time::push_date;
 
 /// What is behind the name of a file that is not whole.
 pub const PARTIAL: &str = ".partial";
+
+/// What the name of a file begins with until it has a name that counts.
+const TEMPORARY: &str = ".ebpf-run-";
 
 /// Others that wanted the same name at the same moment so often are no accident.
 const TRIES: usize = 16;
@@ -84,26 +89,47 @@ fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
 }
 
 impl Unfinished {
-    /// Makes `NAME.partial`, to be written to and read. One that is there already is never touched: see [`set_aside`].
+    /// Makes `NAME.partial`, to be written to and read. It has its lock before it has that name, so that no other run
+    /// takes it for one that was left. One that was left is set aside: see [`set_aside`].
     ///
     /// # Errors
     /// See [`Refused`].
     pub fn create(place: &Place, name: &OsStr, attributes: Attributes) -> Result<Self, Refused> {
+        Self::create_or(place, name, attributes, |partial| set_aside(place, partial).map(drop))
+    }
+
+    /// The same for a file that has content only at the end. An empty one that was left is removed.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn reserve(place: &Place, name: &OsStr, attributes: Attributes) -> Result<Self, Refused> {
+        Self::create_or(place, name, attributes, |partial| {
+            if remove_left(place, partial)? { Ok(()) } else { set_aside(place, partial).map(drop) }
+        })
+    }
+
+    fn create_or(
+        place: &Place,
+        name: &OsStr,
+        attributes: Attributes,
+        clear: impl Fn(&OsStr) -> Result<(), Refused>,
+    ) -> Result<Self, Refused> {
         let partial = with_suffix(name, PARTIAL);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..TRIES {
-            let file = match openat(&place.fd, partial.as_os_str(), flags, Mode::RUSR | Mode::WUSR) {
-                Ok(file) => File::from(file),
-                Err(Errno::EXIST) if is_held(place, &partial)? => return Err(Refused::InUse),
-                Err(Errno::EXIST) => {
-                    set_aside(place, &partial)?;
+            let (file, temporary) = temporary(place)?;
+            match rename_to_free(place, &temporary, &partial) {
+                Ok(()) => {}
+                Err(error) => {
+                    // Where that fails too, an empty file stays, which the next run of a sink removes
+                    let _ = unlinkat(&place.fd, temporary.as_os_str(), AtFlags::empty());
+                    match error {
+                        Errno::EXIST => clear(&partial)?,
+                        // Another run has taken the temporary file for one that was left
+                        Errno::NOENT => {}
+                        error => return Err(error.into()),
+                    }
                     continue;
                 }
-                Err(error) => return Err(error.into()),
-            };
-            // Whoever took it for a left one in the moment before the lock has renamed it
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || !is_called(&file, place, &partial) {
-                continue;
             }
             let made = Unfinished { place: place.clone(), name: name.to_owned(), file, state: State::Untouched };
             // The mode first: who has given a file away can't set it any more
@@ -135,6 +161,16 @@ impl Unfinished {
         &self.place
     }
 
+    /// The name that it will have in it.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The same, for comparisons.
+    pub fn taken(&self, what: &'static str) -> Taken<'_> {
+        Taken { what, folder: self.place.fd.as_fd(), name: &self.name }
+    }
+
     /// From now on it stays, whatever happens.
     pub fn begin(&mut self) {
         self.state = State::Begun;
@@ -150,15 +186,28 @@ impl Unfinished {
         self.place.path.join(with_suffix(&self.name, PARTIAL))
     }
 
+    /// Whether it has its name.
+    pub fn is_finished(&self) -> bool {
+        self.state == State::Done
+    }
+
     /// Gives it its name, once all of it is on the disk. What had that name before is gone then, and not earlier.
     ///
     /// # Errors
-    /// If the disk or the folder refuses; the file stays partial.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.begin();
+    /// If the disk or the directory refuses, or if another process has moved or removed the file meanwhile. Unless
+    /// [`is_finished`](Self::is_finished), it stays as it is.
+    pub fn finish(&mut self) -> io::Result<()> {
         fsync(&self.file)?;
         let partial = with_suffix(&self.name, PARTIAL);
+        let moved =
+            || io::Error::other(format!("another process has moved or removed {}", self.partial_path().display()));
+        if !is_called(&self.file, &self.place.fd, &partial) {
+            return Err(moved());
+        }
         renameat(&self.place.fd, partial.as_os_str(), &self.place.fd, self.name.as_os_str())?;
+        if !is_called(&self.file, &self.place.fd, &self.name) {
+            return Err(moved());
+        }
         self.state = State::Done;
         sync(&self.place)
     }
@@ -166,19 +215,87 @@ impl Unfinished {
     /// Removes it, because something else has taken its place.
     ///
     /// # Errors
-    /// If the folder refuses.
+    /// If the directory refuses.
     pub fn remove(mut self) -> io::Result<()> {
         self.state = State::Done;
-        unlinkat(&self.place.fd, with_suffix(&self.name, PARTIAL).as_os_str(), AtFlags::empty()).map_err(Into::into)
+        self.unlink().map_err(Into::into)
+    }
+
+    /// Never what another process has put in its place.
+    fn unlink(&self) -> Result<(), Errno> {
+        let partial = with_suffix(&self.name, PARTIAL);
+        if !is_called(&self.file, &self.place.fd, &partial) {
+            return Ok(());
+        }
+        unlinkat(&self.place.fd, partial.as_os_str(), AtFlags::empty())
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if self.state == State::Untouched {
-            // Where that fails, an empty partial file stays, and the next run says so
-            let _ = unlinkat(&self.place.fd, with_suffix(&self.name, PARTIAL).as_os_str(), AtFlags::empty());
+            // Where that fails, an empty partial file stays, and the next run reports it
+            let _ = self.unlink();
         }
+    }
+}
+
+/// Makes a file with a name that no other file has, and locks it.
+fn temporary(place: &Place) -> Result<(File, OsString), Refused> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = OsString::from(format!("{TEMPORARY}{}-{count}{PARTIAL}", std::process::id()));
+        let file = match openat(&place.fd, name.as_os_str(), flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => File::from(file),
+            Err(Errno::EXIST) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match lock(&file) {
+            Ok(true) => return Ok((file, name)),
+            // Another run takes it for one that was left, and removes it
+            Ok(false) => {}
+            Err(error) if has_no_locks(error) => return Ok((file, name)),
+            Err(error) => {
+                let _ = unlinkat(&place.fd, name.as_os_str(), AtFlags::empty());
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+/// Takes the lock of a file, if no other run has it.
+fn lock(file: &File) -> Result<bool, Errno> {
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether a lock can't be had because this file system has none.
+fn has_no_locks(error: Errno) -> bool {
+    matches!(error, Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS)
+}
+
+/// Renames `from` to `to`, if nothing has that name.
+fn rename_to_free(place: &Place, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    match renameat_with(&place.fd, from, &place.fd, to, RenameFlags::NOREPLACE) {
+        // Not every file system can. A second name can't take the place of another file either
+        Err(Errno::INVAL | Errno::NOSYS) => match linkat(&place.fd, from, &place.fd, to, AtFlags::empty()) {
+            Ok(()) => unlinkat(&place.fd, from, AtFlags::empty()),
+            Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP)
+                if statat(&place.fd, to, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT) =>
+            {
+                renameat(&place.fd, from, &place.fd, to)
+            }
+            result => result,
+        },
+        result => result,
     }
 }
 
@@ -191,17 +308,67 @@ fn sync(place: &Place) -> io::Result<()> {
     }
 }
 
+/// Opens what has the name `name`, without waiting and without following a link, and takes its lock. `None`: it is no
+/// regular file, which no run works on.
+///
+/// # Errors
+/// [`Refused::InUse`] if a run is at work on it; `ENOENT` if it is gone.
+fn take_left(place: &Place, name: &OsStr) -> Result<Option<File>, Refused> {
+    let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
+    if !is_file(statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match openat(&place.fd, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match lock(&file) {
+        Ok(true) => {}
+        Ok(false) => return Err(Refused::InUse),
+        // Then it may be in use as well
+        Err(error) if has_no_locks(error) => return Err(Refused::InUse),
+        Err(error) => return Err(error.into()),
+    }
+    // Between the two, its run may have finished it
+    if is_called(&file, &place.fd, name) { Ok(Some(file)) } else { Err(Refused::System(Errno::NOENT)) }
+}
+
 /// Whether a run is at work on the file `name`.
 ///
 /// # Errors
-/// If it can't be looked at.
+/// If that can't be found out.
 pub fn is_held(place: &Place, name: &OsStr) -> Result<bool, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    match openat(&place.fd, name, flags, Mode::empty()) {
-        Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)),
-        // Nobody is at work on a link, or on what is gone
-        Err(Errno::LOOP | Errno::NOENT) => Ok(false),
-        Err(error) => Err(error),
+    match take_left(place, name) {
+        Ok(_) | Err(Refused::System(Errno::NOENT)) => Ok(false),
+        Err(Refused::InUse) => Ok(true),
+        Err(Refused::System(error) | Refused::Owner(error)) => Err(error),
+    }
+}
+
+/// `NAME.partial` of `NAME`.
+pub fn partial_name(name: &OsStr) -> OsString {
+    with_suffix(name, PARTIAL)
+}
+
+/// Whether `name` is one that [`Unfinished::create`] gives a file for a moment.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TEMPORARY.as_bytes()) && name.as_bytes().ends_with(PARTIAL.as_bytes())
+}
+
+/// Removes `name` if it is an empty file that a killed run has left. Returns whether it is gone.
+///
+/// # Errors
+/// [`Refused::InUse`] if a run is at work on it; or if the directory refuses.
+pub fn remove_left(place: &Place, name: &OsStr) -> Result<bool, Refused> {
+    match take_left(place, name) {
+        Err(Refused::System(Errno::NOENT)) => Ok(true),
+        Ok(Some(file)) if fstat(&file)?.st_size == 0 => {
+            unlinkat(&place.fd, name, AtFlags::empty())?;
+            Ok(true)
+        }
+        result => result.map(|_| false),
     }
 }
 
@@ -219,35 +386,34 @@ pub fn may_take(place: &Place, name: &OsStr) -> Result<(), Errno> {
     }
 }
 
-/// Whether `name` still is the name of `file`.
-fn is_called(file: &File, place: &Place, name: &OsStr) -> bool {
-    match (fstat(file.as_fd()), statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
+/// Whether `name` in `folder` still is the name of `file`.
+pub fn is_called(file: &File, folder: &OwnedFd, name: &OsStr) -> bool {
+    match (fstat(file), statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)) {
         (Ok(file), Ok(found)) => (file.st_dev, file.st_ino) == (found.st_dev, found.st_ino),
         _ => false,
     }
 }
 
-/// Renames `NAME.partial`, which a killed run has left, to `NAME.partial-` and when it was last written to. Returns the
-/// new name.
+/// Renames `NAME.partial`, which a killed run has left, to `NAME.partial-` and when it was last written to. Its lock is held
+/// meanwhile. Returns the new name; `None` if it is gone.
 ///
 /// # Errors
-/// If the folder refuses.
-pub fn set_aside(place: &Place, partial: &OsStr) -> Result<OsString, Errno> {
+/// [`Refused::InUse`] if a run is at work on it; or if the directory refuses.
+pub fn set_aside(place: &Place, partial: &OsStr) -> Result<Option<OsString>, Refused> {
+    let _held = match take_left(place, partial) {
+        Err(Refused::System(Errno::NOENT)) => return Ok(None),
+        result => result?,
+    };
     let written = statat(&place.fd, partial, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime;
     let mut aside = String::from("-");
     let _ = push_date(written.saturating_mul(1_000_000_000), "%Y%m%dT%H%M%SZ", false, &mut aside); // a format that is one
     for number in 1.. {
         let more = if number == 1 { String::new() } else { format!("-{number}") };
         let name = with_suffix(partial, &format!("{aside}{more}"));
-        match renameat_with(&place.fd, partial, &place.fd, name.as_os_str(), RenameFlags::NOREPLACE) {
+        match rename_to_free(place, partial, &name) {
             Err(Errno::EXIST) => {}
-            // Not every file system can
-            Err(Errno::INVAL) if statat(&place.fd, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW).is_err() => {
-                renameat(&place.fd, partial, &place.fd, name.as_os_str())?;
-                return Ok(name);
-            }
-            Err(Errno::INVAL) => {}
-            result => return result.map(|()| name),
+            Err(Errno::NOENT) => return Ok(None),
+            result => return Ok(result.map(|()| Some(name))?),
         }
     }
     unreachable!("numbers do not end")
@@ -288,7 +454,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(folder.path());
         fs::write(folder.path().join("a"), "old").expect("written");
-        let file = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        let mut file = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
         file.writer().and_then(|mut file| file.write_all(b"new")).expect("written");
         assert_eq!(names(folder.path()), ["a", "a.partial"]);
         assert_eq!(fs::read_to_string(folder.path().join("a")).expect("there"), "old");
@@ -326,6 +492,76 @@ mod tests {
         let _held = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
         let again = Unfinished::create(&place, "a".as_ref(), PLAIN);
         assert!(matches!(again, Err(Refused::InUse)), "{again:?}");
+    }
+
+    /// Runs of one path at the same moment: one works on it, the others are refused, and no file of theirs is taken for one
+    /// that was left.
+    #[test]
+    fn of_many_at_the_same_moment_one_has_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        let made = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for id in ["a", "b", "c", "d"] {
+                let (place, made) = (&place, &made);
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        let Ok(mut file) = Unfinished::create(place, "x".as_ref(), PLAIN) else { continue };
+                        file.begin();
+                        file.writer().and_then(|mut to| to.write_all(id.repeat(5000).as_bytes())).expect("written");
+                        file.finish().expect("only this one has the name");
+                        made.fetch_add(1, Ordering::Relaxed);
+                        let whole = fs::read_to_string(place.path.join("x")).expect("it is there from now on");
+                        assert!(whole.len() == 5000 && whole.chars().all(|c| whole.starts_with(c)), "it is one's own");
+                    }
+                });
+            }
+        });
+        assert!(made.load(Ordering::Relaxed) > 0);
+        assert_eq!(names(folder.path()), ["x"]);
+    }
+
+    #[test]
+    fn a_file_in_use_is_not_set_aside_and_not_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        let _held = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        assert!(matches!(set_aside(&place, "a.partial".as_ref()), Err(Refused::InUse)));
+        assert!(matches!(remove_left(&place, "a.partial".as_ref()), Err(Refused::InUse)));
+        assert_eq!(is_held(&place, "a.partial".as_ref()), Ok(true));
+        assert_eq!(names(folder.path()), ["a.partial"]);
+    }
+
+    /// Whoever can write to the directory can move the file. Then no other file gets its name.
+    #[test]
+    fn a_file_that_was_moved_is_not_finished_and_nothing_else_in_its_place_either() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        let at = |name: &str| folder.path().join(name);
+        for other in [None, Some("other")] {
+            let mut file = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+            fs::rename(at("a.partial"), at("moved")).expect("it is there");
+            if let Some(other) = other {
+                fs::write(at("a.partial"), other).expect("written");
+            }
+            let error = file.finish().expect_err("it is not there");
+            assert!(error.to_string().contains("has moved or removed"), "{error}");
+            drop(file);
+            assert!(!at("a").exists());
+        }
+        assert_eq!(fs::read_to_string(at("a.partial")).expect("it stays"), "other");
+    }
+
+    #[test]
+    fn an_empty_file_that_only_kept_others_away_leaves_no_trace() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = place(folder.path());
+        fs::write(folder.path().join("a.partial"), "").expect("written");
+        drop(Unfinished::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        assert!(names(folder.path()).is_empty());
+        fs::write(folder.path().join("a.partial"), "content").expect("written");
+        drop(Unfinished::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        assert!(names(folder.path())[0].starts_with("a.partial-2"), "what has content is kept");
     }
 
     #[test]
