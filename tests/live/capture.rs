@@ -108,6 +108,15 @@ impl Capture {
         capture
     }
 
+    /// Runs `command`, which becomes the binary, until everything is attached. Its standard output is not read.
+    #[track_caller]
+    pub fn start_command(command: Command) -> Self {
+        let mut capture = Capture::spawn_command(command);
+        capture.wait_for("ebpf-run: attached ");
+        capture.attached = Instant::now();
+        capture
+    }
+
     /// The same, with the reading end of its standard output.
     #[track_caller]
     pub fn start_piped(scratch: &Scratch, config: &Json, args: &[&str]) -> (Self, ChildStdout) {

@@ -397,7 +397,7 @@ fn nothing_is_written_through_what_others_can_change() {
     let at = |path: &str, allowed: bool| {
         to(json!({"type": "jsonl", "path": out.path(path), "allow_unsafe_path": allowed})).0
     };
-    let named = format!("everybody can write to the folder {}", out.path("open").display());
+    let named = format!("every user can write to the directory {}", out.path("open").display());
     moment(&scratch, &at("open/own/x", false)).expect(1).says(&["sink `file`", &named, "hint: ", "allow_unsafe_path"]);
     moment(&scratch, &at("open/own/x", true)).expect(0);
     assert!(out.path("open/own/x").exists());

@@ -88,8 +88,8 @@ fn a_lock_that_others_could_hold_or_lead_astray_is_refused() {
     refused(&scratch.path("taken")).says(&["belongs to the user 12345"]);
     fs::create_dir(scratch.path("open")).expect("a folder");
     scratch.set_mode("open", 0o777);
-    refused(&scratch.path("open/lock")).says(&["everybody can write to the folder"]);
-    refused(&scratch.path("no/lock")).says(&["there is no folder"]);
+    refused(&scratch.path("open/lock")).says(&["every user can write to the directory"]);
+    refused(&scratch.path("no/lock")).says(&["there is no directory"]);
     // What holds something else than a lock does is none, and stays what it is
     let precious = scratch.write("precious.yaml", "version: 1\n");
     refused(&precious).says(&["it holds something else"]);

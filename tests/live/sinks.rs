@@ -152,7 +152,7 @@ fn a_start_that_fails_leaves_the_last_capture_alone() {
         ended.says(&[scratch.path(path).to_str().expect("UTF-8")])
     };
     start("link").says(&["symbolic link"]);
-    start("no/folder").says(&["there is no folder", "hint: create"]);
+    start("no/folder").says(&["there is no directory", "hint: create"]);
     std::fs::create_dir(scratch.path("folder")).expect("a folder");
     start("folder").says(&["directory"]);
     // When it is the kernel that refuses, the files are open already
