@@ -199,7 +199,8 @@ impl Walk {
             );
             return Err(Problem::new(what, "use a directory in one that only you and root can write to"));
         }
-        if is_on(&fd, FUSE)
+        // Its server may refuse to answer the first question
+        if fstatfs(&fd).map_or(true, |stat| stat.f_type == FUSE)
             && let Some(user) = fuse_user(&fd).filter(|user| !is_trusted_user(*user))
         {
             let what = format!("the directory {shown} is on a FUSE file system of user {user}");
