@@ -2,6 +2,7 @@
 //! who changes the way to a file just then.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -316,4 +317,57 @@ fn a_lock_that_is_replaced_is_taken_anew() {
     let second = Capture::start(&Scratch::new(), &config, &[]);
     held.end().expect(6).says(&["another run (process ", "holds the lock"]);
     second.stop().expect(0);
+}
+
+/// A FUSE file system whose root looks like root's, served by whoever has mounted it; it answers hardly anything.
+const FUSE_SERVER: &str = r#"
+import ctypes, os, stat, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={fd},rootmode=40000,user_id={sys.argv[2]},group_id=0,allow_other"
+if libc.mount(b"fuse", sys.argv[1].encode(), b"fuse", 0, options.encode()):
+    sys.exit(os.strerror(ctypes.get_errno()))
+print("mounted", flush=True)
+while True:
+    try:
+        request = os.read(fd, 1 << 17)
+    except OSError:
+        break
+    _, call, unique, node = struct.unpack("<IIQQ", request[:24])
+    answer, error = b"", 0
+    if call == 26:  # INIT
+        answer = struct.pack("<IIIIHHIIHHI7I", 7, 31, 65536, 0, 0, 0, 65536, 1, 0, 0, 0, *[0] * 7)[:64]
+    elif call == 3:  # GETATTR: a directory of root's
+        answer = struct.pack("<16x") + struct.pack("<QQQQQQIIIIIIIIII", node, *[0] * 8, stat.S_IFDIR | 0o755, 2, 0, 0, 0, 4096, 0)
+    elif call in (2, 42):  # FORGET
+        continue
+    else:
+        error = 2 if call == 1 else 38
+    os.write(fd, struct.pack("<IiQ", 16 + len(answer), -error, unique) + answer)
+"#;
+
+#[test]
+fn a_file_system_that_another_user_serves_is_not_believed() {
+    if !root() {
+        return;
+    }
+    if !Path::new("/dev/fuse").exists() {
+        eprintln!("SKIPPED: this kernel has no FUSE");
+        return;
+    }
+    for (user, words) in [("65534", "is on a FUSE file system of user 65534"), ("0", "Function not implemented")] {
+        let (scratch, out) = (Scratch::new(), Scratch::new());
+        fs::create_dir(out.path("mounted")).expect("a folder");
+        let server = scratch.write("server.py", FUSE_SERVER);
+        let mut python = Command::new("python3");
+        python.arg(server).arg(out.path("mounted")).arg(user).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = python.spawn().expect("these tests need python3");
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut said).expect("text");
+        assert_eq!(said, "mounted\n");
+        let ended = moment(&scratch, &config("first", &out.path("mounted/out")));
+        run(Command::new("umount").arg("--lazy").arg(out.path("mounted"))).expect(0);
+        child.wait().expect("it ends when nothing is mounted any more");
+        ended.expect(1).says(&[words]);
+    }
 }
