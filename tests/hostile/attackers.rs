@@ -85,10 +85,12 @@ pub fn run(root: &Path, seed: u64, window: u64, only: &str) -> io::Result<()> {
     let mut number = 0;
     let mut start = |attack: &'static Attack, rng: &mut Rng| {
         number += 1;
+        // Some go on until the end of the window
+        let last = if rng.once_in(4) { Duration::from_secs(60) } else { rng.millis(200, 2500) };
         let attacker = Attacker {
             rng: Rng::of(rng.next(), number),
             place: &place,
-            until: Instant::now() + rng.millis(200, 2500),
+            until: Instant::now() + last,
             fuse: fuse.clone(),
             log: log.try_clone()?,
             name: attack.name,

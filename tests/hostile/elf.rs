@@ -15,7 +15,8 @@ const SYMBOL: usize = 24;
 
 /// Code for a page of any kind: a loop of `%rdi` rounds, and 64 bytes on, `nanosleep(%rdi, NULL)`.
 pub fn leaf() -> Vec<u8> {
-    let mut code = vec![0x48, 0xff, 0xcf, 0x75, 0xfb, 0xc3]; // dec %rdi; jnz .; ret
+    let mut code = vec![0x55, 0x48, 0x89, 0xe5]; // push %rbp; mov %rsp,%rbp
+    code.extend([0x48, 0xff, 0xcf, 0x75, 0xfb, 0x5d, 0xc3]); // dec %rdi; jnz .; pop %rbp; ret
     code.resize(64, 0xcc);
     code.extend([0x31, 0xf6, 0xb8, 35, 0, 0, 0, 0x0f, 0x05, 0xc3]); // xor %esi,%esi; mov $35,%eax; syscall; ret
     code
@@ -46,9 +47,35 @@ fn program(rounds: u32) -> (Vec<u8>, usize) {
     (code, function)
 }
 
+/// Code of a program that maps the page at `CODE` of its file descriptor 3 and calls it for ever, from one function.
+fn caller() -> (Vec<u8>, usize) {
+    let mut code = vec![0xe8, 0, 0, 0, 0]; // call the function, which is next and does not return
+    let function = code.len();
+    code.extend([0x55, 0x48, 0x89, 0xe5]); // push %rbp; mov %rsp,%rbp
+    code.extend([0xb8, 9, 0, 0, 0, 0x31, 0xff, 0xbe, 0, 0x10, 0, 0]); // mmap(NULL, 4096,
+    code.extend([0xba, 5, 0, 0, 0, 0x41, 0xba, 2, 0, 0, 0]); // PROT_READ | PROT_EXEC, MAP_PRIVATE,
+    code.extend([0x41, 0xb8, 3, 0, 0, 0, 0x41, 0xb9, 0, 0x10, 0, 0, 0x0f, 0x05]); // 3, 0x1000)
+    code.extend([0x49, 0x89, 0xc5]); // mov %rax,%r13
+    let round = code.len();
+    code.extend([0xbf, 0x40, 0x42, 0x0f, 0x00, 0x41, 0xff, 0xd5]); // mov $1000000,%edi; call *%r13
+    code.extend([0x68, 0x80, 0x84, 0x1e, 0x00, 0x6a, 0x00]); // 2000000 ns, 0 s on the stack
+    code.extend([0x48, 0x89, 0xe7, 0x31, 0xf6, 0xb8, 35, 0, 0, 0, 0x0f, 0x05]); // nanosleep
+    code.extend([0x48, 0x83, 0xc4, 0x10, 0xeb]); // add $16,%rsp; jmp the round
+    code.push((round as isize - code.len() as isize - 1) as u8);
+    (code, function)
+}
+
 /// A static program at fixed addresses, the same for every name: its function is called `of_NAME`.
 pub fn executable(name: &str, rounds: u32) -> Vec<u8> {
-    let (code, function) = program(rounds);
+    link(name, program(rounds))
+}
+
+/// A static program that calls code in its file descriptor 3; its function is called `of_NAME`.
+pub fn caller_of_file(name: &str) -> Vec<u8> {
+    link(name, caller())
+}
+
+fn link(name: &str, (code, function): (Vec<u8>, usize)) -> Vec<u8> {
     let mut image = Image::new(&code, &format!("of_{name}"), function, BASE);
     image.put16(16, 2); // ET_EXEC
     image.put64(24, BASE + CODE as u64); // e_entry

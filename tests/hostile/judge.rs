@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::place::{MARKER, Place, WITNESS};
+use crate::place::{CALLER, MARKER, Place, WITNESS};
 use crate::sys;
 use crate::window::{GRACE, Ran, Setting, Window};
 
@@ -29,13 +29,38 @@ const BUSY: &[&str] = &[
     "tcplife",
 ];
 
+/// Samples of a program, and those of them that have the name of its function.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Named {
+    pub samples: u64,
+    pub named: u64,
+}
+
+impl Named {
+    pub fn add(&mut self, other: Named) {
+        self.samples += other.samples;
+        self.named += other.named;
+    }
+
+    /// Enough samples to expect names, and no name.
+    pub fn is_blind(self) -> bool {
+        self.samples > 50 && self.named == 0
+    }
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.named, self.samples)
+    }
+}
+
 /// What the outputs of a window had.
 #[derive(Debug, Default)]
 pub struct Found {
     pub rows: u64,
-    /// Samples of the witness, and those of them with its function.
-    pub witness: u64,
-    pub named: u64,
+    /// Samples of the witness, and of the program that calls odd code; with how many that have its function.
+    pub witness: Named,
+    pub caller: Named,
     pub unsupported: bool,
 }
 
@@ -240,10 +265,12 @@ impl Judge<'_> {
         if let Some(other) = names.iter().find(|name| **name != own) {
             self.wrong(format!("a stack of {comm} has the function of hx-{other}: {row}"));
         }
-        if comm == WITNESS {
-            let samples = row["samples"].as_u64().unwrap_or(1);
-            self.found.witness += samples;
-            self.found.named += if names.is_empty() { 0 } else { samples };
+        let samples = row["samples"].as_u64().unwrap_or(1);
+        let named = Named { samples, named: if names.is_empty() { 0 } else { samples } };
+        match comm {
+            WITNESS => self.found.witness.add(named),
+            CALLER => self.found.caller.add(named),
+            _ => {}
         }
     }
 

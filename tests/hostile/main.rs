@@ -27,6 +27,8 @@ use place::Place;
 use summary::Summary;
 use window::Window;
 
+/// Of what is wrong in a window.
+const MOST_SHOWN: usize = 8;
 /// Its name among the tests.
 const NAME: &str = "captures_withstand_another_user";
 
@@ -93,8 +95,11 @@ fn run(options: &Options) -> io::Result<bool> {
         if !wrong.is_empty() {
             let kept = guard.keep();
             println!("\nhostile: VIOLATION in window {} of seed {}:", window.number, options.seed);
-            for what in &wrong {
+            for what in wrong.iter().take(MOST_SHOWN) {
                 println!("- {what}");
+            }
+            if wrong.len() > MOST_SHOWN {
+                println!("- and {} more", wrong.len() - MOST_SHOWN);
             }
             println!("{}", summary::record(&place)?);
             println!(

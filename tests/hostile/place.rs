@@ -19,6 +19,8 @@ pub const FIXED: u64 = 0x7e00_0000_0000;
 pub const PROGRAMS: &[&str] = &["hx-a", "hx-b", "hx-c", "hx-d"];
 /// The program that runs all the time and does no harm.
 pub const WITNESS: &str = "hx-witness";
+/// The program that calls code in a file that another program has opened.
+pub const CALLER: &str = "hx-caller";
 
 #[derive(Debug)]
 pub struct Place {
@@ -46,6 +48,7 @@ impl Place {
         for (name, rounds) in PROGRAMS.iter().map(|name| (*name, 20)).chain([(WITNESS, u32::MAX >> 1)]) {
             place.write_program(name, &elf::executable(name, rounds))?;
         }
+        place.write_program(CALLER, &elf::caller_of_file(CALLER))?;
         Ok((place, guard))
     }
 

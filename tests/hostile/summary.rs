@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use crate::judge::Found;
+use crate::judge::{Found, Named};
 use crate::place::Place;
 use crate::window::{Ran, Setting, Window};
 
@@ -23,8 +23,8 @@ pub struct Summary {
     child: u64,
     over: Duration,
     rows: u64,
-    witness: u64,
-    named: u64,
+    witness: Named,
+    caller: Named,
 }
 
 impl Summary {
@@ -41,8 +41,8 @@ impl Summary {
         self.over = self.over.max(ran.over);
         self.rows += found.rows;
         if window.setting == Setting::Plain {
-            self.witness += found.witness;
-            self.named += found.named;
+            self.witness.add(found.witness);
+            self.caller.add(found.caller);
         }
         let log = fs::read(place.path("record/attacks.log"))?;
         for line in String::from_utf8_lossy(&log).lines() {
@@ -60,10 +60,11 @@ impl Summary {
         Ok(())
     }
 
-    /// What is wrong with all windows together: the witness runs in all of them, and its names can be known.
+    /// What is wrong with all windows together: both programs run in all of them, and their functions can be known.
     pub fn blind(&self) -> Option<String> {
-        (self.witness > 50 && self.named == 0)
-            .then(|| format!("none of {} samples of an ordinary program has the name of its function", self.witness))
+        let programs = [("an ordinary program", self.witness), ("a program that calls odd code", self.caller)];
+        let (who, named) = programs.into_iter().find(|(_, named)| named.is_blind())?;
+        Some(format!("samples of {who} with the name of its function: {named}"))
     }
 }
 
@@ -85,7 +86,8 @@ impl Display for Summary {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(f, "most memory: runner {:.1} MiB, one of its children {:.1} MiB", mib(self.runner), mib(self.child))?;
         writeln!(f, "longest time from the end of a window to that of its run: {:.1} s", self.over.as_secs_f64())?;
-        write!(f, "samples of an ordinary program with its name: {} of {}", self.named, self.witness)
+        writeln!(f, "samples of an ordinary program with its function: {}", self.witness)?;
+        write!(f, "samples of a program that calls odd code with its function: {}", self.caller)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{fill, run_code};
 use crate::attackers::Attacker;
-use crate::place::MARKER;
+use crate::place::CALLER;
 use crate::{elf, sys};
 
 const READ_EXEC: i32 = libc::PROT_READ | libc::PROT_EXEC;
@@ -156,6 +156,47 @@ pub fn odd_mapping(attacker: &mut Attacker<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// A sound program that calls code in an odd file: its own function keeps its name.
+pub fn called_by_program(attacker: &mut Attacker<'_>) -> io::Result<()> {
+    let kind = attacker.rng.pick(&["memfd", "deleted", "garbage", "lying", "sparse"]);
+    let path = file_path(attacker)?;
+    let mut content = elf::library("of_library");
+    let mut length = None;
+    let mut name = kind.to_owned();
+    match kind {
+        "garbage" | "memfd" => {
+            content = attacker.rng.bytes(elf::CODE);
+            content.extend(elf::leaf());
+            content.resize(2 * elf::CODE, 0);
+        }
+        "lying" => {
+            let lie = attacker.rng.pick(elf::LIES);
+            (content, length) = elf::lying(lie, &mut attacker.rng, &attacker.place.path("secret/library.so"));
+            name = format!("{kind}: {lie}");
+        }
+        "sparse" => length = Some(1 << 40),
+        _ => {}
+    }
+    attacker.note(name);
+    let mut file = if kind == "memfd" {
+        sys::memfd("doublemapper")?
+    } else {
+        OpenOptions::new().read(true).write(true).create_new(true).open(&path)?
+    };
+    file.write_all(&content)?;
+    if let Some(length) = length {
+        file.set_len(length)?;
+    }
+    if kind == "deleted" {
+        fs::remove_file(&path)?;
+    }
+    // SAFETY: no memory is involved; nothing else of this process uses descriptor 3 after the execution
+    sys::ok(unsafe { libc::dup2(file.as_raw_fd(), 3) })?;
+    std::mem::forget(file);
+    let program = sys::c(attacker.place.path("bin").join(CALLER));
+    Err(sys::exec(&program, &[&program]))
+}
+
 /// A file whose ELF headers lie.
 pub fn lying_elf(attacker: &mut Attacker<'_>) -> io::Result<()> {
     let lie = attacker.rng.pick(elf::LIES);
@@ -258,7 +299,7 @@ pub fn take_lease(file: &File) -> io::Result<()> {
 /// Tens of thousands of mappings around the code.
 pub fn many_mappings(attacker: &mut Attacker<'_>) -> io::Result<()> {
     let path = file_path(attacker)?;
-    fs::write(&path, elf::library(MARKER.trim_start_matches("only_")))?;
+    fs::write(&path, elf::library("of_library"))?;
     let file = File::open(&path)?;
     let count = attacker.rng.range(2000, 30_000);
     attacker.note(count);

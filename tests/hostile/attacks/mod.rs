@@ -49,7 +49,9 @@ pub static WITNESS: Attack = user("witness", 0, ordinary::witness);
 
 pub static ALL: &[Attack] = &[
     user("perf-map", 8, perf_maps::run),
+    root("foreign-perf-map", 1, perf_maps::of_another_user),
     user("odd-mapping", 4, code::odd_mapping),
+    user("called-mapping", 4, code::called_by_program),
     user("lying-elf", 6, code::lying_elf),
     user("changing-file", 5, code::changing_file),
     user("lease", 2, code::lease),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{anonymous_code, own_tmp, run_code};
 use crate::attackers::Attacker;
-use crate::place::FIXED;
+use crate::place::{FIXED, MARKER, USER};
 use crate::sys;
 
 const KINDS: &[&str] = &[
@@ -62,6 +62,18 @@ pub fn run(attacker: &mut Attacker<'_>) -> io::Result<()> {
     if place == "the same root" {
         let _ = fs::remove_file(&map).or_else(|_| fs::remove_dir(&map));
     }
+    Ok(())
+}
+
+/// A sound map that belongs to a third user: names of a process are not that user's to give.
+pub fn of_another_user(attacker: &mut Attacker<'_>) -> io::Result<()> {
+    attacker.note("");
+    let map = format!("/tmp/perf-{}.map", std::process::id());
+    fs::write(&map, format!("{FIXED:x} 1000 {MARKER}\n"))?;
+    sys::chown(Path::new(&map), USER + 1)?;
+    attacker.become_user()?;
+    let page = anonymous_code()?;
+    run_code(page, attacker.until, &mut attacker.rng);
     Ok(())
 }
 
