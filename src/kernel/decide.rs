@@ -90,6 +90,9 @@ impl Refused {
 
     /// The variant that the refusal is about, if it is about one of several.
     fn variant(&self, hooks: &[&Hook], host: &Host) -> Option<Refusal> {
+        if self.error.kind == Kind::Failed {
+            return None; // not the kernel's answer: another variant would meet the same limit
+        }
         let hook = hooks.iter().find(|hook| Some(&hook.name) == self.hook.as_ref())?;
         let (group, variant) = hook.alternative.clone()?;
         let plain = self.kind.and_then(|kind| in_words(host, &hook.section, kind));

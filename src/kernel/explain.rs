@@ -29,7 +29,9 @@ pub(super) fn explain(
     let kernel = format!("this kernel ({})", host.release);
     let reason = reason(log).map(|line| format!(": {line}")).unwrap_or_default();
     let detail = format!("{error:#}\n{log}");
-    let answer = if let Some(map) = failed_map(log).filter(|_| error.kind() != ErrorKind::PermissionDenied) {
+    let answer = if let Some(exhausted) = exhausted(&detail, &what) {
+        exhausted
+    } else if let Some(map) = failed_map(log).filter(|_| error.kind() != ErrorKind::PermissionDenied) {
         Error::failed(format!("map `{map}` of program `{program}` can't be made: {}", root_cause(error)))
             .hint("give it fewer entries with `maps:`, or the buffer a smaller size")
     } else if log.contains("-EMFILE") || root_cause(error) == std::io::Error::from(rustix::io::Errno::MFILE).to_string()
@@ -68,6 +70,19 @@ pub(super) fn explain(
             .hint("run it with --verbose for the kernel's own words; docs/limits.md says what each program needs")
     };
     answer.detail(detail)
+}
+
+/// The error for `what`, if a limit on open files was reached: that is no answer about the kernel. `error` is in words, because
+/// the libraries wrap the number; where libbpf had no descriptor for a map, only the verifier's words show it.
+pub(super) fn exhausted(error: &str, what: &str) -> Option<Error> {
+    let (limit, hint) = if error.contains("(os error 24)") || error.contains("is not pointing to valid bpf_map") {
+        ("this process may open no more files", "raise the limit: `ulimit -n`, systemd: LimitNOFILE=")
+    } else if error.contains("(os error 23)") {
+        ("this machine may open no more files", "raise the limit: `sysctl fs.file-max`")
+    } else {
+        return None;
+    };
+    Some(Error::failed(format!("{limit}: {what} can't be loaded and attached")).hint(hint))
 }
 
 /// The BPF function that libbpf names as the one that failed.
@@ -173,6 +188,13 @@ mod tests {
 
         assert_eq!(refused(&host, 1, "").kind, Kind::NotPermitted);
         assert_eq!(refused(&host, 11, "").hint.as_deref(), Some("try again"));
+        for limit in [23, 24] {
+            let error = refused(&host, limit, log);
+            assert_eq!(error.kind, Kind::Failed, "a limit says nothing about the kernel: {error}");
+            assert!(error.message.contains("no more files") && error.hint.is_some(), "{error}");
+        }
+        let log = format!("{log}\nfd 12 is not pointing to valid bpf_map\nprocessed 0 insns");
+        assert_eq!(refused(&host, 22, &log).kind, Kind::Failed);
         let error = refused(&host, 7, "libbpf: map 'inflight': failed to create: -E2BIG\n");
         assert_eq!(error.kind, Kind::Failed);
         assert!(error.message.contains("map `inflight` of program `biosnoop` can't be made"), "{error}");

@@ -74,8 +74,11 @@ fn first<T>(
 /// Why `source` can't be had.
 ///
 /// # Errors
-/// [`Kind::NotPermitted`] if no other source could be had either.
+/// [`Kind::NotPermitted`] if no other source could be had either, [`Kind::Failed`] at a limit on open files.
 fn explain(source: &str, rate: Rate, error: &io::Error) -> Result<String> {
+    if let Some(exhausted) = super::explain::exhausted(&error.to_string(), "the perf event") {
+        return Err(exhausted);
+    }
     Ok(match error.raw_os_error() {
         Some(libc_errno::EACCES | libc_errno::EPERM) => {
             let what = format!("the kernel does not permit perf events (`{source}`: {error})");
@@ -102,8 +105,12 @@ mod libc_errno {
     pub const EPERM: i32 = 1;
     pub const ENOENT: i32 = 2;
     pub const EACCES: i32 = 13;
+    #[cfg(test)]
+    pub const EBUSY: i32 = 16;
     pub const ENODEV: i32 = 19;
     pub const EINVAL: i32 = 22;
+    #[cfg(test)]
+    pub const EMFILE: i32 = 24;
     pub const EOPNOTSUPP: i32 = 95;
 }
 
@@ -206,7 +213,8 @@ mod tests {
         let says = |errno| explain("cycles", rate, &io::Error::from_raw_os_error(errno));
         assert_eq!(says(libc_errno::ENOENT).unwrap(), "this machine has no counter `cycles` (ENOENT)");
         assert!(says(libc_errno::EINVAL).unwrap().contains("99999 times a second"));
-        assert!(says(24).unwrap().contains("can't be opened"));
+        assert!(says(libc_errno::EBUSY).unwrap().contains("can't be opened"));
+        assert_eq!(says(libc_errno::EMFILE).unwrap_err().kind, Kind::Failed, "a limit says nothing about the machine");
         let error = says(libc_errno::EACCES).unwrap_err();
         assert_eq!(error.kind, Kind::NotPermitted);
         assert!(error.hint.unwrap().contains("kernel.perf_event_paranoid"));
