@@ -163,3 +163,26 @@ fn stacks_have_names_with_the_capabilities_for_them_and_not_without() {
         assert_eq!(names(&user, &less), expected, "without {one}");
     }
 }
+
+/// A limit on open files is reached at another step with each value. None of these is an answer about the kernel.
+#[test]
+fn a_limit_on_open_files_is_a_failure_and_no_verdict() {
+    if !root() {
+        return;
+    }
+    for program in ["opensnoop", "profile"] {
+        let (mut failed, mut went_well) = (0, 0);
+        for limit in 8..40 {
+            let mut command = Command::new("prlimit");
+            command.args([&format!("--nofile={limit}"), "--", BINARY, program, "--duration", "1ms", "--set"]);
+            command.arg(format!("probes.0.filters={{comm: {}}}", unique_name()));
+            let ended = run(&mut command);
+            match ended.code {
+                Some(0) => went_well += 1,
+                Some(1) => failed += 1,
+                code => panic!("{program} with {limit} files: exit code {code:?}: {}", ended.stderr),
+            }
+        }
+        assert!(failed > 3 && went_well > 3, "{program}: {failed} failed, {went_well} went well");
+    }
+}
