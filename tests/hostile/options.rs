@@ -45,7 +45,11 @@ pub enum Asked {
 }
 
 pub fn parse(arguments: &[String]) -> Asked {
-    let binary = std::env::var_os("BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ebpf-run")), PathBuf::from);
+    let binary = std::env::var_os("BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_ebpf-run").into());
+    let Ok(binary) = fs::canonicalize(binary) else {
+        eprintln!("hostile: the runner that BIN names is not there");
+        return Asked::Done(ExitCode::from(2));
+    };
     let mut options = Options {
         time: Duration::from_secs(60),
         seed: 1,
@@ -98,14 +102,17 @@ pub fn parse(arguments: &[String]) -> Asked {
                 true
             }
             "--test-threads" | "--format" | "--color" => !value().is_empty(),
-            flag if flag.starts_with('-') => true, // --nocapture, --exact and others: nothing to do
+            "--nocapture" | "--no-capture" | "--exact" | "--quiet" | "-q" | "--show-output" | "--include-ignored" => {
+                true
+            }
+            flag if flag.starts_with('-') => false,
             filter => {
                 selected &= NAME.contains(filter);
                 true
             }
         };
         if !parsed {
-            eprintln!("hostile: `{argument}`: its value is wrong or missing; see --help");
+            eprintln!("hostile: `{argument}` is unknown, or its value is wrong or missing; see --help");
             return Asked::Done(ExitCode::from(2));
         }
     }

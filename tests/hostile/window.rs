@@ -100,7 +100,8 @@ pub struct Ran {
     /// `None` if a signal ended it.
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    pub attached: bool,
+    /// The exit code of `doctor` for the config, after a run that found a program unsupported.
+    pub doctor: Option<i32>,
     /// From the end of the window to that of the run.
     pub over: Duration,
     pub watch: Watch,
@@ -205,6 +206,10 @@ impl Window {
         ended?;
         abort_connections();
         ran.left = left_over();
+        if ran.code == Some(4) {
+            let config = place.path("configs/window.yaml");
+            ran.doctor = Command::new(binary).arg("doctor").arg(config).output()?.status.code();
+        }
         Ok(ran)
     }
 
@@ -361,7 +366,6 @@ fn follow(mut command: Command, place: &Place, duration: Duration) -> io::Result
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    ran.attached = attached.is_some() || says_attached(place);
     ran.over = attached.map_or(Duration::ZERO, |at| Instant::now().saturating_duration_since(at + duration));
     Ok(ran)
 }

@@ -138,7 +138,7 @@ pub fn odd_mapping(attacker: &mut Attacker<'_>) -> io::Result<()> {
             let page = map_code(&File::open(&path)?)?;
             match other {
                 "deleted" => fs::remove_file(&path)?,
-                "unreadable" => fs::set_permissions(&path, Permissions::from_mode(0))?,
+                "unreadable" => fs::set_permissions(&path, Permissions::from_mode(0o0))?,
                 "replaced by a FIFO" => {
                     fs::remove_file(&path)?;
                     sys::mkfifo(&path, 0o666)?;

@@ -77,11 +77,14 @@ pub static ALL: &[Attack] = &[
     user("disk", 1, calls::disk),
 ];
 
-/// Where a page with code can be called.
+type Spin = extern "C" fn(u64);
+type Nap = extern "C" fn(*const libc::timespec);
+
+/// Calls the code in a page until it is time.
 pub fn run_code(page: *const u8, until: Instant, rng: &mut Rng) {
     // SAFETY: the page has `elf::leaf()`, mapped as executable; if another process changes it, only this one suffers
-    let (spin, nap): (extern "C" fn(u64), extern "C" fn(*const libc::timespec)) =
-        unsafe { (std::mem::transmute(page), std::mem::transmute(page.add(64))) };
+    let (spin, nap) =
+        unsafe { (std::mem::transmute::<*const u8, Spin>(page), std::mem::transmute::<*const u8, Nap>(page.add(64))) };
     while Instant::now() < until {
         spin(rng.range(500_000, 3_000_000));
         let time = libc::timespec { tv_sec: 0, tv_nsec: rng.range(1_000_000, 4_000_000) as i64 };

@@ -97,7 +97,7 @@ fn make(attacker: &mut Attacker<'_>, kind: &str, map: &Path, decoy: &Path) -> io
         "directory" => fs::create_dir(map)?,
         "unreadable" => {
             fs::write(map, line(0))?;
-            fs::set_permissions(map, Permissions::from_mode(0))?;
+            fs::set_permissions(map, Permissions::from_mode(0o0))?;
         }
         "socket" => drop(UnixListener::bind(map)?),
         "growing" => {
