@@ -34,17 +34,22 @@ const NAME: &str = "captures_withstand_another_user";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, root, seed, window, only] = arguments.as_slice()
-        && first == "attackers"
-    {
-        let number = |text: &String| text.parse().expect("a number");
-        return match attackers::run(Path::new(root), number(seed), number(window), only) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        };
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse().expect("a number");
+    let child = match words.as_slice() {
+        ["attackers", root, seed, window, only] => {
+            Some(attackers::run(Path::new(root), number(seed), number(window), only))
+        }
+        ["inside", ..] => Some(window::run_inside(&arguments[1..])),
+        _ => None,
+    };
+    match child {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
     }
     let options = match options::parse(&arguments) {
         Asked::Run(options) => options,

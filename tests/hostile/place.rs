@@ -19,8 +19,13 @@ pub const FIXED: u64 = 0x7e00_0000_0000;
 pub const PROGRAMS: &[&str] = &["hx-a", "hx-b", "hx-c", "hx-d"];
 /// The program that runs all the time and does no harm.
 pub const WITNESS: &str = "hx-witness";
+/// A program that takes the number of another one, in another pid namespace.
+pub const DECOY: &str = "hx-decoy";
 /// The program that calls code in a file that another program has opened.
 pub const CALLER: &str = "hx-caller";
+
+/// Rounds of a program that does not end by itself.
+const FOREVER: u32 = u32::MAX >> 1;
 
 #[derive(Debug)]
 pub struct Place {
@@ -45,7 +50,7 @@ impl Place {
             sys::chown(&place.path(name), USER)?;
         }
         place.write_decoys()?;
-        for (name, rounds) in PROGRAMS.iter().map(|name| (*name, 20)).chain([(WITNESS, u32::MAX >> 1)]) {
+        for (name, rounds) in PROGRAMS.iter().map(|name| (*name, 20)).chain([(WITNESS, FOREVER), (DECOY, FOREVER)]) {
             place.write_program(name, &elf::executable(name, rounds))?;
         }
         place.write_program(CALLER, &elf::caller_of_file(CALLER))?;

@@ -25,14 +25,34 @@ pub fn fork(work: impl FnOnce() -> io::Result<()>) -> io::Result<pid_t> {
     // SAFETY: no process of this program has a second thread
     let pid = ok(unsafe { libc::fork() })?;
     if pid == 0 {
-        let code = match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(Ok(())) => 0,
-            Ok(Err(_)) => 1,
-            Err(_) => 101,
-        };
-        exit(code);
+        exit(child_code(work));
     }
     Ok(pid)
+}
+
+fn child_code(work: impl FnOnce() -> io::Result<()>) -> c_int {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(_)) => 1,
+        Err(_) => 101,
+    }
+}
+
+/// A process with a number that the kernel has to give it.
+pub fn fork_as(pid: pid_t, work: impl FnOnce() -> io::Result<()>) -> io::Result<pid_t> {
+    let numbers = [pid];
+    // SAFETY: all zero is valid for these arguments
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.set_tid = numbers.as_ptr() as u64;
+    arguments.set_tid_size = 1;
+    // SAFETY: like fork: no memory is shared, and this process has one thread
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    let child = ok(result)?;
+    if child == 0 {
+        exit(child_code(work));
+    }
+    Ok(child as pid_t)
 }
 
 /// Ends the process without a destructor of the process that it was forked from.

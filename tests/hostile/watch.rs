@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use libc::pid_t;
 
 use crate::attackers::descendants;
+use crate::place::DECOY;
 
 /// How long the kernel may keep BPF objects after their last use.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,6 +34,9 @@ impl Watch {
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
         for each in std::iter::once(pid).chain(descendants(pid)) {
             let name = fs::read(format!("/proc/{each}/comm")).unwrap_or_default();
+            if name.strip_suffix(b"\n") == Some(DECOY.as_bytes()) {
+                continue;
+            }
             let of_children = each != pid && program == fs::read_link(format!("/proc/{each}/exe")).ok();
             let peak = peak(each);
             if of_children {

@@ -5,8 +5,6 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use libc::pid_t;
-
 use super::{anonymous_code, run_code, wait_until_over};
 use crate::attackers::Attacker;
 use crate::place::{PROGRAMS, USER};
@@ -90,24 +88,6 @@ pub fn memfd_exec(attacker: &mut Attacker<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A process with a number that the kernel has to give it.
-fn fork_as(pid: pid_t, work: impl FnOnce() -> io::Result<()>) -> io::Result<pid_t> {
-    let numbers = [pid];
-    // SAFETY: all zero is valid for these arguments
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.exit_signal = libc::SIGCHLD as u64;
-    arguments.set_tid = numbers.as_ptr() as u64;
-    arguments.set_tid_size = 1;
-    // SAFETY: like fork: no memory is shared, and this process has one thread
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
-    let child = sys::ok(result)?;
-    if child == 0 {
-        let _ = work();
-        sys::exit(1);
-    }
-    Ok(child as pid_t)
-}
-
 /// One number for two processes, one after the other: what happens by itself when numbers wrap around.
 pub fn pid_reuse(attacker: &mut Attacker<'_>) -> io::Result<()> {
     attacker.note("");
@@ -120,7 +100,7 @@ pub fn pid_reuse(attacker: &mut Attacker<'_>) -> io::Result<()> {
         };
         let child = match pid {
             None => sys::fork(work)?,
-            Some(pid) => match fork_as(pid, work) {
+            Some(pid) => match sys::fork_as(pid, work) {
                 Ok(child) => child,
                 Err(error) if error.raw_os_error() == Some(libc::EEXIST) => break, // another process has it now
                 Err(error) => return Err(error),
