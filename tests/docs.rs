@@ -129,3 +129,34 @@ fn the_program_of_the_guide_compiles_and_describes_itself() {
     assert!(program.filter("pid").is_some() && program.filter("comm").is_some());
     plans("forksnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
 }
+
+/// Every defence that SECURITY.md claims names tests, and all of them exist.
+#[test]
+fn each_defence_of_the_threat_model_has_its_tests() {
+    let page = read("SECURITY.md");
+    let (_, defences) = page.split_once("\n## Defences\n").expect("it has this section");
+    let defences = defences.split("\n## ").next().unwrap_or_default();
+    let items: Vec<&str> = defences.split("\n- ").skip(1).collect();
+    assert!(items.len() > 20, "only {} defences were found", items.len());
+    for item in items {
+        let (what, tests) = item.split_once("\n  Test: ").unwrap_or_else(|| panic!("no test is named: {item}"));
+        let tests = tests.split("\n#").next().unwrap_or_default();
+        let named: Vec<(&str, &str)> =
+            tests.split('`').skip(1).step_by(2).filter_map(|name| name.split_once("::")).collect();
+        assert!(!named.is_empty(), "no test is named: {what}");
+        for (file, test) in named {
+            assert!(has_test(file, test), "{file}::{test} does not exist: {what}");
+        }
+    }
+}
+
+/// Whether a file has this test; of the hostile user, whether there is such an attack or setting.
+fn has_test(file: &str, test: &str) -> bool {
+    if file == "tests/hostile" {
+        let name = format!("\"{test}\"");
+        return ["attacks/mod.rs", "window.rs"].iter().any(|part| read(&format!("{file}/{part}")).contains(&name));
+    }
+    let source = read(file);
+    let after_attributes = source.split("#[test]\n").skip(1);
+    after_attributes.map(str::trim_start).any(|code| code.starts_with(&format!("fn {test}()")))
+}

@@ -253,6 +253,8 @@ impl Window {
             std::env::set_current_dir(place.path("links"))?;
             if swaps {
                 symlink(place.path("evil"), "mine")?;
+            } else if rng.once_in(2) {
+                std::thread::sleep(rng.millis(0, 2500)); // there are files by then
             }
             loop {
                 if swaps {
