@@ -12,8 +12,10 @@ use crate::place::{CALLER, MARKER, Place, WITNESS};
 use crate::sys;
 use crate::window::{GRACE, Ran, Setting, Window};
 
-/// More memory than this, in bytes, no process of a run may have had: buffers, maps, what waits for sinks, and its own.
-const MEMORY: u64 = 256 << 20;
+/// Bytes of memory that the runner may have had: buffers, what waits for sinks, and its own.
+const RUNNER: u64 = 256 << 20;
+/// Bytes of memory that one of its children may have had: the limit of the symbol worker, and the program itself.
+const CHILD: u64 = 320 << 20;
 
 /// Configs in whose plain windows something is captured: `ordinary` and the witness do it many times a second.
 const BUSY: &[&str] = &[
@@ -165,8 +167,9 @@ impl Judge<'_> {
                 self.wrong(format!("standard error has `{word}`"));
             }
         }
-        for (who, peak) in [("the runner", self.ran.watch.runner), ("a child of the runner", self.ran.watch.child)] {
-            if peak > MEMORY {
+        let watch = &self.ran.watch;
+        for (who, peak, most) in [("the runner", watch.runner, RUNNER), ("a child of the runner", watch.child, CHILD)] {
+            if peak > most {
                 self.wrong(format!("{who} took {} MiB", peak >> 20));
             }
         }

@@ -66,21 +66,22 @@ pub fn fork_storm(attacker: &mut Attacker<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A program out of a memfd, and one whose file is gone once it runs.
+/// A program out of a memfd, and one whose file is gone once it runs; each under the command that its function is called after.
 pub fn memfd_exec(attacker: &mut Attacker<'_>) -> io::Result<()> {
-    let content = std::fs::read(program(attacker))?;
+    let program = program(attacker);
+    let content = std::fs::read(&program)?;
+    let path = attacker.directory()?.join(program.file_name().expect("it has one"));
+    let name = sys::c(&path);
     if attacker.rng.once_in(2) {
         attacker.note("memfd");
         let mut file = sys::memfd("program")?;
         file.write_all(&content)?;
-        let path = sys::c(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        return Err(sys::exec(&path, &[&path]));
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", file.as_raw_fd()), &path)?;
+        return Err(sys::exec(&name, &[&name]));
     }
     attacker.note("deleted");
-    let path = attacker.directory()?.join("program");
     std::fs::write(&path, content)?;
     let _ = std::process::Command::new("chmod").arg("755").arg(&path).status();
-    let name = sys::c(&path);
     sys::fork(|| Err(sys::exec(&name, &[&name])))?;
     std::thread::sleep(Duration::from_millis(10));
     std::fs::remove_file(&path)?;
