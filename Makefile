@@ -28,7 +28,7 @@ test: deps ## all tests that this machine can run; the live ones as root (sudo)
 test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
 	scripts/test-kernels
 
-# Both parts know --time, --seed and --windows; scripts/soak and scripts/hostile have more
+# Both parts know --time, --seed, --windows and --window; scripts/soak and scripts/hostile have more
 soak: build ## a hostile user (10 minutes), then faults thrown in (20 minutes); as root (other options: ARGS="--time 60")
 	scripts/hostile $(ARGS)
 	scripts/soak $(ARGS)

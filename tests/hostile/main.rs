@@ -92,6 +92,7 @@ fn run(options: &Options) -> io::Result<bool> {
         if let Some(setting) = options.setting {
             window.setting = setting;
         }
+        window.duration = options.window.unwrap_or(window.duration);
         number += 1;
         let ran = window.run(&place, options.seed, &options.binary, &options.only)?;
         let (found, wrong) = judge(&window, &ran, &place, &decoys)?;

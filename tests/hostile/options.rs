@@ -20,6 +20,7 @@ Plays another user against captures of root (a test; run it as root)
       --seed NUMBER      decides on windows and attacks (default: 1); `random`
       --first NUMBER     begin with this window of the seed
       --windows NUMBER   no more windows than this
+      --window SECONDS   the length of each window (default: 1 to 2.5, by the seed)
       --binary FILE      the runner (default: the one that cargo built; or the variable BIN)
       --config NAME      only this config of probes.d
       --attack NAME      only this attack
@@ -32,6 +33,7 @@ pub struct Options {
     pub seed: u64,
     pub first: u64,
     pub windows: Option<u64>,
+    pub window: Option<Duration>,
     pub binary: PathBuf,
     pub only: String,
     pub setting: Option<Setting>,
@@ -55,6 +57,7 @@ pub fn parse(arguments: &[String]) -> Asked {
         seed: 1,
         first: 0,
         windows: None,
+        window: None,
         binary,
         only: String::new(),
         setting: None,
@@ -82,6 +85,9 @@ pub fn parse(arguments: &[String]) -> Asked {
                 text => text.parse().map(|seed| options.seed = seed).is_ok(),
             },
             "--first" => value().parse().map(|first| options.first = first).is_ok(),
+            "--window" => {
+                value().parse().map(|seconds| options.window = Some(Duration::from_secs_f64(seconds))).is_ok()
+            }
             "--windows" => value().parse().map(|windows| options.windows = Some(windows)).is_ok(),
             "--binary" => fs::canonicalize(value()).map(|binary| options.binary = binary).is_ok(),
             "--config" => {

@@ -108,6 +108,8 @@ pub struct Ran {
     /// Where its threads were when it did not end in time.
     pub hung: Option<String>,
     pub left: Vec<String>,
+    /// Processes that it has left, and that ended only with the attackers: no signal ends one that waits for a FUSE server.
+    pub waiting: usize,
 }
 
 impl Window {
@@ -203,6 +205,7 @@ impl Window {
         let command = self.command(place, binary, filters, aggregates)?;
         let meddler = self.meddle(place)?;
         let ran = follow(command, place, self.duration);
+        let waiting = beside(&[Some(attackers.id() as pid_t), meddler]);
         if let Some(meddler) = meddler {
             sys::kill(meddler, libc::SIGKILL);
             sys::reap(meddler, 0);
@@ -212,6 +215,7 @@ impl Window {
         ended?;
         abort_connections();
         ran.left = left_over();
+        ran.waiting = waiting;
         if ran.code == Some(4) {
             let config = place.path("configs/window.yaml");
             ran.doctor = Command::new(binary).arg("doctor").arg(config).output()?.status.code();
@@ -410,6 +414,26 @@ fn abort_connections() {
         if entry.metadata().is_ok_and(|found| found.uid() == USER) {
             let _ = fs::write(entry.path().join("abort"), "1");
         }
+    }
+}
+
+/// How many processes a run that has ended has left, beside those that are known.
+fn beside(known: &[Option<pid_t>]) -> usize {
+    let own = std::process::id() as pid_t;
+    let until = Instant::now() + Duration::from_secs(1);
+    loop {
+        let mut others = crate::attackers::descendants(own);
+        let theirs: Vec<pid_t> = known.iter().flatten().flat_map(|of| crate::attackers::descendants(*of)).collect();
+        let alive = |pid: pid_t| {
+            let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+            state.is_some_and(|state| *state != b'Z')
+        };
+        others.retain(|pid| !known.contains(&Some(*pid)) && !theirs.contains(pid) && alive(*pid));
+        if others.is_empty() || Instant::now() > until {
+            return others.len();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
