@@ -173,6 +173,9 @@ impl Judge<'_> {
                 self.wrong(format!("{who} took {} MiB", peak >> 20));
             }
         }
+        if self.ran.waiting > 0 {
+            self.wrong(format!("{} processes of the run wait for a FUSE server after its end", self.ran.waiting));
+        }
         if !self.ran.left.is_empty() {
             self.wrong(format!("processes are left: {:?}", self.ran.left));
         }

@@ -22,8 +22,6 @@ pub struct Summary {
     runner: u64,
     child: u64,
     over: Duration,
-    /// Processes that were left waiting, and in how many windows.
-    waiting: (usize, u64),
     rows: u64,
     witness: Named,
     caller: Named,
@@ -41,7 +39,6 @@ impl Summary {
         self.runner = self.runner.max(ran.watch.runner);
         self.child = self.child.max(ran.watch.child);
         self.over = self.over.max(ran.over);
-        self.waiting = (self.waiting.0 + ran.waiting, self.waiting.1 + u64::from(ran.waiting > 0));
         self.rows += found.rows;
         if window.setting == Setting::Plain {
             self.witness.add(found.witness);
@@ -89,8 +86,6 @@ impl Display for Summary {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(f, "most memory: runner {:.1} MiB, one of its children {:.1} MiB", mib(self.runner), mib(self.child))?;
         writeln!(f, "longest time from the end of a window to that of its run: {:.1} s", self.over.as_secs_f64())?;
-        let (processes, windows) = self.waiting;
-        writeln!(f, "processes that waited for a FUSE server after a run: {processes}, in {windows} windows")?;
         writeln!(f, "samples of an ordinary program with its function: {}", self.witness)?;
         write!(f, "samples of a program that calls odd code with its function: {}", self.caller)
     }

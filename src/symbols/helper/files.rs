@@ -148,12 +148,31 @@ impl ProcDir {
             return known.0;
         }
         let Ok(held) = fcntl_dupfd_cloexec(path, 0) else { return false };
-        let theirs = self.read("mountinfo").ok().and_then(|list| kind_of(list, mount));
-        let kind = theirs.or_else(|| kind_of(File::open("/proc/self/mountinfo").ok()?, mount));
-        let may = kind.is_some_and(|kind| !in_user_space(&kind));
+        let theirs = self.read("mountinfo").ok().and_then(|list| Mount::of_number(list, mount));
+        let found = theirs.or_else(|| Mount::of_number(own_mounts()?, mount));
+        let may = found.is_some_and(|mount| {
+            !in_user_space(&mount.kind) && (mount.kind != b"overlay" || self.is_overlay_of_root(&mount))
+        });
         self.mounts.insert(mount, (may, held));
         may
     }
+
+    /// Whether root made this overlay. A user may make one in a user namespace, above layers that a server in user space has.
+    /// Overlays of containers that a daemon of root starts are among the mounts of the host, too.
+    fn is_overlay_of_root(&self, overlay: &Mount) -> bool {
+        let same = |theirs: &OwnedFd, own: &OwnedFd| {
+            let id =
+                |fd: &OwnedFd| look_at(fd.as_fd()).map(|stat| (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino));
+            matches!((id(theirs), id(own)), (Ok(theirs), Ok(own)) if theirs == own)
+        };
+        let namespaces = (self.link("ns/user"), openat(rustix::fs::CWD, "/proc/self/ns/user", PATH, Mode::empty()));
+        let (Ok(theirs), Ok(own)) = &namespaces else { return false };
+        same(theirs, own) || own_mounts().is_some_and(|list| Mount::find(list, |_, mount| mount == overlay).is_some())
+    }
+}
+
+fn own_mounts() -> Option<File> {
+    File::open("/proc/self/mountinfo").ok()
 }
 
 fn in_user_space(kind: &[u8]) -> bool {
@@ -168,20 +187,39 @@ fn mount_number(path: BorrowedFd<'_>) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
-/// The kind of the mount with this number in a list of mounts: `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - KIND SOURCE OPTIONS`.
-fn kind_of(list: File, mount: u64) -> Option<Vec<u8>> {
-    let mut list = BufReader::new(list.take(MAX_MOUNTS));
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if list.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
-        }
-        let mut words = line.split(|byte| *byte == b' ');
-        let number = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse::<u64>().ok());
-        if number == Some(mount) {
+/// A file system that is mounted.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// `MAJOR:MINOR`, which each file system has for itself.
+    device: Vec<u8>,
+    kind: Vec<u8>,
+}
+
+impl Mount {
+    fn of_number(list: File, wanted: u64) -> Option<Self> {
+        Mount::find(list, |number, _| number == Some(wanted))
+    }
+
+    /// The first mount that is wanted in a list of lines `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - KIND SOURCE OPTIONS`.
+    fn find(list: File, wanted: impl Fn(Option<u64>, &Mount) -> bool) -> Option<Self> {
+        let mut list = BufReader::new(list.take(MAX_MOUNTS));
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if list.read_until(b'\n', &mut line).ok()? == 0 {
+                return None;
+            }
+            let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
+            let number = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse::<u64>().ok());
+            let device = words.nth(1).map(<[u8]>::to_vec);
             // Spaces in paths are written as \040; the fields in front of the dash are any number
-            return words.skip_while(|word| *word != b"-").nth(1).map(<[u8]>::to_vec);
+            let kind = words.skip_while(|word| *word != b"-").nth(1).map(<[u8]>::to_vec);
+            if let (Some(device), Some(kind)) = (device, kind)
+                && let mount = (Mount { device, kind })
+                && wanted(number, &mount)
+            {
+                return Some(mount);
+            }
         }
     }
 }
@@ -200,13 +238,24 @@ mod tests {
         let kind = |mount| {
             let mut list = list.try_clone().expect("a descriptor");
             std::io::Seek::rewind(&mut list).expect("a file");
-            kind_of(list, mount)
+            Mount::of_number(list, mount).map(|mount| mount.kind)
         };
         assert_eq!(kind(21).as_deref(), Some(&b"tmpfs"[..]));
         assert_eq!(kind(22).as_deref(), Some(&b"fuse.sshfs"[..]));
         assert_eq!((kind(23), kind(24)), (None, None));
         assert!(in_user_space(b"fuse.sshfs") && in_user_space(b"fuseblk") && !in_user_space(b"ext4"));
         assert!(!in_user_space(b"fusectl"), "that one is the kernel's");
+        let wanted = Mount { device: b"0:6".to_vec(), kind: b"fuse.sshfs".to_vec() };
+        let mut list = list.try_clone().expect("a descriptor");
+        std::io::Seek::rewind(&mut list).expect("a file");
+        assert_eq!(Mount::find(list, |_, mount| *mount == wanted).as_ref(), Some(&wanted));
+    }
+
+    #[test]
+    fn an_overlay_in_one_s_own_user_namespace_is_of_root() {
+        let overlay = Mount { device: b"0:0".to_vec(), kind: b"overlay".to_vec() };
+        let proc = ProcDir::open(std::process::id()).expect("oneself");
+        assert!(proc.is_overlay_of_root(&overlay));
     }
 
     #[test]
