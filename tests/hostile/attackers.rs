@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -142,7 +143,7 @@ fn fuse_device() -> io::Result<PathBuf> {
     let path = PathBuf::from("/tmp/.fuse");
     if let Ok(device) = fs::metadata("/dev/fuse") {
         let name = sys::c(&path);
-        let number = std::os::unix::fs::MetadataExt::rdev(&device);
+        let number = device.rdev();
         // SAFETY: the path outlives the calls
         unsafe {
             sys::ok(libc::mknod(name.as_ptr(), libc::S_IFCHR | 0o666, number))?;
@@ -176,14 +177,29 @@ fn end(place: &Place) -> io::Result<()> {
         if descendants.is_empty() {
             break;
         }
+        if Instant::now() > until - GRACE / 2 {
+            abort_connections(); // a server that something else holds
+        }
         if Instant::now() > until {
-            return Err(io::Error::other(format!("attackers do not end: {descendants:?}")));
+            return Err(io::Error::other(format!(
+                "attackers do not end:\n{}",
+                crate::watch::threads(std::process::id() as pid_t)
+            )));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     unmount(&place.path("user"))?;
     clear(&place.path("user"));
     Ok(())
+}
+
+/// Ends connections of the attackers' FUSE file systems.
+fn abort_connections() {
+    for entry in fs::read_dir("/sys/fs/fuse/connections").into_iter().flatten().flatten() {
+        if entry.metadata().is_ok_and(|found| found.uid() == USER) {
+            let _ = fs::write(entry.path().join("abort"), "1");
+        }
+    }
 }
 
 /// Detaches what is mounted below a directory: no server answers any more.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -210,10 +210,9 @@ impl Window {
             sys::kill(meddler, libc::SIGKILL);
             sys::reap(meddler, 0);
         }
-        let ended = end_attackers(attackers);
+        let ended = end_attackers(place, attackers);
         let mut ran = ran?;
         ended?;
-        abort_connections();
         ran.left = left_over();
         ran.waiting = waiting;
         if ran.code == Some(4) {
@@ -361,10 +360,14 @@ fn start_attackers(place: &Place, seed: u64, number: u64, only: &str) -> io::Res
     Ok(child)
 }
 
-fn end_attackers(mut child: Child) -> io::Result<()> {
+fn end_attackers(place: &Place, mut child: Child) -> io::Result<()> {
     sys::kill(child.id() as pid_t, libc::SIGTERM);
     let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the attackers: {status}"))) }
+    if status.success() {
+        return Ok(());
+    }
+    let words = fs::read_to_string(place.path("record/attackers.stderr"))?;
+    Err(io::Error::other(format!("the attackers: {status}: {words}")))
 }
 
 /// Starts the runner and waits until it ends, or until it should have.
@@ -406,15 +409,6 @@ fn follow(mut command: Command, place: &Place, duration: Duration) -> io::Result
 fn says_attached(place: &Place) -> bool {
     let words = fs::read(place.path("record/stderr")).unwrap_or_default();
     String::from_utf8_lossy(&words).contains("ebpf-run: attached")
-}
-
-/// Ends connections of the attackers' FUSE file systems, should one be left.
-fn abort_connections() {
-    for entry in fs::read_dir("/sys/fs/fuse/connections").into_iter().flatten().flatten() {
-        if entry.metadata().is_ok_and(|found| found.uid() == USER) {
-            let _ = fs::write(entry.path().join("abort"), "1");
-        }
-    }
 }
 
 /// How many processes a run that has ended has left, beside those that are known.
