@@ -78,6 +78,8 @@ pub fn run(root: &Path, seed: u64, window: u64, only: &str) -> io::Result<()> {
     let stopped = stop_signal()?;
     sys::own_mounts()?;
     sys::mount("none", Path::new("/tmp"), "tmpfs", 0, TMP)?;
+    // Not mounted everywhere; in this namespace only
+    let _ = sys::mount("none", Path::new("/sys/fs/fuse/connections"), "fusectl", 0, "");
     let fuse = fuse_device()?;
     let log = File::options().append(true).create(true).open(place.path("record/attacks.log"))?;
     let mut rng = Rng::of(seed, window);
