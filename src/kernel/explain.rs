@@ -34,10 +34,6 @@ pub(super) fn explain(
     } else if let Some(map) = failed_map(log).filter(|_| error.kind() != ErrorKind::PermissionDenied) {
         Error::failed(format!("map `{map}` of program `{program}` can't be made: {}", root_cause(error)))
             .hint("give it fewer entries with `maps:`, or the buffer a smaller size")
-    } else if log.contains("-EMFILE") || root_cause(error) == std::io::Error::from(rustix::io::Errno::MFILE).to_string()
-    {
-        Error::failed(format!("the limit of open files is too low for {what}"))
-            .hint("raise it: `ulimit -n`, systemd: LimitNOFILE=")
     } else if error.kind() == ErrorKind::WouldBlock {
         Error::failed(format!("the kernel was interrupted while it looked at {what}")).hint("try again")
     } else if host.lockdown.as_deref() == Some("confidentiality") || refused_read(log) {
@@ -75,10 +71,11 @@ pub(super) fn explain(
 /// The error for `what`, if a limit on open files was reached: that is no answer about the kernel. `error` is in words, because
 /// the libraries wrap the number; where libbpf had no descriptor for a map, only the verifier's words show it.
 pub(super) fn exhausted(error: &str, what: &str) -> Option<Error> {
-    let (limit, hint) = if error.contains("(os error 24)") || error.contains("is not pointing to valid bpf_map") {
-        ("this process may open no more files", "raise the limit: `ulimit -n`, systemd: LimitNOFILE=")
+    let of_process = ["(os error 24)", "-EMFILE", "is not pointing to valid bpf_map"];
+    let (limit, hint) = if of_process.iter().any(|words| error.contains(words)) {
+        ("the limit of open files is too low", "raise it: `ulimit -n`, systemd: LimitNOFILE=")
     } else if error.contains("(os error 23)") {
-        ("this machine may open no more files", "raise the limit: `sysctl fs.file-max`")
+        ("the machine's limit of open files is too low", "raise it: `sysctl fs.file-max`")
     } else {
         return None;
     };
@@ -191,7 +188,7 @@ mod tests {
         for limit in [23, 24] {
             let error = refused(&host, limit, log);
             assert_eq!(error.kind, Kind::Failed, "a limit says nothing about the kernel: {error}");
-            assert!(error.message.contains("no more files") && error.hint.is_some(), "{error}");
+            assert!(error.message.contains("limit of open files") && error.hint.is_some(), "{error}");
         }
         let log = format!("{log}\nfd 12 is not pointing to valid bpf_map\nprocessed 0 insns");
         assert_eq!(refused(&host, 22, &log).kind, Kind::Failed);
