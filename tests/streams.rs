@@ -27,7 +27,7 @@ const REPORT: &str = r#"{
         "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:01Z", "ended_by": "duration",
         "start_monotonic_ns": 1, "end_monotonic_ns": 1000000001
     },
-    "probes": [{"name": "opensnoop", "verdict": "ok"}]
+    "probes": [{"name": "opensnoop", "verdict": "ok", "seen": 1, "received": 1, "written": 1, "lost": 0, "missed": 0}]
 }"#;
 
 /// Every command that prints something, with its arguments; CONFIG is a config, WRONG one with a problem, and REPORT a report.
