@@ -1,5 +1,6 @@
 //! The account of a run in words.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use super::{Account, Report, Skipped};
@@ -81,9 +82,11 @@ struct Unresolved<'a>(&'a SymbolCounts);
 impl fmt::Display for Unresolved<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SymbolCounts { frames, unresolved } = self.0;
-        write!(f, "{} of {frames} frames without a name", unresolved.values().sum::<u64>())?;
-        for (i, (cause, count)) in unresolved.iter().enumerate() {
-            write!(f, "{}{count}: {}", if i == 0 { ": " } else { ", " }, cause.words())?;
+        write!(f, "{} of {frames} frames have no name", unresolved.values().sum::<u64>())?;
+        let mut causes: Vec<_> = unresolved.iter().collect();
+        causes.sort_by_key(|(_, count)| Reverse(**count));
+        for (i, (cause, count)) in causes.iter().enumerate() {
+            write!(f, "{}{} {count}", if i == 0 { ": " } else { ", " }, cause.words())?;
         }
         Ok(())
     }

@@ -14,9 +14,11 @@ use crate::symbols::Image;
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frames {
     /// Each frame with a NUL behind it, the innermost first.
-    pub texts: Vec<u8>,
+    pub texts: Arc<[u8]>,
     /// There were more.
     pub cut: bool,
+    /// The addresses, where names are missing because none can be had: by their texts, all stacks would be one.
+    pub addresses_if_unknown: Arc<[u64]>,
 }
 
 /// A stack, by what a key says of it.

@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use crate::catalog::StackKind;
 use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
@@ -350,7 +351,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
 /// Has to come before the first thread, and before rights are given up.
 fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
     let needed = privileges::for_symbol_helper(plan);
-    let symbols = Symbols::start(match needed {
+    let mut symbols = Symbols::start(match needed {
         // The pids of events are those of the initial namespace: here they would be other processes
         Some(_) if !host.initial_pid_namespace => Err(Cause::PidNamespace),
         Some(needed) => Ok(needed),
@@ -358,9 +359,19 @@ fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
     });
     match symbols.trouble() {
         Some(cause) if needed.is_some() => {
-            warn(format!("frames of processes will be `[unknown]`: {}", cause.words()));
+            warn(format!("names of user frames will be `[unknown]`: {}", cause.words()));
         }
-        _ => {}
+        _ => {
+            let missing = needed.map(privileges::missing_for_symbols).filter(|missing| !missing.is_empty());
+            if let Some(missing) = missing {
+                let missing = missing.join(", ");
+                warn(format!("names of user frames may be `[unknown]`: the process lacks {missing}"));
+            }
+        }
+    }
+    if privileges::has_stacks(plan, StackKind::Kernel) && !symbols.has_kernel_addresses() {
+        let why = "the kernel hides its symbols; the process lacks CAP_SYSLOG, or kernel.kptr_restrict is 2";
+        warn(format!("names of kernel frames will be `[unknown]`: {why}"));
     }
     symbols
 }

@@ -41,14 +41,30 @@ pub fn drop(mut needed: CapabilitySet, loaded: &[Loaded]) -> Result<CapabilitySe
 /// What the symbol helper needs to find the names of stacks in processes: their memory maps and the files behind them
 /// (/proc/PID/map_files; before 5.9 that was for CAP_SYS_ADMIN). `None` if the plan has no such stacks.
 pub fn for_symbol_helper(plan: &Plan) -> Option<CapabilitySet> {
-    let mut keys =
-        plan.probes.iter().filter_map(|probe| probe.aggregate.as_ref()).flat_map(|aggregate| &aggregate.spec.key);
-    keys.any(|key| key.stack == Some(StackKind::User)).then(|| {
+    has_stacks(plan, StackKind::User).then(|| {
         let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
         let newer = had.contains(CapabilitySet::CHECKPOINT_RESTORE);
         let files = if newer { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
         had & (CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | files)
     })
+}
+
+/// Whether any probe has stacks of that kind.
+pub fn has_stacks(plan: &Plan, kind: StackKind) -> bool {
+    let mut keys =
+        plan.probes.iter().filter_map(|probe| probe.aggregate.as_ref()).flat_map(|aggregate| &aggregate.spec.key);
+    keys.any(|key| key.stack == Some(kind))
+}
+
+/// Which of the rights that the symbol helper needs are not among those that it has.
+pub fn missing_for_symbols(has: CapabilitySet) -> Vec<&'static str> {
+    let files = CapabilitySet::CHECKPOINT_RESTORE | CapabilitySet::SYS_ADMIN;
+    let needed = [
+        (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
+        (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
+        (files, "CAP_CHECKPOINT_RESTORE"),
+    ];
+    needed.into_iter().filter(|(any, _)| !has.intersects(*any)).map(|(_, name)| name).collect()
 }
 
 /// What renaming and removing files in `place` needs, if `name` is one that may be there already.

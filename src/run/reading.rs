@@ -15,7 +15,7 @@ use crate::catalog::StackKind;
 use crate::error::{Error, Result};
 use crate::kernel::{AggregateMap, Entry, Loaded};
 use crate::plan::{Plan, ProbePlan};
-use crate::symbols::{Image, Name, SymbolCounts, Symbols};
+use crate::symbols::{self, Cause, Image, Name, SymbolCounts, Symbols};
 
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
 const FRAMES: usize = 127;
@@ -25,6 +25,8 @@ const STACK_NONE: i32 = -14;
 const NOT_KEPT: &[u8] = b"[stack not kept]\0";
 /// What is written for an address that has no name.
 const UNKNOWN: &[u8] = b"[unknown]";
+/// Bytes of the names in one snapshot, so that nobody's long names take all memory. A frame beyond that has none.
+const MAX_TEXTS: usize = 64 << 20;
 
 /// One probe's aggregate under observation.
 #[derive(Debug)]
@@ -186,13 +188,15 @@ fn read_all(
             break;
         }
         let now = Instant::now();
+        let deadline = now + symbols::PATIENCE;
         for reading in readings.iter_mut().flatten().filter(|reading| reading.next.is_some_and(|due| due <= now)) {
-            reading.read(&mut symbols, &mut collector)?;
+            reading.read(&mut symbols, deadline, &mut collector)?;
             reading.plan_next();
         }
     }
+    let deadline = Instant::now() + symbols::PATIENCE;
     for reading in readings.iter_mut().flatten() {
-        reading.read(&mut symbols, &mut collector)?;
+        reading.read(&mut symbols, deadline, &mut collector)?;
     }
     let totals = readings.iter().map(|reading| reading.as_ref().and_then(|reading| reading.total)).collect();
     let names =
@@ -212,11 +216,11 @@ impl Reading {
         }
     }
 
-    /// Reads the map and hands its rows over.
-    fn read(&mut self, symbols: &mut Symbols, collector: &mut Collector) -> Result<()> {
+    /// Reads the map and hands its rows over; names are looked for until `deadline`.
+    fn read(&mut self, symbols: &mut Symbols, deadline: Instant, collector: &mut Collector) -> Result<()> {
         let entries = self.map.entries()?;
         let Reading { aggregator, map, names, .. } = self;
-        let mut stacks = Stacks { map, symbols, names, found: HashMap::new() };
+        let mut stacks = Stacks { map, symbols, deadline, names, room: MAX_TEXTS, found: HashMap::new() };
         let reading = aggregator.read(&entries, clock::monotonic(), &mut stacks);
         self.total = reading.counted;
         for (stream, row) in &reading.rows {
@@ -232,7 +236,10 @@ impl Reading {
 struct Stacks<'a> {
     map: &'a AggregateMap,
     symbols: &'a mut Symbols,
+    deadline: Instant,
     names: &'a mut SymbolCounts,
+    /// Bytes that names may still take.
+    room: usize,
     found: HashMap<StackOf, Found>,
 }
 
@@ -255,27 +262,34 @@ impl StackSource for Stacks<'_> {
             }
             self.found.insert(*stack, Found::Addresses(addresses));
         }
-        self.symbols.prepare(&wanted);
+        self.symbols.prepare(wanted, self.deadline);
     }
 
     fn frames(&mut self, stack: StackOf) -> Frames {
         let frames = match self.found.get(&stack) {
             None => return Frames::default(), // there is none
             Some(Found::Frames(frames)) => return frames.clone(),
-            Some(Found::Addresses(None)) => Frames { texts: NOT_KEPT.into(), cut: false },
+            Some(Found::Addresses(None)) => Frames { texts: NOT_KEPT.into(), ..Frames::default() },
             Some(Found::Addresses(Some(addresses))) => {
                 let names: Vec<Name> = match stack.kind {
                     StackKind::Kernel => self.symbols.kernel(addresses),
                     StackKind::User => addresses.iter().map(|at| self.symbols.process(&stack.image, *at)).collect(),
                 };
                 let mut texts = Vec::new();
+                let mut cannot_know = false;
                 for name in names {
+                    let name = name.and_then(|name| {
+                        self.room = self.room.checked_sub(name.len()).ok_or(Cause::NoRoom)?;
+                        Ok(name)
+                    });
                     self.names.count(&name);
+                    cannot_know |= name.as_ref().is_err_and(|cause| cause.is_for_all());
                     let name = name.as_deref().unwrap_or(UNKNOWN);
                     texts.extend(name.iter().filter(|byte| **byte != 0));
                     texts.push(0);
                 }
-                Frames { texts, cut: addresses.len() >= FRAMES }
+                let addresses_if_unknown = if cannot_know { addresses.as_slice().into() } else { Arc::default() };
+                Frames { texts: texts.into(), cut: addresses.len() >= FRAMES, addresses_if_unknown }
             }
         };
         self.found.insert(stack, Found::Frames(frames.clone()));

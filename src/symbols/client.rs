@@ -1,22 +1,21 @@
 //! The runner's side of the symbol helper: asks, waits no longer than it may, and replaces a worker that does not answer.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::io::{self, BufReader, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 
 use super::helper;
 use super::wire::{Answer, Cause, Image, MAX_ADDRESSES, receive_answers, send_request};
 
-/// An answer is later than that only if the worker hangs: it gives up by itself before.
-const PATIENCE: Duration = Duration::from_millis(2500);
+/// A worker that answers so much later than it may hangs.
+const GRACE: Duration = Duration::from_millis(400);
 /// The supervisor does nothing that can take long.
 const PROMPT: Duration = Duration::from_secs(1);
 
@@ -38,7 +37,6 @@ impl Client {
     /// If there can be no further process.
     pub fn start(needed: CapabilitySet) -> io::Result<Self> {
         let (supervisor, control) = helper::fork(needed)?;
-        control.set_read_timeout(Some(PROMPT))?;
         Ok(Client { supervisor, control: Some(control), worker: None, replaced: 0 })
     }
 
@@ -47,29 +45,51 @@ impl Client {
         self.supervisor.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// An answer for each of `addresses`, by `deadline`.
-    pub fn ask(&mut self, image: &Image, addresses: &[u64], deadline: Instant) -> Vec<Answer> {
+    /// An answer for each of `addresses`. Each [`MAX_ADDRESSES`] of them may take `allowance`, and none is waited for longer
+    /// than until `deadline`.
+    ///
+    /// # Errors
+    /// If the worker crashed or hung.
+    pub fn ask(
+        &mut self,
+        image: &Image,
+        addresses: &[u64],
+        allowance: Duration,
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Cause> {
         let mut answers = Vec::with_capacity(addresses.len());
         for piece in addresses.chunks(MAX_ADDRESSES) {
-            let given = self.ask_once(image, piece, deadline);
-            answers.extend(given.unwrap_or_else(|cause| vec![Err(cause); piece.len()]));
+            let given = self.ask_once(image, piece, allowance, deadline)?;
+            let is_slow = given.contains(&Err(Cause::TimedOut));
+            answers.extend(given);
+            if is_slow {
+                break; // so will be the next piece
+            }
         }
-        answers
+        answers.resize(addresses.len(), Err(Cause::TimedOut));
+        Ok(answers)
     }
 
-    fn ask_once(&mut self, image: &Image, addresses: &[u64], deadline: Instant) -> Result<Vec<Answer>, Cause> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Cause::TimedOut);
-        }
+    fn ask_once(
+        &mut self,
+        image: &Image,
+        addresses: &[u64],
+        allowance: Duration,
+        deadline: Instant,
+    ) -> Result<Vec<Answer>, Cause> {
         if self.worker.is_none() {
-            self.worker = Some(self.new_worker().ok_or(Cause::NoHelper)?);
+            self.worker = Some(self.new_worker(deadline).ok_or(Cause::NoHelper)?);
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left <= GRACE {
+            return Ok(vec![Err(Cause::TimedOut); addresses.len()]);
+        }
+        let allowance = allowance.min(left - GRACE);
         let worker = self.worker.as_mut().expect("there is one");
-        let until = Instant::now() + left.min(PATIENCE);
-        let mut stream = Timed { stream: worker, until };
-        let answers =
-            send_request(&mut stream, image, addresses).and_then(|()| receive_answers(&mut stream, addresses.len()));
+        let mut stream = Timed { stream: worker, until: Instant::now() + allowance + GRACE };
+        // A worker sends nothing that was not asked for: what is read ahead is of this answer
+        let answers = send_request(&mut stream, image, addresses, allowance)
+            .and_then(|()| receive_answers(&mut BufReader::new(&mut stream), addresses.len()));
         answers.map_err(|error| {
             // An answer that comes later would be taken for that to the next question
             self.worker = None;
@@ -78,9 +98,14 @@ impl Client {
         })
     }
 
-    fn new_worker(&mut self) -> Option<UnixStream> {
+    fn new_worker(&mut self, deadline: Instant) -> Option<UnixStream> {
+        let left = deadline.saturating_duration_since(Instant::now()).min(PROMPT);
+        if left.is_zero() {
+            return None;
+        }
         let control = self.control.as_mut()?;
-        let socket = control.write_all(&[0]).and_then(|()| receive_socket(control));
+        let socket = control.set_read_timeout(Some(left)).and_then(|()| control.write_all(&[0]));
+        let socket = socket.and_then(|()| receive_socket(control));
         match socket {
             Ok(socket) => socket,
             Err(_) => {
@@ -94,11 +119,10 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         (self.control, self.worker) = (None, None); // the supervisor ends with them
-        if let Ok(pidfd) = pidfd_open(self.supervisor, PidfdFlags::empty()) {
-            let most = Timespec::try_from(PROMPT).ok();
-            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], most.as_ref());
+        if !helper::has_ended(self.supervisor, PROMPT) {
+            let _ = kill_process(self.supervisor, Signal::KILL); // it was stopped
+            helper::has_ended(self.supervisor, PROMPT);
         }
-        let _ = waitpid(Some(self.supervisor), WaitOptions::NOHANG);
     }
 }
 

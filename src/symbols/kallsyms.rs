@@ -1,7 +1,7 @@
 //! The kernel's own symbols, from /proc/kallsyms.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek as _};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 use std::time::{Duration, Instant};
 
 use super::wire::Cause;
@@ -43,6 +43,16 @@ impl Kallsyms {
     /// Opens the table and reads nothing yet.
     pub fn open() -> Self {
         Kallsyms { file: File::open("/proc/kallsyms"), table: Table::default(), read_at: None }
+    }
+
+    /// Whether it shows any address: it shows zeros to a reader without the right to see them.
+    pub fn has_addresses(&mut self) -> bool {
+        let mut beginning = Vec::new();
+        let read = self.file.as_mut().ok().and_then(|file| {
+            file.rewind().ok()?;
+            file.take(1 << 16).read_to_end(&mut beginning).ok()
+        });
+        read.is_some() && Table::read(beginning.as_slice()).is_ok_and(|table| !table.symbols.is_empty())
     }
 
     /// The name of the function at `address`.

@@ -6,7 +6,8 @@ mod helper;
 mod kallsyms;
 mod wire;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,17 @@ const WAY_IN: &[&str] =
     &["bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_trampoline_", "trace_call_bpf", "perf_trace_"];
 const PROGRAM: &str = "bpf_prog_";
 
-/// How long the names of one snapshot may take. The end of a window waits for the snapshot that is being taken and for
-/// the last one: twice this.
+/// How long the names of the snapshots of one moment may take, of all probes together. The end of a window waits for the
+/// snapshots that are being taken and for the last ones: twice this.
 pub const PATIENCE: Duration = Duration::from_millis(2500);
 /// A name is asked for again after this: a library may have been replaced by another one at the same addresses.
 const MAX_AGE: Duration = Duration::from_secs(10);
-/// Names of processes that are remembered.
-const MAX_NAMES: usize = 200_000;
+/// Bytes of names of processes that are remembered.
+const MAX_KNOWN: usize = 32 << 20;
+/// Addresses of one program in one snapshot that are looked up.
+const MAX_ADDRESSES: usize = 1 << 16;
+/// How long a program's names may take at first; those that take longer get the time that the others leave.
+const FIRST_TURN: Duration = Duration::from_millis(400);
 
 /// A frame's name, or why it has none.
 pub type Name = Result<Arc<[u8]>, Cause>;
@@ -64,12 +69,15 @@ struct Known {
 pub struct Symbols {
     kernel: Kallsyms,
     processes: Result<Client, Cause>,
-    /// Names that were found, by program and address.
+    /// Names that were found, by program and address, and how many bytes they have.
     known: HashMap<(Image, u64), Known>,
-    /// The other addresses of this snapshot, and why they have none. Not kept: names may come later.
+    known_bytes: usize,
+    /// The other addresses of this snapshot that were looked up, and why they have none. Not kept: names may come later.
     unknown: HashMap<(Image, u64), Cause>,
     /// Programs whose names took too long: they are asked for last.
-    slow: Vec<Image>,
+    slow: HashSet<Image>,
+    /// The time that the names of each user's processes took; what is long ago counts less.
+    spent: HashMap<u32, Duration>,
 }
 
 impl Symbols {
@@ -86,14 +94,21 @@ impl Symbols {
             kernel: Kallsyms::open(),
             processes,
             known: HashMap::new(),
+            known_bytes: 0,
             unknown: HashMap::new(),
-            slow: Vec::new(),
+            slow: HashSet::new(),
+            spent: HashMap::new(),
         }
     }
 
     /// The process whose children look into other processes, if there is one.
     pub fn helper(&self) -> Option<u32> {
         self.processes.as_ref().ok().map(Client::pid)
+    }
+
+    /// Whether the kernel shows the addresses of its functions.
+    pub fn has_kernel_addresses(&mut self) -> bool {
+        self.kernel.has_addresses()
     }
 
     /// Why there can't be names of processes at all.
@@ -113,48 +128,109 @@ impl Symbols {
         names
     }
 
-    /// Finds the names of all addresses of processes that a snapshot has, in [`PATIENCE`] at the most.
-    pub fn prepare(&mut self, wanted: &HashMap<Image, Vec<u64>>) {
-        let (now, deadline) = (Instant::now(), Instant::now() + PATIENCE);
+    /// Finds the names of all addresses of processes that a snapshot has, by `deadline`.
+    pub fn prepare(&mut self, wanted: HashMap<Image, Vec<u64>>, deadline: Instant) {
+        let now = Instant::now();
         self.unknown.clear();
         self.known.retain(|_, known| now.duration_since(known.since) < MAX_AGE);
-        if self.known.len() > MAX_NAMES {
-            self.known.clear();
+        self.known_bytes = self.known.values().map(|known| known.name.len()).sum();
+        if self.processes.is_err() {
+            return;
         }
-        let slow = std::mem::take(&mut self.slow);
-        let mut images: Vec<&Image> = wanted.keys().collect();
-        images.sort_by_key(|image| (slow.contains(image), **image));
-        for image in images {
-            let mut missing = wanted[image].clone();
-            missing.retain(|address| !self.known.contains_key(&(*image, *address)));
+        let mut queues: BTreeMap<u32, Vec<(Image, Vec<u64>)>> = BTreeMap::new();
+        for (image, mut missing) in wanted {
+            missing.retain(|address| !self.known.contains_key(&(image, *address)));
             missing.sort_unstable();
             missing.dedup();
-            if missing.is_empty() {
-                continue;
+            missing.truncate(MAX_ADDRESSES);
+            if !missing.is_empty() {
+                queues.entry(user_of(image.pid)).or_default().push((image, missing));
             }
-            let answers = match &mut self.processes {
-                Ok(client) => client.ask(image, &missing, deadline),
-                Err(cause) => vec![Err(*cause); missing.len()],
-            };
-            if answers.contains(&Err(Cause::TimedOut)) {
-                self.slow.push(*image);
+        }
+        let slow = std::mem::take(&mut self.slow);
+        for queue in queues.values_mut() {
+            // The last one is the next
+            queue.sort_by_key(|(image, _)| Reverse((slow.contains(image), *image)));
+        }
+        self.spent.retain(|_, spent| {
+            *spent /= 2;
+            *spent > Duration::from_millis(1)
+        });
+        let mut again = Vec::new();
+        // In turn, so that a user whose processes take long costs others nothing
+        while Instant::now() < deadline
+            && let Some(user) = self.next_user(&queues)
+            && let Some((image, addresses)) = queues.get_mut(&user).and_then(Vec::pop)
+        {
+            let began = Instant::now();
+            if self.ask(image, &addresses, FIRST_TURN, deadline) == Some(Cause::TimedOut) {
+                again.push((image, addresses));
             }
-            for (address, answer) in missing.into_iter().zip(answers) {
-                match answer {
-                    Ok(name) => drop(self.known.insert((*image, address), Known { name: name.into(), since: now })),
-                    Err(cause) => drop(self.unknown.insert((*image, address), cause)),
+            *self.spent.entry(user).or_default() += began.elapsed();
+        }
+        for (image, addresses) in again {
+            self.ask(image, &addresses, PATIENCE, deadline);
+        }
+    }
+
+    /// The one of those with names to be found whose processes took the least time so far.
+    fn next_user(&self, queues: &BTreeMap<u32, Vec<(Image, Vec<u64>)>>) -> Option<u32> {
+        let waiting = queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(user, _)| *user);
+        waiting.min_by_key(|user| self.spent.get(user).copied().unwrap_or_default())
+    }
+
+    /// Asks for names and remembers them; returns why some are missing, if that may be otherwise with more time.
+    fn ask(&mut self, image: Image, addresses: &[u64], allowance: Duration, deadline: Instant) -> Option<Cause> {
+        let client = self.processes.as_mut().ok()?;
+        let since = Instant::now();
+        let answers = match client.ask(&image, addresses, allowance, deadline) {
+            Ok(answers) => answers,
+            Err(cause) => {
+                self.slow.insert(image);
+                self.unknown.extend(addresses.iter().map(|address| ((image, *address), cause)));
+                return None;
+            }
+        };
+        let mut trouble = None;
+        for (address, answer) in addresses.iter().zip(answers) {
+            match answer {
+                Ok(name) => {
+                    self.unknown.remove(&(image, *address));
+                    if self.known_bytes + name.len() > MAX_KNOWN {
+                        self.unknown.insert((image, *address), Cause::NoRoom);
+                        continue;
+                    }
+                    self.known_bytes += name.len();
+                    self.known.insert((image, *address), Known { name: name.into(), since });
+                }
+                Err(cause) => {
+                    self.unknown.insert((image, *address), cause);
+                    if cause == Cause::TimedOut {
+                        self.slow.insert(image);
+                        trouble = Some(cause);
+                    }
                 }
             }
         }
+        trouble
     }
 
     /// The name of an address of a process, which was among those of the last [`Symbols::prepare`].
     pub fn process(&self, image: &Image, address: u64) -> Name {
-        match self.known.get(&(*image, address)) {
-            Some(known) => Ok(Arc::clone(&known.name)),
-            None => Err(self.unknown.get(&(*image, address)).copied().unwrap_or(Cause::NoSymbol)),
+        if let Some(known) = self.known.get(&(*image, address)) {
+            return Ok(Arc::clone(&known.name));
         }
+        let without_helper = self.processes.as_ref().err();
+        Err(*without_helper.or_else(|| self.unknown.get(&(*image, address))).unwrap_or(&Cause::TimedOut))
     }
+}
+
+/// The user that a process runs as, if that can be seen.
+fn user_of(pid: u32) -> u32 {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"));
+    let user = line.and_then(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?.parse().ok());
+    user.unwrap_or(u32::MAX)
 }
 
 /// How many of the innermost frames are those of the program that took the stack.

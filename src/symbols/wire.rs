@@ -4,11 +4,12 @@
 //! allocated, and a reply that is not exactly what was asked for is an error.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 /// Addresses in one request.
 pub const MAX_ADDRESSES: usize = 1024;
 /// Bytes of one name; what is longer is cut.
-pub const MAX_NAME: usize = 4096;
+pub const MAX_NAME: usize = 1024;
 
 const HEAD: usize = 24;
 
@@ -46,11 +47,13 @@ pub enum Cause {
     NoHelper,
     /// The runner is in a pid namespace: the process can't be found by the number that the kernel knows.
     PidNamespace,
+    /// The names of one snapshot take too much memory.
+    NoRoom,
 }
 
 impl Cause {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Cause; 9] = [
+    pub const ALL: [Cause; 10] = [
         Cause::NoSymbol,
         Cause::NoFile,
         Cause::FileRefused,
@@ -60,6 +63,7 @@ impl Cause {
         Cause::TimedOut,
         Cause::NoHelper,
         Cause::PidNamespace,
+        Cause::NoRoom,
     ];
 
     /// For machines.
@@ -74,22 +78,29 @@ impl Cause {
             Cause::TimedOut => "timed_out",
             Cause::NoHelper => "no_helper",
             Cause::PidNamespace => "pid_namespace",
+            Cause::NoRoom => "no_room",
         }
     }
 
     /// For a person.
     pub fn words(self) -> &'static str {
         match self {
-            Cause::NoSymbol => "no symbol for the address",
-            Cause::NoFile => "code outside of files, without a perf map",
-            Cause::FileRefused => "the file was not opened",
-            Cause::ProcessGone => "the process ended or executed another program",
+            Cause::NoSymbol => "no symbol",
+            Cause::NoFile => "code without a file or perf map",
+            Cause::FileRefused => "file not opened",
+            Cause::ProcessGone => "process ended or executed another program",
             Cause::NotPermitted => "not permitted",
             Cause::NotMapped => "no longer mapped",
-            Cause::TimedOut => "the lookup took too long",
-            Cause::NoHelper => "the symbol helper failed",
+            Cause::TimedOut => "lookup took too long",
+            Cause::NoHelper => "symbol helper failed",
             Cause::PidNamespace => "the runner is in a pid namespace",
+            Cause::NoRoom => "names take too much memory",
         }
+    }
+
+    /// Whether names can't be had at all, whatever the address.
+    pub fn is_for_all(self) -> bool {
+        matches!(self, Cause::NotPermitted | Cause::NoHelper | Cause::PidNamespace)
     }
 
     fn of(number: u8) -> Option<Cause> {
@@ -100,21 +111,33 @@ impl Cause {
 /// A name, or why there is none.
 pub type Answer = Result<Vec<u8>, Cause>;
 
+/// What the runner asks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The program.
+    pub image: Image,
+    /// Addresses in it.
+    pub addresses: Vec<u64>,
+    /// How long the answer may take.
+    pub allowance: Duration,
+}
+
 fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Writes a request for at most [`MAX_ADDRESSES`] addresses.
+/// Writes a request for at most [`MAX_ADDRESSES`] addresses, to be answered within `allowance`.
 ///
 /// # Errors
 /// If the other end does not take it.
-pub fn send_request(to: &mut impl Write, image: &Image, addresses: &[u64]) -> io::Result<()> {
+pub fn send_request(to: &mut impl Write, image: &Image, addresses: &[u64], allowance: Duration) -> io::Result<()> {
     debug_assert!(addresses.len() <= MAX_ADDRESSES);
     let mut bytes = Vec::with_capacity(HEAD + 8 * addresses.len());
     bytes.extend(image.pid.to_ne_bytes());
     bytes.extend(image.exe.to_ne_bytes());
     bytes.extend(image.layout.to_ne_bytes());
-    bytes.extend((addresses.len() as u64).to_ne_bytes());
+    bytes.extend((addresses.len() as u32).to_ne_bytes());
+    bytes.extend(u32::try_from(allowance.as_millis()).unwrap_or(u32::MAX).to_ne_bytes());
     addresses.iter().for_each(|address| bytes.extend(address.to_ne_bytes()));
     to.write_all(&bytes)
 }
@@ -123,7 +146,7 @@ pub fn send_request(to: &mut impl Write, image: &Image, addresses: &[u64]) -> io
 ///
 /// # Errors
 /// If it is none, or if reading fails.
-pub fn receive_request(from: &mut impl Read) -> io::Result<Option<(Image, Vec<u64>)>> {
+pub fn receive_request(from: &mut impl Read) -> io::Result<Option<Request>> {
     let mut head = [0; HEAD];
     match from.read_exact(&mut head) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -131,14 +154,18 @@ pub fn receive_request(from: &mut impl Read) -> io::Result<Option<(Image, Vec<u6
     }
     let word = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().expect("four bytes"));
     let long = |at: usize| u64::from_ne_bytes(head[at..at + 8].try_into().expect("eight bytes"));
-    let count = usize::try_from(long(16)).unwrap_or(usize::MAX);
+    let count = word(16) as usize;
     if count > MAX_ADDRESSES {
         return Err(invalid("too many addresses"));
     }
     let mut bytes = vec![0; 8 * count];
     from.read_exact(&mut bytes)?;
     let addresses = bytes.chunks_exact(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().expect("eight bytes")));
-    Ok(Some((Image { pid: word(0), exe: word(4), layout: long(8) }, addresses.collect())))
+    Ok(Some(Request {
+        image: Image { pid: word(0), exe: word(4), layout: long(8) },
+        addresses: addresses.collect(),
+        allowance: Duration::from_millis(word(20).into()),
+    }))
 }
 
 /// Writes the answers to a request.
@@ -196,11 +223,13 @@ mod tests {
     #[test]
     fn requests_and_answers_arrive_as_they_were_sent() {
         let mut bytes = Vec::new();
-        send_request(&mut bytes, &IMAGE, &[1, u64::MAX]).expect("a vector takes it");
-        send_request(&mut bytes, &IMAGE, &[]).expect("a vector takes it");
+        let allowance = Duration::from_millis(1500);
+        send_request(&mut bytes, &IMAGE, &[1, u64::MAX], allowance).expect("a vector takes it");
+        send_request(&mut bytes, &IMAGE, &[], allowance).expect("a vector takes it");
+        let request = |addresses| Some(Request { image: IMAGE, addresses, allowance });
         let mut from = bytes.as_slice();
-        assert_eq!(receive_request(&mut from).expect("valid"), Some((IMAGE, vec![1, u64::MAX])));
-        assert_eq!(receive_request(&mut from).expect("valid"), Some((IMAGE, vec![])));
+        assert_eq!(receive_request(&mut from).expect("valid"), request(vec![1, u64::MAX]));
+        assert_eq!(receive_request(&mut from).expect("valid"), request(vec![]));
         assert_eq!(receive_request(&mut from).expect("the end"), None);
 
         let mut answers: Vec<Answer> = Cause::ALL.into_iter().map(Err).collect();
@@ -216,8 +245,8 @@ mod tests {
     #[test]
     fn what_a_broken_peer_sends_is_an_error_and_allocates_nothing() {
         let mut request = Vec::new();
-        send_request(&mut request, &IMAGE, &[]).expect("a vector takes it");
-        request[16..24].copy_from_slice(&u64::MAX.to_ne_bytes());
+        send_request(&mut request, &IMAGE, &[], Duration::ZERO).expect("a vector takes it");
+        request[16..20].copy_from_slice(&u32::MAX.to_ne_bytes());
         assert!(receive_request(&mut request.as_slice()).is_err());
         for bad in [&[200][..], &[0], &[0, 1], &[0, 0xff, 0xff], &[0, 2, 0, b'x'], &[]] {
             assert!(receive_answers(&mut &bad[..], 1).is_err(), "{bad:?}");

@@ -59,7 +59,7 @@ impl<F: Fn(StackOf) -> String> StackSource for Named<F> {
 
     fn frames(&mut self, stack: StackOf) -> Frames {
         assert!(self.prepared.contains(&stack), "{stack:?}");
-        Frames { texts: (self.name)(stack).into(), cut: false }
+        Frames { texts: (self.name)(stack).into_bytes().into(), ..Frames::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 //! it is read. Names stay in the file until somebody asks for one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 
 use object::elf::{FileHeader32, FileHeader64};
@@ -11,8 +11,16 @@ use object::{Endianness, elf, pod};
 
 use super::Deadline;
 
-/// Symbols of one file that are kept.
-pub const MAX_SYMBOLS: usize = 4 << 20;
+/// Symbols in one table that are read.
+const MAX_SYMBOLS: u64 = 8 << 20;
+/// Functions of one table that are kept, 16 bytes each.
+pub const MAX_FUNCTIONS: usize = 2 << 20;
+/// Bytes of the names of sections that are read.
+const MAX_SECTION_NAMES: u64 = 1 << 20;
+/// Bytes of an ELF file that is compressed within another one.
+const MAX_UNPACKED: u64 = 32 << 20;
+/// Memory for unpacking it, in KiB.
+const MAX_UNPACKING: u32 = 64 << 10;
 /// Bytes of section and program headers.
 const MAX_HEADERS: u64 = 8 << 20;
 /// Bytes of symbols that are read at once.
@@ -32,8 +40,16 @@ struct Function {
 #[derive(Debug)]
 struct Table {
     functions: Vec<Function>,
-    /// Where its strings are in the file.
-    strings: (u64, u64),
+    strings: Strings,
+}
+
+/// The names of a table's functions.
+#[derive(Debug)]
+enum Strings {
+    /// At an offset of the file, so many bytes.
+    InFile(u64, u64),
+    /// Of a table that was compressed.
+    Here(Vec<u8>),
 }
 
 /// A part of the file that is mapped: file offset, bytes in the file, address.
@@ -48,7 +64,7 @@ struct Segment {
 #[derive(Debug)]
 pub struct Functions {
     segments: Vec<Segment>,
-    /// `.symtab` first, then `.dynsym`.
+    /// `.symtab` first or, where it was removed, the one in `.gnu_debugdata`; then `.dynsym`.
     tables: Vec<Table>,
 }
 
@@ -111,13 +127,18 @@ impl Functions {
             return Err(Unreadable::Invalid);
         }
         match elf::FileClass(ident[4]) {
-            elf::ELFCLASS64 => Self::of::<FileHeader64<Endianness>>(source, deadline),
-            elf::ELFCLASS32 => Self::of::<FileHeader32<Endianness>>(source, deadline),
+            elf::ELFCLASS64 => Self::of::<FileHeader64<Endianness>>(source, true, deadline),
+            elf::ELFCLASS32 => Self::of::<FileHeader32<Endianness>>(source, true, deadline),
             _ => Err(Unreadable::Invalid),
         }
     }
 
-    fn of<Elf: FileHeader<Endian = Endianness>>(source: &dyn Source, deadline: Deadline) -> Result<Self, Unreadable> {
+    /// With `unpacks`, a table that is compressed counts.
+    fn of<Elf: FileHeader<Endian = Endianness>>(
+        source: &dyn Source,
+        unpacks: bool,
+        deadline: Deadline,
+    ) -> Result<Self, Unreadable> {
         let invalid = |_| Unreadable::Invalid;
         let bytes = read(source, 0, size_of::<Elf>() as u64, MAX_HEADERS)?;
         let (header, _) = pod::from_bytes::<Elf>(&bytes).map_err(|()| Unreadable::Invalid)?;
@@ -156,6 +177,9 @@ impl Functions {
         let bytes = read(source, at, size(count, one)?, MAX_HEADERS)?;
         let sections = pod::slice_from_all_bytes::<Elf::SectionHeader>(&bytes).map_err(|()| Unreadable::Invalid)?;
         let mut tables = Vec::new();
+        if unpacks && !sections.iter().any(|section| section.sh_type(endian) == elf::SHT_SYMTAB) {
+            tables.extend(compressed::<Elf>(source, endian, header, sections, deadline)?);
+        }
         for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
             let Some(section) = sections.iter().find(|section| section.sh_type(endian) == kind) else { continue };
             let strings = sections.get(section.sh_link(endian) as usize);
@@ -165,15 +189,16 @@ impl Functions {
                 Err(Unreadable::Invalid) => continue, // the other table may be whole
                 functions => functions?,
             };
-            let strings = (strings.sh_offset(endian).into(), strings.sh_size(endian).into());
+            let strings = Strings::InFile(strings.sh_offset(endian).into(), strings.sh_size(endian).into());
             tables.push(Table { functions, strings });
         }
         Ok(Functions { segments, tables })
     }
 
-    /// How many functions are kept in memory.
+    /// How many functions are kept in memory, names that are kept too counted as if they were some.
     pub fn len(&self) -> usize {
-        self.tables.iter().map(|table| table.functions.len()).sum()
+        let names = |table: &Table| if let Strings::Here(names) = &table.strings { names.len() } else { 0 };
+        self.tables.iter().map(|table| table.functions.len() + names(table) / size_of::<Function>()).sum()
     }
 
     /// The name, as it is in the file, of the function that has the byte at `offset` of the file; `None` if there is none.
@@ -196,7 +221,13 @@ impl Table {
             size => address - function.start < u64::from(size),
         };
         let function = near.into_iter().find(has)?;
-        let (at, size) = self.strings;
+        let (at, size) = match &self.strings {
+            Strings::InFile(at, size) => (*at, *size),
+            Strings::Here(names) => {
+                let name = names.get(function.name as usize..)?.split(|byte| *byte == 0).next()?;
+                return (!name.is_empty()).then(|| name[..name.len().min(super::MAX_MANGLED)].to_vec());
+            }
+        };
         let left = size.checked_sub(u64::from(function.name)).filter(|left| *left > 0)?;
         let at = at.checked_add(u64::from(function.name))?;
         // Most names are short
@@ -220,10 +251,11 @@ fn functions<Elf: FileHeader<Endian = Endianness>>(
     deadline: Deadline,
 ) -> Result<Vec<Function>, Unreadable> {
     let one = size_of::<Elf::Sym>() as u64;
-    if size / one > MAX_SYMBOLS as u64 {
+    if size / one > MAX_SYMBOLS {
         return Err(Unreadable::Invalid);
     }
-    let mut found = Vec::new();
+    // With the rank of its name
+    let mut found: Vec<(Function, u8)> = Vec::new();
     let (mut done, size) = (0, size / one * one);
     while done < size {
         if deadline.is_over() {
@@ -245,16 +277,61 @@ fn functions<Elf: FileHeader<Endian = Endianness>>(
                 elf::STB_WEAK => 1,
                 _ => 2,
             };
-            found.push((
-                start,
-                size == 0,
-                rank,
-                Function { start, size: u32::try_from(size).unwrap_or(u32::MAX), name },
-            ));
+            found.push((Function { start, size: u32::try_from(size).unwrap_or(u32::MAX), name }, rank));
+        }
+        if found.len() > MAX_FUNCTIONS {
+            return Err(Unreadable::Invalid);
         }
         done += piece;
     }
-    found.sort_by_key(|(start, sizeless, rank, _)| (*start, *sizeless, *rank));
-    found.dedup_by_key(|(start, ..)| *start);
-    Ok(found.into_iter().map(|(.., function)| function).collect())
+    // Names in the order of the file, as a stable sort would take as much memory again
+    found.sort_unstable_by_key(|(function, rank)| (function.start, function.size == 0, *rank, function.name));
+    found.dedup_by_key(|(function, _)| function.start);
+    Ok(found.into_iter().map(|(function, _)| function).collect())
+}
+
+/// The table of the functions that were removed from `.symtab`, where the distribution left it in `.gnu_debugdata`: as an ELF
+/// file, compressed by xz.
+fn compressed<Elf: FileHeader<Endian = Endianness>>(
+    source: &dyn Source,
+    endian: Endianness,
+    header: &Elf,
+    sections: &[Elf::SectionHeader],
+    deadline: Deadline,
+) -> Result<Option<Table>, Unreadable> {
+    let names = sections.get(usize::from(header.e_shstrndx(endian).0));
+    let names = names.and_then(|names| {
+        read(source, names.sh_offset(endian).into(), names.sh_size(endian).into(), MAX_SECTION_NAMES).ok()
+    });
+    let is_named = |section: &&Elf::SectionHeader| {
+        let name = names.as_ref().and_then(|names| names.get(section.sh_name(endian) as usize..));
+        name.is_some_and(|name| name.starts_with(b".gnu_debugdata\0"))
+    };
+    let Some(section) = sections.iter().find(is_named) else { return Ok(None) };
+    let size = section.sh_size(endian).into();
+    let Ok(packed) = read(source, section.sh_offset(endian).into(), size, MAX_UNPACKED) else { return Ok(None) };
+    let mut reader = lzma_rust2::XzReader::new_mem_limit(packed.as_slice(), false, MAX_UNPACKING).take(MAX_UNPACKED);
+    let (mut unpacked, mut piece) = (Vec::new(), vec![0; PIECE as usize]);
+    loop {
+        if deadline.is_over() {
+            return Err(Unreadable::TimedOut);
+        }
+        match reader.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => unpacked.extend_from_slice(&piece[..count]),
+            Err(_) => return Ok(None),
+        }
+    }
+    let inner = match Functions::of::<Elf>(&unpacked.as_slice(), false, deadline) {
+        Ok(inner) => inner,
+        Err(Unreadable::TimedOut) => return Err(Unreadable::TimedOut),
+        Err(Unreadable::Invalid) => return Ok(None),
+    };
+    let table = inner.tables.into_iter().next();
+    Ok(table.and_then(|Table { functions, strings }| {
+        let Strings::InFile(at, size) = strings else { return None };
+        let (at, size) = (usize::try_from(at).ok()?, usize::try_from(size).ok()?);
+        let strings = Strings::Here(unpacked.get(at..at.checked_add(size)?)?.to_vec());
+        Some(Table { functions, strings })
+    }))
 }

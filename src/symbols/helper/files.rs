@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
-use std::path::Path;
 
-use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags, Statx, StatxFlags, memfd_create, openat, statx};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
@@ -14,6 +13,12 @@ use crate::symbols::wire::Cause;
 
 /// Bytes of a list of mounts that are read.
 const MAX_MOUNTS: u64 = 64 << 20;
+/// Mounts that are remembered.
+const MAX_KNOWN_MOUNTS: usize = 4096;
+/// STATX_MNT_ID_UNIQUE
+const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+/// Returns the user namespace that another namespace belongs to: _IO(0xb7, 1).
+pub const NS_GET_USERNS: libc::c_ulong = 0xb701;
 /// Bytes of a small file of /proc.
 const MAX_SMALL: u64 = 64 << 10;
 
@@ -25,11 +30,13 @@ pub struct ProcDir {
     mounts: HashMap<u64, (bool, OwnedFd)>,
 }
 
-/// What decides whether a file in memory is one.
-#[derive(Debug, Clone, Copy)]
+/// Decides what is opened.
+#[derive(Debug)]
 pub struct Opener {
     /// The device of the kernel's own tmpfs, that memfds and shared memory are on: it is in no list of mounts.
     memory: Option<(u32, u32)>,
+    /// Whether files on a mount may be opened, by a number that no other mount ever has.
+    known: HashMap<u64, bool>,
 }
 
 impl Opener {
@@ -38,27 +45,42 @@ impl Opener {
         let memfd = memfd_create("ebpf-run", MemfdFlags::CLOEXEC).ok();
         let memory =
             memfd.and_then(|memfd| look_at(memfd.as_fd()).ok()).map(|stat| (stat.stx_dev_major, stat.stx_dev_minor));
-        Opener { memory }
+        Opener { memory, known: HashMap::new() }
     }
 
-    /// Opens the regular file that `path`, found by O_PATH, stands for.
+    /// Opens the regular file that `path`, found by O_PATH, stands for; `stat` are its attributes.
     ///
     /// # Errors
     /// [`Cause::FileRefused`] for everything else, and [`Cause::NotPermitted`].
-    pub fn open(self, dir: &mut ProcDir, path: BorrowedFd<'_>) -> Result<(File, Statx), Cause> {
-        let stat = look_at(path)?;
+    pub fn open(&mut self, dir: &mut ProcDir, path: BorrowedFd<'_>, stat: &Statx) -> Result<File, Cause> {
         if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
             return Err(Cause::FileRefused);
         }
         let in_memory = self.memory == Some((stat.stx_dev_major, stat.stx_dev_minor));
-        if !in_memory && !dir.may_open_on_mount_of(path) {
+        if !in_memory && !self.may_open_on_mount_of(dir, path) {
             return Err(Cause::FileRefused);
         }
         // O_NONBLOCK: a lease is not waited for
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let again = format!("/proc/self/fd/{}", path.as_raw_fd());
-        let file = openat(rustix::fs::CWD, again, flags, Mode::empty()).map_err(cause)?;
-        Ok((File::from(file), stat))
+        openat(rustix::fs::CWD, again, flags, Mode::empty()).map(File::from).map_err(cause)
+    }
+
+    /// Whether the file system that `path` is on is served by the kernel: a server in user space can refuse to answer, and
+    /// then not even SIGKILL ends the wait.
+    fn may_open_on_mount_of(&mut self, dir: &mut ProcDir, path: BorrowedFd<'_>) -> bool {
+        let Some(unique) = mount_number(path, UNIQUE_MOUNT) else {
+            return dir.may_open_on_mount_of(path); // before 6.8
+        };
+        if let Some(known) = self.known.get(&unique) {
+            return *known;
+        }
+        let may = dir.may_open_on_mount_of(path);
+        if self.known.len() >= MAX_KNOWN_MOUNTS {
+            self.known.clear();
+        }
+        self.known.insert(unique, may);
+        may
     }
 }
 
@@ -124,50 +146,53 @@ impl ProcDir {
     ///
     /// # Errors
     /// [`Cause::NoFile`] if there is none, [`Cause::FileRefused`] if it can't be looked for.
-    pub fn in_tmp(&mut self, name: &str) -> Result<OwnedFd, Cause> {
+    pub fn in_tmp(&mut self, opener: &mut Opener, name: &str) -> Result<OwnedFd, Cause> {
         let flags = PATH | OFlags::NOFOLLOW;
         let not_there = |_| Cause::NoFile;
         let root = self.link("root").map_err(|_| Cause::NoFile)?;
         // Looking for a name asks the file system: on each step it has to be one that answers
-        if !self.may_open_on_mount_of(root.as_fd()) {
+        if !opener.may_open_on_mount_of(self, root.as_fd()) {
             return Err(Cause::FileRefused);
         }
         let tmp = openat(&root, "tmp", flags | OFlags::DIRECTORY, Mode::empty()).map_err(not_there)?;
-        if !self.may_open_on_mount_of(tmp.as_fd()) {
+        if !opener.may_open_on_mount_of(self, tmp.as_fd()) {
             return Err(Cause::FileRefused);
         }
         openat(&tmp, name, flags, Mode::empty()).map_err(not_there)
     }
 
-    /// Whether the file system that `path` is on is served by the kernel: a server in user space can refuse to answer, and
-    /// then not even SIGKILL ends the wait. The mount's number is looked up in the process's list of mounts and in one's own;
+    /// As [`Opener::may_open_on_mount_of`]. The mount's number is looked up in the process's list of mounts and in one's own;
     /// what is in neither, such as a mount that was detached, is refused.
     fn may_open_on_mount_of(&mut self, path: BorrowedFd<'_>) -> bool {
-        let Some(mount) = mount_number(path) else { return false };
+        let Some(mount) = mount_number(path, StatxFlags::MNT_ID) else { return false };
         if let Some(known) = self.mounts.get(&mount) {
             return known.0;
         }
         let Ok(held) = fcntl_dupfd_cloexec(path, 0) else { return false };
-        let theirs = self.read("mountinfo").ok().and_then(|list| Mount::of_number(list, mount));
-        let found = theirs.or_else(|| Mount::of_number(own_mounts()?, mount));
-        let may = found.is_some_and(|mount| {
-            !in_user_space(&mount.kind) && (mount.kind != b"overlay" || self.is_overlay_of_root(&mount))
-        });
+        let own = own_mounts().and_then(|list| Mount::of_number(list, mount));
+        let may = match own {
+            Some(own) => !in_user_space(&own.kind),
+            None => self.read("mountinfo").ok().and_then(|list| Mount::of_number(list, mount)).is_some_and(|theirs| {
+                // A user who has a user namespace can mount an overlay over a server of his own
+                !in_user_space(&theirs.kind)
+                    && (theirs.kind != b"overlay" || self.mounts_are_made_by_root() || is_on_host(&theirs))
+            }),
+        };
         self.mounts.insert(mount, (may, held));
         may
     }
 
-    /// Whether root made this overlay. A user may make one in a user namespace, above layers that a server in user space has.
-    /// Overlays of containers that a daemon of root starts are among the mounts of the host, too.
-    fn is_overlay_of_root(&self, overlay: &Mount) -> bool {
-        let same = |theirs: &OwnedFd, own: &OwnedFd| {
-            let id =
-                |fd: &OwnedFd| look_at(fd.as_fd()).map(|stat| (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino));
-            matches!((id(theirs), id(own)), (Ok(theirs), Ok(own)) if theirs == own)
-        };
-        let namespaces = (self.link("ns/user"), openat(rustix::fs::CWD, "/proc/self/ns/user", PATH, Mode::empty()));
-        let (Ok(theirs), Ok(own)) = &namespaces else { return false };
-        same(theirs, own) || own_mounts().is_some_and(|list| Mount::find(list, |_, mount| mount == overlay).is_some())
+    /// Whether nobody but root can have made a mount in the process's mount namespace.
+    fn mounts_are_made_by_root(&self) -> bool {
+        let own = File::open("/proc/self/ns/user").ok();
+        let owner = self.read("ns/mnt").ok().and_then(|namespace| {
+            // SAFETY: it takes no argument, and returns a new descriptor
+            let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+            // SAFETY: the descriptor was just made, and has no other owner
+            (owner >= 0).then(|| unsafe { OwnedFd::from_raw_fd(owner) })
+        });
+        let number = |fd: BorrowedFd<'_>| look_at(fd).ok().map(|stat| stat.stx_ino);
+        matches!((own, owner), (Some(own), Some(owner)) if number(own.as_fd()) == number(owner.as_fd()))
     }
 }
 
@@ -175,16 +200,20 @@ fn own_mounts() -> Option<File> {
     File::open("/proc/self/mountinfo").ok()
 }
 
+/// Whether the same file system is mounted where the runner is, as those of containers that a daemon of root starts are.
+fn is_on_host(theirs: &Mount) -> bool {
+    own_mounts().is_some_and(|list| Mount::find(list, |_, mount| mount == theirs).is_some())
+}
+
 fn in_user_space(kind: &[u8]) -> bool {
     kind == b"fuse" || kind == b"fuseblk" || kind.starts_with(b"fuse.")
 }
 
-/// The number of the mount that an open file is on.
-fn mount_number(path: BorrowedFd<'_>) -> Option<u64> {
-    let mut text = String::new();
-    let info = Path::new("/proc/self/fdinfo").join(path.as_raw_fd().to_string());
-    File::open(info).ok()?.take(MAX_SMALL).read_to_string(&mut text).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+/// The number of the mount that an open file is on, of one of two kinds.
+fn mount_number(path: BorrowedFd<'_>, which: StatxFlags) -> Option<u64> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(path, c"", flags, which).ok()?;
+    (stat.stx_mask & which.bits() != 0).then_some(stat.stx_mnt_id)
 }
 
 /// A file system that is mounted.
@@ -227,6 +256,7 @@ impl Mount {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::path::Path;
 
     use super::*;
 
@@ -252,22 +282,16 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_in_one_s_own_user_namespace_is_of_root() {
-        let overlay = Mount { device: b"0:0".to_vec(), kind: b"overlay".to_vec() };
-        let proc = ProcDir::open(std::process::id()).expect("oneself");
-        assert!(proc.is_overlay_of_root(&overlay));
-    }
-
-    #[test]
     fn only_regular_files_are_opened() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("file");
         std::fs::write(&file, "text").expect("written");
         rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("fifo"), Mode::RUSR).expect("a FIFO");
-        let (opener, mut proc) = (Opener::new(), ProcDir::open(std::process::id()).expect("oneself"));
+        let (mut opener, mut proc) = (Opener::new(), ProcDir::open(std::process::id()).expect("oneself"));
         let mut open = |path: &Path| {
             let found = openat(rustix::fs::CWD, path, PATH, Mode::empty()).expect("it is there");
-            opener.open(&mut proc, found.as_fd()).map(|(file, _)| file)
+            let stat = look_at(found.as_fd()).expect("it has attributes");
+            opener.open(&mut proc, found.as_fd(), &stat)
         };
         let mut text = String::new();
         open(&file).expect("a file").read_to_string(&mut text).expect("it is read");
@@ -282,7 +306,14 @@ mod tests {
         let memfd = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
         let mut proc = ProcDir::open(std::process::id()).expect("oneself");
         let found = proc.link(&format!("fd/{}", memfd.as_raw_fd())).expect("it is there");
-        assert!(Opener::new().open(&mut proc, found.as_fd()).is_ok());
-        assert!(!proc.may_open_on_mount_of(found.as_fd()), "it is in no list of mounts");
+        let stat = look_at(found.as_fd()).expect("it has attributes");
+        assert!(Opener::new().open(&mut proc, found.as_fd(), &stat).is_ok());
+        assert!(!Opener::new().may_open_on_mount_of(&mut proc, found.as_fd()), "it is in no list of mounts");
+    }
+
+    #[test]
+    fn one_s_own_mounts_are_those_of_one_s_own_user_namespace() {
+        let proc = ProcDir::open(std::process::id()).expect("oneself");
+        assert!(proc.mounts_are_made_by_root());
     }
 }

@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use rustix::fs::Statx;
 
-use super::elf::{Functions, MAX_SYMBOLS, Unreadable};
+use super::elf::{Functions, MAX_FUNCTIONS};
+use crate::symbols::wire::Cause;
 
 /// Files that are kept open.
 const MAX_FILES: usize = 128;
 /// Functions of all files together, 16 bytes each.
-const MAX_FUNCTIONS: usize = MAX_SYMBOLS + MAX_SYMBOLS / 2;
+const MAX_HELD: usize = 2 * MAX_FUNCTIONS;
+/// A file that was not asked for so long is closed: its file system can't be unmounted before.
+const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// What makes a file another one: it was replaced, or written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,42 +43,41 @@ impl Key {
 #[derive(Debug, Default)]
 pub struct Library {
     files: HashMap<Key, Known>,
-    clock: u64,
 }
 
 #[derive(Debug)]
 struct Known {
     file: File,
     functions: Functions,
-    used: u64,
+    used: Instant,
 }
 
 impl Library {
-    /// The functions of `file`, read by `read` unless they are known.
+    /// The functions of a file, read by `read` unless they are known.
     ///
     /// # Errors
     /// Those of `read`.
     pub fn get(
         &mut self,
         key: Key,
-        file: File,
-        read: impl FnOnce(&File) -> Result<Functions, Unreadable>,
-    ) -> Result<(&File, &Functions), Unreadable> {
-        self.clock += 1;
+        read: impl FnOnce() -> Result<(File, Functions), Cause>,
+    ) -> Result<(&File, &Functions), Cause> {
+        let now = Instant::now();
         if !self.files.contains_key(&key) {
-            let functions = read(&file)?;
+            let (file, functions) = read()?;
+            self.files.retain(|_, known| now.duration_since(known.used) < MAX_IDLE);
             self.make_room(functions.len());
-            self.files.insert(key, Known { file, functions, used: 0 });
+            self.files.insert(key, Known { file, functions, used: now });
         }
         let known = self.files.get_mut(&key).expect("it was just put there");
-        known.used = self.clock;
+        known.used = now;
         Ok((&known.file, &known.functions))
     }
 
     fn make_room(&mut self, wanted: usize) {
         loop {
             let held: usize = self.files.values().map(|known| known.functions.len()).sum();
-            if self.files.len() < MAX_FILES && held + wanted <= MAX_FUNCTIONS {
+            if self.files.len() < MAX_FILES && held + wanted <= MAX_HELD {
                 return;
             }
             let Some(oldest) = self.files.iter().min_by_key(|(_, known)| known.used).map(|(key, _)| *key) else {

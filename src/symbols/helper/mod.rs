@@ -14,6 +14,7 @@ mod process;
 mod sandbox;
 mod vdso;
 
+use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
@@ -21,21 +22,22 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{Pid, Signal, WaitOptions, getppid, kill_process, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getppid, kill_process, pidfd_open, waitpid};
 use rustix::thread::CapabilitySet;
 
-use super::wire::{MAX_NAME, receive_request, send_answers};
+use super::wire::{MAX_NAME, Request, receive_request, send_answers};
 use files::Opener;
 use library::Library;
 
 pub use sandbox::MAX_MEMORY;
 
-/// A request that is not answered by then has taken too long: what is known is the answer.
-const PATIENCE: Duration = Duration::from_millis(1000);
-/// A worker that is still at it then is ended.
-const ENDURANCE: Duration = Duration::from_millis(2000);
+/// A worker that is still at a request so much later than it may is ended.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long a worker that was killed is waited for: one in a call that no signal ends is left behind.
+const LAST_BREATH: Duration = Duration::from_millis(100);
 /// Workers that neither answer nor end. With so many there are no more.
 const MAX_STUCK: usize = 4;
 /// Bytes of a name in a file, before it is made readable.
@@ -48,8 +50,8 @@ const CONTROL: i32 = 3;
 struct Deadline(Instant);
 
 impl Deadline {
-    fn in_seconds(seconds: u64) -> Self {
-        Deadline(Instant::now() + Duration::from_secs(seconds))
+    fn within(time: Duration) -> Self {
+        Deadline(Instant::now() + time)
     }
 
     fn is_over(self) -> bool {
@@ -59,18 +61,46 @@ impl Deadline {
 
 /// A name as people write it.
 fn demangle(name: &[u8]) -> Vec<u8> {
-    let mut name = match std::str::from_utf8(name) {
-        Err(_) => name.to_vec(),
-        Ok(text) => match rustc_demangle::try_demangle(text) {
-            Ok(name) => format!("{name:#}").into_bytes(),
-            Err(_) => {
-                let name = cpp_demangle::Symbol::new(text).ok().and_then(|symbol| symbol.demangle().ok());
-                name.map_or_else(|| text.as_bytes().to_vec(), String::into_bytes)
-            }
-        },
+    let as_it_is = || name[..name.len().min(MAX_NAME)].to_vec();
+    let Ok(text) = std::str::from_utf8(name) else { return as_it_is() };
+    let mut readable = Short::default();
+    let written = if let Ok(symbol) = rustc_demangle::try_demangle(text) {
+        write!(readable, "{symbol:#}")
+    } else if let Ok(symbol) = cpp_demangle::BorrowedSymbol::new(name) {
+        symbol.structured_demangle(&mut readable, &cpp_demangle::DemangleOptions::default())
+    } else {
+        return as_it_is();
     };
-    name.truncate(MAX_NAME);
-    name
+    // What is too long is cut, what can't be written is no mangled name
+    if written.is_ok() || readable.is_cut { readable.text.into_bytes() } else { as_it_is() }
+}
+
+/// The beginning of a text. A short mangled name can stand for one of any length.
+#[derive(Default)]
+struct Short {
+    text: String,
+    is_cut: bool,
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.text.len() + character.len_utf8() > MAX_NAME {
+                self.is_cut = true;
+                return Err(fmt::Error);
+            }
+            self.text.push(character);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a child to end, for so long at the most, and forgets it if it did.
+pub fn has_ended(child: Pid, most: Duration) -> bool {
+    if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
+        let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Timespec::try_from(most).ok().as_ref());
+    }
+    !matches!(waitpid(Some(child), WaitOptions::NOHANG), Ok(None))
 }
 
 /// Forks the supervisor. Returns its number and a socket: for each byte that is written to it comes back one, with a socket
@@ -118,19 +148,21 @@ fn supervise(control: UnixStream, needed: CapabilitySet, parent: Pid) -> io::Res
     let mut stuck: Vec<Pid> = Vec::new();
     let mut byte = [0];
     while control.read(&mut byte)? > 0 {
-        if let Some(worker) = current.take() {
-            let _ = kill_process(worker, Signal::KILL); // it may have ended by itself
-            stuck.push(worker);
-        }
-        stuck.retain(|worker| !matches!(waitpid(Some(*worker), WaitOptions::NOHANG), Ok(Some(_)) | Err(_)));
+        stuck.retain(|worker| !has_ended(*worker, Duration::ZERO));
+        stuck.extend(current.take().filter(|worker| !has_ended_by_force(*worker)));
         let made = if stuck.len() < MAX_STUCK { start_worker(&control).ok() } else { None };
         current = made.as_ref().map(|(pid, _)| *pid);
         reply(&control, made.as_ref().map(|(_, socket)| socket.as_fd()))?;
     }
     if let Some(worker) = current {
-        let _ = kill_process(worker, Signal::KILL);
+        has_ended_by_force(worker);
     }
     Ok(())
+}
+
+fn has_ended_by_force(worker: Pid) -> bool {
+    let _ = kill_process(worker, Signal::KILL); // it may have ended by itself
+    has_ended(worker, LAST_BREATH)
 }
 
 /// One byte, and the socket.
@@ -160,14 +192,20 @@ fn start_worker(control: &UnixStream) -> io::Result<(Pid, OwnedFd)> {
     }
 }
 
+/// What a worker has for all requests.
+struct Tools {
+    opener: Opener,
+    library: Library,
+    /// Nanoseconds by which times since the boot are shown later than they are.
+    boot_offset: i128,
+}
+
 fn work(mut socket: File) -> io::Result<()> {
-    let opener = Opener::new();
+    let mut tools = Tools { opener: Opener::new(), library: Library::default(), boot_offset: process::boot_offset() };
     sandbox::confine()?;
-    let mut library = Library::default();
-    while let Some((image, addresses)) = receive_request(&mut socket)? {
-        alarm(ENDURANCE)?;
-        let deadline = Deadline(Instant::now() + PATIENCE);
-        let answers = process::names(&image, &addresses, &mut library, opener, deadline);
+    while let Some(Request { image, addresses, allowance }) = receive_request(&mut socket)? {
+        alarm(allowance + GRACE)?;
+        let answers = process::names(&image, &addresses, &mut tools, Deadline::within(allowance));
         alarm(Duration::ZERO)?;
         send_answers(&mut socket, &answers)?;
     }
@@ -238,4 +276,40 @@ fn close_from(first: i32) -> io::Result<()> {
         unsafe { libc::close(fd) };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_readable() {
+        let cases: &[(&[u8], &[u8])] = &[
+            (b"main", b"main"),
+            (b"_ZN3foo3barEi", b"foo::bar(int)"),
+            (b"_ZN4core3fmt5write17h0123456789abcdefE", b"core::fmt::write"),
+            (b"_RNvC7mycrate4main", b"mycrate::main"),
+            (b"_Znonsense", b"_Znonsense"),
+            (b"\xff\xfe", b"\xff\xfe"),
+            (b"", b""),
+        ];
+        for (name, wanted) in cases {
+            assert_eq!(demangle(name), *wanted);
+        }
+    }
+
+    /// Each substitution stands for two of the one before: a short name for one of 2^60 characters.
+    #[test]
+    fn a_name_that_grows_without_end_is_cut() {
+        let mut name = String::from("_Z1fI1aS_E");
+        for i in 0..60_u32 {
+            let number = |n: u32| if n == 0 { String::new() } else { format!("{:x}", n - 1).to_uppercase() };
+            name += &format!("P1gIS{0}_S{0}_E", number(i));
+        }
+        let started = Instant::now();
+        assert!(demangle(name.as_bytes()).len() <= MAX_NAME);
+        assert!(demangle(format!("_ZN{}E", "1a".repeat(2000)).as_bytes()).len() <= MAX_NAME);
+        assert_eq!(demangle(&[b'x'; 2 * MAX_NAME]).len(), MAX_NAME);
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
 }

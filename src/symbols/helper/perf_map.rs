@@ -3,6 +3,7 @@
 //! is kept.
 
 use std::io::Read;
+use std::rc::Rc;
 
 use super::{Deadline, MAX_MANGLED};
 
@@ -12,7 +13,8 @@ const PIECE: usize = 256 << 10;
 
 /// The names of `addresses`, which are sorted. Of several lines for an address the last one counts: code is replaced.
 pub fn names(map: &mut impl Read, addresses: &[u64], deadline: Deadline) -> Vec<Option<Vec<u8>>> {
-    let mut found = vec![None; addresses.len()];
+    // Shared, as one line may be for all of them
+    let mut found: Vec<Option<Rc<[u8]>>> = vec![None; addresses.len()];
     let (mut piece, mut filled, mut read) = (vec![0; PIECE], 0, 0);
     let mut skipping = false; // in a line that is too long
     while read < MAX_MAP && !deadline.is_over() {
@@ -38,10 +40,10 @@ pub fn names(map: &mut impl Read, addresses: &[u64], deadline: Deadline) -> Vec<
             filled = left;
         }
     }
-    found
+    found.into_iter().map(|name| name.map(|name| name.to_vec())).collect()
 }
 
-fn take(line: &[u8], addresses: &[u64], found: &mut [Option<Vec<u8>>]) {
+fn take(line: &[u8], addresses: &[u64], found: &mut [Option<Rc<[u8]>>]) {
     let mut words = line.splitn(3, |byte| *byte == b' ');
     let number = |word: Option<&[u8]>| {
         let text = std::str::from_utf8(word?).ok()?;
@@ -54,18 +56,19 @@ fn take(line: &[u8], addresses: &[u64], found: &mut [Option<Vec<u8>>]) {
     let Some(end) = start.checked_add(size) else { return };
     let first = addresses.partition_point(|address| *address < start);
     let behind = addresses.partition_point(|address| *address < end);
-    if name.is_empty() || name.len() > MAX_MANGLED {
-        return;
+    if first < behind && !name.is_empty() && name.len() <= MAX_MANGLED {
+        found[first..behind].fill(Some(name.into()));
     }
-    found[first..behind.max(first)].fill(Some(name.to_vec()));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn names_in(text: &[u8], addresses: &[u64]) -> Vec<Option<String>> {
-        let found = names(&mut &text[..], addresses, Deadline::in_seconds(10));
+        let found = names(&mut &text[..], addresses, Deadline::within(Duration::from_secs(10)));
         found.into_iter().map(|name| name.map(|name| String::from_utf8_lossy(&name).into_owned())).collect()
     }
 
@@ -85,9 +88,9 @@ mod tests {
     fn an_endless_map_ends() {
         let started = std::time::Instant::now();
         let mut zeros = std::io::repeat(0);
-        assert_eq!(names(&mut zeros, &[1], Deadline::in_seconds(60)), [None]);
+        assert_eq!(names(&mut zeros, &[1], Deadline::within(Duration::from_secs(60))), [None]);
         let mut lines = std::io::repeat(b'\n');
-        assert_eq!(names(&mut lines, &[1], Deadline::in_seconds(1)), [None]);
+        assert_eq!(names(&mut lines, &[1], Deadline::within(Duration::from_secs(1))), [None]);
         assert!(started.elapsed().as_secs() < 30);
     }
 }

@@ -1,20 +1,22 @@
 //! One process: whether it still runs the program that was sampled, what is mapped at its addresses, and what that is called.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read as _};
 
 use rustix::fd::AsFd as _;
 
 use super::elf::{Functions, Unreadable};
 use super::files::{Opener, ProcDir, look_at};
-use super::library::{Key, Library};
-use super::{Deadline, demangle, perf_map, vdso};
+use super::library::Key;
+use super::{Deadline, Tools, demangle, perf_map, vdso};
 use crate::symbols::wire::{Answer, Cause, Image};
 
 /// Bytes of a list of mappings that are read.
 const MAX_MAPS: u64 = 64 << 20;
 /// Personality of a process whose address space is laid out the same way each time (ADDR_NO_RANDOMIZE).
 const NO_RANDOMIZE: u32 = 0x004_0000;
+/// Nanoseconds that a start is shown in.
+const TICK: i128 = 10_000_000;
 
 /// A mapping of code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,22 +35,15 @@ struct Mapping {
 pub fn names(
     image: &Image,
     addresses: &[u64],
-    library: &mut Library,
-    opener: Opener,
+    tools: &mut Tools,
     deadline: Deadline,
 ) -> Vec<Answer> {
-    find(image, addresses, library, opener, deadline).unwrap_or_else(|cause| vec![Err(cause); addresses.len()])
+    find(image, addresses, tools, deadline).unwrap_or_else(|cause| vec![Err(cause); addresses.len()])
 }
 
-fn find(
-    image: &Image,
-    addresses: &[u64],
-    library: &mut Library,
-    opener: Opener,
-    deadline: Deadline,
-) -> Result<Vec<Answer>, Cause> {
+fn find(image: &Image, addresses: &[u64], tools: &mut Tools, deadline: Deadline) -> Result<Vec<Answer>, Cause> {
     let mut dir = ProcDir::open(image.pid)?;
-    if !runs(&dir, image)? {
+    if !runs(&dir, image, tools.boot_offset)? {
         return Err(Cause::ProcessGone);
     }
     let mut order: Vec<usize> = (0..addresses.len()).collect();
@@ -70,7 +65,7 @@ fn find(
             answers.fill(Err(Cause::NoFile));
             without_file.extend(first..behind);
         } else {
-            in_file(&mut dir, mapping, addresses, answers, library, opener, deadline);
+            in_file(&mut dir, mapping, addresses, answers, tools, deadline);
         }
     }
     // Code of a compiler at run time may be in a file too (a memfd that is mapped twice), which has no symbols then
@@ -78,7 +73,7 @@ fn find(
     let unnamed: Vec<usize> = (0..sorted.len()).filter(unnamed).collect();
     if !without_file.is_empty() || unnamed.iter().any(|at| answers[*at] == Err(Cause::NoSymbol)) {
         let wanted: Vec<u64> = unnamed.iter().map(|at| sorted[*at]).collect();
-        if let Some(mut map) = open_perf_map(&mut dir, opener) {
+        if let Some(mut map) = open_perf_map(&mut dir, &mut tools.opener) {
             for (at, name) in unnamed.iter().zip(perf_map::names(&mut map, &wanted, deadline)) {
                 if let Some(name) = name {
                     answers[*at] = Ok(name);
@@ -87,7 +82,7 @@ fn find(
         }
     }
     // Another program since then: what was found is the other one's
-    if !runs(&dir, image)? {
+    if !runs(&dir, image, tools.boot_offset)? {
         return Err(Cause::ProcessGone);
     }
     let mut found = vec![Err(Cause::NotMapped); addresses.len()];
@@ -100,21 +95,24 @@ fn in_file(
     mapping: &Mapping,
     addresses: &[u64],
     answers: &mut [Answer],
-    library: &mut Library,
-    opener: Opener,
+    tools: &mut Tools,
     deadline: Deadline,
 ) {
-    let opened = dir.link(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
-    let opened = opened.and_then(|path| opener.open(dir, path.as_fd()));
-    let (file, stat) = match opened {
-        Ok(opened) => opened,
-        Err(cause) => return answers.fill(Err(cause)),
-    };
-    let read = |file: &File| Functions::read(file, deadline);
-    let (file, functions) = match library.get(Key::of(&stat), file, read) {
+    let Tools { opener, library, .. } = tools;
+    let found = dir.link(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end)).and_then(|path| {
+        let stat = look_at(path.as_fd())?;
+        library.get(Key::of(&stat), || {
+            let file = opener.open(dir, path.as_fd(), &stat)?;
+            let functions = Functions::read(&file, deadline).map_err(|unreadable| match unreadable {
+                Unreadable::Invalid => Cause::NoSymbol,
+                Unreadable::TimedOut => Cause::TimedOut,
+            })?;
+            Ok((file, functions))
+        })
+    });
+    let (file, functions) = match found {
         Ok(found) => found,
-        Err(Unreadable::Invalid) => return answers.fill(Err(Cause::NoSymbol)),
-        Err(Unreadable::TimedOut) => return answers.fill(Err(Cause::TimedOut)),
+        Err(cause) => return answers.fill(Err(cause)),
     };
     answers.fill(Err(Cause::TimedOut));
     for (address, answer) in addresses.iter().zip(answers) {
@@ -163,7 +161,7 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
     Some(Mapping { start, end, offset, inode, name })
 }
 
-fn open_perf_map(dir: &mut ProcDir, opener: Opener) -> Option<File> {
+fn open_perf_map(dir: &mut ProcDir, opener: &mut Opener) -> Option<File> {
     let status = dir.text("status").ok()?;
     let numbers = |key: &[u8]| -> Option<Vec<u32>> {
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))?;
@@ -172,23 +170,24 @@ fn open_perf_map(dir: &mut ProcDir, opener: Opener) -> Option<File> {
     // Its number in its own pid namespace, by which it names the file
     let pid = *numbers(b"NSpid:")?.last()?;
     let user = *numbers(b"Uid:")?.get(1)?;
-    let path = dir.in_tmp(&format!("perf-{pid}.map")).ok()?;
-    // In a directory that all may write to, anybody may have made it
-    let owner = look_at(path.as_fd()).ok()?.stx_uid;
-    if owner != user && owner != 0 {
+    let path = dir.in_tmp(opener, &format!("perf-{pid}.map")).ok()?;
+    let stat = look_at(path.as_fd()).ok()?;
+    // In a directory that all may write to, anybody may have made it. And it may be another file under this name: by a hard
+    // link, or by a mount in a namespace of the process's own, which lets a user put root's files there
+    if stat.stx_uid != user || stat.stx_nlink != 1 {
         return None;
     }
-    opener.open(dir, path.as_fd()).ok().map(|(file, _)| file)
+    opener.open(dir, path.as_fd(), &stat).ok()
 }
 
 /// Whether the process still runs the program of `image`.
-fn runs(dir: &ProcDir, image: &Image) -> Result<bool, Cause> {
+fn runs(dir: &ProcDir, image: &Image, boot_offset: i128) -> Result<bool, Cause> {
     let stat = Stat::of(&dir.text("stat")?).ok_or(Cause::ProcessGone)?;
     if stat.start_stack == 0 {
         // The kernel shows the layout of an address space to those only who may look into the process
         return Err(if stat.is_zombie { Cause::ProcessGone } else { Cause::NotPermitted });
     }
-    if stat.layout() != image.layout {
+    if !stat.is_of(image.layout, boot_offset) {
         return Ok(false);
     }
     // Without randomisation two programs may have one layout
@@ -197,7 +196,7 @@ fn runs(dir: &ProcDir, image: &Image) -> Result<bool, Cause> {
 
 fn is_randomized(dir: &ProcDir) -> bool {
     let everywhere =
-        std::fs::read("/proc/sys/kernel/randomize_va_space").is_ok_and(|value| value.first() != Some(&b'0'));
+        fs::read("/proc/sys/kernel/randomize_va_space").is_ok_and(|value| value.first() != Some(&b'0'));
     let personality = dir
         .text("personality")
         .ok()
@@ -208,6 +207,17 @@ fn is_randomized(dir: &ProcDir) -> bool {
 fn exe(dir: &ProcDir) -> Option<u32> {
     let path = dir.link("exe").ok()?;
     look_at(path.as_fd()).ok().map(|stat| stat.stx_ino as u32)
+}
+
+/// How much later than they are this process is shown times since the boot, in nanoseconds: not 0 in a time namespace.
+pub fn boot_offset() -> i128 {
+    let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    let offset = text.lines().find_map(|line| {
+        let mut words = line.strip_prefix("boottime")?.split_ascii_whitespace();
+        let (seconds, nanoseconds): (i128, i128) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(seconds * 1_000_000_000 + nanoseconds)
+    });
+    offset.unwrap_or(0)
 }
 
 /// What tells one execution from another, of /proc/PID/stat.
@@ -236,9 +246,17 @@ impl Stat {
         })
     }
 
+    /// Whether it has that layout. Where times since the boot are shown later by an offset, the start is rounded otherwise
+    /// than the kernel's: then it is one of two.
+    fn is_of(&self, layout: u64, boot_offset: i128) -> bool {
+        let earliest = i128::from(self.start_time) * TICK - boot_offset;
+        let [first, last] = [earliest, earliest + TICK - 1].map(|time| time.div_euclid(TICK) as u64);
+        self.layout(first) == layout || self.layout(last) == layout
+    }
+
     /// As `image_layout()` in `bpf/include/stack.h`.
-    fn layout(&self) -> u64 {
-        let words = [self.start_time, self.start_code, self.end_code, self.start_stack];
+    fn layout(&self, start_time: u64) -> u64 {
+        let words = [start_time, self.start_code, self.end_code, self.start_stack];
         words.into_iter().fold(0, |hash: u64, word| {
             let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             hash ^ hash >> 32
@@ -275,7 +293,14 @@ mod tests {
         let stat = Stat::of(&text).expect("a line of the kernel");
         let wanted = Stat { is_zombie: false, start_time: 22, start_code: 26, end_code: 27, start_stack: 28 };
         assert_eq!(stat, wanted);
-        assert_ne!(stat.layout(), Stat { start_stack: 29, ..wanted }.layout());
+        let layout = stat.layout(22);
+        assert_ne!(layout, Stat { start_stack: 29, ..wanted }.layout(22));
+        assert!(stat.is_of(layout, 0) && !stat.is_of(stat.layout(21), 0) && !stat.is_of(stat.layout(23), 0));
+        // Shown 5.003 s later, it is of 522 or 523, by the part of a tick
+        let later = |start_time| Stat { start_time, is_zombie: false, start_code: 26, end_code: 27, start_stack: 28 };
+        assert!(later(522).is_of(layout, 5_003_000_000) && later(523).is_of(layout, 5_003_000_000));
+        assert!(!later(524).is_of(layout, 5_003_000_000) && !later(521).is_of(layout, 5_003_000_000));
+        assert!(later(2).is_of(layout, -200_000_000), "an earlier time");
         assert_eq!(Stat::of(b"7 (a) S 1 2"), None);
     }
 }

@@ -10,8 +10,10 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_name, set_no_new_privs,
 };
 use seccompiler::SeccompCmpArgLen::Dword;
-use seccompiler::SeccompCmpOp::MaskedEq;
+use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule};
+
+use super::files::NS_GET_USERNS;
 
 /// Bytes of memory that a worker may ask for.
 pub const MAX_MEMORY: u64 = 256 << 20;
@@ -30,7 +32,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
-    libc::SYS_fcntl,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
@@ -99,6 +100,14 @@ fn filter() -> Result<BpfProgram, Box<dyn std::error::Error + Send + Sync>> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![none_of(2, libc::PROT_EXEC)?]);
     }
+    let is_one_of = |argument: u8, values: &[u64]| {
+        let rule = |value: &u64| SeccompRule::new(vec![SeccompCondition::new(argument, Dword, Eq, *value)?]);
+        values.iter().map(rule).collect::<Result<Vec<_>, _>>()
+    };
+    // Not those by which a file sends signals to others
+    let commands = [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL].map(|command| command as u64);
+    rules.insert(libc::SYS_fcntl, is_one_of(1, &commands)?);
+    rules.insert(libc::SYS_ioctl, is_one_of(1, &[NS_GET_USERNS])?);
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
     Ok(filter.try_into()?)

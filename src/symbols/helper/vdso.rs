@@ -1,6 +1,7 @@
 //! The code that the kernel maps into every process, the same for all of them: one's own copy has the names.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::elf::Functions;
 use super::{Deadline, demangle};
@@ -36,7 +37,7 @@ fn read_own() -> Option<Own> {
     let size = usize::try_from(end.checked_sub(start)?).ok().filter(|size| *size <= MAX_SIZE)?;
     let mut bytes = vec![0; size];
     std::fs::File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, start).ok()?;
-    let functions = Functions::read(&bytes.as_slice(), Deadline::in_seconds(1)).ok()?;
+    let functions = Functions::read(&bytes.as_slice(), Deadline::within(Duration::from_secs(1))).ok()?;
     Some(Own { bytes, functions })
 }
 
