@@ -49,6 +49,7 @@ mod sigsnoop;
 mod sinks;
 mod soak;
 mod streams;
+mod symbols;
 mod syscount;
 mod task_filters;
 mod tcpconnect;

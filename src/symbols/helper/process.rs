@@ -32,12 +32,7 @@ struct Mapping {
 }
 
 /// The answers for `addresses` of a program.
-pub fn names(
-    image: &Image,
-    addresses: &[u64],
-    tools: &mut Tools,
-    deadline: Deadline,
-) -> Vec<Answer> {
+pub fn names(image: &Image, addresses: &[u64], tools: &mut Tools, deadline: Deadline) -> Vec<Answer> {
     find(image, addresses, tools, deadline).unwrap_or_else(|cause| vec![Err(cause); addresses.len()])
 }
 
@@ -195,8 +190,7 @@ fn runs(dir: &ProcDir, image: &Image, boot_offset: i128) -> Result<bool, Cause> 
 }
 
 fn is_randomized(dir: &ProcDir) -> bool {
-    let everywhere =
-        fs::read("/proc/sys/kernel/randomize_va_space").is_ok_and(|value| value.first() != Some(&b'0'));
+    let everywhere = fs::read("/proc/sys/kernel/randomize_va_space").is_ok_and(|value| value.first() != Some(&b'0'));
     let personality = dir
         .text("personality")
         .ok()
