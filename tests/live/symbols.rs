@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Seek, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,7 +35,8 @@ fn compile(scratch: &Scratch, source: &str, flags: &[&str]) -> PathBuf {
     let name = unique_name();
     let (code, program) = (scratch.write(&format!("{name}.c"), source), scratch.path(&name));
     let mut cc = Command::new("cc");
-    cc.args(["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"]).args(flags).arg("-o");
+    // Not optimized: every function has a frame pointer then, those that call nothing too
+    cc.args(["-O0", "-fno-omit-frame-pointer", "-pthread"]).args(flags).arg("-o");
     run(cc.arg(&program).arg(code).arg("-ldl")).expect(0);
     program
 }
@@ -50,6 +51,8 @@ fn as_nobody(command: &Path) -> Command {
 /// A process that `odd.c` describes.
 struct Odd {
     child: Child,
+    /// So that what it executes may print an address too.
+    _stdout: BufReader<ChildStdout>,
     pid: u32,
     address: u64,
 }
@@ -64,7 +67,8 @@ impl Odd {
     fn of(command: &mut Command) -> Option<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("it is text");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut line).expect("it is text");
         let mut words = line.split_whitespace().rev();
         let Some(address) = words.next() else {
             let _ = child.kill();
@@ -73,7 +77,7 @@ impl Odd {
         };
         let address = u64::from_str_radix(address, 16).expect("an address");
         let pid = words.next().map_or(child.id(), |pid| pid.parse().expect("a number"));
-        Some(Odd { child, pid, address })
+        Some(Odd { child, _stdout: stdout, pid, address })
     }
 
     fn map(&self) -> PathBuf {
@@ -132,10 +136,13 @@ fn between(rows: &[Json], pid: u32) -> BTreeMap<String, u64> {
     found
 }
 
+/// That the odd frame has a name, or none, where the others have theirs. On a busy machine the time may be over for some names.
 #[track_caller]
 fn is_named(rows: &[Json], odd: &Odd, name: &str, what: &str) {
-    let found = between(rows, odd.pid);
-    assert!(found.len() == 1 && found.get(name).is_some_and(|samples| *samples > 3), "{what}: {found:?}\n{rows:#?}");
+    let mut found = between(rows, odd.pid);
+    let as_wanted = found.remove(name).is_some();
+    found.remove("[unknown]");
+    assert!(as_wanted && found.is_empty(), "{what}: {name}, {found:?}\n{rows:#?}");
 }
 
 /// A run that ends by itself after a time; returns what it said, its rows and its report.
@@ -230,7 +237,7 @@ fn a_perf_map_that_is_none_costs_its_names_and_nothing_else() {
     let watched = Watched::new(&others);
 
     let pids: Vec<u32> = all.iter().map(|(_, odd, _)| odd.pid).collect();
-    let (_, rows, report) = captured(&scratch, &profile(&pids, None), Duration::from_secs(2));
+    let (_, rows, report) = captured(&scratch, &profile(&pids, Some("500ms")), Duration::from_secs(4));
     fs::remove_file(other_name).expect("it is there");
     for (what, odd, name) in &all {
         is_named(&rows, odd, name, what);
@@ -278,7 +285,7 @@ fn in_a_mount_namespace_only_a_process_s_own_map_counts() {
     numbered.pid = children.trim().parse().expect("one child");
 
     let pids = [link.pid, mount.pid, own.pid, numbered.pid];
-    let (_, rows, _) = captured(&scratch, &profile(&pids, None), Duration::from_secs(1));
+    let (_, rows, _) = captured(&scratch, &profile(&pids, Some("500ms")), Duration::from_secs(2));
     assert!(!watched.was_opened());
     is_named(&rows, &link, "[unknown]", "a link");
     is_named(&rows, &mount, "[unknown]", "a mount");
@@ -471,22 +478,12 @@ fn each_frame_is_named_by_itself_whatever_memory_is_around_it() {
     let deleted = scratch.write("deleted", header(|_| ()));
     all.push(("deleted".into(), Odd::new(&program, &["file", deleted.to_str().expect("UTF-8")])));
     fs::remove_file(deleted).expect("it is there");
-    // A lease keeps others from opening the file until it is given up
+    // A lease keeps others from opening the file until it is given up, which its holder does not do
     let leased = scratch.write("leased", header(|_| ()));
-    all.push(("leased".into(), Odd::new(&program, &["file", leased.to_str().expect("UTF-8")])));
-    let lease = "import fcntl, os, signal, sys
-signal.signal(signal.SIGIO, signal.SIG_IGN)
-fd = os.open(sys.argv[1], os.O_RDWR)
-try:
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-except OSError:
-    fcntl.fcntl(os.open(sys.argv[1], os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
-print(1, flush=True)
-signal.pause()";
-    let holder = Odd::of(Command::new("python3").args(["-c", lease]).arg(&leased));
+    chown(&leased, Some(NOBODY), Some(NOBODY)).expect("it is there");
+    all.push(("leased".into(), Odd::new(&program, &["leased", leased.to_str().expect("UTF-8")])));
     let pids: Vec<u32> = all.iter().map(|(_, odd)| odd.pid).collect();
-    let (_, rows, report) = captured(&scratch, &profile(&pids, None), Duration::from_secs(2));
-    drop(holder);
+    let (_, rows, report) = captured(&scratch, &profile(&pids, Some("500ms")), Duration::from_secs(4));
     for (what, odd) in &all {
         is_named(&rows, odd, "[unknown]", what);
     }
@@ -498,7 +495,7 @@ fn library(scratch: &Scratch, name: &str) -> PathBuf {
     let source = format!(
         "volatile int steps; void {name}(void (*work)(void)) {{ work(); steps++; }}
          __attribute__((visibility(\"hidden\"))) void unused(void) {{ steps--; }}
-         __asm__(\".globl entry\\n.set entry, {name}\\n\");"
+         void (*entry)(void (*)(void)) = {name};"
     );
     compile(scratch, &source, &["-shared", "-fPIC"])
 }
@@ -678,7 +675,8 @@ fn a_server_that_stops_answering_costs_the_names_of_its_own_files() {
         fs::create_dir(scratch.path(&format!("{how}-empty"))).expect("a folder");
         let mapped = directory.join("f");
         let mut command = if how == "overlay" {
-            let mut command = as_nobody(Path::new("unshare"));
+            // In a user namespace, as anybody may have one; the device may be for root alone
+            let mut command = Command::new("unshare");
             command.args(["--user", "--map-root-user", "--mount"]).arg(&server);
             command
         } else {
@@ -695,8 +693,8 @@ fn a_server_that_stops_answering_costs_the_names_of_its_own_files() {
             eprintln!("SKIPPED: {how}: it can't be mounted here");
             continue;
         };
-        let time = Duration::from_secs(1);
-        let (_, rows, report) = captured(&scratch, &profile(&[odd.pid, healthy.pid], None), time);
+        let config = profile(&[odd.pid, healthy.pid], Some("500ms"));
+        let (_, rows, report) = captured(&scratch, &config, Duration::from_secs(2));
         is_named(&rows, &odd, "[unknown]", how);
         is_named(&rows, &healthy, "good_of_the_test", how);
         assert_eq!(report["symbol_helpers_replaced"], 0, "{how}: nothing waits for the server: {report:#}");
@@ -747,15 +745,16 @@ fn without_a_supervisor_names_are_missing_and_nothing_else() {
         let (worker, supervisor) = worker(rows.capture.pid(), None);
         signal(supervisor, how);
         if how == Signal::STOP {
-            signal(worker, Signal::KILL);
+            signal(worker, Signal::KILL); // it stays there until its parent goes on
+        } else {
+            is_gone(worker);
         }
-        is_gone(worker);
         fs::write(odd.map(), odd.line("newer_name")).expect("written");
         rows.wait_for("[unknown]");
         let report = rows.stop(&scratch);
         assert!(unresolved(&report, "no_helper") > 0, "{report:#}");
         assert_eq!((&report["balances"], &report["exit_code"]), (&json!(true), &json!(0)), "{report:#}");
-        is_gone(supervisor);
+        [worker, supervisor].into_iter().for_each(is_gone);
     }
 }
 
@@ -834,7 +833,7 @@ fn the_helper_has_only_what_it_needs_and_is_not_in_the_records() {
     let config = json!({
         "version": 1,
         "max_loss": "100%",
-        "lock": scratch.path("lock"),
+        "window": {"lock": scratch.path("lock")},
         "probes": [
             profile(&[odd.pid], Some("100ms"))["probes"][0],
             {"program": "profile", "name": "self", "filters": {"comm": "ebpf-run-names", "event": "cpu_clock", "frequency": "499Hz"}},

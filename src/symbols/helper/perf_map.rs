@@ -2,7 +2,7 @@
 //! `START SIZE NAME` with hexadecimal numbers. It belongs to the process: each line is taken for itself, and nothing of it
 //! is kept.
 
-use std::io::Read;
+use std::io::{BufRead as _, BufReader, Read};
 use std::rc::Rc;
 
 use super::{Deadline, MAX_MANGLED};
@@ -10,37 +10,36 @@ use super::{Deadline, MAX_MANGLED};
 /// Bytes of a map that are read; functions behind that have no names.
 pub const MAX_MAP: u64 = 128 << 20;
 const PIECE: usize = 256 << 10;
+/// Bytes of a line; longer ones name nothing.
+const MAX_LINE: usize = MAX_MANGLED + 64;
+/// Lines between two looks at the clock.
+const LINES: usize = 1024;
 
-/// The names of `addresses`, which are sorted. Of several lines for an address the last one counts: code is replaced.
-pub fn names(map: &mut impl Read, addresses: &[u64], deadline: Deadline) -> Vec<Option<Vec<u8>>> {
+/// The names of `addresses`, which are sorted, and whether the map was read to its end before the time was over. Of several
+/// lines for an address the last one counts: code is replaced.
+pub fn names(map: impl Read, addresses: &[u64], deadline: Deadline) -> (Vec<Option<Vec<u8>>>, bool) {
     // Shared, as one line may be for all of them
     let mut found: Vec<Option<Rc<[u8]>>> = vec![None; addresses.len()];
-    let (mut piece, mut filled, mut read) = (vec![0; PIECE], 0, 0);
-    let mut skipping = false; // in a line that is too long
-    while read < MAX_MAP && !deadline.is_over() {
-        let Ok(count) = map.read(&mut piece[filled..]) else { break };
-        if count == 0 {
-            break; // a last line without its end is still being written
+    let mut map = BufReader::with_capacity(PIECE, map.take(MAX_MAP));
+    let mut line = Vec::new();
+    let mut lines = 0;
+    let is_whole = loop {
+        line.clear();
+        // A last line without its end is still being written
+        match map.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line) {
+            Ok(_) if line.ends_with(b"\n") => take(&line[..line.len() - 1], addresses, &mut found),
+            Ok(length) if length == MAX_LINE && map.skip_until(b'\n').is_ok() => lines += LINES,
+            _ => break true,
         }
-        read += count as u64;
-        filled += count;
-        let mut rest = &piece[..filled];
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            if !std::mem::take(&mut skipping) {
-                take(&rest[..end], addresses, &mut found);
+        lines += 1;
+        if lines >= LINES {
+            if deadline.is_over() {
+                break false;
             }
-            rest = &rest[end + 1..];
+            lines = 0;
         }
-        let left = rest.len();
-        if left > MAX_MANGLED + 64 {
-            skipping = true;
-            filled = 0;
-        } else {
-            piece.copy_within(filled - left..filled, 0);
-            filled = left;
-        }
-    }
-    found.into_iter().map(|name| name.map(|name| name.to_vec())).collect()
+    };
+    (found.into_iter().map(|name| name.map(|name| name.to_vec())).collect(), is_whole)
 }
 
 fn take(line: &[u8], addresses: &[u64], found: &mut [Option<Rc<[u8]>>]) {
@@ -68,7 +67,8 @@ mod tests {
     use super::*;
 
     fn names_in(text: &[u8], addresses: &[u64]) -> Vec<Option<String>> {
-        let found = names(&mut &text[..], addresses, Deadline::within(Duration::from_secs(10)));
+        let (found, is_whole) = names(text, addresses, Deadline::within(Duration::from_secs(10)));
+        assert!(is_whole);
         found.into_iter().map(|name| name.map(|name| String::from_utf8_lossy(&name).into_owned())).collect()
     }
 
@@ -87,10 +87,10 @@ mod tests {
     #[test]
     fn an_endless_map_ends() {
         let started = std::time::Instant::now();
-        let mut zeros = std::io::repeat(0);
-        assert_eq!(names(&mut zeros, &[1], Deadline::within(Duration::from_secs(60))), [None]);
-        let mut lines = std::io::repeat(b'\n');
-        assert_eq!(names(&mut lines, &[1], Deadline::within(Duration::from_secs(1))), [None]);
+        let (found, is_whole) = names(std::io::repeat(0), &[1], Deadline::within(Duration::from_secs(60)));
+        assert_eq!((found, is_whole), (vec![None], true));
+        let (found, is_whole) = names(std::io::repeat(b'\n'), &[1], Deadline::within(Duration::from_millis(10)));
+        assert_eq!((found, is_whole), (vec![None], false), "the time is over before");
         assert!(started.elapsed().as_secs() < 30);
     }
 }

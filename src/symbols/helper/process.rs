@@ -68,10 +68,13 @@ fn find(image: &Image, addresses: &[u64], tools: &mut Tools, deadline: Deadline)
     let unnamed: Vec<usize> = (0..sorted.len()).filter(unnamed).collect();
     if !without_file.is_empty() || unnamed.iter().any(|at| answers[*at] == Err(Cause::NoSymbol)) {
         let wanted: Vec<u64> = unnamed.iter().map(|at| sorted[*at]).collect();
-        if let Some(mut map) = open_perf_map(&mut dir, &mut tools.opener) {
-            for (at, name) in unnamed.iter().zip(perf_map::names(&mut map, &wanted, deadline)) {
-                if let Some(name) = name {
-                    answers[*at] = Ok(name);
+        if let Some(map) = open_perf_map(&mut dir, &mut tools.opener) {
+            let (names, is_whole) = perf_map::names(map, &wanted, deadline);
+            for (at, name) in unnamed.iter().zip(names) {
+                match name {
+                    Some(name) => answers[*at] = Ok(name),
+                    None if !is_whole => answers[*at] = Err(Cause::TimedOut),
+                    None => {}
                 }
             }
         }

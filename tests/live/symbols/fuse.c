@@ -62,10 +62,14 @@ static void *serve(void *unused)
 {
 	static char buffer[1 << 18];
 
-	while (read(device, buffer, sizeof(buffer)) > 0) {
+	for (;;) {
 		struct fuse_in_header *in = (void *)buffer;
 		void *argument = in + 1;
 
+		if (read(device, buffer, sizeof(buffer)) <= 0) {
+			usleep(1000); /* it is not mounted yet */
+			continue;
+		}
 		if (silent)
 			continue;
 		switch (in->opcode) {
@@ -114,7 +118,7 @@ static void *serve(void *unused)
 			reply(in->unique, -ENOSYS, NULL, 0);
 		}
 	}
-	return NULL;
+	__builtin_unreachable();
 }
 
 static void mount_here(const char *directory)

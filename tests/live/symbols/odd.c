@@ -3,13 +3,15 @@
  * A process whose stacks have a frame in odd memory: outer_of_the_test() calls code there, which calls inner_of_the_test().
  * It prints the address of that code, and goes on until it is killed.
  *
- *	odd WHERE [FILE]	anonymous memfd shm shared zero; `file`: what is at 4096 of FILE; `library`: FILE, opened each time
+ *	odd WHERE [FILE]	anonymous memfd shm shared zero; `file`: what is at 4096 of FILE; `leased`: the same, with a lease
+ *				on FILE; `library`: FILE, opened each time
  *	odd exec WHERE [FILE]	waits for a byte, runs as `anonymous` until the next one, then executes FILE from a thread
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,8 +56,12 @@ static void *memory(const char *where, const char *file)
 		return shmat(shmget(IPC_PRIVATE, 4096, 0700), NULL, SHM_EXEC);
 	if (!strcmp(where, "zero"))
 		return mmap(NULL, 4096, writable, MAP_PRIVATE, open("/dev/zero", O_RDWR), 0);
-	if (!strcmp(where, "file"))
-		return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, open(file, O_RDONLY), 4096);
+	if (!strcmp(where, "file") || !strcmp(where, "leased")) {
+		fd = open(file, O_RDONLY);
+		if (!strcmp(where, "leased") && fcntl(fd, F_SETLEASE, F_WRLCK))
+			exit(6);
+		return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 4096);
+	}
 	fd = syscall(SYS_memfd_create, "odd", 0);
 	if (ftruncate(fd, 4096) || pwrite(fd, code, sizeof(code), 0) != sizeof(code))
 		exit(3);
@@ -80,10 +86,10 @@ int main(int argc, char **argv)
 		fflush(stdout);
 		for (;;) {
 			void *library = dlopen(file, RTLD_NOW);
-			void *function = library ? dlsym(library, "entry") : NULL;
+			void **entry = library ? dlsym(library, "entry") : NULL;
 
-			for (int i = 0; function && i < 10; i++)
-				outer_of_the_test(function);
+			for (int i = 0; entry && i < 10; i++)
+				outer_of_the_test(*entry);
 			if (library)
 				dlclose(library);
 		}
@@ -91,7 +97,8 @@ int main(int argc, char **argv)
 	odd = memory(strcmp(where, "exec") ? where : "anonymous", file);
 	if (odd == MAP_FAILED)
 		return 2;
-	if (strcmp(where, "file") && strcmp(where, "memfd")) {
+	signal(SIGIO, SIG_IGN);
+	if (strcmp(where, "file") && strcmp(where, "leased") && strcmp(where, "memfd")) {
 		memcpy(odd, code, sizeof(code));
 		__builtin___clear_cache((char *)odd, (char *)odd + sizeof(code));
 	}
