@@ -14,8 +14,8 @@ use rustix::thread::CapabilitySet;
 use super::helper;
 use super::wire::{Answer, Cause, Image, MAX_ADDRESSES, receive_answers, send_request};
 
-/// A worker that answers so much later than it may hangs.
-const GRACE: Duration = Duration::from_millis(400);
+/// A worker that answers so much later than it may hangs, or has no CPU.
+const GRACE: Duration = Duration::from_millis(600);
 /// The supervisor does nothing that can take long.
 const PROMPT: Duration = Duration::from_secs(1);
 

@@ -34,8 +34,8 @@ use library::Library;
 
 pub use sandbox::MAX_MEMORY;
 
-/// A worker that is still at a request so much later than it may is ended.
-const GRACE: Duration = Duration::from_millis(200);
+/// A worker that is still at a request so much later than it may ends: the runner has given it up before.
+const GRACE: Duration = Duration::from_millis(1000);
 /// How long a worker that was killed is waited for: one in a call that no signal ends is left behind.
 const LAST_BREATH: Duration = Duration::from_millis(100);
 /// Workers that neither answer nor end. With so many there are no more.

@@ -23,15 +23,20 @@ pub fn names(map: impl Read, addresses: &[u64], deadline: Deadline) -> (Vec<Opti
     let mut map = BufReader::with_capacity(PIECE, map.take(MAX_MAP));
     let mut line = Vec::new();
     let mut lines = 0;
+    let mut is_in_long_line = false;
     let is_whole = loop {
         line.clear();
-        // A last line without its end is still being written
-        match map.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut line) {
-            Ok(_) if line.ends_with(b"\n") => take(&line[..line.len() - 1], addresses, &mut found),
-            Ok(length) if length == MAX_LINE && map.skip_until(b'\n').is_ok() => lines += LINES,
-            _ => break true,
+        let most = if is_in_long_line { PIECE } else { MAX_LINE };
+        match map.by_ref().take(most as u64).read_until(b'\n', &mut line) {
+            Ok(_) if line.ends_with(b"\n") => {
+                if !std::mem::take(&mut is_in_long_line) {
+                    take(&line[..line.len() - 1], addresses, &mut found);
+                }
+            }
+            Ok(length) if length == most => is_in_long_line = true,
+            _ => break true, // a last line without its end is still being written
         }
-        lines += 1;
+        lines += if is_in_long_line { LINES } else { 1 };
         if lines >= LINES {
             if deadline.is_over() {
                 break false;
