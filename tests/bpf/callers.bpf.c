@@ -11,6 +11,7 @@ struct key {
 	u32 pid DOC("Process");
 	s32 kernel_stack AS("kernel_stack") DOC("In the kernel");
 	s32 user_stack AS("user_stack") DOC("In the process");
+	IMAGE_MEMBERS;
 };
 struct value {
 	u64 calls DOC("Calls");
@@ -31,6 +32,7 @@ int BPF_PROG(enter, struct pt_regs *regs, long nr)
 	key.pid = id >> 32;
 	key.kernel_stack = kernel_stack_id(ctx);
 	key.user_stack = user_stack_id(ctx);
+	SET_IMAGE(&key);
 	value = aggregate(seekers, &key);
 	if (value)
 		counter_add(&value->calls, 1);
