@@ -262,10 +262,9 @@ fn in_a_mount_namespace_only_a_process_s_own_map_counts() {
     }
     let scratch = Scratch::new();
     let program = compile(&scratch, ODD, &[]);
-    fs::create_dir(scratch.path("secret")).expect("a folder");
-    scratch.set_mode("secret", 0o711);
-    let secret = scratch.write("secret/file", "0 ffffffffffffffff name_from_roots_file\n");
-    scratch.set_mode("secret/file", 0o600);
+    let outside = Scratch::within(Path::new("/var/tmp")); // what is in /tmp is hidden in there
+    let secret = outside.write("file", "0 ffffffffffffffff name_from_roots_file\n");
+    outside.set_mode("file", 0o600);
     let path = secret.display();
     let watched = Watched::new(&secret);
     let inside = |how: &str, options: &[&str]| {
