@@ -348,7 +348,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     Ok(report)
 }
 
-/// Has to come before the first thread, and before rights are given up.
+/// To come before the first thread, and before rights are given up.
 fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
     let needed = privileges::for_symbol_helper(plan);
     let mut symbols = Symbols::start(match needed {

@@ -1,7 +1,6 @@
 //! The runner's side of the symbol helper: asks, waits no longer than it may, and replaces a worker that does not answer.
 
-use std::fs::File;
-use std::io::{self, BufReader, IoSliceMut, Read as _, Write as _};
+use std::io::{self, BufReader, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -31,7 +30,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Forks the helper, which will have the capabilities `needed`. To be called while this process has one thread.
+    /// Forks the helper, which will have the capabilities `needed`.
     ///
     /// # Errors
     /// If there can be no further process.
@@ -176,16 +175,4 @@ impl io::Write for Timed<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Whether this process has no more than one thread, so that a fork leaves no lock behind.
-pub fn has_one_thread() -> bool {
-    let status = File::open("/proc/self/status").and_then(|mut file| {
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).map(|_| text)
-    });
-    let status = status.unwrap_or_default();
-    status
-        .split(|byte| *byte == b'\n')
-        .any(|line| line.strip_prefix(b"Threads:").is_some_and(|n| n.trim_ascii() == b"1"))
 }

@@ -81,15 +81,10 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// To be called while this process has one thread and the right to find names: `needed`, which the helper keeps. With
-    /// `Err`, names of processes are not looked for, for that cause.
+    /// To be called while this process has the right to find names: `needed`, which the helper keeps. With `Err`, names of
+    /// processes are not looked for, for that cause.
     pub fn start(needed: Result<CapabilitySet, Cause>) -> Self {
-        let processes = needed.and_then(|needed| {
-            if !client::has_one_thread() {
-                return Err(Cause::NoHelper);
-            }
-            Client::start(needed).map_err(|_| Cause::NoHelper)
-        });
+        let processes = needed.and_then(|needed| Client::start(needed).map_err(|_| Cause::NoHelper));
         Symbols {
             kernel: Kallsyms::open(),
             processes,

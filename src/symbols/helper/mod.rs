@@ -122,8 +122,9 @@ pub fn fork(needed: CapabilitySet) -> io::Result<(Pid, UnixStream)> {
 
 /// `None` in the child.
 fn fork_process() -> io::Result<Option<Pid>> {
-    // SAFETY: the caller has one thread (the runner forks before it starts any, the supervisor never has more), so the child
-    // finds no lock held by another
+    // SAFETY: the runner forks before it starts a thread, and the supervisor never has more than one, so the child finds no
+    // lock held by another. Where the runner is a library of a process with threads, the C library's fork leaves its
+    // allocator usable in the child, which takes no other lock that those threads can hold
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Pid::from_raw(pid)),
