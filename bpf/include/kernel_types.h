@@ -84,8 +84,8 @@ struct request___with_rq_disk {
 struct inode___image {
 	unsigned long i_ino;
 };
-struct file {
-	struct inode *f_inode;
+struct file___image {
+	struct inode___image *f_inode;
 };
 struct mm_struct {
 	unsigned long start_code, end_code;

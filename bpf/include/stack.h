@@ -84,8 +84,8 @@ static __always_inline u64 image_layout(struct task_struct *task, struct mm_stru
 		(key)->image_exe = 0;                                                               \
 		(key)->image_layout = 0;                                                            \
 		if (__mm) {                                                                         \
-			struct inode___image *__exe = (void *)BPF_CORE_READ(__mm, exe_file, f_inode); \
-			(key)->image_exe = BPF_CORE_READ(__exe, i_ino);                             \
+			struct file___image *__exe = (void *)BPF_CORE_READ(__mm, exe_file);         \
+			(key)->image_exe = BPF_CORE_READ(__exe, f_inode, i_ino);                    \
 			(key)->image_layout = image_layout(__task, __mm);                           \
 		}                                                                                   \
 	} while (0)
