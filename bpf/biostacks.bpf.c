@@ -14,7 +14,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct key {
 	char comm[16] DOC("Command that started the requests");
 	char device[32] DOC("Disk");
-	s32 kernel_stack AS("kernel_stack") DOC("How the kernel came to start them");
+	u64 kernel_stack AS("kernel_stack") DOC("How the kernel came to start them");
 };
 struct value {
 	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush and with `queued: true` from the start");
@@ -26,7 +26,7 @@ const volatile bool queued DOC("true: from the request's start, so that its time
 struct io {
 	struct request_times times;
 	enum io_op op;
-	s32 kernel_stack;
+	u64 kernel_stack;
 	char comm[16];
 };
 #include "request.h"

@@ -17,14 +17,16 @@ enum off_reason {
 	OFF_INTERRUPTIBLE,   /* it sleeps until something comes or a signal does */
 	OFF_UNINTERRUPTIBLE, /* it sleeps until something comes: disk, locks */
 	OFF_OTHER,           /* stopped, traced, parked */
+	OFF_IDLE,            /* a kernel worker that has nothing to do */
 };
 
 struct key {
 	u32 pid DOC("Process");
 	char comm[16] DOC("Command of the thread");
-	s32 kernel_stack AS("kernel_stack") DOC("Where in the kernel it left the CPU");
-	s32 user_stack AS("user_stack") DOC("Where in the process, unless `user_stacks: false`");
-	IMAGE_MEMBERS;
+	u32 IMAGE_EXE;
+	u64 IMAGE_LAYOUT;
+	u64 kernel_stack AS("kernel_stack") DOC("Where in the kernel it left the CPU");
+	u64 user_stack AS("user_stack") DOC("Where in the process, unless `user_stacks: false`");
 };
 struct value {
 	u64 total_ns UNIT("ns") DOC("How long it was away, all in all"); /* first: `top` is by time */
@@ -33,7 +35,7 @@ struct value {
 AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks");
 
 TASK_FILTERS();
-FILTER(enum off_reason, reason, 4) DOC("Only what was left for these reasons: `runnable` is preempted, `uninterruptible` waits for a disk or a lock") = {};
+FILTER(enum off_reason, reason, 5) DOC("Only what was left for these reasons: `runnable` is preempted, `uninterruptible` waits for a disk or a lock, `idle` is a kernel worker without work") = {};
 const volatile u64 min_block_ns UNIT("ns") DOC("Only what took at least this long") = 0;
 const volatile u64 max_block_ns UNIT("ns") DOC("Only what took at most this long") = ~0ULL;
 const volatile bool user_stacks DOC("Whether processes' own stacks are taken too") = true;
@@ -59,6 +61,8 @@ static __always_inline enum off_reason reason_of(bool preempt, struct task_struc
 		return OFF_RUNNABLE;
 	if (state & STATE_INTERRUPTIBLE)
 		return OFF_INTERRUPTIBLE;
+	if (state & STATE_NOLOAD)
+		return OFF_IDLE;
 	return state & STATE_UNINTERRUPTIBLE ? OFF_UNINTERRUPTIBLE : OFF_OTHER;
 }
 

@@ -10,9 +10,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct key {
 	u32 pid DOC("Process; 0: the CPU was idle");
 	char comm[16] DOC("Command of the thread");
-	s32 kernel_stack AS("kernel_stack") DOC("Where it was in the kernel, if it was there");
-	s32 user_stack AS("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
-	IMAGE_MEMBERS;
+	u32 IMAGE_EXE;
+	u64 IMAGE_LAYOUT;
+	u64 kernel_stack AS("kernel_stack") DOC("Where it was in the kernel, if it was there");
+	u64 user_stack AS("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
 };
 struct value {
 	u64 samples AS("events") DOC("How often it was found there");

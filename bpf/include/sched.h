@@ -20,6 +20,7 @@ struct task_struct___sched {
 #define STATE_INTERRUPTIBLE 1
 #define STATE_UNINTERRUPTIBLE 2
 #define STATE_DEAD 0x80
+#define STATE_NOLOAD 0x400 /* with the one above: TASK_IDLE, a kernel worker without work */
 
 static __always_inline u32 state_of(struct task_struct *task)
 {

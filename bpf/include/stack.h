@@ -2,8 +2,8 @@
 /*
  * Stacks as parts of an aggregate's key:
  *
- *	struct key { u32 pid DOC("..."); s32 kernel_stack AS("kernel_stack") DOC("..."); s32 user_stack AS("user_stack") DOC("...");
- *		     IMAGE_MEMBERS; };
+ *	struct key { u32 pid DOC("..."); u32 IMAGE_EXE; u64 IMAGE_LAYOUT;
+ *		     u64 kernel_stack AS("kernel_stack") DOC("..."); u64 user_stack AS("user_stack") DOC("..."); };
  *	key.kernel_stack = kernel_stack_id(ctx);
  *	key.user_stack = user_stack_id(ctx);
  *	SET_IMAGE(&key);
@@ -15,51 +15,87 @@
 
 #include "filter.h"
 
-#define STACK_FRAMES 127 /* kernel.perf_event_max_stack */
+#define STACK_FRAMES 127 /* fewer where kernel.perf_event_max_stack is less */
 
+struct runner_stack {
+	u64 frames[STACK_FRAMES]; /* the innermost first, zeros behind the last */
+};
+
+/*
+ * Stacks by a hash of their frames. A BPF_MAP_TYPE_STACK_TRACE would be less work, but it keeps one stack for each slot:
+ * a fifth of the stacks are refused when it is half full, and it can't be made where kernel.perf_event_max_stack is
+ * below its default.
+ */
 REFUSALS(stacks);
 struct {
-	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
-	__uint(key_size, sizeof(u32));
-	__uint(value_size, STACK_FRAMES * sizeof(u64));
+	__type(key, u64);
+	__type(value, struct runner_stack);
 } stacks SEC(".maps") DOC("Stacks that were seen");
+/* Where a stack is put together: it is too large for the program's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct runner_stack);
+} stack_scratch SEC(".maps");
 
-/* What stands for a stack that was not kept, because the map is full or another stack has its place. */
-#define STACK_LOST (-17) /* -EEXIST */
+/* Random, so that no process can make stacks that are taken for those of another one. */
+const volatile u64 runner_seed INTERNAL = 0;
+
 /* There is none: a kernel thread has no user stack. */
-#define STACK_NONE (-14) /* -EFAULT */
+#define STACK_NONE 0ULL
+/* What stands for a stack that was not kept, because the map is full. */
+#define STACK_LOST 1ULL
 
-static __always_inline s32 runner_stack(void *ctx, u64 flags)
-{
-	long id = bpf_get_stackid(ctx, &stacks, flags);
-
-	if (id >= 0 || id == STACK_NONE)
-		return id;
-	__sync_fetch_and_add(&refused_stacks, 1);
-	return STACK_LOST;
-}
-
-static __always_inline s32 kernel_stack_id(void *ctx)
-{
-	return runner_stack(ctx, 0);
-}
-
-static __always_inline s32 user_stack_id(void *ctx)
-{
-	return runner_stack(ctx, 1 << 8); /* BPF_F_USER_STACK */
-}
-
-/* Not fields of a row. `image_exe` comes first, so that the two fill up a key of an odd number of u32. */
-#define IMAGE_MEMBERS                     \
-	u32 image_exe AS("image_exe");    \
-	u64 image_layout AS("image_layout")
-
-#define IMAGE_MIX(hash, word)                                               \
+#define STACK_MIX(hash, word)                                               \
 	do {                                                                \
 		(hash) = ((hash) ^ (word)) * 0x9e3779b97f4a7c15ULL;         \
 		(hash) ^= (hash) >> 32;                                     \
 	} while (0)
+
+static __always_inline u64 runner_stack(void *ctx, u64 flags)
+{
+	u32 zero = 0;
+	struct runner_stack *stack = bpf_map_lookup_elem(&stack_scratch, &zero);
+	u64 hash = runner_seed;
+	long bytes;
+
+	if (!stack)
+		return STACK_NONE;
+	bytes = bpf_get_stack(ctx, stack, sizeof(*stack), flags);
+	if (bytes <= 0)
+		return STACK_NONE;
+	for (u32 i = 0; i < STACK_FRAMES; i++) {
+		if (!stack->frames[i])
+			break;
+		STACK_MIX(hash, stack->frames[i]);
+	}
+	if (hash <= STACK_LOST)
+		hash = STACK_LOST + 1;
+	if (bpf_map_lookup_elem(&stacks, &hash))
+		return hash;
+	/* Another CPU may have been first */
+	if (!bpf_map_update_elem(&stacks, &hash, stack, BPF_NOEXIST) || bpf_map_lookup_elem(&stacks, &hash))
+		return hash;
+	__sync_fetch_and_add(&refused_stacks, 1);
+	return STACK_LOST;
+}
+
+static __always_inline u64 kernel_stack_id(void *ctx)
+{
+	return runner_stack(ctx, 0);
+}
+
+static __always_inline u64 user_stack_id(void *ctx)
+{
+	return runner_stack(ctx, 1 << 8); /* BPF_F_USER_STACK */
+}
+
+/* Not fields of a row. */
+#define IMAGE_EXE image_exe AS("image_exe")
+#define IMAGE_LAYOUT image_layout AS("image_layout")
 
 /*
  * Tells one execution of a process from another by what /proc/PID/stat shows as well (src/symbols/helper/process.rs): the
@@ -69,10 +105,10 @@ static __always_inline u64 image_layout(struct task_struct *task, struct mm_stru
 {
 	u64 hash = 0;
 
-	IMAGE_MIX(hash, BPF_CORE_READ(task, group_leader, start_boottime) / 10000000);
-	IMAGE_MIX(hash, BPF_CORE_READ(mm, start_code));
-	IMAGE_MIX(hash, BPF_CORE_READ(mm, end_code));
-	IMAGE_MIX(hash, BPF_CORE_READ(mm, start_stack));
+	STACK_MIX(hash, BPF_CORE_READ(task, group_leader, start_boottime) / 10000000);
+	STACK_MIX(hash, BPF_CORE_READ(mm, start_code));
+	STACK_MIX(hash, BPF_CORE_READ(mm, end_code));
+	STACK_MIX(hash, BPF_CORE_READ(mm, start_stack));
 	return hash;
 }
 

@@ -43,7 +43,7 @@ pub struct Aggregate {
 pub struct KeyField {
     /// Its name, place and kind.
     pub field: Field,
-    /// Set where it is the number of a stack.
+    /// Set where it stands for a stack, by a hash of its frames.
     pub stack: Option<StackKind>,
 }
 
@@ -152,8 +152,8 @@ impl<'a> Reader<'a> {
                 Some("user_stack") => Some(StackKind::User),
                 _ => None,
             };
-            if stack.is_some() && (&kind, size) != (&Kind::Int, 4) {
-                return Err(format!("{name}: a stack is an s32"));
+            if stack.is_some() && (&kind, size) != (&Kind::Uint, 8) {
+                return Err(format!("{name}: a stack is a u64"));
             }
             match (tags.meaning.as_deref(), size) {
                 (Some(IMAGE_EXE), 4) => exe = Some(offset),
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         }
         let pid = fields.iter().find(|field| field.field.name == "pid" && field.field.size == 4);
         let (Some(pid), Some(exe), Some(layout)) = (pid.map(|pid| pid.field.offset), exe, layout) else {
-            return Err("a user stack needs `u32 pid` and IMAGE_MEMBERS beside it".into());
+            return Err("a user stack needs `u32 pid`, `u32 IMAGE_EXE` and `u64 IMAGE_LAYOUT` beside it".into());
         };
         Ok((fields, Some(ImageAt { pid, exe, layout })))
     }

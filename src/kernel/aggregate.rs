@@ -60,8 +60,8 @@ impl AggregateMap {
         Ok(entries)
     }
 
-    /// The addresses of the stack with the number `id`, the innermost first; `None` if it was not kept.
-    pub fn stack(&self, id: u32) -> Option<Vec<u64>> {
+    /// The addresses of the stack with the hash `id`, the innermost first; `None` if it was not kept.
+    pub fn stack(&self, id: u64) -> Option<Vec<u64>> {
         let bytes = self.stacks.as_ref()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
         let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
         Some(words.take_while(|address| *address != 0).collect())

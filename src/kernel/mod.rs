@@ -8,7 +8,7 @@ mod explain;
 mod facts;
 pub(crate) mod host;
 mod log;
-mod misses;
+mod prog_info;
 mod outlook;
 mod perf;
 mod perf_events;

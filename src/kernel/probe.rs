@@ -1,6 +1,8 @@
 //! A program in the kernel: opened, set up, loaded, attached, and its counters read.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
@@ -10,7 +12,7 @@ use super::decide::{Look, Refused, decide};
 use super::explain::Stage;
 use super::perf_events::{self, Rate};
 use super::places::Kernel;
-use super::{Host, log, misses};
+use super::{Host, log, prog_info};
 use crate::catalog::{MapSpec, PerfEvent};
 use crate::error::{Error, Result};
 use crate::plan::{ProbePlan, Setting, Transport, internal};
@@ -104,10 +106,16 @@ impl Loaded {
             .map_err(broken)?;
         let own = host.own_process().unwrap_or(0);
         let helper = host.symbol_helper.unwrap_or(0);
-        let own: Vec<Setting> = [("runner_self", own), ("runner_helper", helper)]
-            .into_iter()
-            .filter_map(|(symbol, pid)| internal(program, symbol, &pid.to_ne_bytes()))
-            .collect();
+        // What keeps hash tables from being predictable does so for stacks as well
+        let seed = RandomState::new().build_hasher().finish().to_ne_bytes();
+        let own: Vec<Setting> = [
+            ("runner_self", &own.to_ne_bytes()[..]),
+            ("runner_helper", &helper.to_ne_bytes()),
+            ("runner_seed", &seed),
+        ]
+        .into_iter()
+        .filter_map(|(symbol, bytes)| internal(program, symbol, bytes))
+        .collect();
         let perf_events = set_up_maps(&mut open, plan, &own).map_err(broken)?;
         for mut prog in open.progs_mut() {
             let name = prog.name().to_string_lossy().into_owned();
@@ -236,6 +244,12 @@ impl Loaded {
         maps.iter().map(|map| count(map).ok_or_else(failed)).collect()
     }
 
+    /// The addresses of its code, as far as this process may see them.
+    pub fn code(&self) -> Vec<Range<u64>> {
+        let programs = self.object.progs().filter(|prog| prog.autoload());
+        programs.flat_map(|prog| prog_info::code(prog.as_fd()).unwrap_or_default()).collect()
+    }
+
     /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has
     /// this copy of the program, so it counts from the load on.
     ///
@@ -243,7 +257,7 @@ impl Loaded {
     /// If the kernel does not tell.
     pub fn missed(&self) -> Result<u64> {
         let hooks = self.object.progs().filter(|hook| hook.autoload());
-        let mut missed = hooks.map(|hook| misses::of(hook.as_fd()));
+        let mut missed = hooks.map(|hook| prog_info::misses(hook.as_fd()));
         missed.try_fold(0u64, |sum, one| Ok(sum.saturating_add(one?))).map_err(|error: std::io::Error| {
             Error::failed(format!("the kernel does not tell how often it left out {}: {error}", self.program))
         })

@@ -28,8 +28,8 @@ pub struct StackOf {
     pub kind: StackKind,
     /// The program that it is of, if it is a process's.
     pub image: Image,
-    /// Its number, or why there is none.
-    pub id: i32,
+    /// Its hash, or why there is none.
+    pub id: u64,
 }
 
 /// Where the frames of stacks come from.
@@ -144,7 +144,7 @@ impl Aggregator {
         let mut known: HashMap<_, usize> = HashMap::new();
         for mut group in groups {
             group.stacks = self.stacks(&group).map(|stack| source.frames(stack)).collect();
-            places.iter().for_each(|at| group.key[*at..*at + 4].fill(0));
+            places.iter().for_each(|at| group.key[*at..*at + 8].fill(0));
             if let Some(ImageAt { exe, layout, .. }) = self.plan.spec.image {
                 group.key[exe..exe + 4].fill(0);
                 group.key[layout..layout + 8].fill(0);
@@ -237,7 +237,7 @@ impl Aggregator {
             layout: u64::from_ne_bytes(bytes(&group.key, at.layout)),
         });
         let stacks = self.plan.spec.key.iter().filter_map(|key| Some((key.stack?, key.field.offset)));
-        stacks.map(move |(kind, at)| StackOf { kind, image, id: i32::from_ne_bytes(bytes(&group.key, at)) })
+        stacks.map(move |(kind, at)| StackOf { kind, image, id: u64::from_ne_bytes(bytes(&group.key, at)) })
     }
 
     /// The bytes that the stream's layout describes; see `plan/rows.rs`.

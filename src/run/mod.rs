@@ -236,13 +236,14 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let say = |words: String| options.say(&words);
     let plan = &resolved(plan)?;
-    let symbols = start_symbols(plan, &begun.host);
+    let mut symbols = start_symbols(plan, &begun.host);
     let host = &Host { symbol_helper: symbols.helper(), ..begun.host.clone() };
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
     let mut opened = place::open_all(&plan.sinks, &globals, &begun.taken(), &warn)?;
     let (plan, mut loaded, skipped) = load(plan, host)?;
     let plan = &plan;
+    symbols.leave_out(loaded.iter().flat_map(Loaded::code).collect());
     for probe in &skipped {
         warn(format!("goes on without {}: {}", probe.probe, probe.reason));
     }

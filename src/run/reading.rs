@@ -20,7 +20,7 @@ use crate::symbols::{self, Cause, Image, Name, SymbolCounts, Symbols};
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
 const FRAMES: usize = 127;
 /// Numbers that stand for no stack, as in `bpf/include/stack.h`.
-const STACK_NONE: i32 = -14;
+const STACK_NONE: u64 = 0;
 /// What is written for a stack that the map had no room for.
 const NOT_KEPT: &[u8] = b"[stack not kept]\0";
 /// What is written for an address that has no name.
@@ -256,7 +256,7 @@ impl StackSource for Stacks<'_> {
             if self.found.contains_key(stack) {
                 continue;
             }
-            let addresses = u32::try_from(stack.id).ok().and_then(|id| self.map.stack(id));
+            let addresses = self.map.stack(stack.id);
             if let (StackKind::User, Some(addresses)) = (stack.kind, &addresses) {
                 wanted.entry(stack.image).or_default().extend(addresses);
             }

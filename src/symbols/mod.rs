@@ -8,6 +8,7 @@ mod wire;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,8 @@ struct Known {
 #[derive(Debug)]
 pub struct Symbols {
     kernel: Kallsyms,
+    /// Where the code of the run's own programs is.
+    own_code: Vec<Range<u64>>,
     processes: Result<Client, Cause>,
     /// Names that were found, by program and address, and how many bytes they have.
     known: HashMap<(Image, u64), Known>,
@@ -87,6 +90,7 @@ impl Symbols {
         let processes = needed.and_then(|needed| Client::start(needed).map_err(|_| Cause::NoHelper));
         Symbols {
             kernel: Kallsyms::open(),
+            own_code: Vec::new(),
             processes,
             known: HashMap::new(),
             known_bytes: 0,
@@ -94,6 +98,11 @@ impl Symbols {
             slow: HashSet::new(),
             spent: HashMap::new(),
         }
+    }
+
+    /// Stacks are taken by programs with their code in these ranges: their frames are left out.
+    pub fn leave_out(&mut self, own_code: Vec<Range<u64>>) {
+        self.own_code = own_code;
     }
 
     /// The process whose children look into other processes, if there is one.
@@ -119,7 +128,8 @@ impl Symbols {
     /// The names of kernel addresses, the innermost first, without the program that took the stack and the way to it.
     pub fn kernel(&mut self, addresses: &[u64]) -> Vec<Name> {
         let mut names: Vec<Name> = addresses.iter().map(|address| self.kernel.name(*address).map(Arc::from)).collect();
-        names.drain(..taken_by(&names));
+        let own = addresses.iter().take_while(|at| self.own_code.iter().any(|code| code.contains(at))).count();
+        names.drain(..taken_by(&names, own));
         names
     }
 
@@ -228,12 +238,13 @@ fn user_of(pid: u32) -> u32 {
     user.unwrap_or(u32::MAX)
 }
 
-/// How many of the innermost frames are those of the program that took the stack.
-fn taken_by(names: &[Name]) -> usize {
+/// How many of the innermost frames are those of the program that took the stack: `own` by their addresses, or by names
+/// where addresses are not known. A trampoline behind them has no name where the kernel hides those of programs.
+fn taken_by(names: &[Name], own: usize) -> usize {
     let begins = |name: &Name, prefix: &str| name.as_ref().is_ok_and(|name| name.starts_with(prefix.as_bytes()));
-    let way_in = |name: &&Name| WAY_IN.iter().any(|prefix| begins(name, prefix));
-    let program = |name: &&Name| begins(name, PROGRAM);
-    let programs = names.iter().take_while(program).count();
+    let way_in = |name: &&Name| name.is_err() || WAY_IN.iter().any(|prefix| begins(name, prefix));
+    let by_name = names.iter().take_while(|name| begins(name, PROGRAM)).count();
+    let programs = own.max(by_name);
     if programs == 0 { 0 } else { programs + names[programs..].iter().take_while(way_in).count() }
 }
 
@@ -256,7 +267,12 @@ mod tests {
         for (names, wanted) in cases {
             let names: Vec<Name> = names.iter().map(|name| Ok(Arc::from(name.as_bytes()))).collect();
             let wanted: Vec<Name> = wanted.iter().map(|name| Ok(Arc::from(name.as_bytes()))).collect();
-            assert_eq!(names[taken_by(&names)..], wanted);
+            assert_eq!(names[taken_by(&names, 0)..], wanted);
         }
+        let hidden = || Err(Cause::NoSymbol);
+        let named = |name: &str| Ok(Arc::from(name.as_bytes()));
+        let names = [hidden(), hidden(), named("bpf_trace_run4"), named("__schedule"), hidden()];
+        assert_eq!(taken_by(&names, 1), 3, "a program and a trampoline without names");
+        assert_eq!(taken_by(&names, 0), 0);
     }
 }

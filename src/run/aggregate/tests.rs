@@ -20,25 +20,25 @@ fn plan(histogram: bool) -> AggregatePlan {
         per_cpu: true,
         key: vec![
             KeyField { field: field("pid", Kind::Uint, 0, 4), stack: None },
-            KeyField { field: field("stack", Kind::Int, 4, 4), stack: Some(StackKind::User) },
+            KeyField { field: field("stack", Kind::Uint, 16, 8), stack: Some(StackKind::User) },
         ],
-        key_size: 20,
-        image: Some(ImageAt { pid: 0, exe: 8, layout: 12 }),
+        key_size: 24,
+        image: Some(ImageAt { pid: 0, exe: 4, layout: 8 }),
         shape,
         value_size: if histogram { 80 } else { 16 },
     };
     AggregatePlan { spec: Arc::new(spec), interval: None, clear: true, per_cpu: false, top: None, sort: 0 }
 }
 
-fn entry(pid: u32, stack: i32, values: &[&[u64]]) -> Entry {
+fn entry(pid: u32, stack: u64, values: &[&[u64]]) -> Entry {
     entry_of(pid, stack, 0, values)
 }
 
 /// Of one of several programs that the process ran.
-fn entry_of(pid: u32, stack: i32, layout: u64, values: &[&[u64]]) -> Entry {
+fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> Entry {
     let values = values.iter().map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect()).collect();
-    let mut key = [pid.to_ne_bytes(), stack.to_ne_bytes(), 7_u32.to_ne_bytes()].concat();
-    key.extend(layout.to_ne_bytes());
+    let mut key = [pid.to_ne_bytes(), 7_u32.to_ne_bytes()].concat();
+    key.extend([layout.to_ne_bytes(), stack.to_ne_bytes()].concat());
     Entry { key, values }
 }
 
