@@ -15,8 +15,10 @@
  * The map's type is HASH, PERCPU_HASH, ARRAY or PERCPU_ARRAY (the key of an array is a struct with one u32). Keys are
  * compared byte by byte: write them whole, padding too (`struct key key = {}` leaves holes undefined; have none).
  *
- * Nothing is ever taken out of the map while the window is open: the runner keeps what it has read and tells the
- * difference, so no update can get lost between a look and a reset.
+ * With an `interval`, a map that is a hash exists twice: the program adds to the one that `NAME_now` names, the runner names
+ * the other one, waits until no program can still be at work on the first, reads it and empties it. So no update is lost,
+ * and the map has to hold the keys of one interval. In all other cases nothing is taken out of the map while the window is
+ * open: the runner keeps what it has read and reports the difference.
  */
 #pragma once
 
@@ -30,22 +32,47 @@ struct runner_hist {
 	u64 max;
 };
 
+/* Whether the map exists twice; set by the runner before load. */
+const volatile bool runner_swap INTERNAL = false;
+
 #define AGGREGATED __attribute__((btf_decl_tag("aggregate")))
-#define AGGREGATE(kind, name, K, V, entries)                       \
-	const volatile V name##_zero INTERNAL = {};                \
-	REFUSALS(name);                                            \
-	struct {                                                   \
-		__uint(type, BPF_MAP_TYPE_##kind);                 \
-		__uint(max_entries, entries);                      \
-		__type(key, K);                                    \
-		__type(value, V);                                  \
-	} name SEC(".maps") AGGREGATED
+#define AGGREGATE(kind, name, K, V, entries)                               \
+	const volatile V name##_zero INTERNAL = {};                        \
+	REFUSALS(name);                                                    \
+	struct name##_map {                                                \
+		__uint(type, BPF_MAP_TYPE_##kind);                         \
+		__uint(max_entries, entries);                              \
+		__type(key, K);                                            \
+		__type(value, V);                                          \
+	};                                                                 \
+	struct name##_map name##_first SEC(".maps") INTERNAL;                       \
+	RUNNER_NOW(name, struct name##_map, name##_first);                 \
+	struct name##_map name SEC(".maps") AGGREGATED
+
+/* The map that is in use now, of two */
+#define RUNNER_NOW(name, map_type, first)                                  \
+	struct {                                                           \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                  \
+		__uint(max_entries, 1);                                    \
+		__type(key, u32);                                          \
+		__array(values, map_type);                                 \
+	} name##_now SEC(".maps") INTERNAL = { .values = { (void *)&first } }
+
+static __always_inline void *runner_now(void *now)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(now, &zero);
+}
 
 static __always_inline void *runner_aggregate(void *map, const void *key, const volatile void *zero, u64 *refused)
 {
 	struct runner_counters *c = runner_count();
-	void *value = bpf_map_lookup_elem(map, key);
+	void *value;
 
+	if (!map)
+		return NULL; /* never: one of the two is always named */
+	value = bpf_map_lookup_elem(map, key);
 	if (c)
 		c->seen++;
 	if (value)
@@ -60,9 +87,11 @@ static __always_inline void *runner_aggregate(void *map, const void *key, const 
 	return value;
 }
 
-/* `value` is libbpf's way to keep the value's type: a pointer to it */
-#define aggregate(name, key) \
-	((typeof((name).value))runner_aggregate(&(name), key, &name##_zero, &refused_##name))
+/* `value` is libbpf's way to keep the value's type: a pointer to it. The verifier looks at one of the calls only. */
+#define aggregate(name, key)                                                                                \
+	((typeof((name).value))(runner_swap                                                                 \
+		? runner_aggregate(runner_now(&name##_now), key, &name##_zero, &refused_##name)             \
+		: runner_aggregate(&(name), key, &name##_zero, &refused_##name)))
 
 /*
  * Beside an aggregate in a hash map: values of keys whose first member, a u32, is below `entries`, all others zero. An

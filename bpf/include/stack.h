@@ -13,7 +13,7 @@
  */
 #pragma once
 
-#include "filter.h"
+#include "aggregate.h"
 
 #define STACK_FRAMES 127 /* fewer where kernel.perf_event_max_stack is less */
 
@@ -27,12 +27,15 @@ struct runner_stack {
  * below its default.
  */
 REFUSALS(stacks);
-struct {
+struct stacks_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, u64);
 	__type(value, struct runner_stack);
-} stacks SEC(".maps") DOC("Stacks that were seen");
+};
+struct stacks_map stacks_first SEC(".maps") INTERNAL;
+RUNNER_NOW(stacks, struct stacks_map, stacks_first);
+struct stacks_map stacks SEC(".maps") DOC("Stacks that were seen; with an `interval`, since the last one");
 /* Where a stack is put together: it is too large for the program's own. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -55,6 +58,19 @@ const volatile u64 runner_seed INTERNAL = 0;
 		(hash) ^= (hash) >> 32;                                     \
 	} while (0)
 
+static __always_inline u64 runner_keep_stack(void *map, struct runner_stack *stack, u64 hash)
+{
+	if (!map)
+		return STACK_LOST; /* never: one of the two is always named */
+	if (bpf_map_lookup_elem(map, &hash))
+		return hash;
+	/* Another CPU may have been first */
+	if (!bpf_map_update_elem(map, &hash, stack, BPF_NOEXIST) || bpf_map_lookup_elem(map, &hash))
+		return hash;
+	__sync_fetch_and_add(&refused_stacks, 1);
+	return STACK_LOST;
+}
+
 static __always_inline u64 runner_stack(void *ctx, u64 flags)
 {
 	u32 zero = 0;
@@ -74,13 +90,7 @@ static __always_inline u64 runner_stack(void *ctx, u64 flags)
 	}
 	if (hash <= STACK_LOST)
 		hash = STACK_LOST + 1;
-	if (bpf_map_lookup_elem(&stacks, &hash))
-		return hash;
-	/* Another CPU may have been first */
-	if (!bpf_map_update_elem(&stacks, &hash, stack, BPF_NOEXIST) || bpf_map_lookup_elem(&stacks, &hash))
-		return hash;
-	__sync_fetch_and_add(&refused_stacks, 1);
-	return STACK_LOST;
+	return runner_swap ? runner_keep_stack(runner_now(&stacks_now), stack, hash) : runner_keep_stack(&stacks, stack, hash);
 }
 
 static __always_inline u64 kernel_stack_id(void *ctx)

@@ -17,6 +17,9 @@ const SLOTS: &str = "slots";
 /// The last words of a histogram: the sum of all values, and the largest of them.
 pub const HIST_TRAILER: usize = 2;
 
+/// How the name of the second map ends where one exists twice, `AGGREGATE` in `bpf/include/aggregate.h`.
+pub const SECOND: &str = "_first";
+
 /// What a program keeps in a map for the runner to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
@@ -26,6 +29,8 @@ pub struct Aggregate {
     pub doc: String,
     /// Whether the map has a value for each CPU anyway.
     pub per_cpu: bool,
+    /// Whether it can fill: an array has all of its entries from the start.
+    pub is_hash: bool,
     /// The members of the key; offsets are within the key.
     pub key: Vec<KeyField>,
     /// Bytes of the key.
@@ -96,9 +101,11 @@ impl<'a> Reader<'a> {
             if !tags.aggregate {
                 continue;
             }
-            let per_cpu = match map.map_type() {
-                MapType::PercpuHash | MapType::PercpuArray => true,
-                MapType::Hash | MapType::Array => false,
+            let (per_cpu, is_hash) = match map.map_type() {
+                MapType::PercpuHash => (true, true),
+                MapType::PercpuArray => (true, false),
+                MapType::Hash => (false, true),
+                MapType::Array => (false, false),
                 other => return Err(format!("aggregate {name} is in a map of type {other:?}")),
             };
             let definition =
@@ -111,6 +118,7 @@ impl<'a> Reader<'a> {
             return Ok(Some(Aggregate {
                 doc: tags.doc.ok_or_else(|| format!("aggregate {name} has no DOC()"))?,
                 per_cpu,
+                is_hash,
                 key: fields,
                 key_size: key.size(),
                 image,

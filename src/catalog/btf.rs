@@ -7,6 +7,7 @@ use libbpf_rs::btf::types::{Array, DataSec, Enum, Int, IntEncoding, MemberAttr, 
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize, ReferencesType};
 use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
 
+use super::aggregate;
 use super::tags::{PerfTag, TagIndex, Tags};
 use super::{Element, ElementKind, Hook, ListShape, MapSpec, Output, PerfEvent, Program, Variable};
 use crate::error::{Error, Result};
@@ -263,10 +264,15 @@ impl<'a> Reader<'a> {
                 continue; // an array's size is the program's own matter; data sections are arrays too
             }
             let var: Option<Var<'_>> = self.btf.type_by_name(&name);
+            if var.as_ref().is_some_and(|var| self.tags.of(var.type_id()).internal) {
+                continue; // it is as another one is
+            }
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
             let refusals = self.refusals(&name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
+            let second = format!("{name}{}", aggregate::SECOND);
             maps.push(MapSpec {
+                twice: open.maps().any(|other| other.name().to_str() == Some(&second)),
                 name,
                 doc,
                 max_entries: map.max_entries(),

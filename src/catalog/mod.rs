@@ -14,7 +14,7 @@ mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
 
-pub use aggregate::{Aggregate, HIST_TRAILER, ImageAt, KeyField, Shape, StackKind};
+pub use aggregate::{Aggregate, HIST_TRAILER, ImageAt, KeyField, SECOND, Shape, StackKind};
 
 /// All programs by name.
 pub struct Catalog {
@@ -200,6 +200,8 @@ pub struct MapSpec {
     pub key_bytes: u64,
     /// Bytes of a value, on each CPU if there is one for each.
     pub value_bytes: u64,
+    /// There is a second one like it, for probes with an `interval`.
+    pub twice: bool,
     /// Whether each CPU has a value of its own.
     pub per_cpu: bool,
     /// Where in `.bss` the program counts the inserts that it refused, a u64: bytes from the start.

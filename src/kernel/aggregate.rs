@@ -1,14 +1,23 @@
 //! Reading what a program keeps in its maps.
 
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::Loaded;
+use crate::catalog::SECOND;
 use crate::error::{Error, Result};
 
 /// The map that stacks are kept in, `bpf/include/stack.h`.
 const STACKS: &str = "stacks";
 /// How the name of the array beside an aggregate ends, `AGGREGATE_DENSE` in `bpf/include/aggregate.h`.
 const DENSE: &str = "_dense";
+
+/// How the name of the map ends that says which of two is in use, `RUNNER_NOW` in `bpf/include/aggregate.h`.
+pub(super) const NOW: &str = "_now";
+/// Addresses of stacks that are remembered after their map was emptied: a thread that is away for long comes back with one.
+const MAX_REMEMBERED: usize = 1 << 20;
 
 /// One entry of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,55 +26,162 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// The value; of a map that keeps CPUs apart, one a *possible* CPU, in their order.
     pub values: Vec<Vec<u8>>,
+    /// It was taken out of the map.
+    pub taken: bool,
 }
 
 /// The map of an aggregate, with the array beside it and the map that its stacks are in, if there are any: another way to them than by [`Loaded`], for the thread
 /// that reads them.
 #[derive(Debug)]
 pub struct AggregateMap {
-    entries: MapHandle,
+    entries: Swapped,
     dense: Option<MapHandle>,
-    stacks: Option<MapHandle>,
+    stacks: Option<Swapped>,
+    remembered: Remembered,
 }
 
-impl Loaded {
-    /// The map `name`, with the array beside it and the stacks, if the program has them.
-    ///
-    /// # Errors
-    /// If there is no such map, or no file descriptor is left.
-    pub fn aggregate(&self, name: &str) -> Result<AggregateMap> {
-        let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be used: {error:#}"));
-        let handle = |map: libbpf_rs::Map<'_>| MapHandle::try_from(&map).map_err(failed);
-        let stacks = self.map(STACKS).ok().map(handle).transpose()?;
-        let dense = self.map(&format!("{name}{DENSE}")).ok().map(handle).transpose()?;
-        Ok(AggregateMap { entries: handle(self.map(name)?)?, dense, stacks })
+/// One map, or two of which one is in use.
+#[derive(Debug)]
+struct Swapped {
+    map: MapHandle,
+    other: Option<Other>,
+}
+
+#[derive(Debug)]
+struct Other {
+    first: MapHandle,
+    now: MapHandle,
+    first_is_used: bool,
+}
+
+/// Stacks in two generations.
+#[derive(Debug, Default)]
+struct Remembered {
+    recent: HashMap<u64, Vec<u64>>,
+    older: HashMap<u64, Vec<u64>>,
+    addresses: usize,
+}
+
+impl Remembered {
+    fn add(&mut self, id: u64, addresses: Vec<u64>) {
+        self.addresses += addresses.len();
+        self.recent.insert(id, addresses);
+        if self.addresses > MAX_REMEMBERED {
+            self.older = std::mem::take(&mut self.recent);
+            self.addresses = 0;
+        }
+    }
+
+    fn get(&self, id: u64) -> Option<Vec<u64>> {
+        self.recent.get(&id).or_else(|| self.older.get(&id)).cloned()
     }
 }
 
-impl AggregateMap {
-    /// All entries. What is inserted meanwhile may be among them or not; nothing is taken out.
-    ///
-    /// # Errors
-    /// If the kernel does not give them.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        let mut entries = read(&self.entries)?;
-        if let Some(dense) = &self.dense {
-            // An array has all of its entries from the start; what is zero was never used
-            let used = |entry: &Entry| entry.values.iter().flatten().any(|byte| *byte != 0);
-            entries.extend(read(dense)?.into_iter().filter(used).map(|mut entry| {
-                entry.key.resize(self.entries.key_size() as usize, 0);
-                entry
-            }));
+impl Swapped {
+    /// Everything, without taking it out.
+    fn entries(&self) -> Result<Vec<Entry>> {
+        let mut entries = read(&self.map)?;
+        if let Some(other) = &self.other {
+            entries.extend(read(&other.first)?);
         }
         Ok(entries)
     }
 
+    /// Everything; if there are two maps, it is taken out of the one that was in use until now.
+    fn take(&mut self) -> Result<Vec<Entry>> {
+        let Some(other) = &mut self.other else { return read(&self.map) };
+        let (used, free) = if other.first_is_used { (&other.first, &self.map) } else { (&self.map, &other.first) };
+        let failed = |error: libbpf_rs::Error| Error::failed(format!("a map can't be swapped: {error:#}"));
+        let fd = free.as_fd().as_raw_fd();
+        // When this returns, no program is at work on the map that was named before: the kernel waits for them
+        other.now.update(&0_u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).map_err(failed)?;
+        let mut entries = read(used)?;
+        for entry in &mut entries {
+            used.delete(&entry.key).map_err(failed)?;
+            entry.taken = true;
+        }
+        other.first_is_used = !other.first_is_used;
+        Ok(entries)
+    }
+}
+
+impl Loaded {
+    /// The map `name`, with the array beside it and the stacks, if the program has them; twice, if `swaps`.
+    ///
+    /// # Errors
+    /// If there is no such map, or no file descriptor is left.
+    pub fn aggregate(&self, name: &str, swaps: bool) -> Result<AggregateMap> {
+        let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be used: {error:#}"));
+        let handle = |map: libbpf_rs::Map<'_>| MapHandle::try_from(&map).map_err(failed);
+        let swapped = |name: &str| -> Result<Swapped> {
+            let other = |name: &str| -> Result<Other> {
+                let first = handle(self.map(&format!("{name}{SECOND}"))?)?;
+                Ok(Other { first, now: handle(self.map(&format!("{name}{NOW}"))?)?, first_is_used: true })
+            };
+            let other = if swaps { Some(other(name)?) } else { None };
+            Ok(Swapped { map: handle(self.map(name)?)?, other })
+        };
+        let stacks = if self.map(STACKS).is_ok() { Some(swapped(STACKS)?) } else { None };
+        let dense = self.map(&format!("{name}{DENSE}")).ok().map(handle).transpose()?;
+        Ok(AggregateMap { entries: swapped(name)?, dense, stacks, remembered: Remembered::default() })
+    }
+}
+
+impl AggregateMap {
+    /// All entries, without taking them out. What is inserted meanwhile may be among them or not.
+    ///
+    /// # Errors
+    /// If the kernel does not give them.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let mut entries = self.entries.entries()?;
+        self.add_dense(&mut entries)?;
+        Ok(entries)
+    }
+
+    /// All entries. Those of a map that exists twice are taken out.
+    ///
+    /// # Errors
+    /// If the kernel does not give them.
+    pub fn take(&mut self) -> Result<Vec<Entry>> {
+        let mut entries = self.entries.take()?;
+        self.add_dense(&mut entries)?;
+        // The stacks last: those of all keys that were taken are in the map that is in use until now, or were in one before
+        if let Some(stacks) = self.stacks.as_mut().filter(|stacks| stacks.other.is_some()) {
+            for stack in stacks.take()? {
+                let id = stack.key.as_slice().try_into().map(u64::from_ne_bytes);
+                if let (Ok(id), [value]) = (id, stack.values.as_slice()) {
+                    self.remembered.add(id, addresses(value));
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn add_dense(&self, entries: &mut Vec<Entry>) -> Result<()> {
+        if let Some(dense) = &self.dense {
+            // An array has all of its entries from the start; what is zero was never used
+            let used = |entry: &Entry| entry.values.iter().flatten().any(|byte| *byte != 0);
+            entries.extend(read(dense)?.into_iter().filter(used).map(|mut entry| {
+                entry.key.resize(self.entries.map.key_size() as usize, 0);
+                entry
+            }));
+        }
+        Ok(())
+    }
+
     /// The addresses of the stack with the hash `id`, the innermost first; `None` if it was not kept.
     pub fn stack(&self, id: u64) -> Option<Vec<u64>> {
-        let bytes = self.stacks.as_ref()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
-        let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
-        Some(words.take_while(|address| *address != 0).collect())
+        self.remembered.get(id).or_else(|| {
+            let stacks = self.stacks.as_ref()?;
+            let bytes = stacks.map.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
+            Some(addresses(&bytes))
+        })
     }
+}
+
+fn addresses(bytes: &[u8]) -> Vec<u64> {
+    let words = bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
+    words.take_while(|address| *address != 0).collect()
 }
 
 fn read(map: &MapHandle) -> Result<Vec<Entry>> {
@@ -81,7 +197,7 @@ fn read(map: &MapHandle) -> Result<Vec<Entry>> {
         } else {
             map.lookup(&key, MapFlags::ANY).map_err(failed)?.map(|value| vec![value])
         };
-        entries.extend(values.map(|values| Entry { key, values }));
+        entries.extend(values.map(|values| Entry { key, values, taken: false }));
     }
     Ok(entries)
 }

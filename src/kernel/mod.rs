@@ -8,12 +8,12 @@ mod explain;
 mod facts;
 pub(crate) mod host;
 mod log;
-mod prog_info;
 mod outlook;
 mod perf;
 mod perf_events;
 mod places;
 mod probe;
+mod prog_info;
 
 pub use aggregate::{AggregateMap, Entry};
 pub use buffer::Buffer;

@@ -5,17 +5,18 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
+use super::aggregate::NOW;
 use super::choice::{Choice, Verdict, reasons};
 use super::decide::{Look, Refused, decide};
 use super::explain::Stage;
 use super::perf_events::{self, Rate};
 use super::places::Kernel;
 use super::{Host, log, prog_info};
-use crate::catalog::{MapSpec, PerfEvent};
+use crate::catalog::{MapSpec, PerfEvent, SECOND};
 use crate::error::{Error, Result};
-use crate::plan::{ProbePlan, Setting, Transport, internal};
+use crate::plan::{AggregatePlan, ProbePlan, Setting, Transport, internal};
 
 /// A probe in the kernel. Dropping it detaches and unloads everything.
 pub struct Loaded {
@@ -112,11 +113,12 @@ impl Loaded {
             ("runner_self", &own.to_ne_bytes()[..]),
             ("runner_helper", &helper.to_ne_bytes()),
             ("runner_seed", &seed),
+            ("runner_swap", &[u8::from(plan.aggregate.as_ref().is_some_and(AggregatePlan::swaps))]),
         ]
         .into_iter()
         .filter_map(|(symbol, bytes)| internal(program, symbol, bytes))
         .collect();
-        let perf_events = set_up_maps(&mut open, plan, &own).map_err(broken)?;
+        let (perf_events, _inner) = set_up_maps(&mut open, plan, &own).map_err(broken)?;
         for mut prog in open.progs_mut() {
             let name = prog.name().to_string_lossy().into_owned();
             prog.set_autoload(choice.hooks.contains(&name));
@@ -273,12 +275,24 @@ pub(super) fn add_reason(not_first: &mut Option<String>, reason: Option<String>)
     }
 }
 
-/// Returns what the perf events of the hooks are to be, which is in `.rodata` as well.
-fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libbpf_rs::Result<PerfEvents> {
-    let mut perf_events = Vec::new();
+/// Returns what the perf events of the hooks are to be, which is in `.rodata` as well, and what has to stay open until the
+/// object is loaded.
+fn set_up_maps(
+    open: &mut OpenObject,
+    plan: &ProbePlan,
+    own: &[Setting],
+) -> libbpf_rs::Result<(PerfEvents, Vec<MapHandle>)> {
+    let (mut perf_events, mut inner) = (Vec::new(), Vec::new());
+    let aggregate = plan.aggregate.as_ref();
+    let swaps = aggregate.is_some_and(AggregatePlan::swaps);
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        let aggregate = plan.aggregate.as_ref();
+        // The second map of an aggregate or of its stacks is as the first one is
+        let second = name.strip_suffix(SECOND);
+        let per_cpu = |of: &str| aggregate.is_some_and(|aggregate| aggregate.per_cpu && aggregate.spec.map == of);
+        if second.is_some() || name.ends_with(NOW) {
+            map.set_autocreate(swaps)?;
+        }
         if name == "events" {
             match aggregate {
                 Some(_) => map.set_autocreate(false)?,
@@ -296,14 +310,25 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libb
                 let rate = Rate { value: word(event.rate_at).into(), frequency: event.frequency };
                 perf_events.push((hook.name.clone(), event.clone(), word(event.chosen_at), rate));
             }
-        } else if let Some(entries) = plan.maps.get(&name) {
+        } else if let Some(entries) = plan.maps.get(second.unwrap_or(&name)) {
             map.set_max_entries(*entries)?;
         }
-        if aggregate.is_some_and(|aggregate| aggregate.per_cpu && aggregate.spec.map == name) {
+        if per_cpu(second.unwrap_or(&name)) {
             keep_cpus_apart(&mut map)?;
         }
+        if swaps && name.strip_suffix(NOW).is_some_and(per_cpu) {
+            let spec = &aggregate.expect("it swaps").spec;
+            let options = libbpf_sys::bpf_map_create_opts {
+                sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+                ..Default::default()
+            };
+            let (key, value) = (spec.key_size as u32, spec.value_size as u32);
+            let like = MapHandle::create(MapType::PercpuHash, None::<&str>, key, value, 1, &options)?;
+            map.set_inner_map_fd(like.as_fd())?;
+            inner.push(like);
+        }
     }
-    Ok(perf_events)
+    Ok((perf_events, inner))
 }
 
 /// The program's calls are the same for either type.

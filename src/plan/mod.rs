@@ -198,9 +198,11 @@ impl ProbePlan {
     /// version.
     pub fn map_memory(&self, possible_cpus: u64) -> u64 {
         const ENTRY: u64 = 64;
+        let swaps = self.aggregate.as_ref().is_some_and(AggregatePlan::swaps);
         let of = |map: &MapSpec| {
             let values = if map.per_cpu { possible_cpus } else { 1 };
-            u64::from(self.entries(map)) * (ENTRY + map.key_bytes + map.value_bytes * values)
+            let maps = if map.twice && swaps { 2 } else { 1 };
+            maps * u64::from(self.entries(map)) * (ENTRY + map.key_bytes + map.value_bytes * values)
         };
         self.program.maps.iter().map(of).sum()
     }

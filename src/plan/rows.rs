@@ -42,6 +42,13 @@ pub struct AggregatePlan {
     pub sort: usize,
 }
 
+impl AggregatePlan {
+    /// Whether the map exists twice, and is emptied each time that it is read: then it has to hold what one interval has.
+    pub fn swaps(&self) -> bool {
+        self.interval.is_some() && self.clear && self.spec.is_hash
+    }
+}
+
 /// One sort of records of a probe, and the sinks that they go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {

@@ -55,6 +55,8 @@ pub struct Aggregator {
     plan: AggregatePlan,
     layouts: Vec<Arc<Layout>>,
     before: HashMap<(Vec<u8>, usize), Vec<u64>>,
+    /// Events in what was taken out of the map.
+    taken: u64,
 }
 
 /// The values of one key (of one CPU), as words.
@@ -62,6 +64,8 @@ struct Group {
     key: Vec<u8>,
     cpu: usize,
     words: Vec<u64>,
+    /// The entry is in the map no more: what comes begins at zero.
+    taken: bool,
     /// What the numbers of stacks in the key stand for, once that is known.
     stacks: Vec<Frames>,
 }
@@ -69,12 +73,14 @@ struct Group {
 impl Aggregator {
     /// `layouts` are those of the probe's streams.
     pub fn new(plan: &AggregatePlan, layouts: Vec<Arc<Layout>>) -> Self {
-        Aggregator { plan: plan.clone(), layouts, before: HashMap::new() }
+        Aggregator { plan: plan.clone(), layouts, before: HashMap::new(), taken: 0 }
     }
 
     /// Makes rows of `entries`, read at `ts`.
     pub fn read(&mut self, entries: &[Entry], ts: u64, stacks: &mut dyn StackSource) -> Reading {
         let counted = self.counted(entries);
+        let (taken, _): (Vec<Entry>, Vec<_>) = entries.iter().cloned().partition(|entry| entry.taken);
+        self.taken += self.counted_in(&taken).unwrap_or(0);
         let mut groups = Vec::new();
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
             groups.extend(self.changed(group));
@@ -98,8 +104,13 @@ impl Aggregator {
         }
     }
 
-    /// Events in `entries`; `None` if the counters do not tell.
+    /// Events in `entries` and in what was taken out of the map before; `None` if the counters do not tell.
     pub fn counted(&self, entries: &[Entry]) -> Option<u64> {
+        Some(self.taken + self.counted_in(entries)?)
+    }
+
+    /// Events in `entries`; `None` if the counters do not tell.
+    pub fn counted_in(&self, entries: &[Entry]) -> Option<u64> {
         self.events(&[])?;
         Some(entries.iter().flat_map(|entry| self.groups(entry)).filter_map(|group| self.events(&group.words)).sum())
     }
@@ -109,7 +120,7 @@ impl Aggregator {
         let words = |value: &Vec<u8>| -> Vec<u64> {
             value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect()
         };
-        let group = |cpu, words| Group { key: entry.key.clone(), cpu, words, stacks: Vec::new() };
+        let group = |cpu, words| Group { key: entry.key.clone(), cpu, words, taken: entry.taken, stacks: Vec::new() };
         let values = entry.values.iter().map(words);
         if self.plan.per_cpu {
             return values.enumerate().map(|(cpu, words)| group(cpu, words)).collect();
@@ -184,7 +195,9 @@ impl Aggregator {
                 *word = word.wrapping_sub(*before);
             });
         }
-        if self.plan.clear {
+        if group.taken {
+            self.before.remove(&place);
+        } else if self.plan.clear {
             self.before.insert(place, now);
         }
         let counts = match &self.plan.spec.shape {

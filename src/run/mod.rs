@@ -58,7 +58,7 @@ use place::{Opened, Taken};
 use progress::Progress;
 use queue::{QUEUE_BYTES, Queue, Received, Written};
 use reader::{Reader, Why};
-use reading::{Read, Readings, Tally};
+use reading::{Given, Read, Readings, Tally};
 use signals::Stop;
 use store::Store;
 use unfinished::{Attributes, Place, Refused, Unfinished, may_take};
@@ -305,8 +305,8 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         Some(end) => (end, None),
         None => {
             let (started, bell) = (reader.started, stop.bell()?);
-            let before = &before.entries;
-            let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, before, symbols)?;
+            let given = Given { before: &before.entries, tallies: &reader.tallies, symbols };
+            let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, given)?;
             (reader.read(&waiting, stop, &loaded)?, readings)
         }
     };

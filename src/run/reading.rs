@@ -2,8 +2,8 @@
 //! stacks can take a second, and nobody who reads a buffer has that.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,7 @@ struct Reading {
     next: Option<Instant>,
     total: Option<u64>,
     names: SymbolCounts,
+    taken: Taken,
 }
 
 /// How many events an aggregate has, for whoever waits until all of them are there.
@@ -46,7 +47,11 @@ struct Reading {
 pub struct Tally {
     aggregator: Aggregator,
     map: AggregateMap,
+    taken: Taken,
 }
+
+/// Events in what was taken out of a map. Held while something is taken out, so that all events are either there or here.
+type Taken = Arc<Mutex<u64>>;
 
 impl Tally {
     /// One for each probe that has an aggregate.
@@ -56,17 +61,18 @@ impl Tally {
     pub fn all(plan: &Plan, loaded: &[Loaded]) -> Result<Vec<Option<Tally>>> {
         let tally = |(probe, loaded): (&ProbePlan, &Loaded)| {
             let parts = parts(probe, loaded)?;
-            Ok(parts.map(|(aggregator, map)| Tally { aggregator, map }))
+            Ok(parts.map(|(aggregator, map)| Tally { aggregator, map, taken: Taken::default() }))
         };
         plan.probes.iter().zip(loaded).map(tally).collect()
     }
 
-    /// Events that are in the map now; `None` if its counters do not tell.
+    /// Events that are in the map now or were taken out of it; `None` if its counters do not tell.
     ///
     /// # Errors
     /// If the map can't be read.
     pub fn counted(&self) -> Result<Option<u64>> {
-        Ok(self.aggregator.counted(&self.map.entries()?))
+        let taken = lock(&self.taken);
+        Ok(self.aggregator.counted(&self.map.entries()?).map(|counted| counted + *taken))
     }
 
     /// What is in the map now, and how many events that are, if its counters tell.
@@ -80,10 +86,14 @@ impl Tally {
     }
 }
 
+fn lock(taken: &Taken) -> MutexGuard<'_, u64> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(Aggregator, AggregateMap)>> {
     let Some(aggregate) = &probe.aggregate else { return Ok(None) };
     let layouts = probe.streams.iter().map(|stream| Arc::clone(&stream.layout)).collect();
-    Ok(Some((Aggregator::new(aggregate, layouts), loaded.aggregate(&aggregate.spec.map)?)))
+    Ok(Some((Aggregator::new(aggregate, layouts), loaded.aggregate(&aggregate.spec.map, aggregate.swaps())?)))
 }
 
 /// What the thread read.
@@ -113,10 +123,20 @@ pub struct Readings {
     end: Sender<()>,
 }
 
+/// What the thread is given besides the probes.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// What was in the map of each probe before the window, and is left out.
+    pub before: &'a [Vec<Entry>],
+    /// They are told what is taken out of maps.
+    pub tallies: &'a [Option<Tally>],
+    /// Finds the names of stacks.
+    pub symbols: Symbols,
+}
+
 impl Readings {
     /// Starts the thread, if any probe has an aggregate. `collector` makes its end of the queue. If a map can't be read,
-    /// `bell` ends the window. `before` was in the map of each probe before the window, and is left out. `symbols` finds
-    /// the names of stacks.
+    /// `bell` ends the window.
     ///
     /// # Errors
     /// If there is no file descriptor or no thread left.
@@ -126,19 +146,27 @@ impl Readings {
         collector: &Collector,
         started: Instant,
         bell: Bell,
-        before: &[Vec<Entry>],
-        symbols: Symbols,
+        Given { before, tallies, symbols }: Given<'_>,
     ) -> Result<Option<Readings>> {
         let mut first = 0;
         let mut readings = Vec::new();
-        for ((probe, loaded), before) in plan.probes.iter().zip(loaded).zip(before) {
+        for (((probe, loaded), before), tally) in plan.probes.iter().zip(loaded).zip(before).zip(tallies) {
             let streams = (first, probe.streams.len());
             first += probe.streams.len();
             let interval = probe.aggregate.as_ref().and_then(|aggregate| aggregate.interval);
             readings.push(parts(probe, loaded)?.map(|(mut aggregator, map)| {
                 aggregator.leave_out(before);
                 let next = interval.map(|interval| started + interval);
-                Reading { aggregator, map, streams, interval, next, total: None, names: SymbolCounts::default() }
+                Reading {
+                    aggregator,
+                    map,
+                    streams,
+                    interval,
+                    next,
+                    total: None,
+                    names: SymbolCounts::default(),
+                    taken: tally.as_ref().map(|tally| Arc::clone(&tally.taken)).unwrap_or_default(),
+                }
             }));
         }
         if readings.iter().all(Option::is_none) {
@@ -218,7 +246,13 @@ impl Reading {
 
     /// Reads the map and hands its rows over; names are looked for until `deadline`.
     fn read(&mut self, symbols: &mut Symbols, deadline: Instant, collector: &mut Collector) -> Result<()> {
-        let entries = self.map.entries()?;
+        let entries = {
+            let mut taken = lock(&self.taken);
+            let entries = self.map.take()?;
+            let out: Vec<Entry> = entries.iter().filter(|entry| entry.taken).cloned().collect();
+            *taken += self.aggregator.counted_in(&out).unwrap_or(0);
+            entries
+        };
         let Reading { aggregator, map, names, .. } = self;
         let mut stacks = Stacks { map, symbols, deadline, names, room: MAX_TEXTS, found: HashMap::new() };
         let reading = aggregator.read(&entries, clock::monotonic(), &mut stacks);

@@ -9,9 +9,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct key {
 	u32 pid DOC("Process");
-	s32 kernel_stack AS("kernel_stack") DOC("In the kernel");
-	s32 user_stack AS("user_stack") DOC("In the process");
-	IMAGE_MEMBERS;
+	u32 IMAGE_EXE;
+	u64 IMAGE_LAYOUT;
+	u64 kernel_stack AS("kernel_stack") DOC("In the kernel");
+	u64 user_stack AS("user_stack") DOC("In the process");
 };
 struct value {
 	u64 calls DOC("Calls");

@@ -48,6 +48,7 @@ mod set;
 mod sigsnoop;
 mod sinks;
 mod soak;
+mod stacks;
 mod streams;
 mod symbols;
 mod syscount;

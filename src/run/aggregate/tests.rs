@@ -18,6 +18,7 @@ fn plan(histogram: bool) -> AggregatePlan {
         map: "m".into(),
         doc: "x".into(),
         per_cpu: true,
+        is_hash: true,
         key: vec![
             KeyField { field: field("pid", Kind::Uint, 0, 4), stack: None },
             KeyField { field: field("stack", Kind::Uint, 16, 8), stack: Some(StackKind::User) },
@@ -39,7 +40,7 @@ fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> Entry {
     let values = values.iter().map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect()).collect();
     let mut key = [pid.to_ne_bytes(), 7_u32.to_ne_bytes()].concat();
     key.extend([layout.to_ne_bytes(), stack.to_ne_bytes()].concat());
-    Entry { key, values }
+    Entry { key, values, taken: false }
 }
 
 /// Names each stack by a function of what is known of it; holds that every stack was asked for before.
@@ -203,4 +204,17 @@ fn programs_of_one_process_are_told_apart_by_names_alone() {
         run.read(&[entry_of(1, 5, 1, &[&[4, 11]]), entry_of(1, 5, 2, &[&[6, 5]])]).0,
         ["pid=1 stack=f5<of1 calls=3 total_ns=6"]
     );
+}
+
+#[test]
+fn what_was_taken_out_of_the_map_is_no_difference() {
+    let mut run = Run::new(&plan(false));
+    let taken = |entry: Entry| Entry { taken: true, ..entry };
+    run.aggregator.leave_out(&[entry(1, 5, &[&[1, 10]])]);
+    let (rows, counted) = run.read(&[taken(entry(1, 5, &[&[4, 40]])), entry(2, 5, &[&[2, 2]])]);
+    assert_eq!(rows, ["pid=1 stack=f5<of1 calls=3 total_ns=30", "pid=2 stack=f5<of2 calls=2 total_ns=2"]);
+    assert_eq!(counted, Some(6), "with what was before the window");
+    let (rows, counted) = run.read(&[taken(entry(1, 5, &[&[4, 40]])), entry(2, 5, &[&[5, 5]])]);
+    assert_eq!(rows, ["pid=1 stack=f5<of1 calls=4 total_ns=40", "pid=2 stack=f5<of2 calls=3 total_ns=3"]);
+    assert_eq!(counted, Some(13));
 }

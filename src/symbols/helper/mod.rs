@@ -1,7 +1,7 @@
 //! The child process that finds names for addresses of processes. All that it looks at may be made by an enemy: what it
 //! costs when it hangs, crashes or grows is names.
 //!
-//! There are two of them. The *supervisor* is forked while the runner has one thread and all of its rights; it keeps those
+//! There are two of them. The *supervisor* is forked before the runner starts threads and gives up rights; it keeps those
 //! that look-ups need, never opens anything, and forks a *worker* whenever the runner asks for one. The worker answers
 //! requests until one of them takes too long: then a timer ends it, or, where it sits in a call that no signal ends, the
 //! runner leaves it behind.
