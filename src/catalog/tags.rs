@@ -50,7 +50,7 @@ const MEANINGS: &[&str] = &[
     IMAGE_LAYOUT,
     "events",
 ];
-/// What a key says of the program that its user stack is of, `IMAGE_MEMBERS` of `bpf/include/stack.h`.
+/// What a key says of the program that its user stack is of, `IMAGE_EXE` and `IMAGE_LAYOUT` of `bpf/include/stack.h`.
 pub const IMAGE_EXE: &str = "image_exe";
 pub const IMAGE_LAYOUT: &str = "image_layout";
 /// The units that `UNIT()` takes. The first three make a filter take a quantity.

@@ -1,8 +1,10 @@
 //! Perf events that run a program: opened on every CPU that is online.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{Link, ProgramMut};
 use libbpf_sys::perf_event_attr;
@@ -22,8 +24,41 @@ pub struct Rate {
     pub frequency: bool,
 }
 
+/// A perf event on one CPU.
+#[derive(Debug)]
+pub struct OnCpu {
+    cpu: u32,
+    fd: OwnedFd,
+    opened: Instant,
+}
+
+impl OnCpu {
+    /// Whether the CPU was offline since the event was opened: the kernel stops the event then and never starts it again.
+    fn has_stopped(&self) -> bool {
+        let mut words = [0_u8; 16];
+        // The count, and how long it was enabled (PERF_FORMAT_TOTAL_TIME_ENABLED)
+        if rustix::io::read(&self.fd, &mut words) != Ok(words.len()) {
+            return true;
+        }
+        let enabled = Duration::from_nanos(u64::from_ne_bytes(words[8..].try_into().expect("eight bytes")));
+        enabled + TOLERANCE < self.opened.elapsed()
+    }
+}
+
+/// The two clocks may be so far apart, and so much may be between two system calls on a busy machine.
+const TOLERANCE: Duration = Duration::from_millis(100);
+
+/// CPUs on which none of `events` runs (any more), though they are or were online: those that went offline in between,
+/// and those that came later.
+pub fn not_sampled(events: &[OnCpu]) -> Vec<u32> {
+    let mut cpus: BTreeSet<u32> = events.iter().filter(|event| event.has_stopped()).map(|event| event.cpu).collect();
+    let known: BTreeSet<u32> = events.iter().map(|event| event.cpu).collect();
+    cpus.extend(online().unwrap_or_default().into_iter().filter(|cpu| !known.contains(cpu)));
+    cpus.into_iter().collect()
+}
+
 /// Opens the first of `event`'s sources that this machine has, or the one that was chosen, on every CPU that is online,
-/// and attaches `prog` to it. Returns the links, and why sources before it were not taken.
+/// and attaches `prog` to it. Returns the links, the events, and why sources before it were not taken.
 ///
 /// # Errors
 /// [`Kind::Unsupported`] if this machine has none of them, [`Kind::NotPermitted`].
@@ -32,7 +67,7 @@ pub fn attach(
     event: &PerfEvent,
     chosen: u32,
     rate: Rate,
-) -> Result<(Vec<Link>, Option<String>)> {
+) -> Result<(Vec<(Link, OnCpu)>, Option<String>)> {
     first(event, chosen, rate, |source| attach_source(prog, source, rate))
 }
 
@@ -114,12 +149,14 @@ mod libc_errno {
     pub const EOPNOTSUPP: i32 = 95;
 }
 
-fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<Vec<Link>> {
+fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<Vec<(Link, OnCpu)>> {
     each_cpu(|cpu| {
+        let opened = Instant::now();
         let fd = open(source, rate, cpu)?;
+        let event = OnCpu { cpu, fd: fd.try_clone()?, opened };
         let link = prog.attach_perf_event(fd.as_raw_fd()).map_err(|error| io::Error::other(format!("{error:#}")))?;
         let _ = fd.into_raw_fd(); // the link closes it
-        Ok(link)
+        Ok((link, event))
     })
 }
 
@@ -147,6 +184,7 @@ fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<OwnedFd> {
         size: size_of::<perf_event_attr>() as u32,
         type_: code >> 8,
         config: u64::from(code & 0xff),
+        read_format: libbpf_sys::PERF_FORMAT_TOTAL_TIME_ENABLED.into(),
         ..Default::default()
     };
     if rate.frequency {

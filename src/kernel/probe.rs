@@ -29,6 +29,8 @@ pub struct Loaded {
     variants: BTreeMap<String, String>,
     /// What runs the hooks that a perf event runs.
     perf_events: PerfEvents,
+    /// Those events, on each CPU.
+    on_cpus: Vec<perf_events::OnCpu>,
     /// Why it is not its first choice, if it is another.
     not_first: Option<String>,
 }
@@ -126,7 +128,16 @@ impl Loaded {
         let object = open.load().map_err(|error| Refused::new(host, Stage::Load, program.name, None, &error))?;
         let hooks = choice.hooks.clone();
         let variants = choice.variants.clone();
-        Ok(Loaded { object, links: Vec::new(), program: program.name, hooks, variants, perf_events, not_first: None })
+        Ok(Loaded {
+            object,
+            links: Vec::new(),
+            program: program.name,
+            hooks,
+            variants,
+            perf_events,
+            on_cpus: Vec::new(),
+            not_first: None,
+        })
     }
 
     /// Attaches every hook, the last of the C file first: programs have the start of a story first and its end last,
@@ -147,7 +158,9 @@ impl Loaded {
             if let Some((_, event, chosen, rate)) = self.perf_events.iter().find(|(of, ..)| *of == name) {
                 let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate)
                     .map_err(|error| Refused::of_hook(self.program, &name, error))?;
+                let (links, events): (Vec<_>, Vec<_>) = links.into_iter().unzip();
                 self.links.extend(links);
+                self.on_cpus.extend(events);
                 add_reason(&mut self.not_first, reason);
                 continue;
             }
@@ -191,6 +204,7 @@ impl Loaded {
 
     /// Takes every hook away, the one that was attached last first. What is in the buffer stays there.
     pub fn detach(&mut self) {
+        self.on_cpus.clear(); // each holds its event as much as the link does
         while let Some(link) = self.links.pop() {
             drop(link);
         }
@@ -244,6 +258,12 @@ impl Loaded {
         let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten().ok_or_else(failed)?;
         let count = |map: &MapSpec| bytes.get(map.refusals..map.refusals + 8)?.try_into().ok().map(u64::from_ne_bytes);
         maps.iter().map(|map| count(map).ok_or_else(failed)).collect()
+    }
+
+    /// CPUs that its perf events do not run on (any more), though they are or were online. To be asked before it is
+    /// detached.
+    pub fn cpus_not_sampled(&self) -> Vec<u32> {
+        if self.on_cpus.is_empty() { Vec::new() } else { perf_events::not_sampled(&self.on_cpus) }
     }
 
     /// The addresses of its code, as far as this process may see them.

@@ -57,6 +57,8 @@ pub struct Account {
     pub buffer: BufferPlan,
     /// What became of the frames of its stacks.
     pub symbols: SymbolCounts,
+    /// CPUs that went offline or came online in the window, and that its perf events do not run on since.
+    pub cpus_not_sampled: Vec<u32>,
     /// Bytes that the buffer takes on this machine.
     pub memory: u64,
     /// After a loss: the size that would have been enough, bytes.

@@ -132,6 +132,7 @@ fn probe(account: &Account) -> Value {
         "late": account.late,
         "balances": account.balances(),
         "maps": account.maps.iter().map(map).collect::<Map<_, _>>(),
+        "cpus_not_sampled": account.cpus_not_sampled,
         "symbols": (account.symbols.frames > 0).then(|| symbols(&account.symbols)),
         "buffer": account.counted.is_none().then(|| buffer_of(account)),
     })

@@ -39,6 +39,7 @@ fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         lost_told: None,
         missed: 0,
         symbols: SymbolCounts::default(),
+        cpus_not_sampled: Vec::new(),
         maps: vec![MapAccount { name: "inflight".into(), max_entries: 16, refused: 0 }],
         buffer,
         memory: 4096,

@@ -50,6 +50,10 @@ impl fmt::Display for Report {
             if !account.symbols.unresolved.is_empty() {
                 write!(f, "  ({})", Unresolved(&account.symbols))?;
             }
+            if !account.cpus_not_sampled.is_empty() {
+                let cpus: Vec<String> = account.cpus_not_sampled.iter().map(u32::to_string).collect();
+                write!(f, "  (CPU {} went offline or came online, and is not sampled since)", cpus.join(", "))?;
+            }
             if let (Verdict::Fallback, Some(reason)) = (account.verdict, &account.reason) {
                 write!(f, "  (fallback: {reason})")?;
             }

@@ -31,6 +31,8 @@ pub(super) struct Books {
     pub counted: Vec<Option<u64>>,
     /// What became of the frames of each probe's stacks.
     pub names: Vec<SymbolCounts>,
+    /// CPUs that the perf events of each probe do not run on.
+    pub cpus_not_sampled: Vec<Vec<u32>>,
     /// Inserts that each map of the program refused.
     pub refused: Vec<Vec<u64>>,
     pub missed: Vec<u64>,
@@ -107,6 +109,7 @@ pub(super) fn make_report(
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             symbols: books.names[index].clone(),
+            cpus_not_sampled: books.cpus_not_sampled[index].clone(),
             would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
         });
     }

@@ -316,6 +316,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         warn(format!("ended after {}: the disk has no more room than `min_free` leaves", Nanoseconds::from(elapsed)));
     }
 
+    let cpus_not_sampled = loaded.iter().map(Loaded::cpus_not_sampled).collect();
     loaded.iter_mut().for_each(Loaded::detach);
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
@@ -338,8 +339,21 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let refused = refused.collect::<Result<_>>()?;
     let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
     let Read { totals: counted, names, helpers_replaced, .. } = read;
-    let books =
-        Books { kernel, received, losses, hooks, verdicts, variants, told, counted, names, refused, missed, before };
+    let books = Books {
+        kernel,
+        received,
+        losses,
+        hooks,
+        verdicts,
+        variants,
+        told,
+        counted,
+        names,
+        cpus_not_sampled,
+        refused,
+        missed,
+        before,
+    };
     let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
     report.clock_steps = clock_steps;
