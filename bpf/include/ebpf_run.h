@@ -69,7 +69,7 @@ struct runner_list {
 
 /* The same for one text. Unlike a char array it lets a record be as short as the text (event_begin_cut). */
 struct runner_text {
-	u32 len; /* bytes of `tail` in use, the NUL among them */
+	u32 len; /* bytes of `tail` in use, the NUL among them; 0: could not be read, and shown as `…` */
 };
 
 /* How records travel; the runner gives the map `events` the type that goes with it. */

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use super::record::{List, Scalar};
+use super::record::{CUT, List, Scalar};
 
 /// Names of an enum's values, in the order of the C source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,12 +173,14 @@ fn signed(bytes: &[u8]) -> i64 {
     ((unsigned(bytes) << unused) as i64) >> unused
 }
 
-/// The text of a `struct runner_text` of `bpf/include/ebpf_run.h`: its length with the NUL, 0 if it could not be read.
-/// A length that the record does not have is never trusted.
+/// The text of a `struct runner_text` of `bpf/include/ebpf_run.h`: its length with the NUL, 0 if it could not be read,
+/// which is not the same as an empty text. A length that the record does not have is never trusted.
 #[inline]
 fn counted<'a>(head: &[u8], tail: &'a [u8]) -> &'a [u8] {
-    let len = (unsigned(head) as usize).saturating_sub(1);
-    &tail[..len.min(tail.len())]
+    match unsigned(head) as usize {
+        0 => CUT,
+        len => &tail[..(len - 1).min(tail.len())],
+    }
 }
 
 #[inline]
@@ -220,7 +222,8 @@ mod tests {
         assert_eq!(until_nul(b"full"), b"full");
         assert_eq!(until_nul(b""), b"");
         assert_eq!(counted(&3u32.to_ne_bytes(), b"dd\0junk"), b"dd");
-        assert_eq!(counted(&0u32.to_ne_bytes(), b"junk"), b"");
+        assert_eq!(counted(&1u32.to_ne_bytes(), b"\0junk"), b"");
+        assert_eq!(counted(&0u32.to_ne_bytes(), b"junk"), CUT, "could not be read");
         assert_eq!(counted(&u32::MAX.to_ne_bytes(), b"junk"), b"junk");
     }
 }
