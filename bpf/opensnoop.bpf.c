@@ -2,8 +2,11 @@
 /*
  * One event per open(), openat(), openat2() or creat(), when it returns.
  *
- * One hook, on the return: the kernel has read the path by then, so it is in memory, and flags and path are still where
- * the registers of the call point. What a program opens thousands of times a second pays for each line here.
+ * On the return the kernel has read the path, so it is in memory, and flags and path are still where the registers of
+ * the call point. What a program opens thousands of times a second pays for each line here.
+ *
+ * A call that a signal interrupts is over only if a handler makes it fail; else the kernel restarts it, and it
+ * returns again.
  */
 #include "syscall.h"
 #include "task.h"
@@ -45,24 +48,44 @@ struct event {
 	u32 tid DOC("Thread");
 	u32 uid DOC("User it runs as (real user id)");
 	char comm[16] DOC("Command");
-	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes");
-	enum open_flag flags AS("bits") DOC("How it was to be opened");
-	s32 ret AS("errno") DOC("The file descriptor, or a negative error number");
+	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes; `…`: could not be read");
+	enum open_flag flags AS("bits") DOC("How it was to be opened; empty: could not be read");
+	s32 ret AS("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
 	char tail[PATH_LONG] INTERNAL;
-} DOC("One open of a file");
+} DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle");
 EVENT(event);
 
 TASK_FILTERS();
-FILTER(prefix_t, path_prefix, 4) DOC("Only paths that begin like this, as the caller wrote them") = {};
+FILTER(prefix_t, path_prefix, 4) DOC("Only paths that begin like this, as the caller wrote them, and those that could not be read") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
 
-static __always_inline u32 flags_of(u32 flags)
+/* An open that a signal interrupted. LRU: one whose program ends instead is never looked up again. */
+struct interrupted_open {
+	const char *path;
+	u64 flags;
+	s64 ret;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, struct interrupted_open);
+} interrupted SEC(".maps") DOC("Opens that a signal interrupted, until it is known whether they fail");
+REFUSALS(interrupted);
+/* Most machines never see one, and then no open has to ask the map */
+bool any_interrupted INTERNAL = false;
+
+#define FLAGS_UNREAD (~0ULL)
+
+static __always_inline u32 flags_of(u64 flags)
 {
+	if (flags == FLAGS_UNREAD)
+		return 0;
 #if defined(__TARGET_ARCH_arm64)
-	/* arch/arm64/include/uapi/asm/fcntl.h has four of them elsewhere */
+	/* arch/arm64/include/uapi/asm/fcntl.h has four of them elsewhere, arch/arm/include/uapi/asm/fcntl.h just there */
 	u32 moved = flags & 00740000;
 
-	flags &= ~00740000;
+	flags &= ~00740000ULL;
 	flags |= moved & 00040000 ? O_DIRECTORY : 0;
 	flags |= moved & 00100000 ? O_NOFOLLOW : 0;
 	flags |= moved & 00200000 ? O_DIRECT : 0;
@@ -71,7 +94,7 @@ static __always_inline u32 flags_of(u32 flags)
 	return flags & (O_WRONLY | O_RDWR | O_PATH) ? flags : flags | O_RDONLY;
 }
 
-static __always_inline void fill(struct event *e, u64 id, u32 flags, s32 ret)
+static __always_inline void fill(struct event *e, u64 id, u64 flags, s32 ret)
 {
 	e->ts = bpf_ktime_get_ns();
 	e->pid = id >> 32;
@@ -82,39 +105,18 @@ static __always_inline void fill(struct event *e, u64 id, u32 flags, s32 ret)
 	e->ret = ret;
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
+/* The call is over, and its task passes. */
+static __always_inline int opened(void *ctx, u64 id, const char *path, u64 flags, s32 ret)
 {
-	long nr = SYSCALL_NR(regs);
-	u64 id, start[PATH_SHORT / 8] = {};
+	u64 start[PATH_SHORT / 8] = {};
 	struct event *e;
-	const char *path;
-	u32 flags;
 	long len;
 
-	if (nr == NR_OPENAT) {
-		path = (void *)SYSCALL_ARG2(regs);
-		flags = SYSCALL_ARG3(regs);
-	} else if (nr == NR_OPEN) {
-		path = (void *)SYSCALL_ARG1(regs);
-		flags = SYSCALL_ARG2(regs);
-	} else if (nr == NR_CREAT) {
-		path = (void *)SYSCALL_ARG1(regs);
-		flags = O_CREAT | O_WRONLY | O_TRUNC;
-	} else if (nr == NR_OPENAT2) {
-		u64 how = 0; /* struct open_how begins with the flags */
-
-		path = (void *)SYSCALL_ARG2(regs);
-		bpf_probe_read_user(&how, sizeof(how), (void *)SYSCALL_ARG3(regs));
-		flags = how;
-	} else {
-		return 0;
-	}
-	id = bpf_get_current_pid_tgid();
-	if (!task_passes(id) || !filter_passes(failed, ret < 0))
+	if (!filter_passes(failed, ret < 0))
 		return 0;
 	len = bpf_probe_read_user_str(start, sizeof(start), path);
-	if (!filter_passes_prefix(path_prefix, (char *)start))
+	/* What can't be read can't be told from what is asked for */
+	if (len > 0 && !filter_passes_prefix(path_prefix, (char *)start))
 		return 0;
 	if (len < (long)sizeof(start)) {
 		e = event_begin_cut(struct event, PATH_SHORT);
@@ -134,4 +136,104 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 		}
 	}
 	return 0;
+}
+
+enum open_call { OTHER_CALL, OPEN, CREAT, OPENAT, OPENAT2 };
+
+static __always_inline enum open_call native_call(s32 nr)
+{
+	switch (nr) {
+	case NR_OPENAT:
+		return OPENAT;
+	case NR_OPENAT2:
+		return OPENAT2;
+#if defined(__TARGET_ARCH_x86)
+	case NR_OPENAT | X32_BIT:
+		return OPENAT;
+	case NR_OPENAT2 | X32_BIT:
+		return OPENAT2;
+	case NR_OPEN:
+	case NR_OPEN | X32_BIT:
+		return OPEN;
+	case NR_CREAT:
+	case NR_CREAT | X32_BIT:
+		return CREAT;
+#endif
+	default:
+		return OTHER_CALL;
+	}
+}
+
+static __always_inline enum open_call compat_call(s32 nr)
+{
+	switch (nr) {
+	case NR_COMPAT_OPENAT:
+		return OPENAT;
+	case NR_COMPAT_OPENAT2:
+		return OPENAT2;
+	case NR_COMPAT_OPEN:
+		return OPEN;
+	case NR_COMPAT_CREAT:
+		return CREAT;
+	default:
+		return OTHER_CALL;
+	}
+}
+
+SEC("tp_btf/signal_deliver")
+int BPF_PROG(signal_delivered, int sig, struct kernel_siginfo *info, struct k_sigaction *action)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	struct interrupted_open open, *found;
+
+	if (!any_interrupted || !has_handler(action))
+		return 0;
+	found = bpf_map_lookup_elem(&interrupted, &id);
+	if (!found)
+		return 0;
+	open = *found;
+	bpf_map_delete_elem(&interrupted, &id);
+	return is_interrupted(action, open.ret) ? opened(ctx, id, open.path, open.flags, -EINTR) : 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
+{
+	s32 nr = SYSCALL_NR(regs);
+	enum open_call call = native_call(nr), call32 = compat_call(nr);
+	struct interrupted_open open = {};
+	bool compat;
+	u64 id;
+
+	if (!call && !call32) /* nearly every call of the machine ends here */
+		return 0;
+	compat = is_compat(regs);
+	if (compat)
+		call = call32;
+	if (!call || is_no_call(regs, ret))
+		return 0;
+	id = bpf_get_current_pid_tgid();
+	if (!task_passes(id))
+		return 0;
+	if (call == OPEN || call == CREAT) {
+		open.path = (void *)SYSCALL_ARG1(regs, compat);
+		open.flags = call == OPEN ? (u32)SYSCALL_ARG2(regs, compat) : O_CREAT | O_WRONLY | O_TRUNC;
+	} else {
+		open.path = (void *)SYSCALL_ARG2(regs, compat);
+		open.flags = (u32)SYSCALL_ARG3(regs, compat);
+		/* struct open_how begins with the flags */
+		if (call == OPENAT2 &&
+		    bpf_probe_read_user(&open.flags, sizeof(open.flags), (void *)SYSCALL_ARG3(regs, compat)))
+			open.flags = FLAGS_UNREAD;
+	}
+	if (is_restarted(ret)) {
+		open.ret = ret;
+		any_interrupted = true;
+		if (bpf_map_update_elem(&interrupted, &id, &open, BPF_ANY))
+			count_map_full(interrupted);
+		return 0;
+	}
+	if (any_interrupted)
+		bpf_map_delete_elem(&interrupted, &id);
+	return opened(ctx, id, open.path, open.flags, is_trapped(regs, ret) ? -ENOSYS : ret);
 }

@@ -2,8 +2,11 @@
 /*
  * How often system calls return, how often with an error, and how long they took.
  *
- * Every call of the machine comes by here. So a thread's entry in `entered` is written in place and stays until the thread
+ * Every call of the machine passes here. So a thread's entry in `entered` is written in place and stays until the thread
  * ends: no call has to insert or delete one. Without times there is no need for the hook where calls begin.
+ *
+ * A call's number is taken where it begins: an exec, a tracer and a signal's end each change it before it returns. And a
+ * call that a signal interrupts counts when the program gets its result: the kernel may restart it any number of times.
  */
 #include "aggregate.h"
 #include "syscall.h"
@@ -20,105 +23,125 @@ enum count_key {
 const volatile enum count_key by DOC("What is counted apart: calls, processes, or both") = BY_SYSCALL;
 
 struct key {
-	enum syscall syscall DOC("System call; `all` with `by: process`, `compat` for every call of a 32-bit program");
+	enum syscall syscall DOC("System call; `all` with `by: process`, `compat` for a call by its 32-bit number, `x32` for one by its x32 number, `unknown` for one without a number that a kernel has");
 	u32 pid DOC("Process; 0 with `by: syscall`");
 	char comm[16] DOC("Command of the thread; empty with `by: syscall`");
 };
 struct value {
 	u64 calls AS("events") DOC("Calls that returned");
-	u64 failed DOC("Those that returned an error");
+	u64 failed DOC("Those that returned an error, or that seccomp answered with a signal");
+	u64 untimed DOC("Those that are not in `total_ns`: denied before they began (seccomp), or begun before the capture; 0 with `latency: false`");
 	u64 total_ns UNIT("ns") DOC("How long they took together; 0 with `latency: false`");
 };
-AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls, and the time they took");
+AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls that returned, and the time they took");
 AGGREGATE_DENSE(calls, struct value, 512);
 
 TASK_FILTERS();
 FILTER(enum syscall, syscall, 16) DOC("Only these calls, by name") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
-const volatile bool latency DOC("Whether times are taken; without them a call costs a quarter") = true;
+const volatile bool latency DOC("Whether times are taken; without them a call costs a third") = true;
 
+/* By the thread's struct: an exec gives the thread that makes it another number, that of the process. */
+struct thread {
+	u64 start; /* of the call that it is in, 0: in none */
+	u32 nr;
+	s32 interrupted; /* what that call returned if it is not over; until it restarts or a handler runs */
+	u64 before; /* the time of a call up to where it was interrupted, and its number */
+	u32 before_nr;
+	u32 unused;
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
-	__type(key, u32);
-	__type(value, u64);
+	__type(key, u64);
+	__type(value, struct thread);
 } entered SEC(".maps") DOC("Threads that made calls since the start, and when those that are in one began it");
 REFUSALS(entered);
+/* Without times there are only threads whose call was interrupted: so many of them */
+u64 interrupted INTERNAL = 0;
 
-SEC("tp_btf/sys_enter")
-SKIP_IF("latency=false") int BPF_PROG(call_begins, struct pt_regs *regs, long nr)
+static __always_inline struct thread *thread_entry(void)
 {
-	u64 id = bpf_get_current_pid_tgid(), now, *entry;
-	u32 thread = id;
+	u64 task = bpf_get_current_task();
 
-	if (!task_passes(id))
-		return 0;
-	entry = bpf_map_lookup_elem(&entered, &thread);
-	now = bpf_ktime_get_ns();
-	if (entry)
-		*entry = now;
-	else if (bpf_map_update_elem(&entered, &thread, &now, BPF_ANY))
-		count_map_full(entered);
-	return 0;
+	return bpf_map_lookup_elem(&entered, &task);
 }
 
-/* What a call's registers say when it returns. */
-static __always_inline enum syscall call_of(struct pt_regs *regs)
+static __always_inline long remember_thread(const struct thread *thread)
 {
-	s64 nr = SYSCALL_RAW_NR(regs);
+	u64 task = bpf_get_current_task();
 
-	if (is_compat(regs))
+	return bpf_map_update_elem(&entered, &task, thread, BPF_ANY);
+}
+
+static __always_inline long forget_thread(void)
+{
+	u64 task = bpf_get_current_task();
+
+	return bpf_map_delete_elem(&entered, &task);
+}
+
+/* More than a kernel has; few enough for a program that tries them all not to fill the map */
+#define NUMBERS 2048
+
+static __always_inline enum syscall name_of(s64 nr, bool compat)
+{
+	if (compat)
 		return SYS_COMPAT;
-	/* The one call that takes its number with it: the registers are those from before the signal */
-	return nr < 0 ? SYS_RT_SIGRETURN : nr;
+#if defined(__TARGET_ARCH_x86)
+	if (nr >> 30 == 1) /* X32_BIT and none above it */
+		return SYS_X32;
+#endif
+	return (u64)nr < NUMBERS ? nr : SYS_UNKNOWN;
+}
+
+/* Of a call whose beginning was not seen. */
+static __always_inline enum syscall name_at_return(struct pt_regs *regs, long ret)
+{
+	struct task_struct___call *task = (void *)bpf_get_current_task();
+	s32 nr = SYSCALL_NR(regs);
+
+	/* rt_sigreturn() takes its number with it: the registers are those from before the signal. A tracer that skips a
+	 * call does the same, and the caller can ask for the number -1. */
+	if (!latency && nr < 0 && !is_compat(regs) && ret != -ENOSYS && !BPF_CORE_READ(task, ptrace))
+		return SYS_RT_SIGRETURN;
+	return name_of(is_no_call(regs, ret) ? -1 : nr, is_compat(regs));
 }
 
 /* A process that was just made returns from a call that it never made. */
-static __always_inline bool is_child(enum syscall nr, long ret)
+static __always_inline bool is_child(struct pt_regs *regs, long ret)
 {
-	if (ret)
+	s32 nr;
+
+	if (ret) /* most calls by far, and then most of the rest */
 		return false;
+	nr = SYSCALL_NR(regs);
 #if defined(__TARGET_ARCH_x86)
+	nr &= ~X32_BIT;
 	if (nr == SYS_FORK || nr == SYS_VFORK)
-		return true;
+		return !is_compat(regs);
 #endif
-	return nr == SYS_CLONE || nr == SYS_CLONE3;
+	if (nr == SYS_CLONE)
+		return !is_compat(regs);
+	if (nr == 2 || nr == 120 || nr == 190) /* fork, clone, vfork of both 32-bit tables */
+		return is_compat(regs);
+	return nr == SYS_CLONE3; /* of all tables */
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
+/* A call is over, and its thread passes. `took` is 0 if it is not known. */
+static __always_inline int count_call(enum syscall nr, bool error, u64 took)
 {
-	bool error = (u64)ret > -4096ULL; /* MAX_ERRNO */
-	u64 id = bpf_get_current_pid_tgid(), now, took = 0, *entry;
 	struct value *value = NULL;
 	struct key key = {};
-	u32 thread = id;
-	enum syscall nr;
 
-	if (latency) {
-		/* An exec may have changed the command since the call began: whether it passes was decided there */
-		if (is_runner(id >> 32) || !filter_passes(pid, (u32)(id >> 32)) || !filter_passes(tid, thread))
-			return 0;
-		entry = bpf_map_lookup_elem(&entered, &thread);
-		if (!entry || !*entry)
-			return 0;
-		now = bpf_ktime_get_ns();
-		took = now - *entry;
-		*entry = 0;
-	} else if (!task_passes(id)) {
-		return 0;
-	}
-	if (!filter_passes(failed, error))
-		return 0;
-	nr = call_of(regs);
-	if (!filter_passes(syscall, nr) || (!latency && is_child(nr, ret)))
+	if (!filter_passes(failed, error) || !filter_passes(syscall, nr))
 		return 0;
 	if (by == BY_SYSCALL)
 		value = aggregate_dense(calls, nr);
 	if (!value) {
 		key.syscall = by == BY_PROCESS ? SYS_ALL : nr;
 		if (by != BY_SYSCALL) {
-			key.pid = id >> 32;
+			key.pid = bpf_get_current_pid_tgid() >> 32;
 			bpf_get_current_comm(key.comm, sizeof(key.comm));
 		}
 		value = aggregate(calls, &key);
@@ -128,16 +151,149 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 	counter_add_here(&value->calls, 1);
 	if (error)
 		counter_add_here(&value->failed, 1);
-	if (latency)
+	if (latency && took)
 		counter_add_here(&value->total_ns, took);
+	else if (latency)
+		counter_add_here(&value->untimed, 1);
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-SKIP_IF("latency=false") int BPF_PROG(thread_ends, struct task_struct *task)
+SEC("tp_btf/sys_enter")
+SKIP_IF("latency=false") int BPF_PROG(call_begins, struct pt_regs *regs, long number)
 {
-	u32 thread = bpf_get_current_pid_tgid();
+	struct thread *thread, new = {};
+	enum syscall nr;
 
-	bpf_map_delete_elem(&entered, &thread);
+	if (!task_passes(bpf_get_current_pid_tgid()))
+		return 0;
+	nr = name_of(number, is_compat(regs));
+	thread = thread_entry();
+	if (!thread) {
+		new.nr = nr;
+		new.start = bpf_ktime_get_ns();
+		/* Without room the call counts as one without a time, and is not lost */
+		if (remember_thread(&new))
+			__sync_fetch_and_add(&refused_entered, 1);
+		return 0;
+	}
+	if (thread->interrupted) {
+		if (nr == SYS_RESTART_SYSCALL)
+			nr = thread->nr;
+		thread->interrupted = 0;
+	}
+	thread->nr = nr;
+	thread->start = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* The call is not over: it restarts, or signal_deliver ends it. */
+static __always_inline int call_interrupted(struct thread *thread, enum syscall nr, long ret, u64 took)
+{
+	struct thread new = { .nr = nr, .interrupted = ret };
+
+	if (!latency && interrupted)
+		thread = thread_entry();
+	if (thread) {
+		if (thread->before_nr != nr)
+			thread->before = 0;
+		thread->before += took;
+		thread->before_nr = nr;
+		if (latency || nr != SYS_RESTART_SYSCALL)
+			thread->nr = nr;
+		thread->interrupted = ret;
+	} else if (remember_thread(&new)) {
+		count_map_full(entered);
+	} else if (!latency) {
+		__sync_fetch_and_add(&interrupted, 1);
+	}
+	return 0;
+}
+
+/* A handler runs next: the call that it interrupted fails, unless it restarts when the handler is done. */
+SEC("tp_btf/signal_deliver")
+int BPF_PROG(signal_delivered, int sig, struct kernel_siginfo *info, struct k_sigaction *action)
+{
+	struct thread *thread, call;
+
+	if ((!latency && !interrupted) || !has_handler(action))
+		return 0;
+	thread = thread_entry();
+	if (!thread || !thread->interrupted)
+		return 0;
+	call = *thread;
+	thread->interrupted = 0;
+	if (!latency && !forget_thread())
+		__sync_fetch_and_add(&interrupted, -1);
+	if (!is_interrupted(action, call.interrupted))
+		return 0;
+	if (latency)
+		thread->before = 0;
+	return count_call(call.nr, true, call.before);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
+{
+	u64 id = bpf_get_current_pid_tgid(), took = 0;
+	struct thread *thread = NULL;
+	bool error;
+	u32 nr;
+
+	if (latency) {
+		/* An exec may have changed command and thread number since the call began: whether it passes was decided there */
+		if (is_runner(id >> 32) || !filter_passes(pid, (u32)(id >> 32)))
+			return 0;
+		thread = thread_entry();
+	}
+	if (thread && thread->start) {
+		took = bpf_ktime_get_ns() - thread->start;
+		took += !took; /* 0 is for times that are not known */
+		nr = thread->nr;
+		thread->start = 0;
+		if (is_child(regs, ret))
+			return 0;
+	} else {
+		/* Denied before it began, begun before the capture, or by a thread that did not pass then */
+		if (!task_passes(id) || is_child(regs, ret))
+			return 0;
+		nr = name_at_return(regs, ret);
+		if (latency && thread)
+			thread->interrupted = 0;
+		/* After an exec that worked its thread passes by another name than the one that it began with */
+		if (latency && !ret && is_exec(regs))
+			return 0;
+	}
+	error = (u64)ret > -4096ULL; /* MAX_ERRNO */
+	if (error) {
+		/* What "returns" with this one is what the signal interrupted */
+		if (nr == SYS_RT_SIGRETURN || (nr == SYS_COMPAT && SYSCALL_NR(regs) < 0 && ret != -ENOSYS))
+			error = false;
+		else if (is_restarted(ret))
+			return call_interrupted(thread, nr, ret, took);
+	} else {
+		error = is_trapped(regs, ret);
+	}
+	if (!latency && interrupted) {
+		thread = thread_entry();
+		if (thread) {
+			if (nr == SYS_RESTART_SYSCALL)
+				nr = thread->nr;
+			if (!forget_thread())
+				__sync_fetch_and_add(&interrupted, -1);
+		}
+	}
+	if (latency && thread && thread->before && thread->before_nr == nr) {
+		if (took)
+			took += thread->before;
+		thread->before = 0;
+	}
+	return count_call(nr, error, took);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(thread_ends, struct task_struct *task)
+{
+	if (!forget_thread() && !latency)
+		__sync_fetch_and_add(&interrupted, -1);
 	return 0;
 }

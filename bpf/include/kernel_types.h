@@ -147,13 +147,13 @@ struct linux_binprm {
 /* arch/<arch>/include/asm/ptrace.h: registers that hold a system call's number and arguments */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di, si, dx, r10, r8, r9;
+	unsigned long bx, cx, di, si, dx, r10, r8, r9;
 	unsigned long ax, orig_ax;
-	unsigned long cs;
 };
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
 	u64 regs[31];
+	u64 pstate;
 	u64 orig_x0;
 	s32 syscallno;
 };

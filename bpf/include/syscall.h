@@ -1,8 +1,52 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A system call's number and arguments out of the registers that it was entered with; valid until it has returned. */
+/*
+ * System calls: a call's number and arguments out of the registers that it was entered with, which table the number
+ * belongs to, and what the kernel's internal return codes mean to the caller.
+ *
+ * The registers are the caller's to choose. The table is in the thread's state, and the number has 32 bits whatever the
+ * caller leaves above them.
+ */
 #pragma once
 
 #include "kernel_types.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* arch/x86/include/asm/thread_info.h */
+struct thread_info___status {
+	u32 status;
+};
+/* include/linux/signal_types.h */
+struct sigset___words {
+	unsigned long sig[1];
+};
+struct sigpending___call {
+	struct sigset___words signal;
+};
+/* include/linux/sched.h */
+struct task_struct___call {
+	struct thread_info___status thread_info;
+	unsigned int ptrace;
+	struct sigpending___call pending;
+};
+/* include/linux/signal_types.h */
+struct sigaction {
+	void *sa_handler;
+	unsigned long sa_flags;
+};
+struct kernel_siginfo; /* an argument of signal_deliver */
+struct k_sigaction {
+	struct sigaction sa;
+};
+
+#pragma clang attribute pop
+
+/* include/uapi/linux/bpf.h: a kernel has a helper if, and only if, its BTF has this value; the first since 5.11 */
+enum bpf_func_id {
+	BPF_FUNC_get_current_task_btf = 158,
+};
 
 #if defined(__TARGET_ARCH_x86)
 #define NR_EXECVE 59
@@ -11,26 +55,133 @@
 #define NR_CREAT 85
 #define NR_OPENAT 257
 #define NR_OPENAT2 437
-/* A 32-bit program, whose numbers mean other calls, runs in another code segment than __USER_CS */
-#define is_compat(regs) ((regs)->cs != 0x33)
-#define SYSCALL_RAW_NR(regs) ((s64)(regs)->orig_ax)
-#define SYSCALL_ARG1(regs) ((regs)->di)
-#define SYSCALL_ARG2(regs) ((regs)->si)
-#define SYSCALL_ARG3(regs) ((regs)->dx)
+/* arch/x86/entry/syscalls/syscall_32.tbl */
+#define NR_COMPAT_EXECVE 11
+#define NR_COMPAT_EXECVEAT 358
+#define NR_COMPAT_OPEN 5
+#define NR_COMPAT_CREAT 8
+#define NR_COMPAT_OPENAT 295
+#define NR_COMPAT_OPENAT2 437
+/* Calls of x32 programs: the 64-bit numbers with this bit, but for those with pointers to pointers */
+#define X32_BIT 0x40000000
+#define NR_X32_EXECVE 520
+#define NR_X32_EXECVEAT 545
+#define SYSCALL_NR(regs) ((s32)(regs)->orig_ax)
+#define SYSCALL_ARG1(regs, compat) ((compat) ? (u32)(regs)->bx : (regs)->di)
+#define SYSCALL_ARG2(regs, compat) ((compat) ? (u32)(regs)->cx : (regs)->si)
+#define SYSCALL_ARG3(regs, compat) ((compat) ? (u32)(regs)->dx : (regs)->dx)
+#define SYSCALL_ARG5(regs, compat) ((compat) ? (u32)(regs)->di : (regs)->r8)
+/* Whether the caller's register has more than the number. Kernels before 5.13 then know no such call, later ones do not mind */
+#define SYSCALL_NR_IS_WIDE(regs) ((s64)(regs)->orig_ax != SYSCALL_NR(regs))
+/* What syscall_rollback() makes the call return */
+#define SYSCALL_ROLLED_BACK(regs) ((s64)(regs)->orig_ax)
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_EXECVE 221
 #define NR_EXECVEAT 281
-#define NR_OPEN -2 /* only the calls relative to a folder */
-#define NR_CREAT -2
-#define NR_OPENAT 56
+#define NR_OPENAT 56 /* open() and creat() are calls of the C library */
 #define NR_OPENAT2 437
-#define is_compat(regs) false /* not told apart: those programs' calls go by wrong names */
-#define SYSCALL_RAW_NR(regs) ((s64)(regs)->syscallno)
-#define SYSCALL_ARG1(regs) ((regs)->orig_x0)
-#define SYSCALL_ARG2(regs) ((regs)->regs[1])
-#define SYSCALL_ARG3(regs) ((regs)->regs[2])
+/* arch/arm/tools/syscall.tbl */
+#define NR_COMPAT_EXECVE 11
+#define NR_COMPAT_EXECVEAT 387
+#define NR_COMPAT_OPEN 5
+#define NR_COMPAT_CREAT 8
+#define NR_COMPAT_OPENAT 322
+#define NR_COMPAT_OPENAT2 437
+#define SYSCALL_NR(regs) ((s32)(regs)->syscallno)
+#define SYSCALL_ARG1(regs, compat) ((compat) ? (u32)(regs)->orig_x0 : (regs)->orig_x0)
+#define SYSCALL_ARG2(regs, compat) ((compat) ? (u32)(regs)->regs[1] : (regs)->regs[1])
+#define SYSCALL_ARG3(regs, compat) ((compat) ? (u32)(regs)->regs[2] : (regs)->regs[2])
+#define SYSCALL_ARG5(regs, compat) ((compat) ? (u32)(regs)->regs[4] : (regs)->regs[4])
+#define SYSCALL_NR_IS_WIDE(regs) false
+#define SYSCALL_ROLLED_BACK(regs) ((s64)(regs)->orig_x0)
 #else
 #error "system call numbers and registers of this architecture are missing here"
 #endif
-/* -1 for a call of a 32-bit program, and for one that has lost its number: rt_sigreturn() */
-#define SYSCALL_NR(regs) (is_compat(regs) ? -1 : (long)SYSCALL_RAW_NR(regs))
+
+#define EINTR 4
+#define ENOSYS 38
+
+static __always_inline bool has_current_task_btf(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf);
+}
+
+/*
+ * Whether the current call's number is one of the 32-bit table: calls of 32-bit programs, and on x86 `int $0x80` in a
+ * 64-bit program, whose registers and code segment look like those of any 64-bit call.
+ */
+static __always_inline bool is_compat(struct pt_regs *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	struct task_struct___call *task;
+
+	if (has_current_task_btf()) {
+		task = (void *)bpf_get_current_task_btf();
+		return task->thread_info.status & 2; /* TS_COMPAT */
+	}
+	task = (void *)bpf_get_current_task();
+	return BPF_CORE_READ(task, thread_info.status) & 2;
+#else
+	return regs->pstate & 0x10; /* PSR_MODE32_BIT */
+#endif
+}
+
+/*
+ * Whether the call was not made but answered with SIGSYS (seccomp: RET_TRAP, RET_KILL_PROCESS). The kernel then puts the
+ * registers back, so that the "result" is the call's own number or first argument, and the signal is pending.
+ */
+static __always_inline bool is_trapped(struct pt_regs *regs, long ret)
+{
+	struct task_struct___call *task;
+
+	if (ret != SYSCALL_ROLLED_BACK(regs))
+		return false;
+	task = (void *)bpf_get_current_task();
+	return BPF_CORE_READ(task, pending.signal.sig[0]) & (1UL << (31 - 1)); /* SIGSYS */
+}
+
+/* Whether the number that SYSCALL_NR() gives is not what the kernel looked for. */
+static __always_inline bool is_no_call(struct pt_regs *regs, long ret)
+{
+	return ret == -ENOSYS && SYSCALL_NR_IS_WIDE(regs);
+}
+
+/* Whether the number is that of an exec as it is when one that worked returns: the kernel sets it for the new program. */
+static __always_inline bool is_exec(struct pt_regs *regs)
+{
+	s32 nr = SYSCALL_NR(regs);
+
+	if (is_compat(regs))
+		return nr == NR_COMPAT_EXECVE || nr == NR_COMPAT_EXECVEAT;
+#if defined(__TARGET_ARCH_x86)
+	if (nr == NR_X32_EXECVE || nr == (NR_X32_EXECVE | X32_BIT))
+		return true;
+#endif
+	return nr == NR_EXECVE || nr == NR_EXECVEAT;
+}
+
+/* include/linux/errno.h: codes that no program sees. The kernel makes -EINTR of them or restarts the call. */
+#define ERESTARTSYS 512           /* restarts, unless a handler runs that does not have SA_RESTART */
+#define ERESTARTNOINTR 513        /* always restarts */
+#define ERESTARTNOHAND 514        /* restarts, unless a handler runs */
+#define ERESTART_RESTARTBLOCK 516 /* the same, by restart_syscall() */
+
+/* Whether the call that returns `ret` is not over: it restarts, or a handler makes it fail with EINTR (is_interrupted). */
+static __always_inline bool is_restarted(long ret)
+{
+	return ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK && ret != -515; /* ENOIOCTLCMD */
+}
+
+/* For signal_deliver: whether the program gets a handler's signal now. */
+static __always_inline bool has_handler(struct k_sigaction *action)
+{
+	return (u64)action->sa.sa_handler > 1; /* SIG_DFL, SIG_IGN */
+}
+
+/* Whether this handler makes a call fail with EINTR that returned `ret`, one of is_restarted(). */
+static __always_inline bool is_interrupted(struct k_sigaction *action, long ret)
+{
+	if (ret == -ERESTARTSYS)
+		return !(action->sa.sa_flags & 0x10000000); /* SA_RESTART */
+	return ret != -ERESTARTNOINTR;
+}

@@ -2,7 +2,7 @@
 /* Written by scripts/syscall-names: numbers of system calls, a part of the kernel's ABI. */
 #pragma once
 
-/* An enum of its own for each architecture; the last two are the program's own */
+/* An enum of its own for each architecture; the last four are the program's own. Larger numbers no kernel has */
 enum syscall {
 #if defined(__TARGET_ARCH_x86)
 	SYS_READ = 0,
@@ -721,6 +721,8 @@ enum syscall {
 	SYS_RSEQ_SLICE_YIELD = 471,
 	SYS_FCHROOT = 472,
 #endif
-	SYS_COMPAT = 0xfffe, /* any call of a 32-bit program, whose numbers mean other calls */
-	SYS_ALL = 0xffff,    /* calls that are not told apart */
+	SYS_UNKNOWN = 0xfffc, /* any larger number, and none: a tracer skipped the call */
+	SYS_X32 = 0xfffd,     /* any call by an x32 number */
+	SYS_COMPAT = 0xfffe,  /* any call by a 32-bit number, which means another call */
+	SYS_ALL = 0xffff,     /* calls that are not told apart */
 };

@@ -30,9 +30,9 @@ int BPF_PROG(enter, struct pt_regs *regs, long nr)
 
 	if (nr != NR_LSEEK || !task_passes(bpf_get_current_pid_tgid()))
 		return 0;
-	key.whence = SYSCALL_ARG3(regs);
+	key.whence = SYSCALL_ARG3(regs, false);
 	value = aggregate(spreads, &key);
 	if (value)
-		hist_add(&value->offset_bytes, SYSCALL_ARG2(regs));
+		hist_add(&value->offset_bytes, SYSCALL_ARG2(regs, false));
 	return 0;
 }

@@ -25,7 +25,7 @@ int BPF_PROG(enter, struct pt_regs *regs, long nr)
 
 	if (nr != NR_LSEEK || !task_passes(bpf_get_current_pid_tgid()))
 		return 0;
-	key.offset = SYSCALL_ARG2(regs);
+	key.offset = SYSCALL_ARG2(regs, false);
 	value = aggregate(tallies, &key);
 	if (!value)
 		return 0;
