@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, records, summary, to_jsonl};
 use crate::common::{NOBODY, Scratch};
-use crate::load::{Held, clock, copy_of};
+use crate::load::{Calls, Held, clock, copy_of, has_tracepoint};
 use crate::root;
 
 /// Bytes of arguments that the small record of a success holds, and the large one.
@@ -216,9 +216,9 @@ fn long_names_and_other_users_are_right() {
     assert_eq!(argv(record), bytes(&[&path]), "arguments have more room");
 }
 
-/// Through a file descriptor: execveat(2), by way of python, which has it.
+/// Through a file descriptor: execveat(2), by way of python, which has it. `filename` is then the name of the file.
 #[test]
-fn a_program_without_a_path_is_seen_too() {
+fn a_program_without_a_path_is_seen_by_the_name_of_its_file() {
     if !root() {
         return;
     }
@@ -226,29 +226,132 @@ fn a_program_without_a_path_is_seen_too() {
         return eprintln!("SKIPPED: python3 is not installed");
     }
     let scratch = Scratch::new();
-    let program = copy_of(&scratch, "true").0;
+    let (program, name) = copy_of(&scratch, "true");
     let data = scratch.write("data", "no program");
-    let code = "import os, sys\nsys.stdin.readline()\nfor path in sys.argv[1:]:\n    try:\n        \
-                os.execve(os.open(path, os.O_RDONLY), ['called', 'a b'], {})\n    except OSError: pass\n";
+    let (text, script) = (scratch.write("text", "#!/bin/sh\nexit 0\n"), scratch.path("a script"));
+    crate::common::copy_program(&text, &script);
+    let code = "import os, sys\nsys.stdin.readline()\n\
+        def run(what):\n    pid = os.fork()\n    if pid == 0:\n        try: os.execve(what, ['called', 'a b'], {})\n        \
+        except OSError: pass\n        os._exit(0)\n    os.waitpid(pid, 0)\n\
+        data, program, script = sys.argv[1:]\n\
+        memory = os.memfd_create('in memory')\nos.write(memory, open(program, 'rb').read())\n\
+        junk = os.memfd_create('junk')\nos.write(junk, b'no program')\n\
+        fd = os.open(program, os.O_RDONLY)\n\
+        left = os.open(script, os.O_RDONLY)\nos.set_inheritable(left, True)\n\
+        for what in (os.open(data, os.O_RDONLY), fd, memory, junk, left, '/proc/self/fd/%d' % fd): run(what)\n";
     let mut python = Command::new("python3")
         .arg("-c")
         .arg(code)
-        .arg(data)
-        .arg(program)
+        .args([&data, &program, &script])
         .stdin(Stdio::piped())
         .spawn()
         .expect("python starts");
     let pid = python.id();
-    let records = seen(&scratch, json!({"pid": pid}), || {
+    let records = seen(&scratch, json!({}), || {
         use std::io::Write;
         python.stdin.take().expect("it is piped").write_all(b"go\n").expect("it waits for this");
         assert!(python.wait().expect("it ends").success());
     });
     // What is called python3 may have to find the real one first
-    let calls: Vec<&Json> = records.iter().filter(|record| record["argv"][0] == "called").collect();
-    let [denied, done] = calls.as_slice() else { panic!("two calls: {calls:#?}") };
-    assert_eq!((denied["ret"].as_i64(), done["ret"].as_i64()), (Some(-13), Some(0)));
-    for record in [denied, done] {
-        assert_eq!(argv(record), [&b"called"[..], b"a b"]);
+    let own = |record: &&Json| record["ppid"] == pid && argv(record).ends_with(&[b"a b".to_vec()]);
+    let calls: Vec<&Json> = records.iter().filter(own).collect();
+    let found: Vec<_> = calls.iter().map(|call| (&call["filename"], &call["file"], &call["ret"])).collect();
+    let by_path = calls.last().expect("a call")["filename"].as_str().expect("text");
+    assert!(by_path.starts_with("/proc/self/fd/"), "as the caller wrote it: {by_path}");
+    let interpreter = fs::canonicalize("/bin/sh").expect("a shell");
+    let interpreter = interpreter.file_name().and_then(OsStr::to_str).expect("UTF-8");
+    let expected = [
+        ("data", "data", -13),
+        (&name, &name, 0),
+        ("memfd:in memory", "memfd:in memory", 0),
+        ("memfd:junk", "memfd:junk", -8),
+        ("a script", interpreter, 0),
+        (by_path, &name, 0),
+    ];
+    let expected = expected.map(|(filename, file, ret)| (json!(filename), json!(file), json!(ret)));
+    assert_eq!(found, expected.iter().map(|(a, b, c)| (a, b, c)).collect::<Vec<_>>(), "{calls:#?}");
+}
+
+/// A program whose last segment is longer in the file than in memory: the kernel sees that when the caller is gone.
+fn damaged(scratch: &Scratch, program: &Path) -> (std::path::PathBuf, String) {
+    let mut elf = fs::read(program).expect("a program");
+    let word = |elf: &[u8], at: usize, bytes: usize| {
+        elf[at..at + bytes].iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte))
+    };
+    let (headers, size, count) = (word(&elf, 32, 8), word(&elf, 54, 2), word(&elf, 56, 2));
+    let last = (0..count).map(|i| headers + i * size).rfind(|&at| word(&elf, at, 4) == 1).expect("PT_LOAD");
+    elf[last + 40..last + 48].copy_from_slice(&16_u64.to_le_bytes()); // p_memsz
+    let name = crate::load::unique_name();
+    let text = scratch.write("damaged", elf);
+    crate::common::copy_program(&text, &scratch.path(&name));
+    (scratch.path(&name), name)
+}
+
+#[test]
+fn an_execution_that_fails_late_is_the_callers() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (shell, comm) = copy_of(&scratch, "sh");
+    let (program, name) = damaged(&scratch, &copy_of(&scratch, "true").0);
+    let loads: Vec<Held> = (0..3).map(|_| Held::new(&shell, &program, ["a", "b c"])).collect();
+    let pids: Vec<u32> = loads.iter().map(Held::pid).collect();
+    let kept = has_tracepoint("sched_prepare_exec");
+    // Where the kernel does not tell in time, the process has the new command already
+    let filters = json!({"comm": if kept { &comm } else { &name }, "failed": true});
+    let records = seen(&scratch, filters, || {
+        for load in loads {
+            assert_eq!(load.go(), None, "it ends by a signal");
+        }
+    });
+    let seen: Vec<_> = records.iter().map(|record| record["pid"].as_u64()).collect();
+    assert_eq!(seen, pids.iter().map(|&pid| Some(pid.into())).collect::<Vec<_>>());
+    for record in &records {
+        assert!(record["ret"].as_i64() < Some(0), "{record}");
+        assert_eq!(record["file"], name.as_str());
+        if kept {
+            assert_eq!((&record["filename"], &record["comm"]), (&json!(program), &json!(comm)));
+            assert_eq!(argv(record), bytes(&[program.as_os_str(), "a".as_ref(), "b c".as_ref()]));
+        } else {
+            assert_eq!((&record["filename"], &record["argv"]), (&json!(CUT), &json!([CUT])));
+        }
+    }
+}
+
+#[test]
+fn calls_that_seccomp_denies_are_failures() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("cold");
+    let load = Calls::new(&scratch, "denied-execs", path.to_str().expect("UTF-8"));
+    let mut saw = None;
+    let records = seen(&scratch, json!({"comm": load.comm}), || saw = load.go());
+    let Some(saw) = saw else { return };
+    let of = |ret: i64| records.iter().filter(move |record| record["ret"] == ret).collect::<Vec<_>>();
+    let (denied, trapped) = (of(-1), of(-38));
+    assert_eq!([denied.len() as u64, trapped.len() as u64], saw[..], "{records:#?}");
+    assert!(denied.iter().all(|record| record["filename"] == CUT && record["argv"] == json!(["calls", "denied"])));
+    assert!(trapped.iter().all(|record| record["filename"] == "/no/such/program"), "{trapped:#?}");
+}
+
+/// By the 32-bit table, with a list of pointers of 32 bits; and not what is an execution in the other table only.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_by_32_bit_numbers_are_seen_and_others_are_not() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let load = Calls::new(&scratch, "compat", "/no/such/file");
+    let mut saw = None;
+    let records = seen(&scratch, json!({"comm": load.comm}), || saw = load.go());
+    let Some(saw) = saw else { return };
+    assert_eq!(records.len() as u64, saw[2]);
+    for record in records {
+        assert_eq!((&record["filename"], &record["ret"]), (&json!("/no/such/program"), &json!(-2)));
+        assert_eq!(argv(&record), [b"narrow", b"narrow"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,6 +42,57 @@ pub fn compiled(scratch: &Scratch, source: &str) -> (PathBuf, String) {
     cc.args(["-O1", "-pthread", "-o"]).arg(scratch.path(&name)).arg(code).args(["-lrt"]);
     run(&mut cc).expect(0);
     (scratch.path(&name), name)
+}
+
+/// `loads/calls.c`: system calls that end otherwise than they began.
+pub struct Calls {
+    child: Child,
+    pub comm: String,
+}
+
+impl Calls {
+    /// Does `mode` with `argument` once it is let go.
+    pub fn new(scratch: &Scratch, mode: &str, argument: &str) -> Self {
+        let (program, comm) = compiled(scratch, include_str!("loads/calls.c"));
+        let mut command = Command::new(program);
+        command.args([mode, argument]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Calls { child: command.spawn().expect("it runs"), comm }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The numbers that it saw; `None` if this machine can't do it.
+    pub fn go(mut self) -> Option<Vec<u64>> {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.child.stdout.take().expect("it is piped").read_to_string(&mut said).expect("text");
+        match self.child.wait().expect("it ends").code() {
+            Some(77) => {
+                eprintln!("SKIPPED: this machine can't make these calls");
+                None
+            }
+            code => {
+                assert_eq!(code, Some(0), "{said}");
+                Some(said.split_whitespace().map(|word| word.parse().expect("numbers")).collect())
+            }
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether this kernel has the raw tracepoint `name`: its BTF then has a type for it.
+pub fn has_tracepoint(name: &str) -> bool {
+    let btf = fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF");
+    let wanted = format!("\0btf_trace_{name}\0").into_bytes();
+    btf.windows(wanted.len()).any(|bytes| bytes == wanted)
 }
 
 /// Runs `work` on a thread whose command is `comm`.

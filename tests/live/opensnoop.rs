@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, open, openat2, statat};
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl};
+use crate::capture::{Capture, of_probe, records, to_jsonl, to_jsonl_of_busy};
 use crate::common::Scratch;
-use crate::load::unique_name;
+use crate::load::{Calls, unique_name};
 use crate::root;
 
 /// A thread called `comm` that does `work` once it is told to, and its number.
@@ -136,4 +136,89 @@ fn every_filter_lets_through_what_it_names() {
         let count = |comm: &str| mine.iter().filter(|record| record["comm"] == comm).count();
         assert_eq!((count(&a), count(&b)), (*of_a, *of_b), "{filters}");
     }
+}
+
+/// Path, result and flags.
+type Open = (String, i64, String);
+
+/// Each open that the load makes, and what it saw.
+fn opens_of(scratch: &Scratch, load: Calls, filters: Json) -> Option<(Vec<Open>, Vec<u64>)> {
+    let mut filters = filters;
+    filters["comm"] = json!(load.comm);
+    let config = to_jsonl_of_busy(json!([{"program": "opensnoop", "filters": filters}]));
+    let capture = Capture::start(scratch, &config, &[]);
+    let saw = load.go();
+    let records = records(&capture.stop().expect(0).stdout);
+    let text = |record: &Json, field: &str| record[field].as_str().expect("text").to_owned();
+    let open = |record| (text(record, "path"), record["ret"].as_i64().expect("a number"), text(record, "flags"));
+    Some((records.iter().map(open).collect(), saw?))
+}
+
+/// By the 32-bit table (from 64-bit code, as nothing else is sure to run here) and by numbers with bits that do not count. The
+/// 64-bit registers hold paths that nobody opens.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn opens_by_other_numbers_are_seen_and_other_calls_are_not() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.write("file", "x");
+    let file = file.to_str().expect("UTF-8");
+    if let Some((opens, saw)) = opens_of(&scratch, Calls::new(&scratch, "compat", file), json!({})) {
+        let good = opens.iter().filter(|(path, ret, _)| path == file && *ret >= 0).count();
+        assert_eq!((good as u64, opens.len() as u64), (saw[1], saw[0]), "{opens:?}");
+    }
+    if let Some((opens, saw)) = opens_of(&scratch, Calls::new(&scratch, "numbers", file), json!({})) {
+        let [opened, _, x32] = saw[..] else { panic!("{saw:?}") };
+        assert!(opens.iter().all(|(path, ..)| path == file), "{opens:?}");
+        let good = opens.iter().filter(|(_, ret, _)| *ret >= 0).count() as u64;
+        let none = opens.iter().filter(|(_, ret, _)| *ret == -38).count() as u64;
+        assert_eq!((good, none), (opened + x32, 100 - x32), "ENOSYS without x32: {opens:?}");
+    }
+}
+
+#[test]
+fn an_open_that_signals_interrupt_is_one_event() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("fifo");
+    rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, Mode::from(0o600), 0).expect("a pipe");
+    let path = path.to_str().expect("UTF-8");
+    let load = Calls::new(&scratch, "interrupted", path);
+    let filters = json!({"pid": load.pid()});
+    let (opens, saw) = opens_of(&scratch, load, filters).expect("every machine can");
+    assert!(saw[..2] == [1, 1] && saw[2] >= 4, "the load: {saw:?}");
+    let [restarted, cut] = &opens[..] else { panic!("two opens: {opens:?}") };
+    assert!(restarted.0 == path && restarted.1 >= 0, "{opens:?}");
+    assert_eq!((cut.0.as_str(), cut.1, cut.2.split('|').next()), (path, -4, Some("rdonly")), "EINTR");
+}
+
+#[test]
+fn a_path_that_can_not_be_read_is_marked_and_passes_the_filter() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("cold");
+    let path = path.to_str().expect("UTF-8");
+    let marks = |opens: &[Open], ret| {
+        let of: Vec<_> = opens.iter().filter(|open| open.1 == ret).collect();
+        (of.len() as u64, of.iter().filter(|open| open.0 == "…").count() as u64)
+    };
+    let (opens, saw) = match opens_of(&scratch, Calls::new(&scratch, "unread", path), json!({"failed": true})) {
+        Some(seen) => seen,
+        None => return,
+    };
+    let [denied, traps, faults] = saw[..] else { panic!("{saw:?}") };
+    assert_eq!(marks(&opens, -1), (denied, denied), "EPERM by seccomp: {opens:?}");
+    assert_eq!(marks(&opens, -14), (faults, faults), "EFAULT: {opens:?}");
+    let trapped: Vec<_> = opens.iter().filter(|open| open.1 == -38).collect();
+    assert_eq!(trapped.len() as u64, traps, "{opens:?}");
+    assert!(trapped.iter().all(|open| open.0 == path && open.2.is_empty()), "flags that were not read: {trapped:?}");
+    let load = Calls::new(&scratch, "unread", path);
+    let (opens, _) = opens_of(&scratch, load, json!({"path_prefix": "/no/such"})).expect("it could before");
+    assert_eq!(opens.len() as u64, denied + faults, "what can't be judged: {opens:?}");
 }

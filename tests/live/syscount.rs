@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
 use crate::common::Scratch;
 use crate::disk::retry;
-use crate::load::{Held, as_command, copy_of, unique_name};
+use crate::load::{Calls, Held, as_command, copy_of, unique_name};
 use crate::root;
 use crate::sched::pin;
 
@@ -157,4 +157,172 @@ fn forks_count_once_and_signals_do_not_confuse() {
         let returns = calls(probe, &["rt_sigreturn"]);
         assert!((7..=14).contains(&returns), "{returns}: {records:#?}");
     }
+}
+
+/// What three probes count while the load runs: with times, without, and by process.
+struct Counted(Vec<Json>);
+
+impl Counted {
+    /// With these additional filters; `None` if this machine can't make the calls, else with the numbers that the load saw.
+    fn while_going(scratch: &Scratch, load: Calls, filters: &Json) -> Option<(Self, Vec<u64>)> {
+        let probe = |name: &str, more: Json| {
+            let mut all = json!({"comm": load.comm});
+            for part in [filters, &more] {
+                part.as_object().expect("filters").iter().for_each(|(key, value)| all[key] = value.clone());
+            }
+            json!({"program": "syscount", "name": name, "filters": all})
+        };
+        let probes = json!([
+            probe("timed", json!({})),
+            probe("untimed", json!({"latency": false})),
+            probe("process", json!({"by": "process"})),
+        ]);
+        let capture = Capture::start(scratch, &to_jsonl_of_busy(probes), &[]);
+        let saw = load.go();
+        let ended = capture.stop().expect(0);
+        Some((Counted(records(&ended.stdout)), saw?))
+    }
+
+    /// Calls and failures.
+    fn of(&self, probe: &str, syscall: &str) -> (u64, u64) {
+        (self.sum(probe, syscall, "calls"), self.sum(probe, syscall, "failed"))
+    }
+
+    fn sum(&self, probe: &str, syscall: &str, column: &str) -> u64 {
+        let rows = of_probe(&self.0, probe).into_iter();
+        rows.filter(|row| row["syscall"] == syscall).map(|row| number(row, column)).sum()
+    }
+}
+
+/// Containers deny calls before they begin: there is a return and no beginning.
+#[test]
+fn calls_that_seccomp_denies_are_failures() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let load = Calls::new(&scratch, "denied", "");
+    let filters = json!({"syscall": ["mkdir", "rmdir", "chdir", "getcwd"]});
+    let Some((counted, saw)) = Counted::while_going(&scratch, load, &filters) else { return };
+    let [errors, untraced, traps, killed] = saw[..] else { panic!("{saw:?}") };
+    let mut all = 0;
+    for probe in ["timed", "untimed"] {
+        assert_eq!(counted.of(probe, "mkdir"), (errors, errors), "{probe}: EPERM");
+        assert_eq!(counted.of(probe, "rmdir"), (untraced, untraced), "{probe}: no tracer");
+        assert_eq!(counted.of(probe, "chdir"), (traps, traps), "{probe}: a signal");
+        // On older kernels (5.10) a call for which seccomp ends the process does not return
+        let ends = counted.of(probe, "getcwd");
+        assert!(ends == (killed, killed) || ends == (0, 0), "{probe}: {ends:?}");
+        all = errors + untraced + traps + ends.0;
+    }
+    assert_eq!(counted.of("process", "all"), (all, all));
+    assert_eq!(counted.sum("process", "all", "untimed"), all, "there is no time without a beginning");
+    assert_eq!(counted.sum("untimed", "mkdir", "untimed"), 0, "no times are wanted");
+}
+
+/// A number means a call only together with the table that it is from, and by its lower 32 bits.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn numbers_of_other_tables_have_no_wrong_names() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.write("file", "x");
+    let file = file.to_str().expect("UTF-8");
+    let load = Calls::new(&scratch, "compat", file);
+    if let Some((counted, saw)) = Counted::while_going(&scratch, load, &json!({})) {
+        let n = saw[0];
+        for probe in ["timed", "untimed"] {
+            assert_eq!(counted.of(probe, "compat").0, 1 + 6 * n, "{probe}: {:#?}", counted.0);
+            for wrong in ["writev", "openat", "execve", "creat", "fstat", "munmap"] {
+                assert!(counted.of(probe, wrong).0 < n, "{probe}: {wrong}, {:#?}", counted.0);
+            }
+        }
+    }
+    let load = Calls::new(&scratch, "numbers", file);
+    if let Some((counted, saw)) = Counted::while_going(&scratch, load, &json!({})) {
+        let [opened, none, x32] = saw[..] else { panic!("{saw:?}") };
+        for probe in ["timed", "untimed"] {
+            assert_eq!(counted.of(probe, "openat"), (opened, 0), "{probe}: {:#?}", counted.0);
+            // Kernels before 5.13 look at all 64 bits
+            let unknown = none + 100 - opened;
+            assert_eq!(counted.of(probe, "unknown"), (unknown, unknown), "{probe}: {:#?}", counted.0);
+            assert_eq!(counted.of(probe, "x32"), (100, 100 - x32), "{probe}: {:#?}", counted.0);
+            assert_eq!(counted.of(probe, "rt_sigreturn"), (0, 0), "{probe}: a number that is none");
+        }
+    }
+}
+
+/// A tracer skips calls by taking their number away, and makes others of them.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_of_a_traced_process_are_what_the_kernel_did() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let load = Calls::new(&scratch, "traced", "");
+    let filters = json!({"syscall": ["mkdir", "rmdir", "getppid", "unknown", "rt_sigreturn"]});
+    let Some((counted, saw)) = Counted::while_going(&scratch, load, &filters) else { return };
+    assert_eq!(saw, [0], "the traced process saw what its tracer made");
+    for probe in ["timed", "untimed"] {
+        // ENOSYS, until the tracer puts its own result there
+        assert_eq!(counted.of(probe, "unknown"), (100, 100), "{probe}: {:#?}", counted.0);
+        assert_eq!(counted.of(probe, "getppid"), (200, 0), "{probe}: half of them asked for rmdir");
+        for none in ["mkdir", "rmdir", "rt_sigreturn"] {
+            assert_eq!(counted.of(probe, none), (0, 0), "{probe}: {none}");
+        }
+    }
+}
+
+/// A call that the kernel restarts after a signal is one call, and fails only where the program sees it fail.
+#[test]
+fn a_call_that_signals_interrupt_counts_as_its_program_sees_it() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let load = Calls::new(&scratch, "restarted", "");
+    let filters = json!({
+        "pid": load.pid(),
+        "syscall": ["read", "poll", "ppoll", "clock_nanosleep", "restart_syscall", "getppid", "rt_sigreturn"],
+    });
+    let Some((counted, saw)) = Counted::while_going(&scratch, load, &filters) else { return };
+    let [1, 1, 1, 1, alarms] = saw[..] else { panic!("the load: {saw:?}") };
+    for probe in ["timed", "untimed"] {
+        // The first waited for the test before the capture began
+        assert_eq!(counted.of(probe, "read"), (3, 1), "{probe}: {:#?}", counted.0);
+        let polls = (counted.of(probe, "poll"), counted.of(probe, "ppoll"));
+        assert!([((1, 1), (0, 0)), ((0, 0), (1, 1))].contains(&polls), "{probe}: {polls:?}");
+        assert_eq!(counted.of(probe, "clock_nanosleep"), (1, 0), "{probe}: stopped twice");
+        assert_eq!(counted.of(probe, "restart_syscall"), (0, 0), "{probe}");
+        assert_eq!(counted.of(probe, "getppid"), (alarms, 0), "{probe}: of the handler");
+        assert_eq!(counted.of(probe, "rt_sigreturn"), (alarms, 0), "{probe}: what it returns to may have failed");
+    }
+    assert_eq!(counted.sum("timed", "read", "untimed"), 1);
+    let took = counted.sum("timed", "read", "total_ns");
+    assert!(took >= 500_000_000, "{took} ns: the last part of a call is a sixth of it");
+}
+
+/// An exec changes the number of its call, and that of the thread that makes it.
+#[test]
+fn executions_go_by_the_call_that_began_them() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let load = Calls::new(&scratch, "execs", "");
+    // Room for a few threads: none may leave anything behind
+    let filters = json!({"comm": load.comm, "syscall": ["execve", "execveat"]});
+    let config = to_jsonl_of_busy(json!([
+        {"program": "syscount", "name": "timed", "filters": filters, "maps": {"entered": 16}},
+    ]));
+    let capture = Capture::start(&scratch, &config, &[]);
+    let saw = load.go().expect("every machine can");
+    let counted = Counted(records(&capture.stop().expect(0).stdout));
+    let [worked, failed] = saw[..] else { panic!("{saw:?}") };
+    assert_eq!(counted.of("timed", "execve"), (worked / 2, 0), "{:#?}", counted.0);
+    assert_eq!(counted.of("timed", "execveat"), (worked / 2 + failed, failed), "{:#?}", counted.0);
+    assert_eq!(counted.sum("timed", "execve", "untimed") + counted.sum("timed", "execveat", "untimed"), 0);
 }
