@@ -274,17 +274,20 @@ int BPF_PROG(exec_commits, struct task_struct *task, struct linux_binprm___file 
 {
 	u64 id = bpf_get_current_pid_tgid(), thread = (u64)task;
 	struct pt_regs *regs;
+	bool compat, passes = task_passes(id);
 	struct attempt *attempt;
 	enum exec_call call;
-	bool compat;
 	s32 nr;
 
+	/* That the caller does not pass has to be known only where the exec changes what the filters ask for */
+	if (!passes && !comm.n && !tid.n)
+		return 0;
 	if (bpf_map_update_elem(&attempts, &thread, (const void *)&attempt_zero, BPF_ANY)) {
 		__sync_fetch_and_add(&refused_attempts, 1);
 		return 0;
 	}
 	attempt = bpf_map_lookup_elem(&attempts, &thread);
-	if (!attempt || !task_passes(id))
+	if (!attempt || !passes)
 		return 0;
 	attempt->passes = true;
 	bpf_get_current_comm(attempt->comm, sizeof(attempt->comm));
