@@ -51,7 +51,7 @@ struct {
 	__uint(max_entries, 32768);
 	__type(key, u32);
 	__type(value, struct absence);
-} away SEC(".maps") DOC("Threads that left the CPU since the start, and since when those that are away are");
+} away SEC(".maps") DOC("Threads that left the CPU since the start, and since when those that are away are") IN_FLIGHT("threads off the CPU");
 
 static __always_inline enum off_reason reason_of(bool preempt, struct task_struct *task)
 {

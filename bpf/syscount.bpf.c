@@ -55,7 +55,7 @@ struct {
 	__uint(max_entries, 32768);
 	__type(key, u64);
 	__type(value, struct thread);
-} entered SEC(".maps") DOC("Threads that made calls since the start, and when those that are in one began it");
+} entered SEC(".maps") DOC("Threads that made calls since the start, and when those that are in one began it") IN_FLIGHT("calls not returned");
 REFUSALS(entered);
 /* Without times there are only threads whose call was interrupted: so many of them */
 u64 interrupted INTERNAL = 0;

@@ -26,6 +26,11 @@
 #define AS(meaning) __attribute__((btf_decl_tag("as:" meaning)))
 /* Not a field and not a filter: the runner's own, or a companion of another member. */
 #define INTERNAL __attribute__((btf_decl_tag("internal")))
+/*
+ * On a map: its entries are what has begun and not ended. A value begins with a u64: when it began, or 0 while nothing is
+ * under way. At the end of the window the runner counts the entries that are not 0 as `under_way`; `what` names them.
+ */
+#define IN_FLIGHT(what) __attribute__((btf_decl_tag("in_flight:" what)))
 /* On a BPF function: go on without it where the kernel lacks its tracepoint. */
 #define OPTIONAL __attribute__((btf_decl_tag("optional")))
 /* On a BPF function: "filter=value"; a probe that sets this filter to just this value does not need the hook. */
@@ -122,6 +127,13 @@ static __always_inline struct runner_counters *runner_count(void)
  *	REFUSALS(inflight);
  */
 #define REFUSALS(map) u64 refused_##map INTERNAL = 0
+
+/*
+ * Behind a map with IN_FLIGHT(): the counter of entries whose end no hook saw, although it came. The runner reads it, and
+ * adds entries older than a minute that it drops from the map when the map refuses inserts.
+ */
+#define UNSEEN_ENDS(map) u64 unseen_##map INTERNAL = 0
+#define count_end_unseen(map) __sync_fetch_and_add(&unseen_##map, 1)
 
 /* An event that could not be followed because `map` refused the insert. */
 #define count_map_full(map) runner_map_full(&refused_##map)

@@ -19,7 +19,7 @@ struct {
 	__uint(max_entries, 32768);
 	__type(key, u32);
 	__type(value, u64);
-} waiting SEC(".maps") DOC("Threads that ran or waited since the start, and since when those that wait do");
+} waiting SEC(".maps") DOC("Threads that ran or waited since the start, and since when those that wait do") IN_FLIGHT("threads waiting for a CPU");
 
 /* The entry of a thread that the filters let through. */
 static __always_inline u64 *waiting_entry(u32 thread)

@@ -269,7 +269,15 @@ impl<'a> Reader<'a> {
             }
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
-            let refusals = self.refusals(&name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
+            let refusals =
+                self.counter_of("refused", &name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
+            let unseen = self.counter_of("unseen", &name);
+            if unseen.is_some() && tags.in_flight.is_none() {
+                return Err(format!("map {name} has UNSEEN_ENDS() and no IN_FLIGHT()"));
+            }
+            if tags.in_flight.is_some() && map.value_size() < 8 {
+                return Err(format!("map {name}: the value of a map with IN_FLIGHT() begins with a u64"));
+            }
             let second = format!("{name}{}", aggregate::SECOND);
             maps.push(MapSpec {
                 twice: open.maps().any(|other| other.name().to_str() == Some(&second)),
@@ -280,14 +288,16 @@ impl<'a> Reader<'a> {
                 value_bytes: map.value_size().into(),
                 per_cpu: matches!(map.map_type(), MapType::PercpuHash | MapType::LruPercpuHash),
                 refusals,
+                in_flight: tags.in_flight,
+                unseen,
             });
         }
         Ok(maps)
     }
 
-    /// Where in `.bss` the refused inserts of `map` are counted.
-    fn refusals(&self, map: &str) -> Option<usize> {
-        let symbol = format!("refused_{map}");
+    /// Where in `.bss` the program counts something of `map`: `refused` inserts, `unseen` ends.
+    fn counter_of(&self, what: &str, map: &str) -> Option<usize> {
+        let symbol = format!("{what}_{map}");
         let section = self.btf.type_by_name::<DataSec<'_>>(".bss")?;
         let named = |ty| self.btf.type_by_id::<Var<'_>>(ty).is_some_and(|var| text(var.name()) == symbol);
         section.iter().find(|info| info.size == 8 && named(info.ty)).map(|info| info.offset as usize)

@@ -206,6 +206,10 @@ pub struct MapSpec {
     pub per_cpu: bool,
     /// Where in `.bss` the program counts the inserts that it refused, a u64: bytes from the start.
     pub refusals: usize,
+    /// What its entries are while they are under way; `None` if the map is about something else.
+    pub in_flight: Option<String>,
+    /// Where in `.bss` the program counts the entries whose end no hook saw, if it does.
+    pub unseen: Option<usize>,
 }
 
 /// One BPF function and the place it attaches to.

@@ -28,6 +28,8 @@ pub(super) struct Tags {
     pub optional: bool,
     /// On a map: the program's aggregate.
     pub aggregate: bool,
+    /// On a map: what its entries are, while they are under way.
+    pub in_flight: Option<String>,
     pub skip_if: Option<(String, String)>,
     /// On a function: the group and the variant that it is a part of.
     pub alternative: Option<(String, String)>,
@@ -72,6 +74,7 @@ impl Tags {
             ("internal", "") => self.internal = true,
             ("optional", "") => self.optional = true,
             ("aggregate", "") => self.aggregate = true,
+            ("in_flight", what) if !what.is_empty() => self.in_flight = Some(what.to_owned()),
             ("skip_if", value) => {
                 let (filter, value) =
                     value.split_once('=').ok_or_else(|| format!("`{text}`: filter=value expected"))?;
@@ -145,6 +148,7 @@ mod tests {
         assert!(tags.add("unit:parsec").is_err());
         assert!(tags.add("internal:x").is_err());
         assert!(tags.add("skip_if:failed").is_err());
+        assert!(tags.add("in_flight:").is_err());
         for bad in ["connect", "connect/", "/fentry", "connect/a b", "connect/a/b", "Connect/fentry"] {
             assert!(tags.add(&format!("alternative:{bad}")).is_err(), "{bad}");
         }

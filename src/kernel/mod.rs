@@ -7,6 +7,7 @@ mod decide;
 mod explain;
 mod facts;
 pub(crate) mod host;
+mod in_flight;
 mod log;
 mod outlook;
 mod perf;

@@ -250,14 +250,19 @@ impl Loaded {
     /// # Errors
     /// If the kernel does not give the counts.
     pub fn refusals(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
-        if maps.is_empty() {
+        self.counters_in_bss(maps.iter().map(|map| map.refusals))
+    }
+
+    /// The program's own counters, a u64 each, by their places in `.bss`.
+    pub(super) fn counters_in_bss(&self, places: impl ExactSizeIterator<Item = usize>) -> Result<Vec<u64>> {
+        if places.len() == 0 {
             return Ok(Vec::new());
         }
-        let failed = || Error::failed(format!("what the maps of {} refused can't be read", self.program));
+        let failed = || Error::failed(format!("the counters of the maps of {} can't be read", self.program));
         let bss = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).ok_or_else(failed)?;
         let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten().ok_or_else(failed)?;
-        let count = |map: &MapSpec| bytes.get(map.refusals..map.refusals + 8)?.try_into().ok().map(u64::from_ne_bytes);
-        maps.iter().map(|map| count(map).ok_or_else(failed)).collect()
+        let count = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        places.map(|at| count(at).ok_or_else(failed)).collect()
     }
 
     /// CPUs that its perf events do not run on (any more), though they are or were online. To be asked before it is

@@ -72,6 +72,17 @@ impl Account {
         self.kernel.lost().saturating_add(self.lost_queue_full).saturating_add(self.lost_other)
     }
 
+    /// What had begun and not ended at the end of the window. `None` if the program does not follow anything to its end.
+    pub fn under_way(&self) -> Option<u64> {
+        self.maps.iter().filter_map(|map| map.under_way.as_ref().map(|(_, count)| *count)).reduce(|sum, one| sum + one)
+    }
+
+    /// What the program saw begin, and whose end came without being seen: so many events may be missing at most, besides
+    /// those that are lost.
+    pub fn unseen(&self) -> u64 {
+        self.maps.iter().map(|map| map.unseen).sum()
+    }
+
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
         self.imbalance().is_none()
@@ -121,6 +132,10 @@ pub struct MapAccount {
     pub max_entries: u32,
     /// Inserts that it refused.
     pub refused: u64,
+    /// Entries whose end came and was not seen by a hook.
+    pub unseen: u64,
+    /// What its entries are, and how many of them were under way at the end.
+    pub under_way: Option<(String, u64)>,
 }
 
 impl MapAccount {

@@ -129,6 +129,8 @@ fn probe(account: &Account) -> Value {
         "after_end": account.after_end,
         "unwritten": account.unwritten,
         "missed": account.missed,
+        "unseen": account.unseen(),
+        "under_way": account.under_way(),
         "late": account.late,
         "balances": account.balances(),
         "maps": account.maps.iter().map(map).collect::<Map<_, _>>(),
@@ -157,7 +159,7 @@ fn symbols(SymbolCounts { frames, unresolved }: &SymbolCounts) -> Value {
     json!({ "frames": frames, "unresolved": unresolved })
 }
 
-fn map(MapAccount { name, max_entries, refused }: &MapAccount) -> (String, Value) {
+fn map(MapAccount { name, max_entries, refused, .. }: &MapAccount) -> (String, Value) {
     (name.clone(), json!({ "max_entries": max_entries, "refused": refused }))
 }
 

@@ -129,7 +129,8 @@ impl Report {
     fn loss(&self) -> Option<Error> {
         let sum = |of: fn(&Account) -> u64| self.accounts.iter().map(of).fold(0, u64::saturating_add);
         let (seen, lost) = (sum(|a| a.kernel.seen.saturating_sub(a.warmup)), sum(Account::lost));
-        let missed = sum(|a| a.missed);
+        let (skipped, unseen) = (sum(|a| a.missed), sum(Account::unseen));
+        let missed = skipped.saturating_add(unseen);
         let (missing, of) = (lost.saturating_add(missed), seen.saturating_add(missed));
         if missing == 0 || is_within(missing, of, self.max_loss) {
             return None;
@@ -139,15 +140,20 @@ impl Report {
         let what = match (lost, missed) {
             (_, 0) => format!("{lost} of {seen} events were lost ({share})"),
             (0, _) => {
-                format!("up to {missed} of {of} events may be missing ({share}): so often the kernel left a hook out")
+                let why = match (skipped, unseen) {
+                    (_, 0) => "so often the kernel left a hook out",
+                    (0, _) => "no hook saw the end of so many",
+                    _ => "the kernel left hooks out, and no hook saw the end of some",
+                };
+                format!("up to {missed} of {of} events may be missing ({share}): {why}")
             }
             _ => format!("{lost} of {seen} events were lost, and up to {missed} more may be missing ({share})"),
         };
-        Some(Error::new(Kind::Loss, what).hint(self.advice(lost, missed)))
+        Some(Error::new(Kind::Loss, what).hint(self.advice(lost, skipped, unseen)))
     }
 
     /// What helps against the losses, the worst first.
-    fn advice(&self, lost: u64, missed: u64) -> String {
+    fn advice(&self, lost: u64, missed: u64, unseen: u64) -> String {
         let mut sizes = Vec::new();
         for account in &self.accounts {
             let tries = |what: String| format!("for {}, try {what}", account.probe);
@@ -169,6 +175,11 @@ impl Report {
             advice += "kernels from 7.0 on leave a hook out for all tasks of a CPU while one of them is preempted in it; how \
                        many of these calls were events is not known, so it is an upper bound: set max_loss to what you can \
                        bear, or capture on a kernel up to 6.18";
+        }
+        if unseen > 0 {
+            advice += if advice.is_empty() { "" } else { "; " };
+            advice += "this host hides the end of some requests from tracing programs; set max_loss to the share that is \
+                       acceptable";
         }
         advice
     }

@@ -139,7 +139,8 @@ impl Window {
                 seen: count("seen")?,
                 written: count("written")?,
                 lost: count("lost")?,
-                missed: optional("missed")?,
+                // Both are upper bounds of what is missing
+                missed: optional("missed")?.saturating_add(optional("unseen")?),
                 warmup: optional("warmup")?,
             })
         };

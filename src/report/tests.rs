@@ -40,7 +40,7 @@ fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         missed: 0,
         symbols: SymbolCounts::default(),
         cpus_not_sampled: Vec::new(),
-        maps: vec![MapAccount { name: "inflight".into(), max_entries: 16, refused: 0 }],
+        maps: vec![MapAccount { name: "inflight".into(), max_entries: 16, refused: 0, unseen: 0, under_way: None }],
         buffer,
         memory: 4096,
         would_have_held: (full > 0).then_some(8192),
@@ -108,6 +108,32 @@ fn what_the_kernel_left_out_counts_as_an_upper_bound() {
     assert!(error.message.starts_with("1 of 1001 events were lost, and up to 10 more may be missing"), "{error}");
     let hint = error.hint.expect("a hint");
     assert!(hint.contains("8KiB") && hint.contains("kernels from 7.0 on"), "{hint}");
+}
+
+#[test]
+fn an_end_that_no_hook_saw_counts_as_an_upper_bound() {
+    let mut account = account(1000, 0, 1000, 1000);
+    account.maps[0].unseen = 10;
+    assert!(account.balances(), "such a request is no event yet");
+    assert!(report(vec![account.clone()], 0.01).verdict().is_none());
+    let error = report(vec![account.clone()], 0.0).verdict().expect("nothing may be lost");
+    assert_eq!(error.kind, Kind::Loss);
+    assert!(error.message.starts_with("up to 10 of 1010 events may be missing (0.99%; max_loss is 0%)"), "{error}");
+    assert!(error.hint.expect("a hint").contains("hides the end of some requests"));
+    let shown = report(vec![account], 0.0).to_string();
+    assert!(shown.contains("  (up to 10 more may be missing: no hook saw their end)"), "{shown}");
+}
+
+#[test]
+fn what_is_under_way_is_told_and_is_no_loss() {
+    let mut account = account(1000, 0, 1000, 1000);
+    assert_eq!(account.under_way(), None);
+    account.maps[0].under_way = Some(("requests under way".into(), 0));
+    assert!(account.under_way() == Some(0) && !report(vec![account.clone()], 0.0).to_string().contains("under way"));
+    account.maps[0].under_way = Some(("requests under way".into(), 3));
+    let report = report(vec![account], 0.0);
+    assert!(report.verdict().is_none());
+    assert!(report.to_string().contains("  (requests under way at the end: 3)"), "{report}");
 }
 
 #[test]

@@ -34,6 +34,12 @@ impl fmt::Display for Report {
             if account.missed > 0 {
                 write!(f, "  (up to {} more may be missing: the kernel left a hook out)", account.missed)?;
             }
+            if account.unseen() > 0 {
+                write!(f, "  (up to {} more may be missing: no hook saw their end)", account.unseen())?;
+            }
+            for (what, count) in account.maps.iter().filter_map(|map| map.under_way.as_ref()).filter(|(_, n)| *n > 0) {
+                write!(f, "  ({what} at the end: {count})")?;
+            }
             let (peak, size) = (account.peak_unread, u64::from(account.buffer.effective));
             if size > 0 && peak > size / 2 {
                 write!(f, "  (buffer {}% full at the most)", 100 * u128::from(peak) / u128::from(size))?;

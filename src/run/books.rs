@@ -35,6 +35,10 @@ pub(super) struct Books {
     pub cpus_not_sampled: Vec<Vec<u32>>,
     /// Inserts that each map of the program refused.
     pub refused: Vec<Vec<u64>>,
+    /// Entries of each map of the program whose end no hook saw.
+    pub unseen: Vec<Vec<u64>>,
+    /// Entries of each map of the program that are under way at the end.
+    pub under_way: Vec<Vec<Option<u64>>>,
     pub missed: Vec<u64>,
     /// What was before the window.
     pub before: Before,
@@ -105,7 +109,7 @@ pub(super) fn make_report(
             lost_told: books.told[index].lost,
             unwritten,
             missed: books.missed[index].saturating_sub(books.before.missed[index]),
-            maps: maps(probe, &books.refused[index], &books.before.refused[index]),
+            maps: maps(probe, books, index),
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             symbols: books.names[index].clone(),
@@ -141,13 +145,16 @@ pub(super) fn make_report(
     }
 }
 
-fn maps(probe: &ProbePlan, refused: &[u64], before: &[u64]) -> Vec<MapAccount> {
-    let account = |(map, (refused, before)): (&MapSpec, (&u64, &u64))| MapAccount {
+fn maps(probe: &ProbePlan, books: &Books, index: usize) -> Vec<MapAccount> {
+    let since = |all: &[Vec<u64>], before: &[Vec<u64>], at: usize| all[index][at].saturating_sub(before[index][at]);
+    let account = |(at, map): (usize, &MapSpec)| MapAccount {
         name: map.name.clone(),
         max_entries: probe.entries(map),
-        refused: refused.saturating_sub(*before),
+        refused: since(&books.refused, &books.before.refused, at),
+        unseen: since(&books.unseen, &books.before.unseen, at),
+        under_way: map.in_flight.clone().zip(books.under_way[index][at]),
     };
-    probe.program.maps.iter().zip(refused.iter().zip(before)).map(account).collect()
+    probe.program.maps.iter().enumerate().map(account).collect()
 }
 
 /// Names the path: of the file that is not whole, or what the config has.

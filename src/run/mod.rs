@@ -23,6 +23,7 @@ mod reader;
 mod reading;
 mod signals;
 mod store;
+mod stale;
 mod unfinished;
 mod warmup;
 mod writer;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use crate::catalog::StackKind;
+use crate::catalog::{MapSpec, StackKind};
 use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
@@ -286,6 +287,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         losses: vec![Losses::default(); plan.probes.len()],
         collector: &collector,
         written: &shared.written,
+        stale: stale::Stale::default(),
         progress: Progress::new(!options.quiet, on_stdout),
         clock: watch,
         started,
@@ -323,6 +325,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let losses = std::mem::take(&mut reader.losses);
     let clock_steps = reader.clock.steps_since(start.monotonic);
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
+    let stale = std::mem::take(&mut reader.stale);
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
     // The writer ends when nobody queues any more
@@ -339,6 +342,9 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let refused = refused.collect::<Result<_>>()?;
     let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
     let Read { totals: counted, names, helpers_replaced, .. } = read;
+    let under_way = of_maps(plan, &loaded, Loaded::under_way)?;
+    let mut unseen = of_maps(plan, &loaded, Loaded::unseen)?;
+    stale.add_to(&mut unseen);
     let books = Books {
         kernel,
         received,
@@ -351,6 +357,8 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         names,
         cpus_not_sampled,
         refused,
+        unseen,
+        under_way,
         missed,
         before,
     };
@@ -389,6 +397,11 @@ fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
         warn(format!("names of kernel frames will be `[unknown]`: {why}"));
     }
     symbols
+}
+
+/// What `of` says of each probe's maps.
+fn of_maps<T>(plan: &Plan, loaded: &[Loaded], of: fn(&Loaded, &[MapSpec]) -> Result<Vec<T>>) -> Result<Vec<Vec<T>>> {
+    loaded.iter().zip(&plan.probes).map(|(loaded, probe)| of(loaded, &probe.program.maps)).collect()
 }
 
 /// Writes a small file of its own, whole or not at all, with the permissions `mode`.

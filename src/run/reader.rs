@@ -9,12 +9,13 @@ use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
 use super::batch::Cause;
-use super::clock::Watch;
+use super::clock::{self, Watch};
 use super::losses::Losses;
 use super::progress::Progress;
 use super::queue::{Collector, Written};
 use super::reading::Tally;
 use super::signals::Stop;
+use super::stale::Stale;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Counters, Loaded};
 use crate::plan::Plan;
@@ -38,6 +39,7 @@ pub(super) struct Reader<'a> {
     /// A probe each; none for events.
     pub tallies: Vec<Option<Tally>>,
     pub losses: Vec<Losses>,
+    pub stale: Stale,
     pub collector: &'a RefCell<Collector>,
     pub written: &'a Written,
     pub progress: Progress,
@@ -119,6 +121,7 @@ impl Reader<'_> {
                 self.clock.look();
             }
             more = self.consume(loaded)?;
+            self.stale.check(self.plan, loaded, clock::monotonic())?;
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }

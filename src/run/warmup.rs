@@ -15,6 +15,8 @@ pub(super) struct Before {
     pub counted: Vec<Option<u64>>,
     /// Inserts that each map of the program had refused.
     pub refused: Vec<Vec<u64>>,
+    /// Entries of each map of the program whose end no hook had seen.
+    pub unseen: Vec<Vec<u64>>,
     pub missed: Vec<u64>,
 }
 
@@ -26,6 +28,7 @@ impl Before {
             entries: vec![Vec::new(); plan.probes.len()],
             counted: vec![Some(0); plan.probes.len()],
             refused: plan.probes.iter().map(|probe| vec![0; probe.program.maps.len()]).collect(),
+            unseen: plan.probes.iter().map(|probe| vec![0; probe.program.maps.len()]).collect(),
             missed: vec![0; plan.probes.len()],
         }
     }
@@ -47,6 +50,7 @@ impl Before {
             reader.losses[index].begin(counters.lost());
             before.counters.push(counters);
             before.refused.push(loaded.refusals(&probe.program.maps)?);
+            before.unseen.push(loaded.unseen(&probe.program.maps)?);
             before.missed.push(loaded.missed()?);
         }
         Ok(before)
