@@ -16,16 +16,26 @@ struct key {
 struct value {
 	u64 sequential DOC("Requests that start where the one before them on the disk ended");
 	u64 random DOC("Requests that start elsewhere");
-	u64 requests AS("events") DOC("All of them; of the first one of a disk it is not known what it is");
+	u64 requests AS("events") DOC("All of them; of a disk's first one, and of zone appends, it is not known what they are");
 	u64 bytes UNIT("bytes") DOC("Their size");
 };
 AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk");
 
 FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
-FILTER(enum io_op, op, 8) DOC("Only these operations; what lies between them makes them random all the same") = {};
+/* The values of enum io_op that have a place on the disk */
+enum placed_op {
+	PLACED_READ = OP_READ,
+	PLACED_WRITE = OP_WRITE,
+	PLACED_DISCARD = OP_DISCARD,
+	PLACED_SECURE_ERASE = OP_SECURE_ERASE,
+	PLACED_WRITE_ZEROES = OP_WRITE_ZEROES,
+	PLACED_WRITE_SAME = OP_WRITE_SAME,
+};
+
+FILTER(enum placed_op, op, 8) DOC("Only these operations; what lies between them makes them random all the same") = {};
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* disks come and go; of one that is forgotten the next request is a first one */
 	__uint(max_entries, 1024);
 	__type(key, u32);
 	__type(value, u64);
@@ -33,7 +43,7 @@ struct {
 REFUSALS(positions);
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* one that is forgotten counts twice, no more */
 	__uint(max_entries, 4096);
 	__type(key, u64);
 	__type(value, u8);
@@ -45,27 +55,29 @@ int BPF_PROG(rq_issue, struct request *rq)
 {
 	u32 bytes = rq->__data_len, disk_number;
 	enum io_op operation = io_op_of(rq->cmd_flags, bytes);
+	/* Where a zone append goes is up to the disk */
+	bool placed = !is_req_op(rq->cmd_flags, ZONE_APPEND);
 	u64 request = (u64)rq, first = rq->__sector, end = first + (bytes >> 9), *position, before = 0;
 	struct gendisk *disk = disk_of(rq);
 	struct key key = {};
 	struct value *value;
 
-	if (operation == OP_FLUSH || operation == OP_DRIVER || !bytes) /* they are nowhere on the disk */
+	if (operation == OP_FLUSH || operation == OP_DRIVER || operation == OP_ZONE || !bytes) /* nowhere on the disk */
 		return 0;
 	if (!filter_passes_disk(device, disk))
 		return 0;
 	if (!bpf_map_delete_elem(&given_back, &request))
 		return 0;
 	disk_number = (u32)BPF_CORE_READ(disk, major) << 20 | (u32)BPF_CORE_READ(disk, first_minor);
-	position = bpf_map_lookup_elem(&positions, &disk_number);
+	position = placed ? bpf_map_lookup_elem(&positions, &disk_number) : NULL;
 	if (position) {
 		before = *position + 1;
 		*position = end;
-	} else if (bpf_map_update_elem(&positions, &disk_number, &end, BPF_ANY)) {
+	} else if (placed && bpf_map_update_elem(&positions, &disk_number, &end, BPF_ANY)) {
 		count_map_full(positions);
 		return 0;
 	}
-	if (!filter_passes(op, operation))
+	if (!filter_passes(op, (enum placed_op)operation))
 		return 0;
 	bpf_probe_read_kernel_str(key.device, sizeof(key.device), disk->disk_name);
 	value = aggregate(patterns, &key);

@@ -44,7 +44,7 @@ static __always_inline void request_begins(void *ctx, struct request *rq, struct
 static __always_inline void request_issued(struct request *rq, struct io *io)
 {
 	/* Here, not at the start: until now the request could grow. Not later: at its end these are used up. */
-	io->sector = rq->__sector;
+	io->sector = first_sector_of(rq);
 	io->bytes = rq->__data_len;
 }
 
@@ -65,6 +65,8 @@ static __always_inline void request_ends(void *ctx, struct request *rq, struct i
 		return;
 	e->ts = now;
 	e->sector = io->sector;
+	if (is_req_op(rq->cmd_flags, ZONE_APPEND)) /* where it goes is up to the disk, which has told the driver by now */
+		e->sector = BPF_CORE_READ(rq, __sector);
 	e->queued_ns = io->times.issue ? io->times.issue - io->times.start : 0;
 	e->latency_ns = latency;
 	e->pid = io->pid;

@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(since(&program), Some("5.5"));
         let text = text(&program);
         assert!(text.starts_with("biosnoop: "), "{text}");
-        assert!(text.contains("tp_btf/block_io_done             where the kernel has it"), "{text}");
+        assert!(text.contains("tp_btf/block_io_start            where the kernel has it"), "{text}");
         let json = json(&program);
         assert_eq!(json["filters"][0]["takes"], "time (10ms)");
         assert_eq!((&json["since_linux"], &json["oldest_tested"]), (&"5.10".into(), &"5.10".into()));

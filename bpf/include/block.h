@@ -4,14 +4,16 @@
 
 #include "task.h"
 
-/* REQ_OP_* of include/linux/blk_types.h; those that moved or are rare are put together */
+/* REQ_OP_* of include/linux/blk_types.h; zone append is a write. Not the kernel's numbers, which move between releases: an
+ * operation that is not in the list keeps its own, below 256. */
 enum io_op {
-	OP_READ,
+	OP_READ = 256,
 	OP_WRITE,
 	OP_FLUSH,
 	OP_DISCARD,
 	OP_SECURE_ERASE,
 	OP_WRITE_ZEROES,
+	OP_WRITE_SAME,
 	OP_ZONE,
 	OP_DRIVER,
 };
@@ -39,32 +41,51 @@ static __always_inline bool has_flag(u32 cmd_flags, u32 bit)
 	return cmd_flags & (1U << bit);
 }
 
+#define REQ_OP_MASK 0xff /* REQ_OP_BITS */
+
+/* Whether a request's operation is REQ_OP_`name` of the running kernel. */
+#define is_old_req_op(cmd_flags, name)                                            \
+	(bpf_core_enum_value_exists(enum req_opf, REQ_OP_##name##___opf) &&      \
+	 ((cmd_flags) & REQ_OP_MASK) == bpf_core_enum_value(enum req_opf, REQ_OP_##name##___opf))
+#define is_req_op(cmd_flags, name)                                                \
+	((bpf_core_enum_value_exists(enum req_op, REQ_OP_##name) &&              \
+	  ((cmd_flags) & REQ_OP_MASK) == bpf_core_enum_value(enum req_op, REQ_OP_##name)) || \
+	 is_old_req_op(cmd_flags, name))
+
 static __always_inline enum io_op io_op_of(u32 cmd_flags, u32 bytes)
 {
 	/* A flush starts its life as an empty write that asks for a preflush */
 	if (!bytes && has_flag(cmd_flags, bpf_core_enum_value(enum req_flag_bits, __REQ_PREFLUSH)))
 		return OP_FLUSH;
-	switch (cmd_flags & 0xff) { /* REQ_OP_BITS */
-	case 0:
+	if (is_req_op(cmd_flags, READ))
 		return OP_READ;
-	case 1:
+	if (is_req_op(cmd_flags, WRITE) || is_req_op(cmd_flags, ZONE_APPEND))
 		return OP_WRITE;
-	case 2:
+	if (is_req_op(cmd_flags, FLUSH))
 		return OP_FLUSH;
-	case 3:
+	if (is_req_op(cmd_flags, DISCARD))
 		return OP_DISCARD;
-	case 5:
-		return OP_SECURE_ERASE;
-	case 9:
+	if (is_req_op(cmd_flags, WRITE_ZEROES))
 		return OP_WRITE_ZEROES;
-	case 32: /* REQ_OP_SCSI_IN, before 5.16 */
-	case 33: /* REQ_OP_SCSI_OUT */
-	case 34: /* REQ_OP_DRV_IN */
-	case 35: /* REQ_OP_DRV_OUT */
+	if (is_req_op(cmd_flags, SECURE_ERASE))
+		return OP_SECURE_ERASE;
+	if (is_old_req_op(cmd_flags, WRITE_SAME))
+		return OP_WRITE_SAME;
+	if (is_req_op(cmd_flags, DRV_IN) || is_req_op(cmd_flags, DRV_OUT) || is_old_req_op(cmd_flags, SCSI_IN) ||
+	    is_old_req_op(cmd_flags, SCSI_OUT))
 		return OP_DRIVER;
-	default:
+	if (is_req_op(cmd_flags, ZONE_OPEN) || is_req_op(cmd_flags, ZONE_CLOSE) || is_req_op(cmd_flags, ZONE_FINISH) ||
+	    is_req_op(cmd_flags, ZONE_RESET) || is_req_op(cmd_flags, ZONE_RESET_ALL))
 		return OP_ZONE;
-	}
+	return cmd_flags & REQ_OP_MASK;
+}
+
+/* Where on the disk the request begins; 0 for one that is nowhere: the kernel gives those the largest number. */
+static __always_inline u64 first_sector_of(struct request *rq)
+{
+	u64 sector = rq->__sector;
+
+	return sector == ~0ULL ? 0 : sector;
 }
 
 static __always_inline u32 io_flags_of(u32 cmd_flags)
@@ -91,6 +112,10 @@ static __always_inline s32 io_error_of(s32 status)
 {
 	if (status <= 0)
 		return status;
+	/* In the numbers of kernels before 6.10 */
+	if (status >= 14 && (bpf_core_enum_value_exists(enum req_flag_bits, __REQ_ATOMIC) ||
+			     bpf_core_type_exists(struct blk_zone_wplug)))
+		status = status < 18 ? status + 1 : 19;
 	switch (status) {
 	case 1: /* BLK_STS_NOTSUPP */
 		return -95; /* EOPNOTSUPP */
@@ -112,6 +137,18 @@ static __always_inline s32 io_error_of(s32 status)
 		return -12; /* ENOMEM */
 	case 12: /* BLK_STS_AGAIN */
 		return -11; /* EAGAIN */
+	case 13: /* BLK_STS_DEV_RESOURCE */
+		return -16; /* EBUSY */
+	case 15: /* BLK_STS_ZONE_OPEN_RESOURCE */
+		return -109; /* ETOOMANYREFS */
+	case 16: /* BLK_STS_ZONE_ACTIVE_RESOURCE */
+		return -75; /* EOVERFLOW */
+	case 17: /* BLK_STS_OFFLINE */
+		return -19; /* ENODEV */
+	case 18: /* BLK_STS_DURATION_LIMIT */
+		return -62; /* ETIME */
+	case 19: /* BLK_STS_INVAL, since 6.11 */
+		return -22; /* EINVAL */
 	default:
 		return -5; /* EIO */
 	}

@@ -120,6 +120,11 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+/* include/linux/task_io_accounting.h */
+struct task_io_accounting {
+	u64 syscr; /* with CONFIG_TASK_XACCT */
+};
+
 /* include/linux/sched.h */
 struct task_struct {
 	int pid;
@@ -131,6 +136,9 @@ struct task_struct {
 	const struct cred *cred;
 	struct css_set *cgroups;
 	int exit_code;
+	unsigned int flags;
+	struct files_struct *files;
+	struct task_io_accounting ioac;
 	u64 start_time;
 	u64 start_boottime; /* since 5.5 (cf25e24db61c) */
 	unsigned int __state; /* since 5.14 (2f064a59a11f) */
@@ -161,6 +169,51 @@ struct pt_regs {
 
 #pragma clang attribute pop
 
+/* include/linux/blk_types.h: operations of a request, as bpf_core_enum_value() reads them from the running kernel; the
+ * values here are placeholders. */
+enum req_op {
+	REQ_OP_READ = 0,
+	REQ_OP_WRITE = 1,
+	REQ_OP_FLUSH = 2,
+	REQ_OP_DISCARD = 3,
+	REQ_OP_SECURE_ERASE = 5,
+	REQ_OP_ZONE_APPEND = 7,
+	REQ_OP_WRITE_ZEROES = 9,
+	REQ_OP_ZONE_OPEN = 11,
+	REQ_OP_ZONE_CLOSE = 13,
+	REQ_OP_ZONE_FINISH = 15,
+	REQ_OP_ZONE_RESET = 17,
+	REQ_OP_ZONE_RESET_ALL = 19,
+	REQ_OP_DRV_IN = 34,
+	REQ_OP_DRV_OUT = 35,
+};
+
+/* The same before 6.0 (ff07a02e9e8e renamed it); the first one is gone since 5.18, the two behind it since 5.16 */
+enum req_opf {
+	REQ_OP_WRITE_SAME___opf = 7,
+	REQ_OP_SCSI_IN___opf = 32,
+	REQ_OP_SCSI_OUT___opf = 33,
+	REQ_OP_READ___opf = 0,
+	REQ_OP_WRITE___opf = 1,
+	REQ_OP_FLUSH___opf = 2,
+	REQ_OP_DISCARD___opf = 3,
+	REQ_OP_SECURE_ERASE___opf = 5,
+	REQ_OP_ZONE_APPEND___opf = 13,
+	REQ_OP_WRITE_ZEROES___opf = 9,
+	REQ_OP_ZONE_OPEN___opf = 10,
+	REQ_OP_ZONE_CLOSE___opf = 11,
+	REQ_OP_ZONE_FINISH___opf = 12,
+	REQ_OP_ZONE_RESET___opf = 15,
+	REQ_OP_ZONE_RESET_ALL___opf = 17,
+	REQ_OP_DRV_IN___opf = 34,
+	REQ_OP_DRV_OUT___opf = 35,
+};
+
+/* block/blk-zoned.c, since 6.10, where BLK_STS_ZONE_RESOURCE went and the errors behind it moved */
+struct blk_zone_wplug {
+	unsigned int flags;
+};
+
 /* include/linux/blk_types.h: bit numbers of request.cmd_flags. They move between releases, so ask for each with
  * bpf_core_enum_value(); the values here are placeholders. */
 enum req_flag_bits {
@@ -172,7 +225,8 @@ enum req_flag_bits {
 	__REQ_RAHEAD = 19,
 	__REQ_BACKGROUND = 20,
 	__REQ_NOWAIT = 21,
+	__REQ_ATOMIC = 27, /* since 6.11 */
 };
 
 /* include/trace/events/block.h: a kernel has the tracepoint if, and only if, its BTF has this typedef (since 6.5) */
-typedef void (*btf_trace_block_io_done)(void *, struct request *);
+typedef void (*btf_trace_block_io_start)(void *, struct request *);

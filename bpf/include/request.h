@@ -31,8 +31,9 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, u64);
 	__type(value, struct io);
-} inflight SEC(".maps") DOC("Requests that are under way");
+} inflight SEC(".maps") DOC("Requests that are under way") IN_FLIGHT("requests under way");
 REFUSALS(inflight);
+UNSEEN_ENDS(inflight);
 
 /* From the (last) issue to `now`; a flush is never issued itself, so for it from its start. */
 static __always_inline u64 request_latency(const struct io *io, u64 now)
@@ -71,13 +72,27 @@ static __always_inline void forget(struct request *rq)
 	bpf_map_delete_elem(&inflight, &key);
 }
 
+/* Request structs are used again: what is left of the last use has ended, and no hook saw that. */
+static __always_inline void forget_last_use(struct request *rq)
+{
+	u64 key = (u64)rq;
+
+	if (!bpf_map_delete_elem(&inflight, &key))
+		count_end_unseen(inflight);
+}
+
 /* Kernels before 6.5 have no block_io_start: there the request is first seen when it is queued or issued. */
 static __always_inline struct io *find_or_track(void *ctx, struct request *rq, u64 now)
 {
 	struct io *io = find(rq);
 
-	if (io || bpf_core_type_exists(btf_trace_block_io_done))
+	if (bpf_core_type_exists(btf_trace_block_io_start))
 		return io;
+	/* With the driver, and not given back: then this is the struct's next use */
+	if (io && !io->times.issue)
+		return io;
+	if (io)
+		forget_last_use(rq);
 	return track(ctx, rq, now);
 }
 
@@ -90,7 +105,7 @@ static __always_inline void finish(void *ctx, struct request *rq, struct io *io)
 SEC("tp_btf/block_io_start")
 OPTIONAL int BPF_PROG(io_start, struct request *rq)
 {
-	forget(rq); /* request structs are used again: what is left of the last use ends here */
+	forget_last_use(rq);
 	track(ctx, rq, bpf_ktime_get_ns());
 	return 0;
 }
@@ -134,7 +149,10 @@ int BPF_PROG(rq_merge, struct request *rq)
 	return 0;
 }
 
-/* May come several times for one request; `rq->__data_len` is still what was left before this time. */
+/*
+ * May come several times for one request; `rq->__data_len` is still what was left before this time. Not block_io_done: that
+ * never comes for requests of the driver itself, nor on a disk without `iostats` and scheduler.
+ */
 SEC("tp_btf/block_rq_complete")
 int BPF_PROG(rq_complete, struct request *rq, int status, unsigned int nr_bytes)
 {
@@ -145,17 +163,7 @@ int BPF_PROG(rq_complete, struct request *rq, int status, unsigned int nr_bytes)
 	status = status > 0 ? status & 0xff : status; /* blk_status_t is one byte wide */
 	if (status)
 		request_fails(io, io_error_of(status));
-	if (!bpf_core_type_exists(btf_trace_block_io_done) && nr_bytes >= rq->__data_len)
-		finish(ctx, rq, io);
-	return 0;
-}
-
-SEC("tp_btf/block_io_done")
-OPTIONAL int BPF_PROG(io_done, struct request *rq)
-{
-	struct io *io = find(rq);
-
-	if (io)
+	if (nr_bytes >= rq->__data_len)
 		finish(ctx, rq, io);
 	return 0;
 }

@@ -67,7 +67,7 @@ fn fields_filters_and_units_come_from_btf() {
     assert_eq!(field("latency_ns").unit.as_deref(), Some("ns"));
     assert!(field("error").errno);
     assert!(
-        matches!(&field("op").kind, Kind::Enum(names) if names.name(5).is_some() && names.value("write") == Some(1))
+        matches!(&field("op").kind, Kind::Enum(names) if names.name(261).is_some() && names.value("write") == Some(257))
     );
     assert!(matches!(&field("flags").kind, Kind::Bits(names) if names.value("sync") == Some(1)));
     assert_eq!((field("comm").size, field("device").size), (16, 32));
@@ -87,7 +87,9 @@ fn fields_filters_and_units_come_from_btf() {
         "internal ones are no filters"
     );
     assert_eq!((program.maps[0].name.as_str(), program.maps[0].refusals), ("inflight", 0));
-    assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_done" && h.optional));
+    assert_eq!(program.maps[0].in_flight.as_deref(), Some("requests under way"));
+    assert!(program.maps[0].unseen.is_some_and(|at| at != program.maps[0].refusals));
+    assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_start" && h.optional));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_rq_issue" && !h.optional));
 }
 

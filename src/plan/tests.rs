@@ -63,7 +63,7 @@ fn a_plan_has_every_byte() {
         probe.rodata.iter().find(|setting| setting.symbol == symbol).map(|setting| setting.bytes.clone())
     };
     assert_eq!(bytes(slow, "min_latency_ns").unwrap(), 1_000_000u64.to_ne_bytes());
-    assert_eq!(bytes(slow, "op").unwrap()[..12], [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(bytes(slow, "op").unwrap()[..12], [1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]);
     assert_eq!(&bytes(slow, "device").unwrap()[8..12], b"vda\0");
     assert_eq!(&bytes(slow, "device").unwrap()[48..54], b"loop0\0");
     assert_eq!(bytes(slow, "pid"), None, "what the config leaves out stays the program's default");
@@ -118,7 +118,7 @@ fn a_plan_is_shown_with_where_each_value_comes_from() {
         "memory 512KiB",
         "wakeup auto: wakeup at 64KiB unread [default]",
         "max_latency 50ms [x.yaml:10]",
-        "io_done tp_btf/block_io_done, where the kernel has it",
+        "io_start tp_btf/block_io_start, where the kernel has it",
         "exec_failed tp_btf/sys_exit, left out: not needed with `failed: false`",
         "type perfbuf [x.yaml:15]",
         "memory 256KiB, 64KiB for each of 4 possible CPUs",

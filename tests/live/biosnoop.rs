@@ -6,13 +6,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use ebpf_run::catalog::Catalog;
+use ebpf_run::config::Source;
+use ebpf_run::kernel::{Host, Kernel, Loaded};
+use ebpf_run::plan::{Overrides, Plan, plan};
 use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, summary, to_jsonl};
+use crate::capture::{Capture, of_probe, records, report, summary, to_jsonl_of_busy};
 use crate::common::{Ended, Scratch, run};
 use crate::disk::{BLOCK, BLOCKS, Disk, Loop, reads_and_writes, retry, starts_are_traced};
-use crate::load::{SmallFolder, clock, copy_as, copy_of, unique_name};
+use crate::load::{Held, SmallFolder, clock, copy_as, copy_of, unique_name};
 use crate::root;
 
 const SECTORS_PER_BLOCK: u64 = BLOCK / 512;
@@ -56,7 +60,7 @@ fn every_field_is_what_the_load_did() {
         let pid = load.pid();
         let capture = Capture::start(
             &scratch,
-            &to_jsonl(json!([{"program": "biosnoop", "filters": {"pid": pid, "device": disk.name}}])),
+            &to_jsonl_of_busy(json!([{"program": "biosnoop", "filters": {"pid": pid, "device": disk.name}}])),
             &[],
         );
         let (ktime, wall) = (clock(ClockId::Monotonic), clock(ClockId::Realtime));
@@ -131,8 +135,7 @@ fn every_filter_lets_through_what_it_names() {
         ];
         let probe = |(i, (filters, _)): (usize, &(Json, _))| json!({"program": "biosnoop", "name": format!("p{i}"), "filters": filters, "buffer": {"size": "256KiB"}});
         let probes: Vec<Json> = cases.iter().enumerate().map(probe).collect();
-        let mut config = to_jsonl(json!(probes));
-        config["max_loss"] = json!("100%"); // the probe without a filter sees the whole machine
+        let config = to_jsonl_of_busy(json!(probes)); // the probe without a filter sees the whole machine
         let capture = Capture::start(&scratch, &config, &[]);
         assert_eq!(load.go(), Some(0));
         let ended = capture.stop().expect(0).says(&["warning: there is no disk `nosuch0` here now"]);
@@ -163,7 +166,7 @@ fn min_latency_divides_the_requests() {
     let (dd, comm) = copy_of(&scratch, "dd");
     let capture = |probes| {
         let load = reads_and_writes(Path::new("/bin/sh"), &dd, &disk);
-        let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(probes), &[]);
         assert_eq!(load.go(), Some(0));
         records(&capture.stop().expect(0).stdout)
     };
@@ -217,7 +220,7 @@ fn a_file_is_read_and_written_where_it_lies() {
     let path = file.display();
     retry(|| {
         let probe = json!([{"program": "biosnoop", "filters": {"comm": comm, "device": disk.name}}]);
-        let capture = Capture::start(&scratch, &to_jsonl(probe), &[]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(probe), &[]);
         let dd = |args: &[&str]| run(Command::new(&dd).args(args)).expect(0);
         dd(&["if=/dev/zero", &format!("of={path}"), "bs=64k", "count=16", "oflag=direct", "conv=notrunc"]);
         dd(&[&format!("if={path}"), "of=/dev/null", "bs=64k", "iflag=direct"]);
@@ -265,7 +268,7 @@ fn flushes_discards_and_errors_are_told() {
     let path = disk.path.display().to_string();
     retry(|| {
         let probe = json!([{"program": "biosnoop", "filters": {"comm": [comm, discarder], "device": disk.name}}]);
-        let capture = Capture::start(&scratch, &to_jsonl(probe), &[]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(probe), &[]);
         let of = format!("of={path}");
         let dd = |args: &[&str]| -> Ended { run(Command::new(&dd).arg(&of).args(args)) };
         dd(&["if=/dev/zero", "bs=64k", "count=1", "conv=notrunc,fsync"]).expect(0);
@@ -290,5 +293,183 @@ fn flushes_discards_and_errors_are_told() {
         // Before 6.5 a flush is first seen in a kernel worker, so none of them is the command's (docs/limits.md)
         let expected = [usize::from(starts_are_traced()), 1, 1];
         if counts == expected { Ok(()) } else { Err(format!("{counts:?} of flushes, discards, errors")) }
+    });
+}
+
+/// Each read of a virtio disk's serial number is a request that its driver makes: it is on no sector, and not accounted.
+#[test]
+fn requests_of_the_driver_are_events() {
+    if !root() {
+        return;
+    }
+    let disks = fs::read_dir("/sys/block").expect("there is sysfs").flatten();
+    let Some(disk) =
+        disks.map(|disk| disk.path()).find(|disk| disk.join("serial").exists() && disk.join("mq").exists())
+    else {
+        eprintln!("SKIPPED: no virtio disk");
+        return;
+    };
+    const READS: usize = 20;
+    let scratch = Scratch::new();
+    let (cat, comm) = copy_of(&scratch, "cat");
+    let name = disk.file_name().expect("a name").to_str().expect("UTF-8");
+    retry(|| {
+        let probe = |name: &str, filters: Json| json!({"program": "biosnoop", "name": name, "filters": filters});
+        let driver = json!({"comm": comm, "op": "driver", "device": name});
+        let capture = Capture::start(
+            &scratch,
+            &to_jsonl_of_busy(json!([
+                probe("driver", driver.clone()),
+                probe("rest", json!({"comm": comm, "op": {"not": "driver"}, "device": name})),
+                {"program": "biolatency", "name": "counted", "filters": driver},
+                {"program": "biostacks", "name": "stacks", "filters": driver},
+            ])),
+            &[],
+        );
+        for _ in 0..READS {
+            run(Command::new(&cat).arg(disk.join("serial"))).expect(0);
+        }
+        let records = records(&capture.stop().expect(0).stdout);
+        let driver = of_probe(&records, "driver");
+        for record in &driver {
+            assert_eq!(
+                (&record["op"], &record["device"], &record["sector"]),
+                (&json!("driver"), &json!(name), &json!(0))
+            );
+            assert_eq!(record["error"], 0);
+            assert!((1..5_000_000_000).contains(&number(record, "latency_ns")), "{record}");
+        }
+        let counted = |probe: &str| -> u64 {
+            let rows = of_probe(&records, probe).into_iter().filter(|row| row["row"] == "summary");
+            rows.map(|row| number(row, "count")).sum()
+        };
+        let found = [driver.len() as u64, counted("counted"), counted("stacks")];
+        assert!(found.iter().all(|found| *found <= READS as u64), "{found:?}");
+        match found == [READS as u64; 3] {
+            true => Ok(()),
+            false => Err(format!("{found:?} of {READS} requests")),
+        }
+    });
+}
+
+/// A disk whose requests do not end: its file lies on a file system that is frozen.
+#[test]
+fn a_request_under_way_at_the_end_is_counted() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let lower = Loop::new(&scratch.path("lower"), 32 << 20);
+    run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&lower.path)).expect(0);
+    let folder = scratch.path("files");
+    fs::create_dir(&folder).expect("a folder");
+    run(Command::new("mount").arg(&lower.path).arg(&folder)).expect(0);
+    let unmount = Undo(Command::new("umount"), folder.clone());
+    {
+        let disk = Loop::new(&folder.join("disk"), 1 << 20);
+        let (plan, mut followed) = biosnoop_of(&disk);
+        followed.attach(&Host::read()).expect("it attaches");
+        let maps = &plan.probes[0].program.maps;
+        let (dd, comm) = copy_of(&scratch, "dd");
+        let args = [
+            "if=/dev/zero",
+            &format!("of={}", disk.path.display()),
+            "bs=4096",
+            "count=1",
+            "oflag=direct",
+            "conv=notrunc",
+        ]
+        .map(str::to_owned);
+        let load = Held::new(Path::new("/bin/sh"), &dd, args);
+        let filters = json!({"comm": comm, "device": disk.name});
+        let path = scratch.path("report.json");
+        let probes = json!([
+            {"program": "biosnoop", "filters": filters},
+            {"program": "biolatency", "filters": filters},
+            {"program": "biosnoop", "name": "other", "filters": {"comm": unique_name(), "device": disk.name}},
+        ]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(probes), &["--report", path.to_str().expect("UTF-8")]);
+        run(Command::new("fsfreeze").arg("--freeze").arg(&folder)).expect(0);
+        let mut thaw = Command::new("fsfreeze");
+        thaw.arg("--unfreeze");
+        let thaw = Undo(thaw, folder.clone());
+        let writes = std::thread::spawn(move || load.go());
+        let in_flight = || {
+            let text = fs::read_to_string(format!("/sys/block/{}/inflight", disk.name)).expect("sysfs");
+            text.split_whitespace().nth(1).expect("two numbers").parse::<u32>().expect("a number")
+        };
+        while in_flight() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let ended = capture.stop().expect(0).says(&["(requests under way at the end: 1)"]);
+        // What a map that is full does with requests that are never seen to end
+        assert_eq!(followed.under_way(maps).expect("they can be read"), [Some(1)]);
+        let now = clock(ClockId::Monotonic) as u64;
+        assert_eq!(followed.drop_older(&maps[0], 1).expect("they can be read"), 0);
+        assert_eq!(followed.drop_older(&maps[0], now).expect("they can be read"), 1);
+        assert_eq!(followed.under_way(maps).expect("they can be read"), [Some(0)]);
+        drop(thaw);
+        assert_eq!(writes.join().expect("it does not panic"), Some(0));
+        assert!(records(&ended.stdout).is_empty(), "{}", ended.stdout);
+        let report = report(&scratch);
+        let under_way = [0, 1, 2].map(|probe| report["probes"][probe]["under_way"].clone());
+        assert_eq!(under_way, [json!(1), json!(1), json!(0)]);
+        assert_eq!((&report["probes"][0]["lost"], &report["probes"][0]["unseen"]), (&json!(0), &json!(0)));
+    }
+    drop(unmount);
+}
+
+/// `biosnoop` in the kernel, about one disk.
+fn biosnoop_of(disk: &Loop) -> (Plan, Loaded) {
+    let config = to_jsonl_of_busy(json!([{"program": "biosnoop", "filters": {"device": disk.name}}]));
+    let source = Source::parse("x.yaml".into(), "x".into(), config.to_string()).expect("it is a config");
+    let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+    let loaded = Loaded::load(&plan.probes[0], &Host::read(), &Kernel::default()).expect("it loads");
+    (plan, loaded)
+}
+
+/// Runs a command with a path at the end.
+struct Undo(Command, std::path::PathBuf);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let _ = self.0.arg(&self.1).status();
+    }
+}
+
+/// What the disk itself counts as read and written is what has a record, and what no hook saw the end of.
+#[test]
+fn records_and_unseen_ends_are_what_the_disk_counts() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let disk = Loop::new(&scratch.path("disk"), 16 << 20);
+    let dd = copy_as(&scratch, "dd", &unique_name());
+    let counts = || -> u64 {
+        let text = fs::read_to_string(format!("/sys/block/{}/stat", disk.name)).expect("sysfs");
+        let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+        numbers[0] + numbers[4] // reads and writes that were completed
+    };
+    let path = scratch.path("report.json");
+    retry(|| {
+        let probe = json!([{"program": "biosnoop", "filters": {"device": disk.name, "op": ["read", "write"]}}]);
+        let capture = Capture::start(&scratch, &to_jsonl_of_busy(probe), &["--report", path.to_str().expect("UTF-8")]);
+        let before = counts();
+        let disk = disk.path.display();
+        run(Command::new(&dd).args([&format!("if={disk}"), "of=/dev/null", "bs=4096", "iflag=direct"])).expect(0);
+        let of = format!("of={disk}");
+        run(Command::new(&dd).args(["if=/dev/zero", &of, "bs=4096", "count=4096", "oflag=direct", "conv=notrunc"]))
+            .expect(0);
+        let completed = counts() - before;
+        let records = records(&capture.stop().expect(0).stdout);
+        let report = report(&scratch);
+        let number = |key: &str| report["probes"][0][key].as_u64().expect("a number");
+        let found = records.len() as u64 + number("unseen") + number("under_way");
+        assert!(completed >= 2 * 4096 && found <= completed, "{found} of {completed}");
+        match found == completed {
+            true => Ok(()),
+            false => Err(format!("{} records and {} unseen of {completed}", records.len(), number("unseen"))),
+        }
     });
 }

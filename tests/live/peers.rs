@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, records, to_jsonl};
+use crate::capture::{Capture, records, to_jsonl, to_jsonl_of_busy};
 use crate::common::{Scratch, run};
 use crate::disk::Loop;
 use crate::load::{Held, copy_of};
@@ -149,7 +149,8 @@ fn biosnoop_sees_the_same_requests() {
     let (dd, comm) = copy_of(&scratch, "dd");
     let Some(peer) = Peer::start(&scratch, "biosnoop", &["-d", &disk.name]) else { return };
     let filters = json!({"device": disk.name, "comm": comm});
-    let capture = Capture::start(&scratch, &to_jsonl(json!([{"program": "biosnoop", "filters": filters}])), &[]);
+    let capture =
+        Capture::start(&scratch, &to_jsonl_of_busy(json!([{"program": "biosnoop", "filters": filters}])), &[]);
     let path = disk.path.display();
     run(Command::new(dd).args([&format!("if={path}"), "of=/dev/null", "bs=64k", "iflag=direct"])).expect(0);
     let ours = records(&capture.stop().expect(0).stdout);
@@ -222,7 +223,8 @@ fn biolatency_counts_the_same_requests() {
     let disk = Loop::new(&scratch.path("disk"), 8 << 20);
     let Some(peer) = Peer::start(&scratch, "biolatency", &["-d", &disk.name]) else { return };
     let filters = json!({"device": disk.name});
-    let capture = Capture::start(&scratch, &to_jsonl(json!([{"program": "biolatency", "filters": filters}])), &[]);
+    let capture =
+        Capture::start(&scratch, &to_jsonl_of_busy(json!([{"program": "biolatency", "filters": filters}])), &[]);
     let path = disk.path.display();
     run(Command::new("dd").args([&format!("if={path}"), "of=/dev/null", "bs=64k", "iflag=direct"])).expect(0);
     let ours = records(&capture.stop().expect(0).stdout);
