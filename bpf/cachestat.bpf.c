@@ -8,6 +8,7 @@
 #include "aggregate.h"
 #include "kprobe.h"
 #include "mm.h"
+#include "syscall.h"
 #include "task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -31,6 +32,8 @@ struct reading {
 	u64 mapping;
 	u64 first;
 	u64 last;
+	u64 calls; /* reads that the thread had finished */
+	u64 added; /* not 0: since then the thread has brought pages in */
 };
 
 /* An LRU map: what is forgotten makes a read that is under way count twice, no more */
@@ -72,12 +75,40 @@ static __always_inline u64 pages_between(struct inode *inode, u64 first, u64 las
 	return end && first <= last ? last - first + 1 : 0;
 }
 
-/* A read asks for its pages as often as it takes: each time from where it has come to up to its end. */
+/* A batch that the kernel looks up at once has room for at least so many folios (PAGEVEC_SIZE). */
+#define BATCH 15
+
+#define PF_USER_WORKER 0x00004000 /* include/linux/sched.h: threads of io_uring */
+#define PF_KTHREAD 0x00200000
+
+/* Whether the current task's count of reads, where the kernel keeps one, goes up with each read that it makes now. */
+static __always_inline bool reads_are_counted(struct task_struct *task)
+{
+	struct pt_regs *regs;
+	s64 nr;
+
+	if (!bpf_core_field_exists(task->ioac.syscr) || task->flags & (PF_USER_WORKER | PF_KTHREAD))
+		return false;
+	regs = (void *)bpf_task_pt_regs(task);
+	nr = READ_SYSCALL_RAW_NR(regs);
+	return nr != NR_SPLICE && nr != NR_IO_URING_ENTER;
+}
+
+/*
+ * A read asks for its pages as often as it takes: each time from where it has come to up to its end. So does the next read
+ * if it begins later and ends at the same page. What tells them apart is the thread's count of reads, which goes up at the
+ * end of each. A read that does not count there goes on only behind a whole batch, or where the batch was cut short because
+ * the next page had to be brought in.
+ */
 static __always_inline bool goes_on(u64 mapping, u64 first, u64 last)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct reading now = {mapping, first, last}, *before;
 	u32 thread = bpf_get_current_pid_tgid();
 	bool same;
+
+	if (bpf_core_field_exists(task->ioac.syscr))
+		now.calls = task->ioac.syscr;
 
 	before = bpf_map_lookup_elem(&readings, &thread);
 	if (!before) {
@@ -85,7 +116,9 @@ static __always_inline bool goes_on(u64 mapping, u64 first, u64 last)
 			__sync_fetch_and_add(&refused_readings, 1);
 		return false;
 	}
-	same = before->mapping == mapping && before->last == last && before->first < first;
+	same = before->mapping == mapping && before->last == last && before->first < first && before->calls == now.calls;
+	if (same && !before->added && first - before->first < BATCH && !reads_are_counted(task))
+		same = false;
 	*before = now;
 	return same;
 }
@@ -169,8 +202,10 @@ SEC("tp_btf/mm_filemap_add_to_page_cache")
 int BPF_PROG(page_added, void *page)
 {
 	struct address_space *mapping;
+	struct reading *reading;
 	struct value *value;
 	struct inode *inode;
+	u32 thread;
 
 	if (!task_passes(bpf_get_current_pid_tgid()))
 		return 0;
@@ -181,6 +216,10 @@ int BPF_PROG(page_added, void *page)
 	value = counters_of_current();
 	if (value)
 		counter_add(&value->misses, pages_of(page));
+	thread = bpf_get_current_pid_tgid();
+	reading = bpf_map_lookup_elem(&readings, &thread);
+	if (reading)
+		reading->added = 1;
 	return 0;
 }
 

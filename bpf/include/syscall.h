@@ -50,6 +50,9 @@ enum bpf_func_id {
 
 #if defined(__TARGET_ARCH_x86)
 #define NR_EXECVE 59
+#define NR_CONNECT 42
+#define NR_SPLICE 275
+#define NR_IO_URING_ENTER 426
 #define NR_EXECVEAT 322
 #define NR_OPEN 2
 #define NR_CREAT 85
@@ -75,8 +78,12 @@ enum bpf_func_id {
 #define SYSCALL_NR_IS_WIDE(regs) ((s64)(regs)->orig_ax != SYSCALL_NR(regs))
 /* What syscall_rollback() makes the call return */
 #define SYSCALL_ROLLED_BACK(regs) ((s64)(regs)->orig_ax)
+#define READ_SYSCALL_RAW_NR(regs) ((s64)BPF_CORE_READ(regs, orig_ax)) /* of any task's registers */
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_EXECVE 221
+#define NR_CONNECT 203
+#define NR_SPLICE 76
+#define NR_IO_URING_ENTER 426
 #define NR_EXECVEAT 281
 #define NR_OPENAT 56 /* open() and creat() are calls of the C library */
 #define NR_OPENAT2 437
@@ -94,6 +101,7 @@ enum bpf_func_id {
 #define SYSCALL_ARG5(regs, compat) ((compat) ? (u32)(regs)->regs[4] : (regs)->regs[4])
 #define SYSCALL_NR_IS_WIDE(regs) false
 #define SYSCALL_ROLLED_BACK(regs) ((s64)(regs)->orig_x0)
+#define READ_SYSCALL_RAW_NR(regs) ((s64)BPF_CORE_READ(regs, syscallno))
 #else
 #error "system call numbers and registers of this architecture are missing here"
 #endif
