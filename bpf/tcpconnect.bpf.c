@@ -3,10 +3,12 @@
  * One event per attempt to open a TCP connection, when both ends are known and nothing is sent yet.
  *
  * That is in tcp_connect(). Where no function can be hooked there is the tracepoint of the change of state, still in the
- * call of who connects, but before the kernel has chosen a port.
+ * call of who connects, but before the kernel has chosen a port. An attempt that fails before either is seen when
+ * connect() returns: it has the error, and the address where the caller wrote it.
  */
 #include "kprobe.h"
 #include "net.h"
+#include "syscall.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -21,39 +23,152 @@ struct event {
 	u8 daddr[16] AS("ip") DOC("Address it is opened to");
 	u16 sport DOC("Port it is opened from; 0 if it is not chosen yet");
 	u16 dport DOC("Port it is opened to");
+	s32 error AS("errno") DOC("0 if a SYN was to be sent; else why not, a negative error number");
 } DOC("One attempt to open a TCP connection");
 EVENT(event);
 
 TASK_FILTERS();
 FILTER(u16, port, 16) DOC("Only connections to these ports") = {};
 FILTER(enum ip_family, family, 2) DOC("Only connections of this version of the Internet Protocol") = {};
+FILTER(bool, failed, 1) DOC("true: only attempts that failed before a SYN was to be sent; false: only the rest") = {};
 
-static __always_inline int connecting(void *ctx, struct sock *sk)
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* include/linux/fs.h */
+struct inode {
+	u16 i_mode;
+	unsigned long i_ino;
+};
+struct file {
+	void *private_data;
+	struct inode *f_inode;
+};
+
+/* include/linux/fdtable.h */
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+#pragma clang attribute pop
+
+/* By the number of the socket's inode, which is not used again like an address */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, u8);
+} attempts SEC(".maps") DOC("Sockets whose attempt was seen to begin, and whose connect() has not told how it ended");
+REFUSALS(attempts);
+
+/* Remembers that what connect() returns is about an attempt that is an event already. */
+static __always_inline void began(struct sock *sk, struct sock *connection)
 {
-	u64 id = bpf_get_current_pid_tgid();
-	struct ends ends;
-	struct event *e;
+	u64 number = BPF_CORE_READ(connection ? connection : sk, sk_socket, file, f_inode, i_ino);
+	u8 one = 1;
 
-	if (!task_passes(id))
-		return 0;
-	ends_of(sk, &ends);
-	if (!filter_passes(port, ends.remote_port) || !filter_passes(family, ends.family))
-		return 0;
-	e = event_begin(struct event);
+	/* Refused: if connect() fails, the attempt is told twice */
+	if (number && bpf_map_update_elem(&attempts, &number, &one, BPF_ANY))
+		__sync_fetch_and_add(&refused_attempts, 1);
+}
+
+static __always_inline void send(void *ctx, u64 id, u32 user, const struct ends *ends, s32 error)
+{
+	struct event *e = event_begin(struct event);
+
 	if (!e)
-		return 0;
+		return;
 	e->ts = bpf_ktime_get_ns();
 	e->pid = id >> 32;
 	e->tid = id;
-	e->uid = bpf_get_current_uid_gid();
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	e->family = ends.family;
-	__builtin_memcpy(e->saddr, ends.local, sizeof(e->saddr));
-	__builtin_memcpy(e->daddr, ends.remote, sizeof(e->daddr));
-	e->sport = ends.local_port;
-	e->dport = ends.remote_port;
+	e->uid = user;
+	if (id)
+		bpf_get_current_comm(e->comm, sizeof(e->comm));
+	e->family = ends->family;
+	__builtin_memcpy(e->saddr, ends->local, sizeof(e->saddr));
+	__builtin_memcpy(e->daddr, ends->remote, sizeof(e->daddr));
+	e->sport = ends->local_port;
+	e->dport = ends->remote_port;
+	e->error = error;
 	event_end(ctx, e);
+}
+
+static __always_inline int connecting(void *ctx, struct sock *sk)
+{
+	struct sock *connection = mptcp_connection_of(sk);
+	u64 id = bpf_get_current_pid_tgid();
+	u32 user = bpf_get_current_uid_gid();
+	struct ends ends;
+
+	if (connection && in_kernel_thread()) {
+		/* A later subflow: the kernel's own doing, for the connection's user */
+		if (!task_filters_off())
+			return 0;
+		id = 0;
+		user = BPF_CORE_READ(connection, sk_uid.val);
+	} else if (!task_passes(id)) {
+		return 0;
+	}
+	ends_of(sk, &ends);
+	if (!filter_passes(port, ends.remote_port) || !filter_passes(family, ends.family))
+		return 0;
+	if (id && filter_passes(failed, true)) /* otherwise nothing asks for it */
+		began(sk, connection);
+	if (filter_passes(failed, false))
+		send(ctx, id, user, &ends, 0);
 	return 0;
+}
+
+/* The file behind the descriptor `fd` of the current process. */
+static __always_inline struct file *file_of(u32 fd)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
+
+	if (fd < BPF_CORE_READ(table, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	return file;
+}
+
+/* include/uapi/linux/in.h, in6.h: both, as the caller has them */
+struct address {
+	u16 family;
+	u16 port;
+	u32 v4; /* of version 6: the flow, which is no part of the address */
+	u8 v6[16];
+};
+
+/* Where the address at `from` says that the connection is to go. Returns false if it is none. */
+static __always_inline bool read_remote(struct ends *ends, const void *from)
+{
+	struct address address = {};
+
+	__builtin_memset(ends->remote, 0, sizeof(ends->remote));
+	ends->family = 0;
+	if (bpf_probe_read_user(&address, 8, from))
+		return false;
+	ends->remote_port = bpf_ntohs(address.port);
+	if (address.family == AF_INET) {
+		ends->remote_quads[2] = MAPPED;
+		ends->remote_quads[3] = address.v4;
+		ends->family = FAMILY_IPV4;
+	} else if (address.family == AF_INET6) {
+		if (bpf_probe_read_user(ends->remote, sizeof(ends->remote), from + 8))
+			return false;
+		ends->family = !ends->remote_words[0] && ends->remote_quads[2] == MAPPED ? FAMILY_IPV4 : FAMILY_IPV6;
+	}
+	return ends->family;
+}
+
+/* Whether the attempt goes on after connect() has returned: a later call says how it ended. */
+static __always_inline bool goes_on(long ret)
+{
+	return ret == -115 /* EINPROGRESS */ || ret == -114 /* EALREADY */ || ret == -4 /* EINTR */ ||
+	       (ret <= -512 && ret >= -516) /* ERESTARTSYS and its siblings: the call begins anew */;
 }
 
 SEC("fentry/tcp_connect")
@@ -77,4 +192,42 @@ int BPF_PROG(state_changed, struct sock *sk, int from, int to)
 	if (to != TCP_SYN_SENT || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	return connecting(ctx, sk);
+}
+
+SEC("tp_btf/sys_exit")
+SKIP_IF("failed=false")
+int BPF_PROG(connect_returns, struct pt_regs *regs, long ret)
+{
+	u64 id, number;
+	struct socket *socket;
+	struct inode *inode;
+	struct file *file;
+	struct ends ends;
+	struct sock *sk;
+	u16 protocol;
+
+	if (SYSCALL_NR(regs) != NR_CONNECT || goes_on(ret) || is_compat(regs))
+		return 0;
+	id = bpf_get_current_pid_tgid();
+	if (!task_passes(id))
+		return 0;
+	file = file_of(SYSCALL_ARG1(regs, false));
+	inode = BPF_CORE_READ(file, f_inode);
+	if ((BPF_CORE_READ(inode, i_mode) & 0170000) != 0140000) /* S_IFMT, S_IFSOCK */
+		return 0;
+	number = BPF_CORE_READ(inode, i_ino);
+	/* Seen to begin, or none: the socket has a connection already */
+	if (!bpf_map_delete_elem(&attempts, &number) || !ret || ret == -106 /* EISCONN */)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	sk = BPF_CORE_READ(socket, sk);
+	protocol = BPF_CORE_READ(sk, sk_protocol);
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
+		return 0;
+	ends_of(sk, &ends);
+	if (!read_remote(&ends, (const void *)SYSCALL_ARG2(regs, false)))
+		return 0;
+	if (filter_passes(port, ends.remote_port) && filter_passes(family, ends.family))
+		send(ctx, id, bpf_get_current_uid_gid(), &ends, ret);
+	return 0;
 }

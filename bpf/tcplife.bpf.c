@@ -42,6 +42,7 @@ FILTER(enum ip_family, family, 2) DOC("Only connections of this version of the I
 FILTER(enum direction, direction, 1) DOC("Only connections that came in, or only those opened from here") = {};
 
 struct life {
+	u64 since; /* what the runner counts as open: `start`, or 0 while the filters have not let it through */
 	u64 start; /* 0: not established yet */
 	u32 pid;
 	u32 uid;
@@ -55,7 +56,7 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, u64);
 	__type(value, struct life);
-} connections SEC(".maps") DOC("Connections that are open");
+} connections SEC(".maps") DOC("Connections that are open") IN_FLIGHT("connections open");
 REFUSALS(connections);
 
 static __always_inline void forget(u64 key)
@@ -77,12 +78,37 @@ static __always_inline bool own(struct life *life)
 	return true;
 }
 
-static __always_inline void follow(u64 key, bool out)
+/* A later subflow of a Multipath TCP connection belongs to whom the first one does. Returns whether that is known. */
+static __always_inline bool inherit(struct life *life, struct sock *sk)
+{
+	struct sock *connection = mptcp_connection_of(sk);
+	u64 key = connection ? (u64)first_subflow_of(connection) : 0;
+	struct life *first = key && key != (u64)sk ? bpf_map_lookup_elem(&connections, &key) : NULL;
+
+	if (!first || !first->owned)
+		return false;
+	life->pid = first->pid;
+	life->uid = first->uid;
+	__builtin_memcpy(life->comm, first->comm, sizeof(life->comm));
+	life->owned = true;
+	return true;
+}
+
+/* Whether the filters let the connection that `sk` opens through, and whose it is if that is known. */
+static __always_inline bool opened(struct life *life, struct sock *sk)
+{
+	if (in_kernel_thread() && mptcp_connection_of(sk))
+		return inherit(life, sk) || task_filters_off();
+	return own(life);
+}
+
+static __always_inline void follow(struct sock *sk, bool out)
 {
 	struct life life = {};
+	u64 key = (u64)sk;
 
 	life.out = out;
-	if (!filter_passes(direction, (enum direction)out) || (out && !own(&life))) {
+	if (!filter_passes(direction, (enum direction)out) || (out && !opened(&life, sk))) {
 		forget(key); /* what the last use of this address may have left */
 		return;
 	}
@@ -119,7 +145,7 @@ static __always_inline void report(void *ctx, struct sock *sk, struct life *life
 	struct ends ends;
 	struct event *e;
 
-	if (now - life->start < min_duration_ns || (!life->owned && !task_filters_off()))
+	if (now - life->start < min_duration_ns || (!life->owned && !inherit(life, sk) && !task_filters_off()))
 		return;
 	ends_of(sk, &ends);
 	e = event_begin(struct event);
@@ -150,16 +176,53 @@ static __always_inline bool ends_pass(struct sock *sk)
 	       filter_passes(family, ends.family);
 }
 
+/* What a process has of Multipath TCP is the connection's socket; states and counters are those of its subflows. */
+static __always_inline u64 key_of(struct sock *sk, u16 protocol)
+{
+	return protocol == IPPROTO_MPTCP ? (u64)first_subflow_of(sk) : (u64)sk;
+}
+
+/* The current task is the owner, if there is none yet. */
+static __always_inline int claim(u64 key, struct life *life)
+{
+	if (!life || life->owned)
+		return 0;
+	if (own(life))
+		life->since = life->start;
+	else
+		forget(key);
+	return 0;
+}
+
+static __always_inline int accepted(struct sock *sk)
+{
+	u64 key = key_of(sk, BPF_CORE_READ(sk, sk_protocol));
+
+	return claim(key, bpf_map_lookup_elem(&connections, &key));
+}
+
+/* Whether a change of state can only be the doing of the socket's user: close(), shutdown() or the end of the process. */
+static __always_inline bool is_by_user(struct sock *sk, int to)
+{
+	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK)
+		return true;
+	/* What was received was not read, or SO_LINGER says so. A reset or a timeout sets the error first. */
+	return to == TCP_CLOSE && BPF_CORE_READ(sk, sk_shutdown) == 3 /* SHUTDOWN_MASK */ && !BPF_CORE_READ(sk, sk_err);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(state_changed, struct sock *sk, int from, int to)
 {
 	u64 key = (u64)sk;
 	struct life *life;
 
+	/* Newer kernels accept these by a function of their own; who ends it is its user */
+	if (sk->sk_protocol == IPPROTO_MPTCP)
+		return is_by_user(sk, to) && !in_kernel_thread() ? accepted(sk) : 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (to == TCP_SYN_SENT || (to == TCP_SYN_RECV && from != TCP_SYN_SENT)) {
-		follow(key, to == TCP_SYN_SENT);
+		follow(sk, to == TCP_SYN_SENT);
 		return 0;
 	}
 	life = bpf_map_lookup_elem(&connections, &key);
@@ -167,8 +230,12 @@ int BPF_PROG(state_changed, struct sock *sk, int from, int to)
 		return 0;
 	if (to == TCP_ESTABLISHED) {
 		life->start = bpf_ktime_get_ns();
-		if (!ends_pass(sk))
+		if (!ends_pass(sk)) {
 			forget(key);
+			return 0;
+		}
+		if (life->owned || inherit(life, sk) || task_filters_off())
+			life->since = life->start;
 		return 0;
 	}
 	if (to == TCP_CLOSE) {
@@ -176,16 +243,6 @@ int BPF_PROG(state_changed, struct sock *sk, int from, int to)
 			report(ctx, sk, life, from);
 		forget(key);
 	}
-	return 0;
-}
-
-static __always_inline int accepted(struct sock *sk)
-{
-	u64 key = (u64)sk;
-	struct life *life = bpf_map_lookup_elem(&connections, &key);
-
-	if (life && !life->owned && !own(life))
-		forget(key);
 	return 0;
 }
 
@@ -208,20 +265,22 @@ int accept_probed(struct pt_regs *regs)
 	return sk ? accepted(sk) : 0;
 }
 
-/* Whether a change of state can only be the doing of the socket's user: close(), shutdown() or the end of the process. */
-static __always_inline bool is_by_user(struct sock *sk, int to)
-{
-	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK)
-		return true;
-	/* What was received was not read, or SO_LINGER says so. A reset or a timeout sets the error first. */
-	return to == TCP_CLOSE && BPF_CORE_READ(sk, sk_shutdown) == 3 /* SHUTDOWN_MASK */ && !BPF_CORE_READ(sk, sk_err);
-}
-
 /* Attached before the other hook of this tracepoint, so that at an end the owner is there in time. Not tp_btf: functions of
  * one section come together, and this one would be the first choice. */
 SEC("raw_tp/inet_sock_set_state")
 ALTERNATIVE("owner", "tracepoint")
 int BPF_PROG(end_begun, struct sock *sk, int from, int to)
 {
-	return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP && is_by_user(sk, to) ? accepted(sk) : 0;
+	struct life *life;
+	u64 key = (u64)sk;
+
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || !is_by_user(sk, to))
+		return 0;
+	life = bpf_map_lookup_elem(&connections, &key);
+	if (!life || life->owned)
+		return 0;
+	/* Subflows are mostly ended by the kernel, which works in a thread of its own then */
+	if (in_kernel_thread() && mptcp_connection_of(sk))
+		return 0;
+	return claim(key, life);
 }

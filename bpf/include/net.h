@@ -28,11 +28,13 @@ struct sock {
 	u8 sk_shutdown;
 	int sk_err;
 	kuid_t sk_uid;
+	struct socket *sk_socket;
 };
 
 /* include/linux/net.h */
 struct socket {
 	struct sock *sk;
+	struct file *file;
 };
 
 /* include/net/inet_sock.h */
@@ -46,6 +48,20 @@ struct tcp_sock {
 	u64 bytes_received;
 	u32 snd_una;
 	u32 write_seq;
+	bool is_mptcp; /* only with CONFIG_MPTCP */
+};
+
+/* include/net/inet_connection_sock.h */
+struct inet_connection_sock {
+	void *icsk_ulp_data;
+};
+
+/* net/mptcp/protocol.h */
+struct mptcp_subflow_context {
+	struct sock *conn;
+};
+struct mptcp_sock {
+	struct sock *first;
 };
 
 #pragma clang attribute pop
@@ -54,6 +70,7 @@ struct tcp_sock {
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
 
 /* include/net/tcp_states.h: the values are an interface of the kernel's to userspace */
 enum tcp_state {
@@ -69,6 +86,38 @@ enum tcp_state {
 	TCP_LISTEN = 10,
 	TCP_CLOSING = 11,
 };
+
+/* The socket of the Multipath TCP connection that `sk` is a subflow of; NULL for any other socket. */
+static __always_inline struct sock *mptcp_connection_of(struct sock *sk)
+{
+	struct tcp_sock *tp = (void *)sk;
+	struct mptcp_subflow_context *subflow;
+
+	if (!bpf_core_field_exists(tp->is_mptcp) || !BPF_CORE_READ(tp, is_mptcp))
+		return NULL;
+	subflow = BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_data);
+	return subflow ? BPF_CORE_READ(subflow, conn) : NULL;
+}
+
+/* The socket of the first subflow of a Multipath TCP connection; NULL if it has none any more. */
+static __always_inline struct sock *first_subflow_of(struct sock *connection)
+{
+	struct mptcp_sock *multipath = (void *)connection;
+
+	if (!bpf_core_field_exists(multipath->first))
+		return NULL;
+	return BPF_CORE_READ(multipath, first);
+}
+
+#define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+
+/* Whether the kernel works in a thread of its own: it makes all subflows but the first there, and ends most of them. */
+static __always_inline bool in_kernel_thread(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, flags) & PF_KTHREAD;
+}
 
 /* What is on the wire: a socket of version 6 can speak version 4 */
 enum ip_family {

@@ -1,12 +1,13 @@
 //! `tcpconnect`: connections that are opened, by either version of the protocol, and every filter.
 
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, report, to_jsonl};
-use crate::common::Scratch;
-use crate::load::{named, unique_name};
+use crate::common::{Scratch, run};
+use crate::load::{compiled, named, unique_name};
 use crate::net::{family, listener, loopbacks};
 use crate::root;
 use crate::variants::{Variant, by_each_variant};
@@ -96,4 +97,132 @@ fn every_filter_lets_through_what_it_names() {
         let count = |comm: &str| mine.iter().filter(|record| record["comm"] == comm).count();
         assert_eq!((count(&a), count(&b)), (*of_a, *of_b), "{filters}");
     }
+}
+
+/// COMMAND CLOSED-PORT OPEN-PORT: attempts that fail before a SYN can be sent, others that do not, and calls that are none. In
+/// a network namespace of its own, where no route leads out.
+const ATTEMPTS: &str = r#"
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/un.h>
+#include <unistd.h>
+static int try(int s, const char *to, int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr(to)};
+	return connect(s, (void *)&a, sizeof(a)) ? errno : 0;
+}
+static int bound(int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int s = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	return bind(s, (void *)&a, sizeof(a)) ? -1 : s;
+}
+int main(int count, char **args)
+{
+	int shut = atoi(args[2]), open = atoi(args[3]), s, other;
+	struct sockaddr_un local = {.sun_family = AF_UNIX, .sun_path = "/no/such/socket"};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(9)};
+	struct pollfd ready;
+	listen(bound(open), 5);
+	prctl(PR_SET_NAME, args[1]);
+	/* 1: refused, with a SYN */
+	if (try(socket(AF_INET, SOCK_STREAM, 0), "127.0.0.1", shut) != ECONNREFUSED) return 1;
+	/* 2: refused too, and told by a second call */
+	s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (try(s, "127.0.0.1", shut) != EINPROGRESS) return 2;
+	ready = (struct pollfd){s, POLLOUT};
+	poll(&ready, 1, 1000);
+	if (try(s, "127.0.0.1", shut) != ECONNREFUSED) return 2;
+	/* 3: the same socket again, to where no route leads */
+	if (try(s, "192.0.2.1", 9) != ENETUNREACH) return 3;
+	/* 4: works; then a call that is no attempt */
+	other = bound(0);
+	struct sockaddr_in at;
+	socklen_t size = sizeof(at);
+	getsockname(other, (void *)&at, &size);
+	if (try(other, "127.0.0.1", open)) return 4;
+	if (try(other, "127.0.0.1", open) != EISCONN) return 4;
+	/* 5: from the port that is in use for just this */
+	s = bound(ntohs(at.sin_port));
+	if (s < 0 || try(s, "127.0.0.1", open) != EADDRNOTAVAIL) return 5;
+	/* 6, 7: no route; of version 6 the address is mapped, or it has no route */
+	if (try(socket(AF_INET, SOCK_STREAM, 0), "198.51.100.7", 10) != ENETUNREACH) return 6;
+	s = socket(AF_INET6, SOCK_STREAM, 0);
+	inet_pton(AF_INET6, "2001:db8::7", &six.sin6_addr);
+	six.sin6_port = htons(11);
+	if (s >= 0 && (!connect(s, (void *)&six, sizeof(six)) || errno != ENETUNREACH)) return 7;
+	/* None of TCP, and none at all */
+	if (!try(socket(AF_INET, SOCK_DGRAM, 0), "192.0.2.1", 12)) return 8;
+	if (!connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&local, sizeof(local))) return 8;
+	if (try(1000, "192.0.2.1", 13) != EBADF) return 8;
+	printf("%d\n", s >= 0);
+	return 0;
+}
+"#;
+
+#[test]
+fn attempts_that_fail_before_a_syn_have_their_error() {
+    by_each_variant("tcpconnect", failed_attempts_are_seen_by);
+}
+
+fn failed_attempts_are_seen_by(variant: Option<&Variant>) {
+    let scratch = Scratch::new();
+    let (program, _) = compiled(&scratch, ATTEMPTS);
+    let comm = unique_name();
+    let probe = |name: &str, more: Json| {
+        let mut filters = json!({"comm": comm});
+        filters.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"program": "tcpconnect", "name": name, "filters": filters})
+    };
+    let probes = json!([
+        probe("all", json!({})),
+        probe("failed", json!({"failed": true})),
+        probe("rest", json!({"failed": false})),
+        probe("port", json!({"failed": true, "port": 10})),
+        probe("six", json!({"family": "ipv6"})),
+    ]);
+    let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(probes)) else { return };
+    let script = "ip link set lo up && exec \"$@\"";
+    let mut load = Command::new("unshare");
+    load.args(["--net", "sh", "-c", script, "sh"]).arg(&program).args([&comm, "1", "2"]);
+    let ended = run(&mut load).expect(0);
+    let six = ended.stdout.trim() == "1";
+    let records = records(&capture.stop().expect(0).stdout);
+    let own_choice = || report(&scratch)["probes"][0]["variants"]["connect"].as_str().expect("one of them").to_owned();
+    let way = variant.map_or_else(own_choice, |variant| variant.name.clone());
+    let rows = |probe: &str| -> Vec<(String, i64)> {
+        let row = |record: &&Json| {
+            let to = format!("{} {}", record["daddr"].as_str().expect("text"), record["dport"]);
+            (to, record["error"].as_i64().expect("a number"))
+        };
+        of_probe(&records, probe).iter().map(row).collect()
+    };
+    let in_use = if way == "tracepoint" { 0 } else { -99 }; // EADDRNOTAVAIL
+    let mut all = vec![
+        ("127.0.0.1 1", 0),
+        ("127.0.0.1 1", 0),
+        ("192.0.2.1 9", -101), // ENETUNREACH
+        ("127.0.0.1 2", 0),
+        ("127.0.0.1 2", in_use),
+        ("198.51.100.7 10", -101),
+    ];
+    if six {
+        all.push(("2001:db8::7 11", -101));
+    }
+    let all: Vec<_> = all.into_iter().map(|(to, error)| (to.to_owned(), error)).collect();
+    let of = |failed: bool| -> Vec<_> { all.iter().filter(|(_, error)| (*error != 0) == failed).cloned().collect() };
+    assert_eq!(rows("all"), all, "by {way}");
+    assert_eq!(rows("failed"), of(true), "by {way}");
+    assert_eq!(rows("rest"), of(false), "by {way}");
+    assert_eq!(rows("port"), [("198.51.100.7 10".to_owned(), -101)]);
+    assert_eq!(rows("six").len(), usize::from(six));
 }

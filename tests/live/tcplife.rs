@@ -2,14 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl};
-use crate::common::Scratch;
-use crate::load::{named, unique_name};
+use crate::capture::{Capture, of_probe, records, report, to_jsonl};
+use crate::common::{Scratch, run};
+use crate::load::{compiled, named, unique_name};
 use crate::net::{family, listener, loopbacks};
 use crate::root;
 use crate::variants::{Variant, by_each_variant};
@@ -205,4 +206,152 @@ fn every_filter_lets_through_what_it_names() {
         let count = |comm: &str| mine.iter().filter(|record| record["comm"] == comm).count();
         assert_eq!((count(&server), count(&client)), (*of_server, *of_client), "{filters}");
     }
+}
+
+#[test]
+fn connections_that_are_open_at_the_end_are_counted() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (there, at) = listener(loopbacks()[0]);
+    let path = scratch.path("report.json");
+    let probe = |name: &str, filters: Json| json!({"program": "tcplife", "name": name, "filters": filters});
+    let probes = json!([
+        probe("in", json!({"local_port": at.port()})),
+        probe("out", json!({"remote_port": at.port()})),
+        probe("mine", json!({"remote_port": at.port(), "pid": std::process::id()})),
+        probe("others", json!({"remote_port": at.port(), "pid": {"not": std::process::id()}})),
+        probe("accepted", json!({"local_port": at.port(), "comm": unique_name()})),
+    ]);
+    let capture = Capture::start(&scratch, &to_jsonl(probes), &["--report", path.to_str().expect("UTF-8")]);
+    let open: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(at).expect("the kernel answers")).collect();
+    let _accepted: Vec<_> = (0..3).map(|_| there.accept().expect("they have come")).collect();
+    drop(TcpStream::connect(at).expect("the kernel answers")); // this one ends
+    drop(there.accept().expect("it has come"));
+    let ended = capture.stop().expect(0).says(&["(connections open at the end: 3)"]);
+    drop(open);
+    assert_eq!(records(&ended.stdout).len(), 3, "{}", ended.stdout);
+    let report = report(&scratch);
+    let under_way: Vec<_> = (0..5).map(|probe| report["probes"][probe]["under_way"].clone()).collect();
+    assert_eq!(under_way, [3, 3, 3, 0, 0].map(|count| json!(count)));
+}
+
+/// SERVER CLIENT: one connection of Multipath TCP between two processes of these commands, with a second subflow. Prints their
+/// pids, the server's first.
+const MULTIPATH: &str = r#"
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#define MPTCP 262
+static int joined(void)
+{
+	char names[8192], values[8192], *n, *v, *a, *b;
+	FILE *file = fopen("/proc/net/netstat", "r");
+	while (fgets(names, sizeof(names), file) && fgets(values, sizeof(values), file))
+		if (!strncmp(names, "MPTcpExt:", 9))
+			for (n = strtok_r(names, " ", &a), v = strtok_r(values, " ", &b); n && v; n = strtok_r(0, " ", &a), v = strtok_r(0, " ", &b))
+				if (!strcmp(n, "MPJoinAckRx")) {
+					fclose(file);
+					return atoi(v);
+				}
+	fclose(file);
+	return 0;
+}
+int main(int count, char **args)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(5656), .sin_addr.s_addr = inet_addr("10.56.0.1")};
+	int listener = socket(AF_INET, SOCK_STREAM, MPTCP), s, tries;
+	char data[1000];
+	pid_t child;
+	if (listener < 0 || bind(listener, (void *)&at, sizeof(at)) || listen(listener, 5))
+		return 77;
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_NAME, args[1]);
+		s = accept(listener, 0, 0);
+		while ((count = read(s, data, sizeof(data))) > 0)
+			write(s, data, count);
+		return 0;
+	}
+	close(listener);
+	prctl(PR_SET_NAME, args[2]);
+	s = socket(AF_INET, SOCK_STREAM, MPTCP);
+	if (connect(s, (void *)&at, sizeof(at)))
+		return 1;
+	for (tries = 0; tries < 500 && (tries < 5 || !joined()); tries++) {
+		write(s, data, sizeof(data));
+		read(s, data, sizeof(data));
+		usleep(10000);
+	}
+	if (!joined())
+		return 77;
+	close(s);
+	waitpid(child, 0, 0);
+	printf("%d %d\n", child, getpid());
+	return 0;
+}
+"#;
+
+/// The kernel makes and ends subflows in threads of its own, which are no owners.
+#[test]
+fn subflows_of_multipath_tcp_belong_to_who_connects() {
+    by_each_variant("tcplife", subflows_belong_to_who_connects_by);
+}
+
+fn subflows_belong_to_who_connects_by(variant: Option<&Variant>) {
+    let scratch = Scratch::new();
+    let (program, _) = compiled(&scratch, MULTIPATH);
+    let (server, client) = (unique_name(), unique_name());
+    let probes = json!([
+        {"program": "tcplife", "name": "in", "filters": {"local_port": 5656}},
+        {"program": "tcplife", "name": "out", "filters": {"remote_port": 5656}},
+        {"program": "tcplife", "name": "mine", "filters": {"remote_port": 5656, "comm": client}},
+        {"program": "tcplife", "name": "others", "filters": {"remote_port": 5656, "comm": server}},
+        {"program": "tcpconnect", "name": "connect", "filters": {"port": 5656}},
+    ]);
+    let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(probes)) else { return };
+    let script = "ip link set lo up && ip addr add 10.56.0.1/32 dev lo && ip addr add 10.56.0.2/32 dev lo && \
+                  ip mptcp limits set subflow 2 add_addr_accepted 2 && \
+                  ip mptcp endpoint add 10.56.0.2 dev lo subflow || exit 77; exec \"$@\"";
+    let mut load = Command::new("unshare");
+    load.args(["--net", "sh", "-c", script, "sh"]).arg(&program).args([&server, &client]);
+    let load = run(&mut load);
+    if load.code == Some(77) {
+        eprintln!("SKIPPED: no Multipath TCP here: {}", load.stderr);
+        return;
+    }
+    let load = load.expect(0);
+    let pids: Vec<u64> = load.stdout.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+    thread::sleep(Duration::from_millis(200)); // subflows are ended without the processes
+    let records = records(&capture.stop().expect(0).stdout);
+    let rows = |probe: &str, address: &str| -> Vec<(String, u64, String)> {
+        let text = |record: &Json, field: &str| record[field].as_str().unwrap_or_default().to_owned();
+        let row = |record: &&Json| {
+            let from = text(record, address);
+            (from, record["pid"].as_u64().expect("a number"), text(record, "comm"))
+        };
+        let mut rows: Vec<_> = of_probe(&records, probe).iter().map(row).collect();
+        rows.sort();
+        rows
+    };
+    let row = |from: &str, pid: u64, comm: &str| (from.to_owned(), pid, comm.to_owned());
+    let nobody = row("10.56.0.2", 0, "");
+    let of_client = [row("10.56.0.1", pids[1], &client), row("10.56.0.2", pids[1], &client)];
+    assert_eq!(rows("out", "laddr"), of_client);
+    assert_eq!(rows("mine", "laddr"), of_client);
+    assert_eq!(rows("others", "laddr"), []);
+    assert_eq!(rows("connect", "saddr"), [of_client[0].clone(), nobody.clone()]);
+    let came_in = rows("in", "raddr");
+    // Where no hook sees the accept and the kernel ends the subflow, it is nobody's (docs/limits.md); never a worker's
+    assert!([row("10.56.0.1", pids[0], &server), row("10.56.0.1", 0, "")].contains(&came_in[0]), "{came_in:?}");
+    // Of a later subflow it is known as long as the first one lives
+    assert!([row("10.56.0.2", pids[0], &server), nobody].contains(&came_in[1]) && came_in.len() == 2, "{came_in:?}");
 }
