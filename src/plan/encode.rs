@@ -260,9 +260,18 @@ fn comm(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
 fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     let (name, numbers) = slot.split_at_mut(slot.len() - 8);
     let given = value.as_str().unwrap_or_default();
-    if given.contains('/') {
-        let last = given.rsplit('/').next().unwrap_or_default();
-        return Err((Code::FilterName, format!("`{given}` is a path; a disk goes by its name, `{last}` (see lsblk)")));
+    // A few drivers have a slash in their disks' names (`cciss/c0d0`); links to disks have more than one folder
+    let path = ["dev/", "mapper/", "disk/", "md/"].iter().any(|folder| given.starts_with(folder));
+    if given.starts_with('/') || path {
+        let below = given.trim_start_matches('/');
+        let below = below.strip_prefix("dev/").unwrap_or(below);
+        let link = ["mapper/", "disk/", "md/"].iter().any(|folder| below.starts_with(folder));
+        let name = if link {
+            "its kernel name or `major:minor` (see `lsblk -o NAME,KNAME,MAJ:MIN`)".to_owned()
+        } else {
+            format!("its name, `{below}` (see lsblk)")
+        };
+        return Err((Code::FilterName, format!("`{given}` is a path; a disk goes by {name}")));
     }
     if given.contains(['*', '?', '[']) {
         return Err((
@@ -271,6 +280,8 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
         ));
     }
     match given.split_once(':') {
+        // sysfs has `!` where the kernel's name has a slash
+        None if value.is_string() => text(&Yaml::String(given.replace('!', "/")), name),
         None => text(value, name),
         Some((major, minor)) => {
             let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));

@@ -92,6 +92,13 @@ fn a_disk_has_a_name_or_numbers() {
     let disk = var(ElementKind::Disk, 40, Some(4));
     assert!(set(&disk, "/dev/vda").unwrap_err().message.contains("`vda`"));
     assert_eq!(&set(&disk, "vda").unwrap()[8..12], b"vda\0");
+    for either in ["cciss/c0d0", "cciss!c0d0"] {
+        assert_eq!(&set(&disk, either).unwrap()[8..19], b"cciss/c0d0\0");
+    }
+    assert!(set(&disk, "/dev/cciss/c0d0").unwrap_err().message.contains("`cciss/c0d0`"));
+    for link in ["/dev/mapper/vg-root", "mapper/vg-root", "/dev/disk/by-id/x"] {
+        assert!(set(&disk, link).unwrap_err().message.contains("`major:minor`"), "{link}");
+    }
     let numbers = set(&disk, "254:16").unwrap();
     assert_eq!((numbers[8], &numbers[40..48]), (0, &[254, 0, 0, 0, 16, 0, 0, 0][..]));
     assert!(set(&disk, "254:x").unwrap_err().message.contains("major:minor"));

@@ -273,7 +273,6 @@ impl Planner<'_> {
             .filter(|filter| filter.element.kind == ElementKind::Disk)
             .filter_map(|filter| probe.filters.get(&filter.name))
             .flat_map(texts)
-            .filter(|disk| !disk.contains(':')) // numbers
             .collect();
         let sort = probe.order == model::Order::Time && aggregate.is_none();
         let maps =

@@ -1,7 +1,6 @@
 //! From a plan to loaded programs, with what only this machine knows.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::lookup;
 use crate::config::quantity::Nanoseconds;
@@ -50,25 +49,6 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
 /// Where cgroups of version 2 are mounted, if they are.
 pub fn cgroups() -> Option<PathBuf> {
     lookup::hierarchy().ok()
-}
-
-/// Disks in filters that are not here, where nothing will match; but one may yet come.
-pub fn missing_disks(plan: &Plan) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
-    for disk in disks.into_iter().filter(|disk| !Path::new("/sys/block").join(disk).exists()) {
-        let found = Path::new("/sys/class/block").join(disk);
-        let whole = std::fs::canonicalize(found).ok();
-        let whole = whole.as_deref().and_then(Path::parent).and_then(Path::file_name);
-        warnings.push(match whole {
-            Some(whole) => format!(
-                "`{disk}` is a partition, and requests are counted by disk: nothing will match; write `{}`",
-                whole.to_string_lossy()
-            ),
-            None => format!("there is no disk `{disk}` here now (see lsblk)"),
-        });
-    }
-    warnings
 }
 
 /// For the person who waits for it.

@@ -5,6 +5,7 @@ mod batch;
 mod begin;
 mod books;
 pub mod clock;
+mod disks;
 mod finisher;
 mod folder;
 mod keep;
@@ -22,8 +23,8 @@ pub mod queue;
 mod reader;
 mod reading;
 mod signals;
-mod store;
 mod stale;
+mod store;
 mod unfinished;
 mod warmup;
 mod writer;
@@ -49,9 +50,10 @@ use crate::plan::{Plan, SinkPlan};
 use crate::report::{self, Report};
 use crate::symbols::{Cause, Symbols};
 use books::{Books, Told};
+pub(crate) use disks::missing_disks;
 use folder::{Folder, Trust};
 use load::{attached, load};
-pub(crate) use load::{cgroups, missing_disks, resolved};
+pub(crate) use load::{cgroups, resolved};
 use lock::Lock;
 use losses::Losses;
 pub use place::is_standard_stream;
@@ -285,9 +287,9 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         buffers,
         tallies: Tally::all(plan, &loaded)?,
         losses: vec![Losses::default(); plan.probes.len()],
+        stale: stale::Stale::default(),
         collector: &collector,
         written: &shared.written,
-        stale: stale::Stale::default(),
         progress: Progress::new(!options.quiet, on_stdout),
         clock: watch,
         started,
@@ -323,9 +325,9 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let kernel = reader.drain(&loaded)?;
     reader.progress.clear();
     let losses = std::mem::take(&mut reader.losses);
+    let stale = std::mem::take(&mut reader.stale);
     let clock_steps = reader.clock.steps_since(start.monotonic);
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
-    let stale = std::mem::take(&mut reader.stale);
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
     // The writer ends when nobody queues any more

@@ -1,0 +1,142 @@
+//! Disks that filters name, and whether requests have them here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::plan::Plan;
+
+/// How many layers of device mapper and RAID are followed down to the disks.
+const LAYERS: usize = 8;
+
+/// Disks in filters that no request has here. One that is not there may yet come.
+pub fn missing_disks(plan: &Plan) -> Vec<String> {
+    let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
+    disks.into_iter().filter_map(|disk| warning(Path::new("/sys"), disk)).collect()
+}
+
+/// What is wrong with `disk`, a name or `major:minor`, on the machine whose sysfs is at `sys`.
+fn warning(sys: &Path, disk: &str) -> Option<String> {
+    let class = if disk.contains(':') { "dev/block" } else { "class/block" };
+    // Where a name has a slash, sysfs has another sign
+    let Ok(found) = fs::canonicalize(sys.join(class).join(disk.replace('/', "!"))) else {
+        return Some(match mapped(sys, disk) {
+            Some(name) => format!("a filter goes by the kernel's name of a disk: `{disk}` is `{name}`"),
+            None => format!("there is no disk `{disk}` here now (see lsblk)"),
+        });
+    };
+    if found.join("partition").exists() {
+        let whole = name_of(found.parent()?);
+        return Some(format!(
+            "`{disk}` is a partition, and requests are counted by disk: nothing will match; write `{whole}`"
+        ));
+    }
+    if found.join("mq").exists() {
+        return None;
+    }
+    let mut below = paths(sys, &name_of(&found));
+    disks_below(&found, LAYERS, &mut below);
+    let list = below.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let instead = if below.is_empty() { String::new() } else { format!("; what it does is requests of {list}") };
+    Some(format!("`{disk}` has no requests of its own: nothing will match{instead}"))
+}
+
+/// As the kernel has it.
+fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().replace('!', "/")
+}
+
+/// The disk that the device mapper calls `name`.
+fn mapped(sys: &Path, name: &str) -> Option<String> {
+    let is_it = |folder: &PathBuf| fs::read_to_string(folder.join("dm/name")).is_ok_and(|text| text.trim() == name);
+    let mut folders = fs::read_dir(sys.join("block")).ok()?.flatten().map(|entry| entry.path());
+    folders.find(is_it).map(|folder| name_of(&folder))
+}
+
+/// The disks with requests that `folder`, a disk of device mapper or RAID, is made of.
+fn disks_below(folder: &Path, layers: usize, found: &mut BTreeSet<String>) {
+    let slaves = fs::read_dir(folder.join("slaves")).into_iter().flatten().flatten();
+    for slave in slaves.filter_map(|slave| fs::canonicalize(slave.path()).ok()) {
+        let whole = if slave.join("partition").exists() { slave.parent().unwrap_or(&slave) } else { &slave };
+        if whole.join("mq").exists() {
+            found.insert(name_of(whole));
+        } else if layers > 0 {
+            disks_below(whole, layers - 1, found);
+        }
+    }
+}
+
+/// The hidden disks that the requests of a multipath NVMe disk belong to: `nvme0c0n1`, `nvme0c1n1` for `nvme0n1`.
+fn paths(sys: &Path, disk: &str) -> BTreeSet<String> {
+    let Some((subsystem, space)) = disk.rsplit_once('n').filter(|(subsystem, _)| subsystem.starts_with("nvme")) else {
+        return BTreeSet::new();
+    };
+    let (start, end) = (format!("{subsystem}c"), format!("n{space}"));
+    let entries = fs::read_dir(sys.join("block")).into_iter().flatten().flatten();
+    let names = entries.map(|entry| name_of(&entry.path()));
+    names.filter(|name| name.starts_with(&start) && name.ends_with(&end)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A sysfs with these disks and partitions below `devices`, linked as the kernel does it.
+    fn sysfs(folders: &[&str]) -> tempfile::TempDir {
+        let sys = tempfile::tempdir().expect("a folder");
+        for class in ["block", "class/block", "dev/block", "devices"] {
+            fs::create_dir_all(sys.path().join(class)).expect("a folder");
+        }
+        for folder in folders {
+            fs::create_dir_all(sys.path().join("devices").join(folder)).expect("a folder");
+            let disk = folder.split('/').next().expect("a name");
+            let there = sys.path().join("devices").join(disk);
+            for class in ["block", "class/block"] {
+                let link = sys.path().join(class).join(disk);
+                if !link.exists() {
+                    symlink(&there, link).expect("a link");
+                }
+            }
+        }
+        sys
+    }
+
+    #[test]
+    fn a_disk_without_requests_names_those_that_have_them() {
+        let sys = sysfs(&[
+            "sda/mq",
+            "sda/sda2/partition",
+            "dm-0/slaves",
+            "dm-0/dm",
+            "dm-1/slaves",
+            "zram0",
+            "nvme0n1",
+            "nvme0c0n1/mq",
+            "nvme0c1n1/mq",
+            "nvme0c0n10/mq",
+            "etherd!e0.0/mq",
+        ]);
+        let at = |path: &str| sys.path().join(path);
+        symlink(at("devices/sda/sda2"), at("devices/dm-0/slaves/sda2")).expect("a link");
+        symlink(at("devices/dm-0"), at("devices/dm-1/slaves/dm-0")).expect("a link");
+        symlink(at("devices/sda/sda2"), at("class/block/sda2")).expect("a link");
+        symlink(at("devices/sda"), at("dev/block/8:0")).expect("a link");
+        symlink(at("devices/sda/sda2"), at("dev/block/8:2")).expect("a link");
+        fs::write(at("devices/dm-0/dm/name"), "vg-root\n").expect("a file");
+        let say = |disk: &str| warning(sys.path(), disk).unwrap_or_default();
+        for fine in ["sda", "8:0", "etherd/e0.0", "nvme0c0n1"] {
+            assert_eq!(say(fine), "", "{fine}");
+        }
+        for partition in ["sda2", "8:2"] {
+            assert!(say(partition).contains("a partition") && say(partition).ends_with("write `sda`"));
+        }
+        for mapper in ["dm-0", "dm-1"] {
+            assert!(say(mapper).ends_with("nothing will match; what it does is requests of `sda`"), "{}", say(mapper));
+        }
+        assert!(say("nvme0n1").ends_with("requests of `nvme0c0n1`, `nvme0c1n1`"), "{}", say("nvme0n1"));
+        assert!(say("zram0").ends_with("nothing will match"));
+        assert!(say("vg-root").ends_with("`vg-root` is `dm-0`"));
+        assert!(say("sdz").contains("there is no disk `sdz` here now"));
+    }
+}
