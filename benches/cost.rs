@@ -66,7 +66,12 @@ const CASES: &[Case] = &[
     Case { program: "biopattern", filters: "{}", peer: None, load: ("reads", 10_000) },
     Case { program: "cachestat", filters: "{comm: cost-load}", peer: None, load: ("cached", 100_000) },
     Case { program: "sigsnoop", filters: "{comm: cost-load}", peer: None, load: ("signals", 100_000) },
-    Case { program: "tcpconnect", filters: "{comm: cost-load}", peer: None, load: ("connections", 5_000) },
+    Case {
+        program: "tcpconnect",
+        filters: "{comm: cost-load, failed: false}",
+        peer: None,
+        load: ("connections", 5_000),
+    },
     Case { program: "tcplife", filters: "{comm: cost-load}", peer: None, load: ("connections", 5_000) },
     Case {
         program: "profile",
