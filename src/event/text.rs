@@ -105,6 +105,66 @@ pub fn safe_json(json: &str) -> String {
     safe
 }
 
+/// What a spreadsheet may take for the beginning of a formula: also behind what it leaves out, and in the wide forms of East
+/// Asia. CSV has a `'` in front of such text, and of text that begins with one.
+pub const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// The bytes that `text` may mean if it was copied from output: those of the text itself, those that [`push_lossless`]
+/// made it of (JSON Lines, CSV), those that [`push_shown`] showed like this (a terminal), and the same without the `'` that
+/// CSV puts in front. Most texts mean one thing only.
+pub fn meanings(text: &str) -> Vec<Vec<u8>> {
+    let mut found = vec![text.as_bytes().to_vec()];
+    let copied = |text: &str| [restore(text), unshown(text)];
+    let quoted = text.strip_prefix('\'').filter(|rest| rest.starts_with(FORMULA) || rest.starts_with('\''));
+    // A terminal shows what begins such a text, a tab for one, as an escape
+    let shown =
+        text.strip_prefix('\'').filter(|rest| ["\\t", "\\r", "\\n"].iter().any(|escape| rest.starts_with(escape)));
+    for bytes in [Some(text), quoted, shown].into_iter().flatten().flat_map(copied) {
+        if !found.contains(&bytes) {
+            found.push(bytes);
+        }
+    }
+    found
+}
+
+/// The bytes that [`push_shown`] shows as `text`. What is not one of its escapes stays as it is: it leaves backslashes alone.
+fn unshown(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at..];
+        let (escaped, length) = shown_escape(rest).unwrap_or_else(|| (b"\\".to_vec(), 1));
+        bytes.extend_from_slice(&escaped);
+        rest = &rest[length..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
+/// The bytes of the escape that `text` begins with, and how long it is.
+fn shown_escape(text: &str) -> Option<(Vec<u8>, usize)> {
+    let hex = |digits: &str| {
+        let lower = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        u32::from_str_radix(digits, 16).ok().filter(|_| lower)
+    };
+    let (bytes, length) = match text.get(1..2)? {
+        "n" => (vec![b'\n'], 2),
+        "t" => (vec![b'\t'], 2),
+        "r" => (vec![b'\r'], 2),
+        "x" => (vec![hex(text.get(2..4)?)? as u8], 4),
+        "u" => {
+            let digits = text.get(2..)?.strip_prefix('{')?.split_once('}')?.0;
+            (char::from_u32(hex(digits)?)?.to_string().into_bytes(), digits.len() + 4)
+        }
+        _ => return None,
+    };
+    // Nothing but what it would show so
+    let mut shown = String::new();
+    push_shown(&bytes, &mut shown);
+    (shown == text[..length]).then_some((bytes, length))
+}
+
 /// Appends `bytes` as one word of a shell (bash, ksh, zsh: `$'…'`) that gives just these bytes, on one line.
 pub fn push_quoted(bytes: &[u8], out: &mut String) {
     let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
@@ -194,6 +254,28 @@ mod tests {
         let safe = safe_json(&value.to_string());
         assert_eq!(safe, r#"{"a\udb40\udc41":"x\u202ey\u0085😀é"}"#);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).expect("JSON"), value);
+    }
+
+    #[test]
+    fn copied_text_means_the_bytes_that_it_was_written_for() {
+        for &bytes in HOSTILE {
+            for form in [push_lossless, push_shown] {
+                let text = with(form, bytes);
+                assert!(meanings(&text).contains(&bytes.to_vec()), "{text:?} of {bytes:?}");
+                assert!(meanings(&text).contains(&text.clone().into_bytes()), "{text:?} itself");
+            }
+        }
+        let one = |text: &str| assert_eq!(meanings(text), [text.as_bytes()], "{text}");
+        for text in
+            ["plain", "caf\u{e9}", r"dev-disk\x2dby", r"a\x", r"\", r"\u{41}", r"\u{}", r"\xFF", r"a\b\", "'quoted'"]
+        {
+            one(text);
+        }
+        assert_eq!(meanings(r"a\xffb"), [&br"a\xffb"[..], b"a\xffb"]);
+        assert_eq!(meanings("a\u{efff}"), ["a\u{efff}".as_bytes(), b"a\xff"]);
+        assert_eq!(meanings("'=x"), [&b"'=x"[..], b"=x"]);
+        assert_eq!(meanings("''x"), [&b"''x"[..], b"'x"]);
+        assert_eq!(meanings(r"'\t@x"), [&br"'\t@x"[..], b"'\t@x", br"\t@x", b"\t@x"]);
     }
 
     #[test]

@@ -361,14 +361,11 @@ fn push_cell(
     Ok(())
 }
 
-/// What a spreadsheet may take for the beginning of a formula: also behind what it leaves out, and in the wide forms of East Asia.
-const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
-
 /// A spreadsheet runs text that begins like a formula: an apostrophe in front stops it. The apostrophe itself gets one
 /// too, so that taking one away is always right.
 #[inline]
 fn push_safe(text: &str, row: &mut csv::ByteRecord) {
-    if text.starts_with(FORMULA) || text.starts_with('\'') {
+    if text.starts_with(text::FORMULA) || text.starts_with('\'') {
         row.push_field(format!("'{text}").as_bytes());
     } else {
         row.push_field(text.as_bytes());

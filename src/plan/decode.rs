@@ -2,6 +2,7 @@
 
 use crate::catalog::{Element, ElementKind, Variable};
 use crate::config::quantity::{Bytes, Nanoseconds};
+use crate::event::text::push_shown;
 
 /// The values in the bytes of `variable`, as a config would write them.
 pub(super) fn decode(variable: &Variable, bytes: &[u8]) -> Vec<String> {
@@ -49,5 +50,7 @@ pub(super) fn number(slot: &[u8]) -> u64 {
 }
 
 fn text(slot: &[u8]) -> String {
-    String::from_utf8_lossy(slot.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+    let mut shown = String::new();
+    push_shown(slot.split(|&byte| byte == 0).next().unwrap_or_default(), &mut shown);
+    shown
 }

@@ -7,6 +7,7 @@ use serde_yaml::Value as Yaml;
 use crate::catalog::{Element, ElementKind, Variable};
 use crate::config::diagnostic::{Code, suggest};
 use crate::config::quantity::{parse_duration, parse_frequency, parse_size};
+use crate::event::text::meanings;
 
 /// Why a value can't be encoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +74,9 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
     };
     let one = |index, (code, message)| Problem { negated, index, code, message };
     let Some(shape) = variable.list else {
-        let lookup = element(&variable.element, value, &mut encoded.bytes).map_err(|fault| vec![one(None, fault)])?;
+        let found = element(&variable.element, value).map_err(|fault| vec![one(None, fault)])?;
+        let (bytes, lookup) = found.into_iter().next().expect("a value has one meaning at least");
+        encoded.bytes = bytes;
         encoded.lookups.extend(lookup.map(|name| (0, name)));
         return Ok(encoded);
     };
@@ -90,35 +93,73 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
         let message = format!("{} values, and this program takes at most {}", items.len(), shape.max);
         return Err(vec![one(Some(shape.max), (Code::FilterCount, message))]);
     }
-    encoded.bytes[..4].copy_from_slice(&(items.len() as u32).to_ne_bytes());
-    encoded.bytes[4..8].copy_from_slice(&u32::from(negated).to_ne_bytes());
     let mut problems = Vec::new();
+    let mut meanings = Vec::new();
     for (i, item) in items.iter().enumerate() {
-        let at = shape.values + i * variable.element.size;
-        let slot = &mut encoded.bytes[at..at + variable.element.size];
-        match element(&variable.element, item, slot) {
-            Ok(lookup) => encoded.lookups.extend(lookup.map(|name| (at, name))),
+        match element(&variable.element, item) {
+            Ok(found) => meanings.extend(found),
             Err(fault) => problems.push(one(listed.then_some(i), fault)),
         }
     }
-    if problems.is_empty() { Ok(encoded) } else { Err(problems) }
+    if meanings.len() > shape.max {
+        let message = format!(
+            "{} values, because text with escapes stands for the bytes that they mean and for itself, and this program \
+             takes at most {}",
+            meanings.len(),
+            shape.max
+        );
+        problems.push(one(None, (Code::FilterCount, message)));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    encoded.bytes[..4].copy_from_slice(&(meanings.len() as u32).to_ne_bytes());
+    encoded.bytes[4..8].copy_from_slice(&u32::from(negated).to_ne_bytes());
+    for (i, (bytes, lookup)) in meanings.into_iter().enumerate() {
+        let at = shape.values + i * variable.element.size;
+        encoded.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
+        encoded.lookups.extend(lookup.map(|name| (at, name)));
+    }
+    Ok(encoded)
 }
 
-/// Fills `slot`, or says what has to be looked up for it.
-fn element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<Option<Name>, Fault> {
-    match &element.kind {
+/// The bytes of one value, or what has to be looked up for it. Text that was copied from output may mean several.
+fn element(element: &Element, value: &Yaml) -> Result<Vec<(Vec<u8>, Option<Name>)>, Fault> {
+    let mut slot = vec![0; element.size];
+    let name = match &element.kind {
         ElementKind::User => match value {
             Yaml::String(name) if name.is_empty() || name.contains([':', '/', '\0']) => {
                 return Err((Code::FilterName, format!("`{name}` is no name of a user")));
             }
-            Yaml::String(name) => return Ok(Some(Name::User(name.clone()))),
-            _ => {}
+            Yaml::String(name) => Some(Name::User(name.clone())),
+            _ => None,
         },
-        ElementKind::Cgroup => return cgroup(value).map(|path| Some(Name::Cgroup(path))),
-        ElementKind::Unit => return unit(value).map(|name| Some(Name::Unit(name))),
-        _ => {}
+        ElementKind::Cgroup => Some(Name::Cgroup(cgroup(value)?)),
+        ElementKind::Unit => Some(Name::Unit(unit(value)?)),
+        _ => None,
+    };
+    if name.is_some() {
+        return Ok(vec![(slot, name)]);
     }
-    plain_element(element, value, slot).map(|()| None)
+    let texts = match &element.kind {
+        ElementKind::Text => beginnings(value, slot.len())?,
+        ElementKind::Comm => return comms(value, slot.len()),
+        ElementKind::Disk => disk(value, &mut slot)?,
+        _ => {
+            plain_element(element, value, &mut slot)?;
+            Vec::new()
+        }
+    };
+    if texts.is_empty() {
+        return Ok(vec![(slot, None)]);
+    }
+    Ok(texts.into_iter().map(|text| (padded(&text, slot.len()), None)).collect())
+}
+
+fn padded(text: &[u8], size: usize) -> Vec<u8> {
+    let mut slot = text.to_vec();
+    slot.resize(size, 0);
+    slot
 }
 
 /// The path of a cgroup as systemd-cgls writes it: from the root of the hierarchy on.
@@ -191,19 +232,7 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
             other => Err((Code::FilterType, format!("a user's number or name is needed, not {}", shown(other)))),
         },
-        // Every filter of texts is one of beginnings (filter.h)
-        ElementKind::Text => match value.as_str().and_then(|beginning| beginning.strip_suffix('*')) {
-            Some("") => {
-                Err((Code::FilterFit, "`*` alone lets everything through: leave the filter out for that".into()))
-            }
-            Some(beginning) => Err((
-                Code::FilterFit,
-                format!("whatever begins like this passes, and `*` would have to be there: write `{beginning}`"),
-            )),
-            None => text(value, slot),
-        },
-        ElementKind::Comm => comm(value, slot),
-        ElementKind::Disk => disk(value, slot),
+        ElementKind::Text | ElementKind::Comm | ElementKind::Disk => unreachable!("these are texts"),
         ElementKind::Cgroup | ElementKind::Unit => unreachable!("these are looked up"),
         ElementKind::Enum(names) => match value.as_str() {
             // `cpu-clock` as well as `cpu_clock`
@@ -239,25 +268,40 @@ fn quantity(
     }
 }
 
+/// Every filter of texts is one of beginnings (filter.h).
+fn beginnings(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
+    match value.as_str().and_then(|beginning| beginning.strip_suffix('*')) {
+        Some("") => Err((Code::FilterFit, "`*` alone lets everything through: leave the filter out for that".into())),
+        Some(beginning) => Err((
+            Code::FilterFit,
+            format!("whatever begins like this passes, and `*` would have to be there: write `{beginning}`"),
+        )),
+        None => texts(value, size),
+    }
+}
+
 /// `struct runner_comm`: text and mask.
-fn comm(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
-    let (bytes, mask) = slot.split_at_mut(slot.len() / 2);
+fn comms(value: &Yaml, size: usize) -> Result<Vec<(Vec<u8>, Option<Name>)>, Fault> {
+    let half = size / 2;
+    let with_mask = |text: Vec<u8>, compared: usize| {
+        let mask: Vec<u8> = (0..half).map(|i| if i < compared { 0xff } else { 0 }).collect();
+        ([padded(&text, half), mask].concat(), None)
+    };
     if value.as_str().is_some_and(|name| name.trim_end_matches('*').contains('*') || name.ends_with("**")) {
         return Err((Code::FilterName, format!("{}: a `*` can stand at the end only, once", shown(value))));
     }
     let Some(start) = value.as_str().and_then(|name| name.strip_suffix('*')) else {
-        mask.fill(0xff);
-        return text(value, bytes);
+        return Ok(texts(value, half)?.into_iter().map(|text| with_mask(text, half)).collect());
     };
     if start.is_empty() {
         return Err((Code::FilterName, "`*` alone lets everything through: leave the filter out for that".into()));
     }
-    mask[..start.len().min(bytes.len())].fill(0xff);
-    text(&Yaml::String(start.to_owned()), bytes)
+    let starts = texts(&Yaml::String(start.to_owned()), half)?;
+    Ok(starts.into_iter().map(|text| (text.len(), text)).map(|(compared, text)| with_mask(text, compared)).collect())
 }
 
-/// `struct runner_disk`: a name, or numbers behind an empty one.
-fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
+/// `struct runner_disk`: a name, which is returned, or numbers behind an empty one.
+fn disk(value: &Yaml, slot: &mut [u8]) -> Result<Vec<Vec<u8>>, Fault> {
     let (name, numbers) = slot.split_at_mut(slot.len() - 8);
     let given = value.as_str().unwrap_or_default();
     // A few drivers have a slash in their disks' names (`cciss/c0d0`); links to disks have more than one folder
@@ -281,8 +325,8 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
     }
     match given.split_once(':') {
         // sysfs has `!` where the kernel's name has a slash
-        None if value.is_string() => text(&Yaml::String(given.replace('!', "/")), name),
-        None => text(value, name),
+        None if value.is_string() => texts(&Yaml::String(given.replace('!', "/")), name.len()),
+        None => texts(value, name.len()),
         Some((major, minor)) => {
             let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
             let (Some(major), Some(minor)) = (number(major), number(minor)) else {
@@ -293,31 +337,34 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
             };
             numbers[..4].copy_from_slice(&major.to_ne_bytes());
             numbers[4..].copy_from_slice(&minor.to_ne_bytes());
-            Ok(())
+            Ok(Vec::new())
         }
     }
 }
 
-fn text(value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
+/// What a text means that goes into `size` bytes with a NUL behind it: itself and, if it may have been copied from the
+/// output, the bytes that it was written for.
+fn texts(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
     let Yaml::String(text) = value else {
         return Err((Code::FilterType, format!("text is needed, not {}: put quotes around it", shown(value))));
     };
-    let room = slot.len() - 1;
+    let room = size - 1;
     if text.is_empty() {
         return Err((Code::FilterFit, "an empty text matches nothing: leave the filter out for no restriction".into()));
     }
-    if text.len() > room {
+    let mut meant = meanings(text);
+    meant.retain(|bytes| bytes.len() <= room && !bytes.contains(&0));
+    if meant.is_empty() && text.len() > room {
         let cut: String = text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= room).map(|(_, c)| c).collect();
         return Err((
             Code::FilterFit,
             format!("`{text}` is longer than the {room} bytes that the kernel keeps: write `{cut}`"),
         ));
     }
-    if text.contains('\0') {
+    if meant.is_empty() {
         return Err((Code::FilterFit, "text with a NUL in it can't be matched".into()));
     }
-    slot[..text.len()].copy_from_slice(text.as_bytes());
-    Ok(())
+    Ok(meant)
 }
 
 fn unsigned(value: u64, slot: &mut [u8]) -> Result<(), Fault> {

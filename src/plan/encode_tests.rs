@@ -8,7 +8,8 @@ fn var(kind: ElementKind, size: usize, max: Option<usize>) -> Variable {
     let list = max.map(|max| ListShape { values: 8, max });
     let whole = max.map_or(size, |max| 8 + (size * max).next_multiple_of(8));
     let (name, symbol, doc) = ("x".into(), "x".into(), "x".into());
-    Variable { name, symbol, doc, offset: 0, size: whole, list, element: Element { size, kind } }
+    let element = Element { size, kind };
+    Variable { name, symbol, doc, offset: 0, size: whole, list, element, followed: None }
 }
 
 fn encoded(variable: &Variable, yaml: &str) -> Result<Encoded, Problem> {
@@ -61,6 +62,29 @@ fn text_must_fit_with_its_nul() {
     assert!(says("sixteen-letters!").contains("write `sixteen-letters`"));
     assert!(says("12").contains("put quotes around it"));
     assert!(says("''").contains("empty"));
+}
+
+/// The same in every filter of texts: what was copied from the output, and the text as it is written.
+#[test]
+fn text_that_was_copied_means_the_bytes_that_it_was_written_for() {
+    let comm = var(ElementKind::Comm, 32, Some(3));
+    let both = set(&comm, r"'a\xff*'").unwrap();
+    assert_eq!(both[..4], 2u32.to_ne_bytes());
+    assert_eq!((&both[8..13], &both[24..30]), (&br"a\xff"[..], &[255, 255, 255, 255, 255, 0][..]));
+    assert_eq!((&both[40..43], &both[56..59]), (&b"a\xff\0"[..], &[255, 255, 0][..]));
+    // 45 bytes as they are written, and 15 that are meant
+    let whole = set(&comm, &"\u{efff}".repeat(15)).unwrap();
+    assert_eq!((&whole[..4], &whole[8..24]), (&1u32.to_ne_bytes()[..], &[&[0xff; 15][..], &[0]].concat()[..]));
+    assert!(set(&comm, &"\u{efff}".repeat(16)).is_err());
+    let path = var(ElementKind::Text, 64, Some(3));
+    let turned = set(&path, "{not: \"/x/\u{efff}\"}").unwrap();
+    assert_eq!((&turned[..8], &turned[72..77]), (&[2, 0, 0, 0, 1, 0, 0, 0][..], &b"/x/\xff\0"[..]));
+    assert_eq!(set(&path, r"'/dev-disk\x2dby'").unwrap()[..4], 1u32.to_ne_bytes(), "systemd's escapes are text");
+    let full = set(&path, r"['/a\n', '/b\n']").unwrap_err();
+    assert!(full.message.starts_with("4 values, because text with escapes"), "{}", full.message);
+    let disk = var(ElementKind::Disk, 40, Some(4));
+    assert_eq!(&set(&disk, "x\u{efff}").unwrap()[48..51], b"x\xff\0");
+    assert_eq!(decode(&path, &set(&path, "\"/x/\u{ef80}\"").unwrap()).len(), 2);
 }
 
 #[test]
