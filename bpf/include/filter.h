@@ -21,7 +21,7 @@ struct runner_disk {
 	u32 major;
 	u32 minor;
 };
-/* A cgroup with everything below it: its id, and how many levels it is below the root. */
+/* A cgroup with everything below it: its id, 0 while it is not there, and how many levels it is below the root. */
 struct runner_cgroup {
 	u64 id;
 	u32 level;
@@ -36,6 +36,13 @@ typedef char prefix_t[64];
 		u32 negate; /* not 0: all but these */             \
 		T values[max] __attribute__((aligned(8)));         \
 	} name
+
+/*
+ * Beside a filter of cgroups: its values. They are not constant, because a service that is restarted gets another cgroup:
+ * the runner writes the new one while the program runs.
+ */
+#define FOLLOWED(name) \
+	volatile struct runner_cgroup followed_##name[sizeof(name.values) / sizeof(name.values[0])] INTERNAL = {}
 
 #define FILTER_MAX(f) (sizeof((f).values) / sizeof((f).values[0]))
 #define FILTER_VERDICT(f, hit) ((f).n == 0 || (hit) != ((f).negate != 0))

@@ -43,4 +43,5 @@ static __always_inline bool still_runnable(bool preempt, struct task_struct *pre
 	(!is_runner_task(task, (task)->tgid) && filter_passes(pid, (u32)(task)->tgid) && filter_passes(tid, (u32)(task)->pid))
 
 /* ... and the rest. */
-#define task_rest_passes(task) (!(uid.n || comm.n || cgroup.n || unit.n) || task_passes_other(task))
+#define task_rest_passes(task) \
+	(!(uid.n || comm.n || process_comm.n || cgroup.n || unit.n) || task_passes_other(task))

@@ -4,6 +4,7 @@
  *
  *	task_passes(id)         asks them about the current task; `id` is bpf_get_current_pid_tgid()
  *	task_passes_other(task) asks them about any task, by its struct
+ *	process_passes(task)    asks them about the process of `task`, which may be any of its threads that still runs
  *
  * A program that remembers who began a story asks at its beginning only, where the task is the right one.
  */
@@ -15,9 +16,12 @@
 	FILTER(u32, pid, 16) DOC("Only these processes") = {};                                                    \
 	FILTER(u32, tid, 16) DOC("Only these threads") = {};                                                      \
 	FILTER(u32, uid, 16) AS("user") DOC("Only processes of these users, by number or name (real user id)") = {}; \
-	FILTER(struct runner_comm, comm, 8) DOC("Only these commands; `name*` takes all that begin so") = {};    \
+	FILTER(struct runner_comm, comm, 8) DOC("Only threads with these names (`comm`); `name*` takes all that begin so") = {}; \
+	FILTER(struct runner_comm, process_comm, 8) DOC("Only processes with these names, all threads; `name*` as for `comm`") = {}; \
 	FILTER(struct runner_cgroup, cgroup, 4) AS("cgroup") DOC("Only processes in these cgroups or below them, by path") = {}; \
-	FILTER(struct runner_cgroup, unit, 4) AS("unit") DOC("Only processes of these systemd units") = {}
+	FOLLOWED(cgroup);                                                                                         \
+	FILTER(struct runner_cgroup, unit, 4) AS("unit") DOC("Only processes of these systemd units") = {};      \
+	FOLLOWED(unit)
 
 /* include/linux/cgroup-defs.h; until 6.0 a cgroup had its ancestors' ids, since 6.1 (2dd3ad2c) pointers to them */
 static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
@@ -36,18 +40,41 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 	return BPF_CORE_READ(at, kn, id);
 }
 
-/* Not the helper for the current task's ancestor: 5.10 does not have it for tracing. */
+/*
+ * Not the helper for the current task's ancestor: 5.10 does not have it for tracing. Of a cgroup that is not there at the
+ * moment the id is 0, which no cgroup has, and no task is in it.
+ */
 #define TASK_IN(f, task)                                          \
 	({                                                         \
 		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
-			if (i < (f).n && task_ancestor(task, (f).values[i].level) == (f).values[i].id) \
+			if (i < (f).n && followed_##f[i].id &&     \
+			    task_ancestor(task, followed_##f[i].level) == followed_##f[i].id) \
 				hit = true;                        \
 		FILTER_VERDICT(f, hit);                            \
 	})
 
+/* The name of the process of `task`: that of its first thread, also when that one has ended. `name` is all zero before. */
+#define process_name_into(name, task) BPF_CORE_READ_STR_INTO(name, task, group_leader, comm)
+
 /* Whether no filter on tasks is set. What has no task passes only then: nobody can say that it is one of those. */
-#define task_filters_off() (!pid.n && !tid.n && !uid.n && !comm.n && !cgroup.n && !unit.n)
+#define task_filters_off() (!pid.n && !tid.n && !uid.n && !comm.n && !process_comm.n && !cgroup.n && !unit.n)
+
+/* The filters that need the task's struct, besides the one on a thread's name */
+#define TASK_STRUCT_PASSES(task)                                                                        \
+	({                                                                                              \
+		bool __ok = true;                                                                       \
+		if (cgroup.n)                                                                           \
+			__ok = TASK_IN(cgroup, task);                                                   \
+		if (__ok && unit.n)                                                                     \
+			__ok = TASK_IN(unit, task);                                                     \
+		if (__ok && process_comm.n) {                                                           \
+			u64 __process[2] = {};                                                          \
+			process_name_into(&__process, task);                                            \
+			__ok = filter_passes_comm(process_comm, __process);                             \
+		}                                                                                       \
+		__ok;                                                                                   \
+	})
 
 #define task_passes(id)                                                                                 \
 	({                                                                                              \
@@ -56,13 +83,32 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 			    filter_passes(tid, (u32)__id);                                              \
 		if (__ok && uid.n)                                                                      \
 			__ok = filter_passes(uid, (u32)bpf_get_current_uid_gid());                      \
-		if (__ok && cgroup.n)                                                                   \
-			__ok = TASK_IN(cgroup, (struct task_struct *)bpf_get_current_task());                                                      \
-		if (__ok && unit.n)                                                                     \
-			__ok = TASK_IN(unit, (struct task_struct *)bpf_get_current_task());                                                        \
+		if (__ok && (cgroup.n || unit.n || process_comm.n)) {                                   \
+			struct task_struct *__current = (void *)bpf_get_current_task();                 \
+			__ok = TASK_STRUCT_PASSES(__current);                                           \
+		}                                                                                       \
 		if (__ok && comm.n) {                                                                   \
 			u64 __name[2] = {};                                                             \
 			bpf_get_current_comm(__name, sizeof(__name));                                   \
+			__ok = filter_passes_comm(comm, __name);                                        \
+		}                                                                                       \
+		__ok;                                                                                   \
+	})
+
+/* `number` is what `tid` is compared with, `named` the task that `comm` is about. */
+#define TASK_PASSES_AS(task, tgid_of, number, named)                                                    \
+	({                                                                                              \
+		bool __ok = !is_runner_task(task, tgid_of) && filter_passes(pid, tgid_of);              \
+		if (__ok && tid.n)                                                                      \
+			__ok = filter_passes(tid, (u32)(number));                                       \
+		if (__ok && uid.n)                                                                      \
+			__ok = filter_passes(uid, (u32)BPF_CORE_READ(task, cred, uid.val));             \
+		if (__ok && (cgroup.n || unit.n || process_comm.n))                                     \
+			__ok = TASK_STRUCT_PASSES(task);                                                \
+		if (__ok && comm.n) {                                                                   \
+			u64 __name[2] = {};                                                             \
+			/* As text: until 5.16 what an earlier, longer name left stood behind its end */      \
+			BPF_CORE_READ_STR_INTO(&__name, named, comm);                                   \
 			__ok = filter_passes_comm(comm, __name);                                        \
 		}                                                                                       \
 		__ok;                                                                                   \
@@ -72,20 +118,17 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 	({                                                                                              \
 		struct task_struct *__task = (task);                                                    \
 		u32 __tgid = BPF_CORE_READ(__task, tgid);                                               \
-		bool __ok = !is_runner_task(__task, __tgid) && filter_passes(pid, __tgid);              \
-		if (__ok && tid.n)                                                                      \
-			__ok = filter_passes(tid, (u32)BPF_CORE_READ(__task, pid));                     \
-		if (__ok && uid.n)                                                                      \
-			__ok = filter_passes(uid, (u32)BPF_CORE_READ(__task, cred, uid.val));           \
-		if (__ok && cgroup.n)                                                                   \
-			__ok = TASK_IN(cgroup, __task);                                                \
-		if (__ok && unit.n)                                                                     \
-			__ok = TASK_IN(unit, __task);                                                  \
-		if (__ok && comm.n) {                                                                   \
-			u64 __name[2] = {};                                                             \
-			/* As text: until 5.16 what an earlier, longer name left stood behind its end */      \
-			BPF_CORE_READ_STR_INTO(&__name, __task, comm);                                  \
-			__ok = filter_passes_comm(comm, __name);                                        \
-		}                                                                                       \
-		__ok;                                                                                   \
+		TASK_PASSES_AS(__task, __tgid, BPF_CORE_READ(__task, pid), __task);                     \
+	})
+
+/*
+ * A first thread that has ended keeps its name, but its cgroup and user stay what they were then: those are asked of
+ * `task`. `tid` is the first thread's number, which is the process's.
+ */
+#define process_passes(task)                                                                            \
+	({                                                                                              \
+		struct task_struct *__task = (task);                                                    \
+		struct task_struct *__first = BPF_CORE_READ(__task, group_leader);                      \
+		u32 __tgid = BPF_CORE_READ(__task, tgid);                                               \
+		TASK_PASSES_AS(__task, __tgid, __tgid, __first);                                        \
 	})

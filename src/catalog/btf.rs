@@ -107,6 +107,14 @@ impl<'a> Reader<'a> {
                 (Some(ListShape { values, max }), ty, (size - values) / max)
             }
         };
+        let element = self.element(element_type, element_size, tags)?;
+        let followed = match (&element.kind, list) {
+            (ElementKind::Cgroup | ElementKind::Unit, Some(ListShape { max, .. })) => {
+                let values = self.in_bss(&format!("followed_{symbol}"), element.size * max);
+                Some(values.ok_or_else(|| format!("needs FOLLOWED({symbol})"))?)
+            }
+            _ => None,
+        };
         Ok(Variable {
             name: config_name(symbol, tags.unit.as_deref()),
             symbol: symbol.to_owned(),
@@ -114,7 +122,8 @@ impl<'a> Reader<'a> {
             offset,
             size,
             list,
-            element: self.element(element_type, element_size, tags)?,
+            element,
+            followed,
         })
     }
 
@@ -297,10 +306,14 @@ impl<'a> Reader<'a> {
 
     /// Where in `.bss` the program counts something of `map`: `refused` inserts, `unseen` ends.
     fn counter_of(&self, what: &str, map: &str) -> Option<usize> {
-        let symbol = format!("{what}_{map}");
+        self.in_bss(&format!("{what}_{map}"), 8)
+    }
+
+    /// Where in `.bss` the variable `symbol` of `size` bytes is.
+    fn in_bss(&self, symbol: &str, size: usize) -> Option<usize> {
         let section = self.btf.type_by_name::<DataSec<'_>>(".bss")?;
         let named = |ty| self.btf.type_by_id::<Var<'_>>(ty).is_some_and(|var| text(var.name()) == symbol);
-        section.iter().find(|info| info.size == 8 && named(info.ty)).map(|info| info.offset as usize)
+        section.iter().find(|info| info.size as usize == size && named(info.ty)).map(|info| info.offset as usize)
     }
 
     fn hooks(&self, open: &OpenObject, variables: &[(Variable, Tags)]) -> Result<Vec<Hook>, String> {

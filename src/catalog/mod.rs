@@ -135,6 +135,9 @@ pub struct Variable {
     pub list: Option<ListShape>,
     /// One value.
     pub element: Element,
+    /// Where in `.bss` the values lie that the runner changes while the program runs: bytes from the start. Filters of
+    /// cgroups have such values in place of those in `.rodata`.
+    pub followed: Option<usize>,
 }
 
 /// Where in a list variable its parts lie.

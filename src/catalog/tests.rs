@@ -83,12 +83,14 @@ fn fields_filters_and_units_come_from_btf() {
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(
         names,
-        ["min_latency", "pid", "tid", "uid", "comm", "cgroup", "unit", "device", "op"],
+        ["min_latency", "pid", "tid", "uid", "comm", "process_comm", "cgroup", "unit", "device", "op"],
         "internal ones are no filters"
     );
-    assert_eq!((program.maps[0].name.as_str(), program.maps[0].refusals), ("inflight", 0));
+    assert_eq!((program.maps[0].name.as_str(), program.maps[0].refusals % 8), ("inflight", 0));
     assert_eq!(program.maps[0].in_flight.as_deref(), Some("requests under way"));
     assert!(program.maps[0].unseen.is_some_and(|at| at != program.maps[0].refusals));
+    let followed: Vec<usize> = program.filters.iter().filter_map(|filter| filter.followed).collect();
+    assert!(followed.len() == 2 && followed.iter().all(|at| at % 8 == 0 && *at != program.maps[0].refusals));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_io_start" && h.optional));
     assert!(program.hooks.iter().any(|h| h.section == "tp_btf/block_rq_issue" && !h.optional));
 }
@@ -107,7 +109,7 @@ fn a_list_or_a_text_of_any_length_lies_in_the_tail() {
     assert_eq!(argv.kind, Kind::List { tail: program.event().expect("it has events").min_size });
     assert_eq!(program.event().expect("it has events").size - program.event().expect("it has events").min_size, 4096);
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
-    assert_eq!(names, ["pid", "tid", "uid", "comm", "cgroup", "unit", "failed"]);
+    assert_eq!(names, ["pid", "tid", "uid", "comm", "process_comm", "cgroup", "unit", "failed"]);
     let skipped = program.hooks.iter().filter(|hook| hook.skip_if == Some(("failed".into(), "false".into())));
     assert_eq!(skipped.count(), 2);
 }

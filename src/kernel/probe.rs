@@ -11,6 +11,7 @@ use super::aggregate::NOW;
 use super::choice::{Choice, Verdict, reasons};
 use super::decide::{Look, Refused, decide};
 use super::explain::Stage;
+use super::followed::FollowedValues;
 use super::perf_events::{self, Rate};
 use super::places::Kernel;
 use super::{Host, log, prog_info};
@@ -259,7 +260,7 @@ impl Loaded {
             return Ok(Vec::new());
         }
         let failed = || Error::failed(format!("the counters of the maps of {} can't be read", self.program));
-        let bss = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss")).ok_or_else(failed)?;
+        let bss = self.bss().ok_or_else(failed)?;
         let bytes = bss.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok().flatten().ok_or_else(failed)?;
         let count = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
         places.map(|at| count(at).ok_or_else(failed)).collect()
@@ -275,6 +276,21 @@ impl Loaded {
     pub fn code(&self) -> Vec<Range<u64>> {
         let programs = self.object.progs().filter(|prog| prog.autoload());
         programs.flat_map(|prog| prog_info::code(prog.as_fd()).unwrap_or_default()).collect()
+    }
+
+    /// The map of the variables that the program and the runner both write.
+    fn bss(&self) -> Option<libbpf_rs::Map<'_>> {
+        self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"))
+    }
+
+    /// The values of its filters that change while it runs.
+    ///
+    /// # Errors
+    /// If the kernel does not share them.
+    pub fn followed_values(&self) -> Result<FollowedValues> {
+        let failed = |what: &str| Error::failed(format!("the variables of {} can't be followed: {what}", self.program));
+        let bss = self.bss().ok_or_else(|| failed("there are none"))?;
+        FollowedValues::of(bss.as_fd(), bss.value_size() as usize).map_err(|error| failed(&error.to_string()))
     }
 
     /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has
@@ -334,6 +350,11 @@ fn set_up_maps(
             for (hook, event) in plan.hooks.iter().filter_map(|(hook, _)| Some((hook, hook.perf_event.as_ref()?))) {
                 let rate = Rate { value: word(event.rate_at).into(), frequency: event.frequency };
                 perf_events.push((hook.name.clone(), event.clone(), word(event.chosen_at), rate));
+            }
+        } else if name.ends_with(".bss") {
+            let Some(bytes) = map.initial_value_mut() else { continue };
+            for Setting { offset, bytes: value, .. } in &plan.bss {
+                bytes[*offset..*offset + value.len()].copy_from_slice(value);
             }
         } else if let Some(entries) = plan.maps.get(second.unwrap_or(&name)) {
             map.set_max_entries(*entries)?;

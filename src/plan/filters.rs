@@ -31,9 +31,11 @@ impl Planner<'_> {
             };
             match encode::variable(variable, &self.with_types(variable, value, self.source.root.at(&path))) {
                 Ok(encoded) => {
+                    let first = variable.list.map_or(0, |shape| shape.values);
                     let found = encoded.lookups.into_iter().map(|(at, value)| Lookup {
                         filter: name.clone(),
-                        offset: variable.offset + at,
+                        offset: variable.followed.map_or(variable.offset + at, |values| values + at - first),
+                        followed: variable.followed.is_some(),
                         name: value,
                     });
                     lookups.extend(found);

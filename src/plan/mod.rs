@@ -69,8 +69,10 @@ pub struct ProbePlan {
     pub program: Arc<Program>,
     /// What is written into `.rodata` before load.
     pub rodata: Vec<Setting>,
-    /// What goes into `.rodata` besides, once the machine that runs it has looked it up.
+    /// What is set besides, once the machine that runs it has looked it up.
     pub lookups: Vec<Lookup>,
+    /// What is written into `.bss` before load: values that change while the program runs.
+    pub bss: Vec<Setting>,
     /// Sizes of maps, by name.
     pub maps: BTreeMap<String, u32>,
     /// The buffer of its events; an aggregate has no use for it.
@@ -103,7 +105,7 @@ impl ProbePlan {
 pub struct Setting {
     /// The variable's C name.
     pub symbol: String,
-    /// Bytes from the start of `.rodata`.
+    /// Bytes from the start of `.rodata` or `.bss`.
     pub offset: usize,
     /// The new value.
     pub bytes: Vec<u8>,
@@ -114,10 +116,19 @@ pub struct Setting {
 pub struct Lookup {
     /// The filter.
     pub filter: String,
-    /// Bytes from the start of `.rodata`.
+    /// Bytes from the start of `.rodata` or, if it is followed, of `.bss`.
     pub offset: usize,
+    /// Whether it is looked up again while the capture runs.
+    pub followed: bool,
     /// What is to be looked up.
     pub name: Name,
+}
+
+impl Lookup {
+    /// The section that the value goes to.
+    pub fn section(&self) -> &'static str {
+        if self.followed { ".bss" } else { ".rodata" }
+    }
 }
 
 /// What the command line and the machine say over the config. A check on another machine takes the default.
@@ -285,6 +296,7 @@ impl Planner<'_> {
             program,
             rodata,
             lookups,
+            bss: Vec::new(),
             maps,
             buffer,
             sinks: self.probe_sinks(index, probe),

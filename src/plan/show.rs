@@ -88,12 +88,11 @@ impl Shown<'_> {
             };
             line(f, symbol, &format!("{value}{from}  ({} bytes at .rodata+{offset}: {})", bytes.len(), hex(bytes)))?;
         }
-        for Lookup { filter, offset, name } in &probe.lookups {
-            line(
-                f,
-                filter,
-                &format!("{name}{}  at .rodata+{offset}, looked up when the capture starts", filter_from(filter)),
-            )?;
+        for lookup @ Lookup { filter, offset, name, followed } in &probe.lookups {
+            let (from, section) = (filter_from(filter), lookup.section());
+            let followed = if *followed { " and followed" } else { "" };
+            let when = format!("looked up when the capture starts{followed}");
+            line(f, filter, &format!("{name}{from}  at {section}+{offset}, {when}"))?;
         }
         line(f, "runner_self", "the runner's own process")?;
         if super::Uses::of(probe, std::iter::empty()).user_stacks {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
@@ -121,6 +122,23 @@ pub struct Skipped {
     pub verdict: Verdict,
     /// Why.
     pub reason: String,
+}
+
+/// A cgroup that a filter names, and what became of it while the window was open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupAccount {
+    /// The filter: `cgroup` or `unit`.
+    pub filter: String,
+    /// What it names.
+    pub value: String,
+    /// The probes that have it.
+    pub probes: Vec<String>,
+    /// How often it was made again.
+    pub restarts: u64,
+    /// How long it was not there, all in all.
+    pub absent: Duration,
+    /// Whether it was there at the end.
+    pub present: bool,
 }
 
 /// A map of a program.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Account, ClockStep, FileAccount, MapAccount, Report, Skipped};
+use super::{Account, CgroupAccount, ClockStep, FileAccount, MapAccount, Report, Skipped};
 use crate::output::time::push_rfc3339;
 use crate::symbols::SymbolCounts;
 
@@ -59,6 +59,7 @@ impl Report {
             "max_loss": self.max_loss,
             "balances": self.accounts.iter().all(Account::balances),
             "clock_steps": self.clock_steps.iter().map(clock_step).collect::<Vec<_>>(),
+            "cgroups": self.cgroups.iter().map(cgroup).collect::<Vec<_>>(),
             "symbol_helpers_replaced": self.symbol_helpers_replaced,
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
@@ -100,6 +101,17 @@ fn clock_step(step: &ClockStep) -> Value {
         "from": rfc3339(step.before()),
         "to": rfc3339(step.noticed.wall),
         "by_ns": step.by,
+    })
+}
+
+fn cgroup(CgroupAccount { filter, value, probes, restarts, absent, present }: &CgroupAccount) -> Value {
+    json!({
+        "filter": filter,
+        "value": value,
+        "probes": probes,
+        "restarts": restarts,
+        "absent_ns": u64::try_from(absent.as_nanos()).unwrap_or(u64::MAX),
+        "present": present,
     })
 }
 

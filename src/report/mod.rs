@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Kind};
 
-pub use account::{Account, FileAccount, MapAccount, Skipped};
+pub use account::{Account, CgroupAccount, FileAccount, MapAccount, Skipped};
 pub use json::Circumstances;
 pub use step::{ClockStep, Jump};
 pub use sum::Sum;
@@ -93,6 +93,8 @@ pub struct Report {
     pub capabilities: Option<Vec<String>>,
     /// Jumps of the wall clock.
     pub clock_steps: Vec<ClockStep>,
+    /// Cgroups that filters name.
+    pub cgroups: Vec<CgroupAccount>,
     /// How often the process that looks up symbols crashed or did not answer, and was replaced.
     pub symbol_helpers_replaced: u64,
     /// What became of the files.

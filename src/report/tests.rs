@@ -60,6 +60,7 @@ fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
         max_loss,
         capabilities: None,
         clock_steps: vec![],
+        cgroups: Vec::new(),
         symbol_helpers_replaced: 0,
         files: vec![],
         template_failure: None,

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use super::{Account, Report, Skipped};
+use super::{Account, CgroupAccount, Report, Skipped};
+use crate::config::quantity::Nanoseconds;
 use crate::kernel::Verdict;
 use crate::symbols::SymbolCounts;
 
@@ -73,6 +74,9 @@ impl fmt::Display for Report {
         for step in &self.clock_steps {
             write!(f, "\n  {step}")?;
         }
+        for cgroup in self.cgroups.iter().filter(|cgroup| cgroup.restarts > 0 || !cgroup.present) {
+            write!(f, "\n  {cgroup}")?;
+        }
         if self.symbol_helpers_replaced > 0 {
             write!(f, "\n  the symbol helper crashed or did not answer {} times", self.symbol_helpers_replaced)?;
         }
@@ -83,6 +87,20 @@ impl fmt::Display for Report {
             write!(f, "\n  {} is not whole", file.path.display())?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for CgroupAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CgroupAccount { filter, value, probes, restarts, absent, present } = self;
+        write!(f, "{filter} {value} (filter of {}): ", probes.join(", "))?;
+        match restarts {
+            0 => {}
+            1 => write!(f, "made again once, ")?,
+            more => write!(f, "made again {more} times, ")?,
+        }
+        write!(f, "not there for {}", Nanoseconds::from(*absent))?;
+        if *present { Ok(()) } else { write!(f, ", and not at the end") }
     }
 }
 

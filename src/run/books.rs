@@ -138,6 +138,7 @@ pub(super) fn make_report(
         max_loss: plan.max_loss,
         capabilities: None,
         clock_steps: Vec::new(),
+        cgroups: Vec::new(),
         symbol_helpers_replaced: 0,
         files: outcome.files,
         template_failure,

@@ -41,7 +41,9 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
     let mut plan = plan.clone();
     for probe in &mut plan.probes {
         let found = lookup::resolve(probe)?;
-        probe.rodata.extend(found);
+        for (lookup, setting) in probe.lookups.iter().zip(found) {
+            if lookup.followed { probe.bss.push(setting) } else { probe.rodata.push(setting) }
+        }
     }
     Ok(plan)
 }

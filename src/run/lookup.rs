@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +26,9 @@ pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
     let one = |lookup: &Lookup| {
         let bytes = match &lookup.name {
             Name::User(name) => user(name)?.to_ne_bytes().to_vec(),
-            Name::Cgroup(path) => {
+            Name::Cgroup(_) | Name::Unit(_) => {
                 let root = hierarchy()?;
-                cgroup(&root, &root.join(OsStr::from_bytes(&restore(path.trim_start_matches('/')))))?
-            }
-            Name::Unit(name) => {
-                let root = hierarchy()?;
-                cgroup(&root, &unit(&root, name)?)?
+                found(&root, &directory(&root, &lookup.name)?)?.bytes()
             }
         };
         Ok(Setting { symbol: lookup.filter.clone(), offset: lookup.offset, bytes })
@@ -117,22 +113,44 @@ pub(super) fn hierarchy() -> Result<PathBuf> {
     })
 }
 
-/// `struct runner_cgroup` of the folder `path`: its inode is the id that the kernel has for it.
-fn cgroup(root: &Path, path: &Path) -> Result<Vec<u8>> {
-    let shown = path.strip_prefix(root).unwrap_or(path).display();
-    let id = match fs::metadata(path) {
-        Ok(found) if found.is_dir() => found.ino(),
-        _ => {
-            return Err(Error::failed(format!("there is no cgroup `/{shown}` here now"))
-                .hint("`systemd-cgls` or `find /sys/fs/cgroup -type d` lists those that there are"));
-        }
-    };
-    let level = path.strip_prefix(root).map_or(0, |inside| inside.components().count()) as u32;
-    let mut bytes = Vec::with_capacity(16);
-    bytes.extend(id.to_ne_bytes());
-    bytes.extend(level.to_ne_bytes());
-    bytes.extend([0; 4]);
-    Ok(bytes)
+/// A cgroup as programs know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cgroup {
+    /// The directory's inode, which is the id that the kernel has for it.
+    pub id: u64,
+    /// How many levels it is below the root.
+    pub level: u32,
+}
+
+impl Cgroup {
+    /// The cgroup of the directory `path`, if it is there.
+    pub fn at(root: &Path, path: &Path) -> Option<Self> {
+        let id = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?.ino();
+        let level = path.strip_prefix(root).map_or(0, |inside| inside.components().count()) as u32;
+        Some(Cgroup { id, level })
+    }
+
+    /// As `struct runner_cgroup`.
+    fn bytes(self) -> Vec<u8> {
+        [&self.id.to_ne_bytes()[..], &self.level.to_ne_bytes(), &[0; 4]].concat()
+    }
+}
+
+/// The directory of a cgroup or a unit; of a unit only if it is there.
+pub(super) fn directory(root: &Path, name: &Name) -> Result<PathBuf> {
+    match name {
+        Name::Cgroup(path) => Ok(root.join(OsString::from_vec(restore(path.trim_start_matches('/'))))),
+        Name::Unit(name) => unit(root, name),
+        Name::User(name) => unreachable!("the user {name} has no directory"),
+    }
+}
+
+fn found(root: &Path, path: &Path) -> Result<Cgroup> {
+    Cgroup::at(root, path).ok_or_else(|| {
+        let shown = path.strip_prefix(root).unwrap_or(path).display();
+        Error::failed(format!("there is no cgroup `/{shown}` here now"))
+            .hint("`systemd-cgls` or `find /sys/fs/cgroup -type d` lists those that there are")
+    })
 }
 
 /// The directory of a systemd unit. A user who has a part of the hierarchy for himself (`user@1000.service`) can make
@@ -238,13 +256,15 @@ mod tests {
         }
         let found = unit(root.path(), "a.service").expect("it is there");
         assert!(found.ends_with("system.slice/a.service"));
-        let bytes = cgroup(root.path(), &found).expect("it is there");
+        let bytes = super::found(root.path(), &found).expect("it is there").bytes();
         assert_eq!(bytes[8..], [2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[..8], fs::metadata(&found).unwrap().ino().to_ne_bytes());
         let error = unit(root.path(), "b.service").unwrap_err();
         assert!(error.message.contains("/system.slice/b.service") && error.hint.unwrap().contains("`cgroup`"));
         assert!(unit(root.path(), "c.service").unwrap_err().message.contains("no cgroup"));
-        assert!(cgroup(root.path(), &root.path().join("x/y")).unwrap_err().message.contains("`/x/y`"));
+        let nowhere = Name::Cgroup("/x/y".into());
+        let path = directory(root.path(), &nowhere).expect("any path is one");
+        assert!(super::found(root.path(), &path).unwrap_err().message.contains("`/x/y`"));
     }
 
     #[test]

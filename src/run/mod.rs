@@ -8,6 +8,7 @@ pub mod clock;
 mod disks;
 mod finisher;
 mod folder;
+mod follow;
 mod keep;
 pub(crate) mod limits;
 mod load;
@@ -52,6 +53,7 @@ use crate::symbols::{Cause, Symbols};
 use books::{Books, Told};
 pub(crate) use disks::missing_disks;
 use folder::{Folder, Trust};
+use follow::{Following, Notice};
 use load::{attached, load};
 pub(crate) use load::{cgroups, resolved};
 use lock::Lock;
@@ -86,6 +88,14 @@ impl Options {
 /// Said with `quiet` too: something is not as the config wants it.
 fn warn(words: String) {
     console::say(&format!("ebpf-run: warning: {words}"));
+}
+
+/// What the thread that follows cgroups has to say.
+fn notice(notice: Notice, options: &Options) {
+    match notice {
+        Notice::Warning(words) => warn(words),
+        Notice::Plain(words) => options.say(&words),
+    }
 }
 
 /// Permissions of a report.
@@ -279,6 +289,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     }
     let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
 
+    let following = Following::start(plan, &loaded)?;
     let (shared, watch) = (Shared::default(), clock::Watch::start()?);
     let on_stdout = opened.iter().any(Opened::is_stdout);
     let writer = start_writer(plan, opened, &globals, queue, &shared, stop, watch.clock())?;
@@ -291,6 +302,8 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
         collector: &collector,
         written: &shared.written,
         progress: Progress::new(!options.quiet, on_stdout),
+        following: following.as_ref(),
+        options,
         clock: watch,
         started,
         recording: plan.window.warmup.is_zero(),
@@ -330,6 +343,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
+    let cgroups = following.map(Following::finish).transpose()?.unwrap_or_default();
     // The writer ends when nobody queues any more
     let read = readings.map(Readings::finish);
     let received = collector.into_inner().finish();
@@ -367,6 +381,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
     report.clock_steps = clock_steps;
+    report.cgroups = cgroups;
     report.symbol_helpers_replaced = helpers_replaced;
     report.capabilities = kept.map(privileges::names);
     report.failure = gave_up.or(report.failure);

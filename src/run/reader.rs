@@ -10,12 +10,14 @@ use rustix::fd::{AsFd, OwnedFd};
 
 use super::batch::Cause;
 use super::clock::{self, Watch};
+use super::follow::Following;
 use super::losses::Losses;
 use super::progress::Progress;
 use super::queue::{Collector, Written};
 use super::reading::Tally;
 use super::signals::Stop;
 use super::stale::Stale;
+use super::{Options, notice};
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Counters, Loaded};
 use crate::plan::Plan;
@@ -43,6 +45,9 @@ pub(super) struct Reader<'a> {
     pub collector: &'a RefCell<Collector>,
     pub written: &'a Written,
     pub progress: Progress,
+    /// Cgroups in filters, if there are any.
+    pub following: Option<&'a Following>,
+    pub options: &'a Options,
     pub clock: Watch,
     /// When the window began.
     pub started: Instant,
@@ -122,6 +127,7 @@ impl Reader<'_> {
             }
             more = self.consume(loaded)?;
             self.stale.check(self.plan, loaded, clock::monotonic())?;
+            self.say_notices();
             if self.collector.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
@@ -143,6 +149,14 @@ impl Reader<'_> {
             };
             let written = self.written.load(Ordering::Relaxed);
             self.progress.draw(self.started.elapsed(), self.plan.window.duration, written, lost);
+        }
+    }
+
+    /// Says what became of cgroups in filters.
+    fn say_notices(&mut self) {
+        for words in self.following.map(Following::notices).unwrap_or_default() {
+            self.progress.clear();
+            notice(words, self.options);
         }
     }
 

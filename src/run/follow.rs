@@ -1,0 +1,334 @@
+//! Cgroups in filters, followed while a capture runs: a unit that is restarted gets a cgroup of the same name and another
+//! id, and programs compare ids.
+//!
+//! The directories above a cgroup are watched (inotify). What another mount of the hierarchy does, a container's for
+//! example, is not told there: so each cgroup is looked up now and then as well.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::inotify;
+
+use super::lookup::{Cgroup, directory, hierarchy};
+use super::priority;
+use crate::config::quantity::Nanoseconds;
+use crate::error::{Error, Result};
+use crate::kernel::{FollowedValues, Loaded};
+use crate::plan::{Name, Plan};
+use crate::report::CgroupAccount;
+
+/// How often a cgroup is looked up where nothing tells of a change.
+const RECHECK: Duration = Duration::from_millis(500);
+/// How often the hierarchy is searched for a unit that is gone: it may come back in another slice.
+const SEARCH: Duration = Duration::from_secs(5);
+/// A cgroup that is gone for less than this is one that is restarted.
+const RESTART: Duration = Duration::from_secs(5);
+/// Messages of one cgroup. One that comes and goes all the time is in the report.
+const MESSAGES: u32 = 20;
+
+/// What is to be said on standard error.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// Said with `quiet` too.
+    Warning(String),
+    Plain(String),
+}
+
+type Notices = Arc<Mutex<Vec<Notice>>>;
+
+/// The thread that follows the cgroups of a plan.
+#[derive(Debug)]
+pub(super) struct Following {
+    thread: JoinHandle<Vec<CgroupAccount>>,
+    /// Closed to end the thread.
+    end: UnixStream,
+    notices: Notices,
+}
+
+impl Following {
+    /// Starts the thread; `None` if no filter has a cgroup.
+    ///
+    /// # Errors
+    /// If there is no thread or file descriptor left.
+    pub fn start(plan: &Plan, loaded: &[Loaded]) -> Result<Option<Self>> {
+        let mut values = Vec::new();
+        let mut cgroups = BTreeMap::<String, Followed>::new();
+        for (probe, loaded) in plan.probes.iter().zip(loaded) {
+            let followed = probe.lookups.iter().filter(|lookup| lookup.followed);
+            for (i, lookup) in followed.enumerate() {
+                if i == 0 {
+                    values.push(loaded.followed_values()?);
+                }
+                let cgroup = cgroups.entry(lookup.name.to_string());
+                let cgroup = cgroup.or_insert_with(|| Followed::new(&lookup.filter, &lookup.name));
+                cgroup.slots.push((values.len() - 1, lookup.offset));
+                if cgroup.account.probes.last() != Some(&probe.name) {
+                    cgroup.account.probes.push(probe.name.clone());
+                }
+                let known = probe.bss.iter().find(|setting| setting.offset == lookup.offset);
+                cgroup.id =
+                    known.map_or(0, |setting| u64::from_ne_bytes(setting.bytes[..8].try_into().expect("an id")));
+            }
+        }
+        if cgroups.is_empty() {
+            return Ok(None);
+        }
+        let failed = |error: std::io::Error| Error::failed(format!("cgroups can't be followed: {error}"));
+        let root = hierarchy()?;
+        let (end, ended) = UnixStream::pair().map_err(failed)?;
+        let notices = Notices::default();
+        let mut work = Follower {
+            root,
+            values,
+            cgroups: cgroups.into_values().collect(),
+            // Without, for example because a user's limit is reached, looking them up has to do
+            inotify: inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok(),
+            notices: Arc::clone(&notices),
+        };
+        let work = move || {
+            priority::step_back();
+            work.until(&ended);
+            work.cgroups.into_iter().map(Followed::account).collect()
+        };
+        let thread = thread::Builder::new().name("ebpf-run-cgroups".into()).spawn(work).map_err(failed)?;
+        Ok(Some(Following { thread, end, notices }))
+    }
+
+    /// What is to be said since the last call.
+    pub fn notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the thread. What became of each cgroup.
+    ///
+    /// # Errors
+    /// If the thread died.
+    pub fn finish(self) -> Result<Vec<CgroupAccount>> {
+        drop(self.end);
+        self.thread.join().map_err(|_| {
+            Error::failed("the thread that follows cgroups died; this is a bug of ebpf-run, please report it")
+        })
+    }
+}
+
+/// One cgroup, for all filters that name it.
+#[derive(Debug)]
+struct Followed {
+    name: Name,
+    /// Where it was last; `None` before the first look.
+    path: Option<PathBuf>,
+    /// Its id; 0 while it is not there.
+    id: u64,
+    gone_since: Option<Instant>,
+    /// Whether it was said that it is gone.
+    said: bool,
+    searched: Option<Instant>,
+    messages: u32,
+    /// Which of the values, and where in it.
+    slots: Vec<(usize, usize)>,
+    account: CgroupAccount,
+}
+
+impl Followed {
+    fn new(filter: &str, name: &Name) -> Self {
+        let value = match name {
+            Name::User(value) | Name::Cgroup(value) | Name::Unit(value) => value.clone(),
+        };
+        let account = CgroupAccount {
+            filter: filter.to_owned(),
+            value,
+            probes: Vec::new(),
+            restarts: 0,
+            absent: Duration::ZERO,
+            present: true,
+        };
+        Followed {
+            name: name.clone(),
+            path: None,
+            id: 0,
+            gone_since: None,
+            said: false,
+            searched: None,
+            messages: 0,
+            slots: Vec::new(),
+            account,
+        }
+    }
+
+    /// The cgroup as it is at `now`.
+    fn look(&mut self, root: &Path, now: Instant) -> Option<Cgroup> {
+        let known = self.path.as_deref().and_then(|path| Cgroup::at(root, path));
+        let searches = matches!(self.name, Name::Unit(_)) || self.path.is_none();
+        if known.is_some() || !searches || self.searched.is_some_and(|last| now - last < SEARCH) {
+            return known;
+        }
+        self.searched = Some(now);
+        let path = directory(root, &self.name).ok()?;
+        let found = Cgroup::at(root, &path);
+        self.path = Some(path);
+        found
+    }
+
+    /// Notes what `look` found, and returns what is to be said of it.
+    fn note(&mut self, found: Option<Cgroup>, now: Instant) -> Option<Notice> {
+        let id = found.map_or(0, |cgroup| cgroup.id);
+        let changed = id != self.id;
+        self.id = id;
+        let notice = match (found, self.gone_since) {
+            (None, None) => {
+                self.gone_since = Some(now);
+                None
+            }
+            (None, Some(since)) if now - since >= RESTART && !self.said => {
+                self.said = true;
+                Some(Notice::Warning(format!("{} is gone: no task passes this filter until it is back", self.name)))
+            }
+            (Some(_), since) if changed => {
+                self.account.restarts += 1;
+                let away = since.map_or(Duration::ZERO, |since| now - since);
+                self.account.absent += away;
+                self.gone_since = None;
+                let away = if away.is_zero() { String::new() } else { format!(" after {}", Nanoseconds::from(away)) };
+                let words = format!("{} was made again{away}, and is followed", self.name);
+                Some(if std::mem::take(&mut self.said) { Notice::Warning(words) } else { Notice::Plain(words) })
+            }
+            _ => None,
+        }?;
+        self.messages += 1;
+        match self.messages.cmp(&MESSAGES) {
+            std::cmp::Ordering::Less => Some(notice),
+            std::cmp::Ordering::Equal => Some(Notice::Plain(format!("more of {}: see the report", self.name))),
+            std::cmp::Ordering::Greater => None,
+        }
+    }
+
+    fn account(mut self) -> CgroupAccount {
+        self.account.present = self.gone_since.is_none();
+        self.account.absent += self.gone_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.account
+    }
+}
+
+/// What the thread works on.
+struct Follower {
+    root: PathBuf,
+    values: Vec<FollowedValues>,
+    cgroups: Vec<Followed>,
+    inotify: Option<OwnedFd>,
+    notices: Notices,
+}
+
+impl Follower {
+    /// Follows until the other end of `ended` is closed.
+    fn until(&mut self, ended: &UnixStream) {
+        loop {
+            self.watch();
+            self.check();
+            let timeout = rustix::time::Timespec::try_from(RECHECK).ok();
+            let mut fds = vec![PollFd::new(ended, PollFlags::IN)];
+            fds.extend(self.inotify.as_ref().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
+            let _ = poll(&mut fds, timeout.as_ref());
+            if !fds[0].revents().is_empty() {
+                // What has changed meanwhile belongs to the account
+                return self.check();
+            }
+            self.take_events();
+        }
+    }
+
+    /// Watches the directories above each cgroup, as far as they are there. Before the cgroups are looked up, so that no
+    /// change falls in between.
+    fn watch(&self) {
+        let Some(inotify) = &self.inotify else { return };
+        use inotify::WatchFlags as Flags;
+        let changes = Flags::CREATE | Flags::DELETE | Flags::MOVED_TO | Flags::MOVED_FROM | Flags::ONLYDIR;
+        for path in self.cgroups.iter().filter_map(|cgroup| cgroup.path.as_deref()) {
+            for above in path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
+                // A directory that is not there, or one watch too many: looking up has to do
+                let _ = inotify::add_watch(inotify, above, changes);
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let now = Instant::now();
+        for cgroup in &mut self.cgroups {
+            let found = cgroup.look(&self.root, now);
+            if found.map_or(0, |found| found.id) != cgroup.id {
+                let (id, level) = found.map_or((0, 0), |found| (found.id, found.level));
+                for (values, offset) in &cgroup.slots {
+                    self.values[*values].set_cgroup(*offset, id, level);
+                }
+            }
+            if let Some(notice) = cgroup.note(found, now) {
+                self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+            }
+        }
+    }
+
+    /// All that counts is that there were some.
+    fn take_events(&self) {
+        let mut bytes = [0; 4096];
+        while self.inotify.as_ref().is_some_and(|inotify| rustix::io::read(inotify, &mut bytes).is_ok()) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Option<Cgroup> = Some(Cgroup { id: 7, level: 1 });
+    const B: Option<Cgroup> = Some(Cgroup { id: 9, level: 1 });
+
+    fn followed() -> Followed {
+        Followed { id: 7, ..Followed::new("unit", &Name::Unit("a.service".into())) }
+    }
+
+    #[test]
+    fn a_restart_is_told_plainly_and_a_longer_absence_is_a_warning() {
+        let (mut one, start) = (followed(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(one.note(A, start), None);
+        assert_eq!((one.note(None, at(100)), one.id), (None, 0));
+        let words = "unit a.service was made again after 200ms, and is followed";
+        assert_eq!(one.note(B, at(300)), Some(Notice::Plain(words.into())));
+        assert_eq!(one.note(None, at(1000)), None);
+        assert_eq!(one.note(None, at(5900)), None);
+        assert!(matches!(one.note(None, at(6000)), Some(Notice::Warning(words)) if words.contains("is gone")));
+        assert_eq!(one.note(None, at(9000)), None, "once");
+        assert!(matches!(one.note(A, at(9000)), Some(Notice::Warning(words)) if words.contains("after 8s")));
+        assert!(matches!(one.note(B, at(9100)), Some(Notice::Plain(_))), "between two looks");
+        let account = one.account();
+        assert_eq!((account.restarts, account.absent), (3, Duration::from_millis(8200)));
+        assert!(account.present);
+    }
+
+    #[test]
+    fn what_comes_and_goes_all_the_time_does_not_fill_a_log() {
+        let (mut one, now) = (followed(), Instant::now());
+        let said = (0..100).filter_map(|i| one.note(if i % 2 == 0 { B } else { A }, now)).count();
+        assert_eq!((said as u32, one.account().restarts), (MESSAGES, 100));
+    }
+
+    #[test]
+    fn a_unit_is_searched_for_where_it_was_and_now_and_then_elsewhere() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = |slice: &str| root.path().join(slice).join("a.service");
+        let make = |slice| std::fs::create_dir_all(path(slice)).expect("a directory");
+        let (mut one, start) = (followed(), Instant::now());
+        make("x.slice");
+        let first = one.look(root.path(), start).expect("it is there");
+        assert_eq!((one.path.as_deref(), first.level), (Some(path("x.slice").as_path()), 2));
+        std::fs::remove_dir(path("x.slice")).expect("it is empty");
+        make("y.slice/z.slice");
+        assert_eq!(one.look(root.path(), start + Duration::from_secs(1)), None);
+        let moved = one.look(root.path(), start + Duration::from_secs(6)).expect("it is found");
+        assert_eq!((one.path.as_deref(), moved.level), (Some(path("y.slice/z.slice").as_path()), 3));
+    }
+}
