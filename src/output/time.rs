@@ -1,11 +1,14 @@
 //! Wall-clock times as text. Events come in the order of time, so the text of a second is kept for the next one.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
+
+use crate::console;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -20,17 +23,47 @@ thread_local! {
     static CLOCK: RefCell<Cached> = const { RefCell::new(Cached { second: i64::MIN, text: String::new() }) };
 }
 
-static LOCAL: OnceLock<TimeZone> = OnceLock::new();
+/// The zone of local times.
+struct Local {
+    zone: TimeZone,
+    /// `TZ`, if it names a zone that this machine does not have.
+    unknown: Option<String>,
+}
 
-/// The machine's time zone, read once.
+static LOCAL: OnceLock<Local> = OnceLock::new();
+
+/// The machine's time zone, read once. UTC where none is set, as everywhere; and where `TZ` names one that is not known
+/// here, with a warning: the times look the same.
 fn local() -> &'static TimeZone {
-    LOCAL.get_or_init(TimeZone::system)
+    let local = LOCAL.get_or_init(|| {
+        let local = zone(std::env::var_os("TZ"), TimeZone::try_system());
+        if let Some(zone) = &local.unknown {
+            console::say(&format!(
+                "ebpf-run: warning: local times are UTC: the time zone TZ={zone} is not known here; install tzdata, or set TZ \
+                 to a zone of /usr/share/zoneinfo"
+            ));
+        }
+        local
+    });
+    &local.zone
+}
+
+fn zone(environment: Option<OsString>, found: Result<TimeZone, jiff::Error>) -> Local {
+    match found {
+        Ok(zone) => Local { zone, unknown: None },
+        Err(_) => Local { zone: TimeZone::UTC, unknown: environment.map(|name| name.to_string_lossy().into_owned()) },
+    }
+}
+
+/// `TZ`, if local times were written in UTC because it names a zone that this machine does not have.
+pub fn unknown_zone() -> Option<String> {
+    LOCAL.get()?.unknown.clone()
 }
 
 /// Has local times be those of UTC in this process, whatever the machine's zone; to be called before the first of them
 /// is written.
 pub fn be_in_utc() {
-    let _ = LOCAL.set(TimeZone::UTC);
+    let _ = LOCAL.set(Local { zone: TimeZone::UTC, unknown: None });
 }
 
 fn timestamp(time: i64) -> Timestamp {

@@ -60,6 +60,7 @@ impl Report {
             "balances": self.accounts.iter().all(Account::balances),
             "clock_steps": self.clock_steps.iter().map(clock_step).collect::<Vec<_>>(),
             "cgroups": self.cgroups.iter().map(cgroup).collect::<Vec<_>>(),
+            "unknown_time_zone": self.unknown_time_zone,
             "symbol_helpers_replaced": self.symbol_helpers_replaced,
             "files": self.files.iter().map(file).collect::<Vec<_>>(),
             "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),

@@ -61,6 +61,7 @@ fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
         capabilities: None,
         clock_steps: vec![],
         cgroups: Vec::new(),
+        unknown_time_zone: None,
         symbol_helpers_replaced: 0,
         files: vec![],
         template_failure: None,

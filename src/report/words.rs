@@ -77,6 +77,9 @@ impl fmt::Display for Report {
         for cgroup in self.cgroups.iter().filter(|cgroup| cgroup.restarts > 0 || !cgroup.present) {
             write!(f, "\n  {cgroup}")?;
         }
+        if let Some(zone) = &self.unknown_time_zone {
+            write!(f, "\n  local times are UTC: the time zone TZ={zone} is not known here")?;
+        }
         if self.symbol_helpers_replaced > 0 {
             write!(f, "\n  the symbol helper crashed or did not answer {} times", self.symbol_helpers_replaced)?;
         }

@@ -139,6 +139,7 @@ pub(super) fn make_report(
         capabilities: None,
         clock_steps: Vec::new(),
         cgroups: Vec::new(),
+        unknown_time_zone: None,
         symbol_helpers_replaced: 0,
         files: outcome.files,
         template_failure,

@@ -46,6 +46,7 @@ use crate::console;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Host, Loaded};
 use crate::output::template::render_global;
+use crate::output::time;
 use crate::output::{Globals, Sink};
 use crate::plan::{Plan, SinkPlan};
 use crate::report::{self, Report};
@@ -382,6 +383,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     report.skipped = skipped;
     report.clock_steps = clock_steps;
     report.cgroups = cgroups;
+    report.unknown_time_zone = time::unknown_zone();
     report.symbol_helpers_replaced = helpers_replaced;
     report.capabilities = kept.map(privileges::names);
     report.failure = gave_up.or(report.failure);
