@@ -17,15 +17,16 @@ struct event {
 	u32 tid DOC("Thread; of a process as a whole its first");
 	u32 ppid DOC("Parent of the process");
 	u32 uid DOC("User it ran as (real user id)");
-	char comm[16] DOC("Its command");
+	char comm[16] DOC("Its name: of a process that of its first thread, as ps shows it");
 	u64 age_ns UNIT("ns") DOC("Since it was started");
 	u32 exit_code DOC("What it gave to exit(), up to 255; 0 if a signal ended it");
 	enum signal signal DOC("What ended it, or none");
 	bool core_dumped DOC("Whether there is a core dump");
+	char process_comm[16] DOC("Name of the process; with `threads: true` it may be another than the thread's");
 } DOC("One process that ended, or one thread");
 EVENT(event);
 
-/* About the process by its first thread, so that `comm` is what ps shows; with `threads: true` about the thread */
+/* About the process, with the name of its first thread, which is what ps shows; with `threads: true` about the thread */
 TASK_FILTERS();
 const volatile bool threads DOC("true: every thread is an event, not every process") = false;
 FILTER(bool, failed, 1) DOC("true: only what ended with a code other than 0 or by a signal; false: only the rest") = {};
@@ -92,7 +93,9 @@ int process_exit(u64 *ctx)
 			return 0;
 	}
 	code = code_of(task, about);
-	if (!filter_passes(failed, code != 0) || !filter_passes(signal, (enum signal)(code & 0x7f)) || !task_passes_other(about))
+	if (!filter_passes(failed, code != 0) || !filter_passes(signal, (enum signal)(code & 0x7f)))
+		return 0;
+	if (!(threads ? task_passes_other(task) : process_passes(task)))
 		return 0;
 	e = event_begin(struct event);
 	if (!e)
@@ -102,12 +105,13 @@ int process_exit(u64 *ctx)
 	e->pid = BPF_CORE_READ(about, tgid);
 	e->tid = BPF_CORE_READ(about, pid);
 	e->ppid = BPF_CORE_READ(about, real_parent, tgid);
-	e->uid = BPF_CORE_READ(about, cred, uid.val);
+	e->uid = BPF_CORE_READ(task, cred, uid.val);
 	BPF_CORE_READ_STR_INTO(&e->comm, about, comm);
 	e->age_ns = now - BPF_CORE_READ(about, start_time);
 	e->exit_code = code >> 8 & 0xff;
 	e->signal = code & 0x7f;
 	e->core_dumped = code & 0x80;
+	process_name_into(&e->process_comm, task);
 	event_end(ctx, e);
 	return 0;
 }

@@ -8,11 +8,12 @@ struct event {
 	u64 ts AS("ktime") DOC("When it got the CPU");
 	u32 pid DOC("Process that waited");
 	u32 tid DOC("Its thread");
-	char comm[16] DOC("Its command");
+	char comm[16] DOC("Name of that thread");
 	u64 latency_ns UNIT("ns") DOC("From the moment at which it could run until it ran");
 	u32 cpu DOC("CPU that it got");
 	u32 prev_pid DOC("Process that ran there until then; 0: the CPU was idle");
-	char prev_comm[16] DOC("Command that ran there until then");
+	char prev_comm[16] DOC("Name of the thread that ran there until then");
+	char process_comm[16] DOC("Name of the process that waited: of its first thread");
 } DOC("One wait for a CPU");
 EVENT(event);
 
@@ -36,6 +37,7 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(task_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	u64 now, latency = switched(preempt, prev, next, &now);
+	struct task_struct___sched *more = (void *)next;
 	struct event *e;
 
 	if (!latency || latency < min_latency_ns)
@@ -51,6 +53,7 @@ int BPF_PROG(task_switch, bool preempt, struct task_struct *prev, struct task_st
 	e->prev_pid = prev->tgid;
 	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), next->comm);
 	bpf_probe_read_kernel_str(e->prev_comm, sizeof(e->prev_comm), prev->comm);
+	bpf_probe_read_kernel_str(e->process_comm, sizeof(e->process_comm), more->group_leader->comm);
 	event_end(ctx, e);
 	return 0;
 }

@@ -3,14 +3,17 @@
  * One event per signal that is sent to a task, by a system call or by the kernel.
  *
  * The hook is where the kernel makes a signal, so every way to send one is seen, and each with what became of it. A
- * call that makes none, because it is not permitted or nobody is there, is not.
+ * call that makes none, because it is not permitted or the target is not there, is not.
+ *
+ * The sender is the current task, unless the kernel made the signal in an interrupt or it comes from a timer. si_code does
+ * not decide that: who sends with rt_sigqueueinfo() chooses any below 0, and a process that signals itself any at all.
+ * Where things lie does: on the stack of the current task, on that of interrupts, or elsewhere.
  */
 #include "signals.h"
 #include "task.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Who sent it: si_code of include/uapi/asm-generic/siginfo.h, where those above 0 and SI_KERNEL are the kernel */
 enum signal_origin {
 	ORIGIN_KERNEL,
 	ORIGIN_KILL,
@@ -35,13 +38,16 @@ struct event {
 	u32 pid DOC("Process that sent it, or made the kernel send it; 0 if none did");
 	u32 tid DOC("Its thread");
 	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Its command");
+	char comm[16] DOC("Name of that thread");
 	enum signal signal DOC("Signal");
 	enum signal_origin origin DOC("How it was sent");
 	u32 target_pid DOC("Process that it was sent to");
 	u32 target_tid DOC("Its thread; of a signal to a whole process any, mostly the first");
-	char target_comm[16] DOC("The command of that thread");
+	char target_comm[16] DOC("Name of that thread");
 	enum signal_result result DOC("What became of it");
+	s32 si_code DOC("si_code that the target gets; a sender can choose it, with sigqueue below 0, for itself any");
+	char process_comm[16] DOC("Name of the process that sent it: of its first thread");
+	char target_process_comm[16] DOC("Name of the process that it was sent to");
 } DOC("One signal that was sent");
 EVENT(event);
 
@@ -51,34 +57,78 @@ FILTER(enum signal, signal, 8) DOC("Only these signals") = {};
 FILTER(u32, target, 16) DOC("Only signals to these processes") = {};
 FILTER(enum signal_origin, origin, 4) DOC("Only signals that were sent like this") = {};
 
-/* include/linux/signal_types.h */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+/* include/linux/signal_types.h */
 struct kernel_siginfo {
 	int si_code;
 };
+/* include/linux/sched.h */
+struct task_struct___stack {
+	void *stack;
+};
 #pragma clang attribute pop
 
-static __always_inline enum signal_origin origin_of(struct kernel_siginfo *info)
+/* include/uapi/asm-generic/siginfo.h */
+#define SI_USER 0
+#define SI_KERNEL 0x80
+#define SI_TIMER -2
+#define SI_MESGQ -3
+#define SI_ASYNCIO -4
+#define SI_TKILL -6
+
+/* Two values in place of a pointer, include/linux/sched/signal.h */
+#define SEND_SIG_NOINFO 0 /* as if by kill() of the current task */
+#define SEND_SIG_PRIV 1	  /* by the kernel */
+
+static __always_inline int code_of(struct kernel_siginfo *info)
 {
-	if ((u64)info == 0) /* SEND_SIG_NOINFO: as if by kill() of the current task */
+	if ((u64)info == SEND_SIG_NOINFO)
+		return SI_USER;
+	if ((u64)info == SEND_SIG_PRIV)
+		return SI_KERNEL;
+	return BPF_CORE_READ(info, si_code);
+}
+
+/* The largest THREAD_SIZE that there is. Stacks and what a timer has of its own are allocated far from each other. */
+#define STACK_AT_MOST (64 * 1024)
+
+/* Whether `address` lies on the stack of the current task in the kernel. Compared only: it may be a pointer. */
+static __always_inline bool is_on_stack(const void *address)
+{
+	struct task_struct___stack *task = (void *)bpf_get_current_task();
+	u64 low = (u64)BPF_CORE_READ(task, stack), high = low + STACK_AT_MOST;
+
+	barrier_var(high);
+	return (u64)address >= low && (u64)address < high;
+}
+
+/*
+ * Whether this is a call of the current task. The kernel puts a tracepoint's arguments on the stack that it runs on, and has
+ * another one for interrupts; but for one that came while the task ran its own code. Of the signals that are made there,
+ * only that of alarm() and setitimer() can be told by itself: nothing else sends it like this.
+ */
+static __always_inline bool is_in_call(const void *ctx, int sig, struct kernel_siginfo *info)
+{
+	return is_on_stack(ctx) && !((u64)info == SEND_SIG_PRIV && sig == SIGNAL_SIGALRM);
+}
+
+/* What the sender may have made up does not count: a negative code out of a call is sigqueue, but for that of mq_notify(), which
+ * the kernel makes in a call too. */
+static __always_inline enum signal_origin origin_of(struct kernel_siginfo *info, int code, bool in_call)
+{
+	switch (code) {
+	case SI_USER:
 		return ORIGIN_KILL;
-	if ((u64)info == 1) /* SEND_SIG_PRIV */
-		return ORIGIN_KERNEL;
-	switch (BPF_CORE_READ(info, si_code)) {
-	case 0: /* SI_USER */
-		return ORIGIN_KILL;
-	case -1: /* SI_QUEUE */
-		return ORIGIN_SIGQUEUE;
-	case -2: /* SI_TIMER */
-		return ORIGIN_TIMER;
-	case -3: /* SI_MESGQ */
-		return ORIGIN_MESGQ;
-	case -4: /* SI_ASYNCIO */
-		return ORIGIN_ASYNCIO;
-	case -6: /* SI_TKILL */
+	case SI_TKILL:
 		return ORIGIN_TGKILL;
+	case SI_MESGQ:
+		return ORIGIN_MESGQ;
+	case SI_TIMER:
+		return in_call && is_on_stack(info) ? ORIGIN_SIGQUEUE : ORIGIN_TIMER;
+	case SI_ASYNCIO:
+		return in_call ? ORIGIN_SIGQUEUE : ORIGIN_ASYNCIO;
 	default:
-		return ORIGIN_KERNEL;
+		return code < 0 && in_call ? ORIGIN_SIGQUEUE : ORIGIN_KERNEL;
 	}
 }
 
@@ -89,13 +139,15 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 	enum signal_origin how;
 	struct event *e;
 	bool sender;
+	int code;
 
 	if (!filter_passes(signal, (enum signal)sig) || !filter_passes(target, (u32)task->tgid))
 		return 0;
-	how = origin_of(info);
-	/* These come in an interrupt, whoever it stopped. So do some of the kernel's, which nothing tells from others; the
-	 * runner makes it send none, so one that came while it ran is one of those. */
-	sender = how != ORIGIN_TIMER && how != ORIGIN_ASYNCIO && !(how == ORIGIN_KERNEL && is_runner(id >> 32));
+	code = code_of(info);
+	sender = is_in_call(ctx, sig, info);
+	how = origin_of(info, code, sender);
+	if (how == ORIGIN_TIMER)
+		sender = false;
 	if (!filter_passes(origin, how) || !(sender ? task_passes(id) : task_filters_off()))
 		return 0;
 	e = event_begin(struct event);
@@ -107,13 +159,16 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 		e->tid = id;
 		e->uid = bpf_get_current_uid_gid();
 		bpf_get_current_comm(e->comm, sizeof(e->comm));
+		process_name_into(&e->process_comm, (struct task_struct *)bpf_get_current_task());
 	}
 	e->signal = sig;
 	e->origin = how;
 	e->target_pid = task->tgid;
 	e->target_tid = task->pid;
 	BPF_CORE_READ_STR_INTO(&e->target_comm, task, comm);
+	process_name_into(&e->target_process_comm, task);
 	e->result = result;
+	e->si_code = code;
 	event_end(ctx, e);
 	return 0;
 }
