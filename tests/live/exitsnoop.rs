@@ -2,7 +2,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
 
 use serde_json::{Value as Json, json};
 
@@ -10,6 +12,7 @@ use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
 use crate::load::{compiled, copy_of, unique_name};
 use crate::root;
+use crate::task_filters::Cgroups;
 
 /// Threads that end in every order. `exit()` of a thread alone is SYS_exit, of all of them exit().
 const THREADS: &str = r#"
@@ -125,6 +128,62 @@ fn ends_are_those_that_the_parent_is_told() {
     }
     assert_eq!(records.len(), ends.len());
 }
+
+/// A first thread that has ended stays in the cgroup where it did.
+#[test]
+fn a_process_is_in_the_cgroup_of_its_last_thread() {
+    if !root() {
+        return;
+    }
+    let Some(cgroups) = Cgroups::new() else {
+        eprintln!("SKIPPED: cgroups of version 2 can't be made here");
+        return;
+    };
+    let scratch = Scratch::new();
+    let (program, comm) = compiled(&scratch, LATER);
+    let unit = cgroups.unit.file_name().and_then(|name| name.to_str()).expect("a name of the test's own");
+    let probes = json!([
+        {"program": "exitsnoop", "name": "in", "filters": {"comm": comm, "unit": unit}},
+        {"program": "exitsnoop", "name": "out", "filters": {"comm": comm, "unit": {"not": unit}}},
+        {"program": "exitsnoop", "name": "thread", "filters": {"process_comm": comm, "unit": unit, "threads": true}},
+    ]);
+    let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+    let mut child = Command::new(&program).stdin(Stdio::piped()).spawn().expect("it runs");
+    let pid = child.id();
+    let ended = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    while !ended() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Cgroups::join(&cgroups.unit, pid);
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+    let records = records(&capture.stop().expect(0).stdout);
+    let seen = |probe: &str| of_probe(&records, probe).iter().filter(|record| record["pid"] == pid).count();
+    assert_eq!((seen("in"), seen("out"), seen("thread")), (1, 0, 1));
+}
+
+/// Its first thread ends at once, the other one with standard input.
+const LATER: &str = r#"
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void *later(void *none)
+{
+	char c;
+
+	read(0, &c, 1);
+	return 0;
+}
+
+int main(void)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, 0, later, 0);
+	syscall(SYS_exit, 0);
+}
+"#;
 
 #[test]
 fn every_filter_lets_through_what_it_names() {

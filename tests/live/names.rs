@@ -56,6 +56,66 @@ fn restored_in_python(text: &str) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
+/// What each sink shows of a name is a filter that finds it.
+#[test]
+fn a_name_that_is_copied_from_the_output_into_a_filter_matches() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let shell = copy_as(&scratch, "sh", "shell");
+    let program = copy_as(&scratch, "true", "true");
+    let paths: Vec<_> = NAMES.iter().map(|name| scratch.path("").join(OsStr::from_bytes(name))).collect();
+    for path in &paths {
+        copy_program(&program, path);
+    }
+    let loads = || -> Vec<Held> { paths.iter().map(|path| Held::new(&shell, path, ["x"])).collect() };
+    let go = |loads: Vec<Held>| loads.into_iter().for_each(|load| assert_eq!(load.go(), Some(0)));
+    let file = |name: &str| scratch.path(name);
+    let held = loads();
+    let pids: Vec<u32> = held.iter().map(Held::pid).collect();
+    let config = json!({
+        "version": 1,
+        "probes": [{"program": "execsnoop", "filters": {"failed": false, "pid": pids}}],
+        "sinks": {
+            "shown": {"type": "stdout", "path": file("shown"), "template": "{{ comm }}"},
+            "csv": {"type": "csv", "path": file("csv"), "columns": ["comm"]},
+            "jsonl": {"type": "jsonl", "path": file("jsonl"), "fields": ["comm"]},
+        },
+    });
+    let capture = Capture::start(&scratch, &config, &[]);
+    go(held);
+    capture.stop().expect(0);
+    let read = |name: &str| fs::read_to_string(file(name)).expect("every sink writes UTF-8");
+    let shown: Vec<String> = read("shown").lines().map(str::to_owned).collect();
+    let table = read("csv");
+    let mut rows = csv::Reader::from_reader(table.as_bytes());
+    let cells: Vec<String> = rows.records().map(|row| row.expect("every row has all columns")[0].to_owned()).collect();
+    let values = records(&read("jsonl")).into_iter().map(|object| object["comm"].as_str().expect("text").to_owned());
+    let values: Vec<String> = values.collect();
+
+    let mut probes = Vec::new();
+    for (form, texts) in [("shown", &shown), ("csv", &cells), ("jsonl", &values)] {
+        assert_eq!(texts.len(), NAMES.len(), "{form}: {texts:?}");
+        for (i, text) in texts.iter().enumerate().filter(|(_, text)| !text.contains('*')) {
+            let filters = json!({"failed": false, "comm": text});
+            probes.push(json!({"program": "execsnoop", "name": format!("{form} {i}"), "filters": filters}));
+        }
+    }
+    let wanted = probes.len();
+    let sinks = json!({"out": {"type": "jsonl", "fields": ["probe", "comm"]}});
+    let capture = Capture::start(&scratch, &json!({"version": 1, "probes": probes, "sinks": sinks}), &[]);
+    go(loads());
+    let ended = capture.stop().expect(0);
+    let found = records(&ended.stdout);
+    assert_eq!(found.len(), wanted, "{}", ended.stdout);
+    for record in found {
+        let probe = record["probe"].as_str().expect("text");
+        let index: usize = probe.rsplit(' ').next().expect("a word").parse().expect("a number");
+        assert_eq!(restore(record["comm"].as_str().expect("text")), NAMES[index], "{probe}");
+    }
+}
+
 #[test]
 fn no_name_does_harm_and_every_name_can_be_had_back() {
     if !root() {

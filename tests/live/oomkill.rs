@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
-use crate::load::{Held, copy_of, unique_name};
+use crate::load::{Held, compiled, copy_of, unique_name};
 use crate::variants::{Variant, by_each_variant};
 
 const LIMIT: u64 = 32 << 20;
@@ -40,6 +41,120 @@ impl Drop for SmallMemory {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
     }
+}
+
+/// Eats memory in a thread of another name; with `argv[1]` its first thread has ended by then.
+const LATE: &str = r#"
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void *eat(void *none)
+{
+	int i;
+
+	prctl(PR_SET_NAME, "hungry-thread");
+	usleep(100000);
+	for (i = 0; i < 512; i++)
+		memset(malloc(1 << 20), 1, 1 << 20);
+	_exit(3);
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, 0, eat, 0);
+	if (argc == 1)
+		pthread_join(thread, 0);
+	syscall(SYS_exit, 0);
+}
+"#;
+
+#[test]
+fn a_process_goes_by_its_own_name_also_when_its_first_thread_has_ended() {
+    by_each_variant("oomkill", a_process_goes_by_its_own_name);
+}
+
+fn a_process_goes_by_its_own_name(variant: Option<&Variant>) {
+    let Some(memory) = SmallMemory::new() else {
+        eprintln!("SKIPPED: a cgroup with a limit of memory can't be made here");
+        return;
+    };
+    let scratch = Scratch::new();
+    let (program, comm) = compiled(&scratch, LATE);
+    let (shell, _) = copy_of(&scratch, "sh");
+    let loads = [vec![], vec!["x"]].map(|args| Held::new(&shell, &program, args));
+    let pids = loads.each_ref().map(Held::pid);
+    for pid in pids {
+        fs::write(memory.0.join("cgroup.procs"), pid.to_string()).expect("a process can be moved");
+    }
+    let probes = json!([
+        {"program": "oomkill", "name": "comm", "filters": {"comm": comm}},
+        {"program": "oomkill", "name": "process", "filters": {"process_comm": comm, "tid": pids}},
+        {"program": "oomkill", "name": "thread", "filters": {"comm": "hungry-thread"}},
+    ]);
+    let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(probes)) else { return };
+    for load in loads {
+        assert_eq!(load.go(), None, "a signal ends it");
+    }
+    let records = records(&capture.stop().expect(0).stdout);
+    for probe in ["comm", "process"] {
+        let mine = of_probe(&records, probe);
+        let seen: Vec<&Json> = mine.iter().map(|record| &record["pid"]).collect();
+        assert_eq!(seen, [&json!(pids[0]), &json!(pids[1])], "{probe}");
+        for record in mine {
+            let names = ["comm", "trigger_comm", "trigger_process_comm"].map(|name| &record[name]);
+            assert_eq!(names, [&json!(comm), &json!("hungry-thread"), &json!(comm)]);
+            let rss = record["rss_bytes"].as_u64().expect("a number");
+            assert!((LIMIT / 2..LIMIT * 5 / 4).contains(&rss), "{rss} bytes in use of {LIMIT}");
+        }
+    }
+    assert_eq!(of_probe(&records, "thread").len(), 0, "it is no process");
+}
+
+/// Three processes of a cgroup that the kernel kills together (memory.oom.group), of which one needs too much.
+#[test]
+fn every_process_of_a_cgroup_that_is_killed_as_one_is_seen() {
+    by_each_variant("oomkill", every_process_of_a_cgroup_is_seen);
+}
+
+fn every_process_of_a_cgroup_is_seen(variant: Option<&Variant>) {
+    if variant.is_some_and(|variant| variant.name.starts_with("kill_")) {
+        return; // these see one of them, see docs/limits.md
+    }
+    let Some(memory) = SmallMemory::new().filter(|memory| fs::write(memory.0.join("memory.oom.group"), "1").is_ok())
+    else {
+        eprintln!("SKIPPED: a cgroup that is killed as one can't be made here");
+        return;
+    };
+    let scratch = Scratch::new();
+    let (tail, comm) = copy_of(&scratch, "tail");
+    let (shell, _) = copy_of(&scratch, "sh");
+    // Two wait for a pipe that nothing is written to, and the third one keeps a line that never ends
+    let pipe = scratch.path("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).expect("a pipe can be made");
+    let _writer = open(&pipe, OFlags::RDWR, Mode::empty()).expect("it can be opened");
+    let loads = [pipe.as_path(), &pipe, Path::new("/dev/zero")].map(|path| Held::new(&shell, &tail, [path]));
+    let pids = loads.each_ref().map(Held::pid);
+    for pid in pids {
+        fs::write(memory.0.join("cgroup.procs"), pid.to_string()).expect("a process can be moved");
+    }
+    let probes = json!([{"program": "oomkill", "filters": {"process_comm": [comm, "held"], "pid": pids}}]);
+    let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(probes)) else { return };
+    let threads = loads.map(|load| std::thread::spawn(move || load.go()));
+    for thread in threads {
+        assert_eq!(thread.join().expect("it does not panic"), None, "a signal ends each");
+    }
+    let records = records(&capture.stop().expect(0).stdout);
+    let mut seen: Vec<u64> = records.iter().map(|record| record["pid"].as_u64().expect("a number")).collect();
+    seen.sort_unstable();
+    let mut all = pids.map(u64::from);
+    all.sort_unstable();
+    assert_eq!(seen, all);
 }
 
 #[test]

@@ -120,6 +120,150 @@ int main(void)
 }
 "#;
 
+/// Sends the process `argv[1]` and itself signals with codes of its choice, and has the kernel send it some.
+const CHOSEN: &str = r#"
+#include <fcntl.h>
+#include <mqueue.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static void queue(int kind, int to, int signal, int code)
+{
+	siginfo_t info;
+	int fd;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = signal;
+	info.si_code = code;
+	info.si_pid = 1; /* another one's */
+	if (kind == 0)
+		syscall(SYS_rt_sigqueueinfo, to, signal, &info);
+	if (kind == 1)
+		syscall(SYS_rt_tgsigqueueinfo, to, to, signal, &info);
+	if (kind == 2) {
+		fd = syscall(434 /* pidfd_open */, to, 0);
+		syscall(424 /* pidfd_send_signal */, fd, signal, &info, 0);
+		close(fd);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const int codes[] = { -1, -2, -3, -4, -5, -60 };
+	struct itimerspec soon = { .it_value.tv_nsec = 1000000 };
+	struct mq_attr one = { .mq_maxmsg = 1, .mq_msgsize = 8 };
+	struct sigevent event;
+	sigset_t all, wait;
+	timer_t timer;
+	char name[32];
+	mqd_t queued;
+	int i, kind, to = atoi(argv[1]);
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, 0);
+	for (kind = 0; kind < 3; kind++)
+		for (i = 0; i < 6; i++)
+			queue(kind, to, SIGUSR1, codes[i]);
+	/* Only for itself: as if the kernel did it, and as if by kill() */
+	queue(0, getpid(), SIGUSR2, SI_KERNEL);
+	queue(0, getpid(), SIGUSR2, SI_USER);
+
+	memset(&event, 0, sizeof(event));
+	event.sigev_notify = SIGEV_SIGNAL;
+	event.sigev_signo = 41;
+	timer_create(CLOCK_MONOTONIC, &event, &timer);
+	timer_settime(timer, 0, &soon, 0);
+	sigemptyset(&wait);
+	sigaddset(&wait, 41);
+	sigwaitinfo(&wait, 0);
+
+	ualarm(1000, 0); /* while it sleeps, and while it runs */
+	sigemptyset(&wait);
+	sigaddset(&wait, SIGALRM);
+	sigwaitinfo(&wait, 0);
+	ualarm(1000, 0);
+	do
+		sigpending(&wait);
+	while (!sigismember(&wait, SIGALRM));
+
+	snprintf(name, sizeof(name), "/ebpf-run-test-%d", getpid());
+	event.sigev_signo = 42;
+	queued = mq_open(name, O_RDWR | O_CREAT, 0600, &one);
+	mq_notify(queued, &event);
+	mq_send(queued, "x", 1, 0);
+	mq_unlink(name);
+	return queued == (mqd_t)-1;
+}
+"#;
+
+#[test]
+fn who_chooses_a_code_is_the_sender_all_the_same() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, comm) = compiled(&scratch, CHOSEN);
+    let (shell, _) = copy_of(&scratch, "sh");
+    let mut child = target(&shell);
+    let held = crate::load::Held::new(&shell, &program, [child.id().to_string()]);
+    let pid = held.pid();
+    let probes = json!([
+        {"program": "sigsnoop", "name": "to", "filters": {"target": child.id(), "signal": "sigusr1"}},
+        {"program": "sigsnoop", "name": "by", "filters": {"process_comm": comm, "signal": "sigusr1"}},
+        {"program": "sigsnoop", "name": "queued", "filters": {"pid": pid, "signal": "sigusr1", "origin": ["sigqueue", "mesgq"]}},
+        {"program": "sigsnoop", "name": "own", "filters": {"target": pid}},
+        {"program": "sigsnoop", "name": "owned", "filters": {"target": pid, "pid": pid}},
+    ]);
+    let capture = Capture::start(&scratch, &to_jsonl(probes), &[]);
+    let queues = held.go() == Some(0);
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    let records = records(&capture.stop().expect(0).stdout);
+    let codes = [-1, -2, -3, -4, -5, -60];
+    for probe in ["to", "by", "queued"] {
+        let mine = of_probe(&records, probe);
+        let seen: Vec<i64> = mine.iter().map(|record| record["si_code"].as_i64().expect("a number")).collect();
+        assert_eq!(seen, [codes, codes, codes].concat(), "{probe}");
+        for record in mine {
+            let origin = if record["si_code"] == -3 { "mesgq" } else { "sigqueue" };
+            let seen = ["pid", "tid", "uid", "comm", "process_comm", "origin"].map(|name| &record[name]);
+            assert_eq!(seen, [&json!(pid), &json!(pid), &json!(0), &json!(comm), &json!(comm), &json!(origin)]);
+            assert_eq!(record["target_process_comm"], record["target_comm"]);
+        }
+    }
+    // What it was sent: signal, origin, code and whether there is a sender
+    let own = |probe: &str| -> Vec<(String, String, i64, bool)> {
+        let mine = of_probe(&records, probe).into_iter().filter(|record| record["target_comm"] == comm);
+        let text = |record: &Json, name: &str| record[name].as_str().expect("text").to_owned();
+        let one = |record: &Json| {
+            assert!([json!(pid), json!(0)].contains(&record["pid"]), "{record}");
+            assert_eq!(record["pid"] == 0, record["comm"] == "", "{record}");
+            let code = record["si_code"].as_i64().expect("a number");
+            (text(record, "signal"), text(record, "origin"), code, record["pid"] != 0)
+        };
+        mine.map(one).collect()
+    };
+    let mut expected = vec![
+        ("sigusr2", "kernel", 0x80, true),
+        ("sigusr2", "kill", 0, true),
+        ("sigrt41", "timer", -2, false),
+        ("sigalrm", "kernel", 0x80, false),
+        ("sigalrm", "kernel", 0x80, false),
+    ];
+    if queues {
+        expected.push(("sigrt42", "mesgq", -3, true));
+    }
+    let expected: Vec<(String, String, i64, bool)> =
+        expected.into_iter().map(|(signal, origin, code, by)| (signal.into(), origin.into(), code, by)).collect();
+    assert_eq!(own("own"), expected);
+    assert_eq!(own("owned"), expected.into_iter().filter(|(.., by)| *by).collect::<Vec<_>>());
+}
+
 #[test]
 fn every_filter_lets_through_what_it_names() {
     if !root() {

@@ -119,3 +119,47 @@ fn quiet_says_nothing_unless_something_is_wrong() {
     full["sinks"] = json!({"full": {"type": "csv", "path": "/dev/full"}});
     quiet(full).expect(1).says(&["/dev/full"]);
 }
+
+/// Local times of an unknown zone are UTC, and look like any.
+#[test]
+fn a_time_zone_that_is_not_known_is_told_where_local_times_are_written() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let no_zone = scratch.write("no-zone", "no time zone");
+    let path = no_zone.to_str().expect("UTF-8");
+    let run_with = |zone: Option<&str>, template: &str| {
+        let report = scratch.path("report.json");
+        let sink = json!({"type": "stdout", "template": "{{ comm }}", "header": template});
+        let probes = json!([{"program": "execsnoop", "filters": {"comm": unique_name()}}]);
+        let config = json!({"version": 1, "probes": probes, "sinks": {"out": sink}});
+        let mut command = Command::new(BINARY);
+        command.arg(scratch.write("config.yaml", config.to_string())).args([
+            "--quiet",
+            "--duration",
+            "50ms",
+            "--report",
+        ]);
+        command.arg(&report).env_remove("TZ");
+        let ended = run(command.envs(zone.map(|zone| ("TZ", zone)))).expect(0);
+        (ended, crate::capture::report(&scratch))
+    };
+    let (local, hours) = ("{{ start | clock }} {{ start | date('%H:%M', 'local') }}", "{{ start | date('%H:%M') }}");
+    for zone in ["Europe/Nowhere", "Nonsense", ":Nonsense", path, "/no/such/file", "UTC+99"] {
+        let (ended, report) = run_with(Some(zone), local);
+        assert_eq!(ended.stderr.matches("warning").count(), 1, "{zone}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(&format!("local times are UTC: the time zone TZ={zone} is not known")),
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(report["unknown_time_zone"], zone);
+        let (ended, report) = run_with(Some(zone), hours);
+        assert_eq!((ended.stderr.as_str(), &report["unknown_time_zone"]), ("", &json!(null)), "UTC is UTC");
+    }
+    for zone in [None, Some(""), Some("UTC"), Some("<+0330>-3:30"), Some("CET-1CEST,M3.5.0,M10.5.0/3")] {
+        let (ended, report) = run_with(zone, local);
+        assert_eq!((ended.stderr.as_str(), &report["unknown_time_zone"]), ("", &json!(null)), "{zone:?}");
+    }
+}
