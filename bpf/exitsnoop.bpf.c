@@ -111,7 +111,7 @@ int process_exit(u64 *ctx)
 	e->exit_code = code >> 8 & 0xff;
 	e->signal = code & 0x7f;
 	e->core_dumped = code & 0x80;
-	process_name_into(&e->process_comm, task);
+	process_name_or(&e->process_comm, task, e->pid == e->tid, e->comm);
 	event_end(ctx, e);
 	return 0;
 }

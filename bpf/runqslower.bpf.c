@@ -53,7 +53,10 @@ int BPF_PROG(task_switch, bool preempt, struct task_struct *prev, struct task_st
 	e->prev_pid = prev->tgid;
 	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), next->comm);
 	bpf_probe_read_kernel_str(e->prev_comm, sizeof(e->prev_comm), prev->comm);
-	bpf_probe_read_kernel_str(e->process_comm, sizeof(e->process_comm), more->group_leader->comm);
+	if (next->pid == next->tgid)
+		__builtin_memcpy(e->process_comm, e->comm, sizeof(e->comm));
+	else
+		bpf_probe_read_kernel_str(e->process_comm, sizeof(e->process_comm), more->group_leader->comm);
 	event_end(ctx, e);
 	return 0;
 }

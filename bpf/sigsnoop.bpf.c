@@ -143,12 +143,15 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 
 	if (!filter_passes(signal, (enum signal)sig) || !filter_passes(target, (u32)task->tgid))
 		return 0;
+	/* A filter that the current task does not pass is passed by no sender */
+	if (!task_filters_off() && !task_passes(id))
+		return 0;
 	code = code_of(info);
 	sender = is_in_call(ctx, sig, info);
 	how = origin_of(info, code, sender);
 	if (how == ORIGIN_TIMER)
 		sender = false;
-	if (!filter_passes(origin, how) || !(sender ? task_passes(id) : task_filters_off()))
+	if (!filter_passes(origin, how) || !(sender ? !is_runner(id >> 32) : task_filters_off()))
 		return 0;
 	e = event_begin(struct event);
 	if (!e)
@@ -159,14 +162,14 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 		e->tid = id;
 		e->uid = bpf_get_current_uid_gid();
 		bpf_get_current_comm(e->comm, sizeof(e->comm));
-		process_name_into(&e->process_comm, (struct task_struct *)bpf_get_current_task());
+		process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
 	}
 	e->signal = sig;
 	e->origin = how;
 	e->target_pid = task->tgid;
 	e->target_tid = task->pid;
 	BPF_CORE_READ_STR_INTO(&e->target_comm, task, comm);
-	process_name_into(&e->target_process_comm, task);
+	process_name_or(&e->target_process_comm, task, task->pid == task->tgid, e->target_comm);
 	e->result = result;
 	e->si_code = code;
 	event_end(ctx, e);

@@ -57,6 +57,15 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 /* The name of the process of `task`: that of its first thread, also when that one has ended. `name` is all zero before. */
 #define process_name_into(name, task) BPF_CORE_READ_STR_INTO(name, task, group_leader, comm)
 
+/* The same for a thread whose name and numbers are known: a first thread needs no look. */
+#define process_name_or(name, task, is_first, comm)               \
+	({                                                         \
+		if (is_first)                                      \
+			__builtin_memcpy(name, comm, sizeof(*(name))); \
+		else                                               \
+			process_name_into(name, task);             \
+	})
+
 /* Whether no filter on tasks is set. What has no task passes only then: nobody can say that it is one of those. */
 #define task_filters_off() (!pid.n && !tid.n && !uid.n && !comm.n && !process_comm.n && !cgroup.n && !unit.n)
 
