@@ -10,11 +10,11 @@ enum run_key {
 	BY_PROCESS,
 	BY_COMMAND,
 };
-const volatile enum run_key by DOC("What has a histogram of its own; `command` is the thread's, `process` has its first thread's") = BY_NOTHING;
+const volatile enum run_key by DOC("What has a histogram of its own; `command` is a name of threads, `process` has its own") = BY_NOTHING;
 
 struct key {
 	u32 pid DOC("Process that waited, with `by: process`; otherwise 0");
-	char comm[16] DOC("Its command; empty with `by: nothing`");
+	char comm[16] DOC("Name of the process or, with `by: command`, of its threads; empty with `by: nothing`");
 };
 struct value {
 	struct runner_hist latency_ns UNIT("ns") DOC("From the moment at which a thread could run until it ran");

@@ -313,7 +313,7 @@ impl<'a> Reader<'a> {
     fn in_bss(&self, symbol: &str, size: usize) -> Option<usize> {
         let section = self.btf.type_by_name::<DataSec<'_>>(".bss")?;
         let named = |ty| self.btf.type_by_id::<Var<'_>>(ty).is_some_and(|var| text(var.name()) == symbol);
-        section.iter().find(|info| info.size as usize == size && named(info.ty)).map(|info| info.offset as usize)
+        section.iter().find(|info| info.size == size && named(info.ty)).map(|info| info.offset as usize)
     }
 
     fn hooks(&self, open: &OpenObject, variables: &[(Variable, Tags)]) -> Result<Vec<Hook>, String> {

@@ -25,6 +25,9 @@ pub(super) struct Problem {
 /// What is wrong with one value, and what would be right.
 type Fault = (Code, String);
 
+/// The bytes of one value, or room for what has to be looked up.
+type Meaning = (Vec<u8>, Option<Name>);
+
 /// A value as the program is to have it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Encoded {
@@ -124,7 +127,7 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
 }
 
 /// The bytes of one value, or what has to be looked up for it. Text that was copied from output may mean several.
-fn element(element: &Element, value: &Yaml) -> Result<Vec<(Vec<u8>, Option<Name>)>, Fault> {
+fn element(element: &Element, value: &Yaml) -> Result<Vec<Meaning>, Fault> {
     let mut slot = vec![0; element.size];
     let name = match &element.kind {
         ElementKind::User => match value {
@@ -281,7 +284,7 @@ fn beginnings(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
 }
 
 /// `struct runner_comm`: text and mask.
-fn comms(value: &Yaml, size: usize) -> Result<Vec<(Vec<u8>, Option<Name>)>, Fault> {
+fn comms(value: &Yaml, size: usize) -> Result<Vec<Meaning>, Fault> {
     let half = size / 2;
     let with_mask = |text: Vec<u8>, compared: usize| {
         let mask: Vec<u8> = (0..half).map(|i| if i < compared { 0xff } else { 0 }).collect();
