@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
@@ -26,36 +27,54 @@ thread_local! {
 /// The zone of local times.
 struct Local {
     zone: TimeZone,
-    /// `TZ`, if it names a zone that this machine does not have.
+    /// The zone that the machine is set to and does not have.
     unknown: Option<String>,
 }
 
 static LOCAL: OnceLock<Local> = OnceLock::new();
 
-/// The machine's time zone, read once. UTC where none is set, as everywhere; and where `TZ` names one that is not known
-/// here, with a warning: the times look the same.
+/// Where a machine has its time zone, unless `TZ` says another.
+const LOCALTIME: &str = "/etc/localtime";
+
+/// The machine's time zone, read once. UTC where none is set, as everywhere; and where the one that is set is not known here,
+/// with a warning: the times look the same.
 fn local() -> &'static TimeZone {
     let local = LOCAL.get_or_init(|| {
-        let local = zone(std::env::var_os("TZ"), TimeZone::try_system());
-        if let Some(zone) = &local.unknown {
+        let found = TimeZone::try_system().ok();
+        let unknown = if found.is_none() { unknown(std::env::var_os("TZ"), Path::new(LOCALTIME)) } else { None };
+        if let Some(zone) = &unknown {
             console::say(&format!(
-                "ebpf-run: warning: local times are UTC: the time zone TZ={zone} is not known here; install tzdata, or set TZ \
-                 to a zone of /usr/share/zoneinfo"
+                "ebpf-run: warning: local times are UTC: this machine does not know its time zone, {zone}; install tzdata, or \
+                 set TZ to a zone of /usr/share/zoneinfo"
             ));
         }
-        local
+        Local { zone: found.unwrap_or(TimeZone::UTC), unknown }
     });
     &local.zone
 }
 
-fn zone(environment: Option<OsString>, found: Result<TimeZone, jiff::Error>) -> Local {
-    match found {
-        Ok(zone) => Local { zone, unknown: None },
-        Err(_) => Local { zone: TimeZone::UTC, unknown: environment.map(|name| name.to_string_lossy().into_owned()) },
-    }
+/// The zone that could not be found, with where it is set. `None` if none is set, or one that is UTC: then nothing is wrong.
+fn unknown(environment: Option<OsString>, localtime: &Path) -> Option<String> {
+    let (set_by, name) = match environment {
+        Some(name) => ("TZ", name),
+        None => match std::fs::read_link(localtime) {
+            Ok(target) => (LOCALTIME, target.into_os_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(_) => return Some(format!("{LOCALTIME} is no time zone")),
+        },
+    };
+    let name = name.to_string_lossy();
+    let zone = name.rsplit_once("zoneinfo/").map_or(&*name, |(_, zone)| zone);
+    (!is_utc(zone.strip_prefix(':').unwrap_or(zone))).then(|| format!("{set_by}={name}"))
 }
 
-/// `TZ`, if local times were written in UTC because it names a zone that this machine does not have.
+/// Names of UTC in the time zone database.
+fn is_utc(zone: &str) -> bool {
+    const NAMES: &[&str] = &["UTC", "UCT", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "Universal", "Zulu"];
+    NAMES.contains(&zone.strip_prefix("Etc/").unwrap_or(zone))
+}
+
+/// The time zone that this machine is set to and does not have, if local times were written in UTC for that.
 pub fn unknown_zone() -> Option<String> {
     LOCAL.get()?.unknown.clone()
 }
@@ -135,6 +154,28 @@ mod tests {
         assert_eq!(rfc3339(1_763_704_800_000_000_001), "2025-11-21T06:00:00.000000001Z");
         assert_eq!(rfc3339(1_763_704_799_999_999_999), "2025-11-21T05:59:59.999999999Z");
         assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999999Z");
+    }
+
+    #[test]
+    fn a_zone_is_unknown_only_where_one_is_set_that_is_not_utc() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let link = |target: &str| {
+            let path = scratch.path().join("localtime");
+            let _ = std::fs::remove_file(&path);
+            std::os::unix::fs::symlink(target, &path).expect("a link");
+            path
+        };
+        let none = scratch.path().join("none");
+        let tz = |name: &str| unknown(Some(name.into()), &none);
+        assert_eq!(tz("Europe/Nowhere").as_deref(), Some("TZ=Europe/Nowhere"));
+        assert_eq!(tz(":/no/file").as_deref(), Some("TZ=:/no/file"));
+        assert_eq!((tz("UTC"), tz(":Etc/UTC"), tz("/usr/share/zoneinfo/Zulu")), (None, None, None));
+        assert_eq!(unknown(None, &none), None, "UTC by convention");
+        let berlin = unknown(None, &link("../usr/share/zoneinfo/Europe/Berlin"));
+        assert_eq!(berlin.as_deref(), Some("/etc/localtime=../usr/share/zoneinfo/Europe/Berlin"));
+        assert_eq!(unknown(None, &link("/usr/share/zoneinfo/Etc/UTC")), None, "an image without tzdata");
+        std::fs::write(&none, "no time zone").expect("a file");
+        assert_eq!(unknown(None, &none).as_deref(), Some("/etc/localtime is no time zone"));
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub struct Report {
     pub clock_steps: Vec<ClockStep>,
     /// Cgroups that filters name.
     pub cgroups: Vec<CgroupAccount>,
-    /// The time zone that the environment names and this machine does not have, if local times were written in UTC for it.
+    /// The time zone that this machine is set to and does not have, if local times were written in UTC for that.
     pub unknown_time_zone: Option<String>,
     /// How often the process that looks up symbols crashed or did not answer, and was replaced.
     pub symbol_helpers_replaced: u64,

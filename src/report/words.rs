@@ -78,7 +78,7 @@ impl fmt::Display for Report {
             write!(f, "\n  {cgroup}")?;
         }
         if let Some(zone) = &self.unknown_time_zone {
-            write!(f, "\n  local times are UTC: the time zone TZ={zone} is not known here")?;
+            write!(f, "\n  local times are UTC: this machine does not know its time zone, {zone}")?;
         }
         if self.symbol_helpers_replaced > 0 {
             write!(f, "\n  the symbol helper crashed or did not answer {} times", self.symbol_helpers_replaced)?;
