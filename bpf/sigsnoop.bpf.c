@@ -107,8 +107,10 @@ static __always_inline bool is_on_stack(const void *address)
  * another one for interrupts; but for one that came while the task ran its own code. Of the signals that are made there,
  * only that of alarm() and setitimer() can be told by itself: nothing else sends it like this.
  */
-static __always_inline bool is_in_call(const void *ctx, int sig, struct kernel_siginfo *info)
+static __always_inline bool is_in_call(const void *ctx, int sig, struct kernel_siginfo *info, int code)
 {
+	if (code == SI_USER || code == SI_TKILL)
+		return true; /* nothing sends these in an interrupt */
 	return is_on_stack(ctx) && !((u64)info == SEND_SIG_PRIV && sig == SIGNAL_SIGALRM);
 }
 
@@ -147,7 +149,7 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 	if (!task_filters_off() && !task_passes(id))
 		return 0;
 	code = code_of(info);
-	sender = is_in_call(ctx, sig, info);
+	sender = is_in_call(ctx, sig, info, code);
 	how = origin_of(info, code, sender);
 	if (how == ORIGIN_TIMER)
 		sender = false;
