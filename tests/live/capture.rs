@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use ebpf_run::event::text::safe_json;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
@@ -120,7 +121,7 @@ impl Capture {
     /// The same, with the reading end of its standard output.
     #[track_caller]
     pub fn start_piped(scratch: &Scratch, config: &Json, args: &[&str]) -> (Self, ChildStdout) {
-        let mut capture = Capture::spawn(&scratch.write("config.yaml", format!("{config:#}")), args);
+        let mut capture = Capture::spawn(&scratch.write("config.yaml", safe_json(&format!("{config:#}"))), args);
         capture.wait_for("ebpf-run: attached ");
         capture.attached = Instant::now();
         let stdout = capture.child.stdout.take().expect("it is piped");
