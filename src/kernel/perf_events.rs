@@ -45,6 +45,9 @@ impl OnCpu {
     }
 }
 
+/// A program on one CPU, and the event that runs it there.
+pub type Attached = (Link, OnCpu);
+
 /// The two clocks may be so far apart, and so much may be between two system calls on a busy machine.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
@@ -67,7 +70,7 @@ pub fn attach(
     event: &PerfEvent,
     chosen: u32,
     rate: Rate,
-) -> Result<(Vec<(Link, OnCpu)>, Option<String>)> {
+) -> Result<(Vec<Attached>, Option<String>)> {
     first(event, chosen, rate, |source| attach_source(prog, source, rate))
 }
 
@@ -149,7 +152,7 @@ mod libc_errno {
     pub const EOPNOTSUPP: i32 = 95;
 }
 
-fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<Vec<(Link, OnCpu)>> {
+fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<Vec<Attached>> {
     each_cpu(|cpu| {
         let opened = Instant::now();
         let fd = open(source, rate, cpu)?;
