@@ -84,6 +84,12 @@ impl Account {
         self.maps.iter().map(|map| map.unseen).sum()
     }
 
+    /// Events that are in the output and lack a part, a stack or a time, because a map had no room for it.
+    pub fn incomplete(&self) -> u64 {
+        let refused = self.maps.iter().map(|map| map.refused).fold(0, u64::saturating_add);
+        refused.saturating_sub(self.kernel.lost_map_full).min(self.kernel.seen)
+    }
+
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
     pub fn balances(&self) -> bool {
         self.imbalance().is_none()

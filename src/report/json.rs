@@ -142,6 +142,7 @@ fn probe(account: &Account) -> Value {
         "after_end": account.after_end,
         "unwritten": account.unwritten,
         "missed": account.missed,
+        "incomplete": account.incomplete(),
         "unseen": account.unseen(),
         "under_way": account.under_way(),
         "late": account.late,

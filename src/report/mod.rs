@@ -135,13 +135,16 @@ impl Report {
         let (seen, lost) = (sum(|a| a.kernel.seen.saturating_sub(a.warmup)), sum(Account::lost));
         let (skipped, unseen) = (sum(|a| a.missed), sum(Account::unseen));
         let missed = skipped.saturating_add(unseen);
-        let (missing, of) = (lost.saturating_add(missed), seen.saturating_add(missed));
+        let incomplete = sum(Account::incomplete);
+        let missing = lost.saturating_add(missed).saturating_add(incomplete);
+        let of = seen.saturating_add(missed);
         if missing == 0 || is_within(missing, of, self.max_loss) {
             return None;
         }
         let share = 100.0 * missing as f64 / of.max(missing) as f64;
         let share = format!("{share:.2}%; max_loss is {}%", (1e8 * self.max_loss).round() / 1e6);
-        let what = match (lost, missed) {
+        let mut what = match (lost, missed) {
+            (0, 0) => format!("{incomplete} of {seen} events lack a stack or a time ({share})"),
             (_, 0) => format!("{lost} of {seen} events were lost ({share})"),
             (0, _) => {
                 let why = match (skipped, unseen) {
@@ -153,6 +156,9 @@ impl Report {
             }
             _ => format!("{lost} of {seen} events were lost, and up to {missed} more may be missing ({share})"),
         };
+        if incomplete > 0 && (lost, missed) != (0, 0) {
+            what += &format!("; {incomplete} lack a stack or a time");
+        }
         Some(Error::new(Kind::Loss, what).hint(self.advice(lost, skipped, unseen)))
     }
 

@@ -237,3 +237,17 @@ fn a_share_is_within_a_bound_that_is_written_like_it() {
     }
     assert!(!is_within(1, u64::MAX, 0.0) && is_within(u64::MAX, u64::MAX, 1.0) && !is_within(1, 0, 1.0));
 }
+
+#[test]
+fn events_that_lack_a_part_count_against_max_loss() {
+    let mut account = account(100, 0, 100, 100);
+    account.maps[0].refused = 5;
+    assert_eq!(account.incomplete(), 5, "none of them is lost");
+    let report = report(vec![account.clone()], 0.0);
+    let error = report.verdict().expect("it is incomplete");
+    assert_eq!(error.kind, Kind::Loss);
+    assert!(error.message.starts_with("5 of 100 events lack a stack or a time (5.00%"), "{error}");
+    assert!(error.hint.is_some_and(|hint| hint.contains("maps: {inflight: 32}")));
+    account.kernel.lost_map_full = 5;
+    assert_eq!(account.incomplete(), 0, "they are lost");
+}

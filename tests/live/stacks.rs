@@ -89,12 +89,14 @@ fn stacks_that_a_full_map_refuses_are_counted() {
     if !root() {
         return;
     }
-    let (rows, _, said, maps) = paths_with(64, None);
+    let (rows, code, said, maps) = paths_with(64, None);
     let (all, without) = (counted(&rows, |_| true), counted(&rows, has_no_stack));
     assert!(without > 0 && without < all, "{without} of {all}: {said}");
     let refused = maps["stacks"]["refused"].as_u64().expect("a count");
     assert!(refused >= without, "{refused} refused, {without} missing");
     assert!(said.contains("the map `stacks` was full"), "{said}");
+    assert!(said.contains("events lack a stack or a time") && said.contains("maps: {stacks: "), "{said}");
+    assert_eq!(code, Some(3), "{said}");
 }
 
 /// A setting of the kernel that is put back.
