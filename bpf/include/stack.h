@@ -107,31 +107,50 @@ static __always_inline u64 user_stack_id(void *ctx)
 #define IMAGE_EXE image_exe AS("image_exe")
 #define IMAGE_LAYOUT image_layout AS("image_layout")
 
+enum bpf_func_id___stack {
+	BPF_FUNC_get_current_task_btf___stack = 158, /* since 5.11 (3ca1032ab7ab) */
+};
+
 /*
  * Tells one execution of a process from another by what /proc/PID/stat shows as well (src/symbols/helper/process.rs): the
  * start, in hundredths of a second, and where code and stack begin, which the kernel makes anew for each execution.
  */
-static __always_inline u64 image_layout(struct task_struct *task, struct mm_struct *mm)
+static __always_inline u64 image_hash(u64 start_boottime, u64 start_code, u64 end_code, u64 start_stack)
 {
 	u64 hash = 0;
 
-	STACK_MIX(hash, BPF_CORE_READ(task, group_leader, start_boottime) / 10000000);
-	STACK_MIX(hash, BPF_CORE_READ(mm, start_code));
-	STACK_MIX(hash, BPF_CORE_READ(mm, end_code));
-	STACK_MIX(hash, BPF_CORE_READ(mm, start_stack));
+	STACK_MIX(hash, start_boottime / 10000000);
+	STACK_MIX(hash, start_code);
+	STACK_MIX(hash, end_code);
+	STACK_MIX(hash, start_stack);
 	return hash;
 }
 
-/* Of the current task; only where it has a user stack. */
-#define SET_IMAGE(key)                                                                              \
-	do {                                                                                        \
-		struct task_struct *__task = (struct task_struct *)bpf_get_current_task();          \
-		struct mm_struct *__mm = (key)->user_stack == STACK_NONE ? NULL : BPF_CORE_READ(__task, mm); \
-		(key)->image_exe = 0;                                                               \
-		(key)->image_layout = 0;                                                            \
-		if (__mm) {                                                                         \
-			struct file___image *__exe = (void *)BPF_CORE_READ(__mm, exe_file);         \
-			(key)->image_exe = BPF_CORE_READ(__exe, f_inode, i_ino);                    \
-			(key)->image_layout = image_layout(__task, __mm);                           \
-		}                                                                                   \
+/* Of the current task, where it has a user stack. Pointers that the verifier knows are read without a helper's call. */
+#define SET_IMAGE(key)                                                                                       \
+	do {                                                                                                 \
+		(key)->image_exe = 0;                                                                        \
+		(key)->image_layout = 0;                                                                     \
+		if ((key)->user_stack == STACK_NONE)                                                         \
+			break;                                                                               \
+		if (bpf_core_enum_value_exists(enum bpf_func_id___stack, BPF_FUNC_get_current_task_btf___stack)) { \
+			struct task_struct *__task = bpf_get_current_task_btf();                             \
+			struct mm_struct *__mm = __task->mm;                                                 \
+			if (!__mm)                                                                           \
+				break;                                                                       \
+			(key)->image_exe = ((struct file___image *)__mm->exe_file)->f_inode->i_ino;          \
+			(key)->image_layout = image_hash(__task->group_leader->start_boottime, __mm->start_code, \
+							 __mm->end_code, __mm->start_stack);                 \
+		} else {                                                                                     \
+			struct task_struct *__task = (struct task_struct *)bpf_get_current_task();           \
+			struct mm_struct *__mm = BPF_CORE_READ(__task, mm);                                  \
+			struct file___image *__exe;                                                          \
+			if (!__mm)                                                                           \
+				break;                                                                       \
+			__exe = (void *)BPF_CORE_READ(__mm, exe_file);                                       \
+			(key)->image_exe = BPF_CORE_READ(__exe, f_inode, i_ino);                             \
+			(key)->image_layout = image_hash(BPF_CORE_READ(__task, group_leader, start_boottime), \
+							 BPF_CORE_READ(__mm, start_code), BPF_CORE_READ(__mm, end_code), \
+							 BPF_CORE_READ(__mm, start_stack));                  \
+		}                                                                                            \
 	} while (0)
