@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
+use libbpf_rs::{AsRawLibbpf as _, Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::aggregate::NOW;
 use super::choice::{Choice, Verdict, reasons};
@@ -121,7 +121,7 @@ impl Loaded {
         .into_iter()
         .filter_map(|(symbol, bytes)| internal(program, symbol, bytes))
         .collect();
-        let (perf_events, _inner) = set_up_maps(&mut open, plan, &own).map_err(broken)?;
+        let perf_events = set_up_maps(&mut open, plan, &own).map_err(broken)?;
         for mut prog in open.progs_mut() {
             let name = prog.name().to_string_lossy().into_owned();
             prog.set_autoload(choice.hooks.contains(&name));
@@ -316,14 +316,9 @@ pub(super) fn add_reason(not_first: &mut Option<String>, reason: Option<String>)
     }
 }
 
-/// Returns what the perf events of the hooks are to be, which is in `.rodata` as well, and what has to stay open until the
-/// object is loaded.
-fn set_up_maps(
-    open: &mut OpenObject,
-    plan: &ProbePlan,
-    own: &[Setting],
-) -> libbpf_rs::Result<(PerfEvents, Vec<MapHandle>)> {
-    let (mut perf_events, mut inner) = (Vec::new(), Vec::new());
+/// Returns what the perf events of the hooks are to be, which is in `.rodata` as well.
+fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libbpf_rs::Result<PerfEvents> {
+    let mut perf_events = Vec::new();
     let aggregate = plan.aggregate.as_ref();
     let swaps = aggregate.is_some_and(AggregatePlan::swaps);
     for mut map in open.maps_mut() {
@@ -363,18 +358,24 @@ fn set_up_maps(
             keep_cpus_apart(&mut map)?;
         }
         if swaps && name.strip_suffix(NOW).is_some_and(per_cpu) {
-            let spec = &aggregate.expect("it swaps").spec;
-            let options = libbpf_sys::bpf_map_create_opts {
-                sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
-                ..Default::default()
-            };
-            let (key, value) = (spec.key_size as u32, spec.value_size as u32);
-            let like = MapHandle::create(MapType::PercpuHash, None::<&str>, key, value, 1, &options)?;
-            map.set_inner_map_fd(like.as_fd())?;
-            inner.push(like);
+            keep_cpus_apart_within(&mut map)?;
         }
     }
-    Ok((perf_events, inner))
+    Ok(perf_events)
+}
+
+/// The same for the maps that the map `map` of maps may hold. They have to be of the type that it is made for, with the same
+/// types of keys and values: kernels such as 6.1 refuse any other.
+fn keep_cpus_apart_within(map: &mut OpenMapMut<'_>) -> libbpf_rs::Result<()> {
+    // SAFETY: the map is open and not yet made, and libbpf keeps what it says of the inner maps for as long
+    let error = unsafe {
+        let inner = libbpf_sys::bpf_map__inner_map(map.as_libbpf_object().as_ptr());
+        if inner.is_null() || libbpf_sys::bpf_map__type(inner) != libbpf_sys::BPF_MAP_TYPE_HASH {
+            return Ok(());
+        }
+        libbpf_sys::bpf_map__set_type(inner, libbpf_sys::BPF_MAP_TYPE_PERCPU_HASH)
+    };
+    if error == 0 { Ok(()) } else { Err(libbpf_rs::Error::from_raw_os_error(-error)) }
 }
 
 /// The program's calls are the same for either type.
