@@ -23,6 +23,17 @@ struct io {
 };
 #include "request.h"
 
+ACCURACY(
+	REQUEST_SEES
+	REQUEST_NOT_SEEN
+	REQUEST_OWNER
+	TIME("last issue to completion; with `queued: true`, and for a flush, from the request's start")
+	REQUEST_TIME
+	EXACT("counts and sums; percentiles are estimates within a bucket, whose ends are powers of two")
+	REQUEST_EXACT
+	REQUEST_VARIANTS
+);
+
 static __always_inline void request_begins(void *ctx, struct request *rq, struct io *io)
 {
 }

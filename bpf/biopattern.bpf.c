@@ -21,6 +21,18 @@ struct value {
 };
 AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk");
 
+ACCURACY(
+	SEES("reads, writes, discards, secure erases, `write_zeroes` and `write_same`, when the driver gets them")
+	SEES("a request that the driver gives back and gets again, once")
+	NOT_SEEN("flushes, the management of zones, requests of the driver itself: they have no place on the disk")
+	NOT_SEEN("disks without requests of their own: device mapper, md, zram, brd, multipath NVMe")
+	OWNER("none: the task is not known, there are no filters on tasks")
+	TIME("the order of requests is that of their issue to the driver")
+	EXACT("`requests` and `bytes`; a request given back counts twice if more than 4096 others (`given_back`) follow before its next issue")
+	EXACT("`sequential` and `random`: of a disk's first request, and of zone appends, neither is counted")
+	VARIANTS("one")
+);
+
 FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
 /* The values of enum io_op that have a place on the disk */
 enum placed_op {

@@ -33,6 +33,18 @@ struct io {
 };
 #include "request.h"
 
+ACCURACY(
+	REQUEST_SEES
+	REQUEST_NOT_SEEN
+	REQUEST_OWNER
+	TIME("`ts`: completion; `queued_ns`: start to last issue; `latency_ns`: last issue to completion, of a flush from its start")
+	REQUEST_TIME
+	EXACT("one record for a request, also if it was given back by the driver or completed in parts")
+	EXACT("`sector` and `bytes`: as issued to the driver; of a zone append where the disk put it")
+	REQUEST_EXACT
+	REQUEST_VARIANTS
+);
+
 static __always_inline void request_begins(void *ctx, struct request *rq, struct io *io)
 {
 	io->pid = bpf_get_current_pid_tgid() >> 32;

@@ -31,6 +31,19 @@ struct io {
 };
 #include "request.h"
 
+ACCURACY(
+	REQUEST_SEES
+	REQUEST_NOT_SEEN
+	REQUEST_OWNER
+	OWNER("the kernel stack is that of the same moment")
+	TIME("last issue to completion; with `queued: true`, and for a flush, from the request's start")
+	REQUEST_TIME
+	EXACT("counts and sums; percentiles are estimates within a bucket, whose ends are powers of two")
+	EXACT("`max` may miss the largest value if two requests with one stack end at the same moment")
+	REQUEST_EXACT
+	REQUEST_VARIANTS
+);
+
 static __always_inline void request_begins(void *ctx, struct request *rq, struct io *io)
 {
 	io->kernel_stack = kernel_stack_id(ctx);

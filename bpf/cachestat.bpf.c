@@ -26,6 +26,26 @@ struct value {
 };
 AGGREGATE(PERCPU_HASH, pages, struct key, struct value, 4096) DOC("Pages of the page cache that were found, and that were not");
 
+ACCURACY(
+	SEES("pages of files that are read: by every call (`read`, `sendfile`, `splice`, io_uring) and by faults of a mapping")
+	SEES("pages that are brought in for that, also ahead of the reader; pages that are written to")
+	NOT_SEEN("pages of directories, of disks that are read directly, of the file system itself")
+	NOT_SEEN("reads and writes past the cache (`O_DIRECT`)")
+	NOT_SEEN("pages that a write brings in, and what a write of less than a page reads from the disk")
+	NOT_SEEN("misses of tmpfs, which has none; from 6.12 on its reads")
+	OWNER("the thread that reads, faults or writes; its process and its own `comm` with `by_process: true`")
+	TIME("a page counts when it is asked for, brought in, or written to for the first time since it was on the disk")
+	EXACT("an estimate: `accessed - misses` can be negative in one interval, because a page is brought in before it is read")
+	EXACT("two reads that end at one page: told apart by the thread's count of reads")
+	EXACT("the same by splice, io_uring, kernel threads, or without `CONFIG_TASK_XACCT`: by where the second one begins")
+	EXACT("on PREEMPT_RT, pages that a write brings in count as misses")
+	EXACT("with pages larger than 4 KiB, a read past the end of a file counts a few pages too many")
+	VARIANTS("`tracepoints` (6.12): every read counts the pages it asks for, a fault those that are mapped around it")
+	VARIANTS("`folio_fentry` `folio_kprobe` `page_fentry` `page_kprobe`: the kernel's own marks; small reads of one page in a row count once")
+	VARIANTS("the same four: a folio of several pages counts whole, mapped pages when they are unmapped")
+	VARIANTS("`folio` and `page` of `dirtied`: the same event by its new and its old name")
+);
+
 TASK_FILTERS();
 
 struct reading {

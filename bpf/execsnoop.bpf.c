@@ -71,6 +71,24 @@ struct event {
 } DOC("One program execution by execve() or execveat(), or the attempt");
 EVENT(event);
 
+ACCURACY(
+	SEES("`execve` and `execveat` of 64-bit, 32-bit and x32 programs, and by `int $0x80`")
+	SEES("calls that seccomp denies; `ret` is -38 (ENOSYS) if it sends SIGSYS instead")
+	SEES("programs that the kernel starts itself (`modprobe`, `core_pattern`)")
+	SEES("failures after the old program is gone: the caller gets a signal then")
+	NOT_SEEN("a call for which seccomp ends the process, on 5.10")
+	NOT_SEEN("what a tracer makes of the result at the end of the call")
+	NOT_SEEN("a call that a tracer skips, which runs nothing")
+	NOT_SEEN("an execution that a signal interrupts, until the kernel has restarted it")
+	OWNER("the process that calls; `comm` is the new program's after a success, else the caller's")
+	TIME("`ts`: a success when the new program has replaced the old one, a failure when the call returns")
+	EXACT("one event for an execution or a failed call")
+	EXACT("`argv`: up to 4096 bytes; of a failed call 64 arguments and 1024 bytes; a last entry `…` if there was more")
+	EXACT("texts of a failed call are read when it returns: another thread can have changed them")
+	EXACT("what the kernel did not read either (denied by seccomp, `EFAULT`) can be missing: `…`")
+	VARIANTS("one; before 6.10, a failure after the old program is gone has `…` as `filename` and `argv`, and the new `comm`")
+);
+
 /* `comm` is after a success the new command, after a failure the caller's */
 TASK_FILTERS();
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};

@@ -26,6 +26,17 @@ struct event {
 } DOC("One process that ended, or one thread");
 EVENT(event);
 
+ACCURACY(
+	SEES("every process, when its last thread ends; with `threads: true` every thread")
+	NOT_SEEN("the ends of single threads without `threads: true`")
+	NOT_SEEN("the moment at which the parent waits for it: until then it is a zombie")
+	OWNER("the process that ends: `comm`, `tid` and `age_ns` are its first thread's, user and cgroup its last one's")
+	OWNER("with `threads: true` the thread that ends; `process_comm` is its process's name")
+	TIME("`ts`: the end of the last thread; `age_ns`: since the first thread was started")
+	EXACT("one event for a process; code and signal are what its parent gets")
+	VARIANTS("one; before 6.16 threads that end at the same moment all look like the last one: the first to ask is taken")
+);
+
 /* About the process, with the name of its first thread, which is what ps shows; with `threads: true` about the thread */
 TASK_FILTERS();
 const volatile bool threads DOC("true: every thread is an event, not every process") = false;

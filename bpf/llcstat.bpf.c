@@ -21,6 +21,16 @@ struct value {
 };
 AGGREGATE(PERCPU_HASH, cache, struct key, struct value, 10240) DOC("References to the last-level cache and misses by process");
 
+ACCURACY(
+	SEES("references to the last-level cache and misses, as the counters of each CPU have them")
+	NOT_SEEN("CPUs that come online while the capture runs")
+	NOT_SEEN("machines without these counters, which most virtual machines are: `unsupported`")
+	OWNER("the thread that runs when the counter reaches `period`, for all events since the last time")
+	TIME("none; with a clock as `event`, the numbers are ns")
+	EXACT("an estimate in steps of `period`: right in the mean, rough for what is rare")
+	VARIANTS("one; with an `event` of its own, `references` counts that and `misses` is 0")
+);
+
 TASK_FILTERS();
 const volatile enum perf_source event DOC("What to count in place of the cache's references; `auto`: these, and misses") = PERF_AUTO;
 const volatile u32 period DOC("Run with every so many-th reference, miss or event; of a clock, ns") = 10000;

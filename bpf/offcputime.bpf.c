@@ -34,6 +34,18 @@ struct value {
 };
 AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks");
 
+ACCURACY(
+	SEES("each time that a thread leaves a CPU and comes back, with the stacks of where it left")
+	NOT_SEEN("threads that are still off the CPU at the end: counted as `under_way`")
+	NOT_SEEN("threads that left the CPU before the capture began")
+	NOT_SEEN("switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
+	OWNER("the thread that left, by the filters and its `comm` at that moment")
+	TIME("`total_ns`: from the switch away to the switch back, with the wait for a CPU")
+	EXACT("times and counts of the switches that were seen")
+	EXACT("user stacks need frame pointers: without them the innermost function is right, others may not be")
+	VARIANTS("one")
+);
+
 TASK_FILTERS();
 FILTER(enum off_reason, reason, 5) DOC("Only what was left for these reasons: `runnable` is preempted, `uninterruptible` waits for a disk or a lock, `idle` is a kernel worker without work") = {};
 const volatile u64 min_block_ns UNIT("ns") DOC("Only what took at least this long") = 0;

@@ -28,6 +28,18 @@ struct event {
 } DOC("One process that the OOM killer ends");
 EVENT(event);
 
+ACCURACY(
+	SEES("each process that the kernel's OOM killer chooses, for lack of memory of the machine or of a cgroup")
+	SEES("each process of a cgroup that is killed as one (`memory.oom.group`)")
+	SEES("a process that is about to end anyway, and is chosen without being killed")
+	NOT_SEEN("processes that another process kills for their memory: those are signals (`sigsnoop`)")
+	OWNER("the process that is killed, by the name of its first thread; `trigger_*` is who asked for memory")
+	TIME("`ts`: when it is chosen, with its memory still there; its end comes later (`exitsnoop`)")
+	EXACT("one event for a process; `rss_bytes` is a sum to which each CPU may add some pages later")
+	VARIANTS("`tracepoint`, `fentry` and `kprobe`: the same events")
+	VARIANTS("`kill_fentry` and `kill_kprobe`: only one process of a cgroup that is killed as one")
+);
+
 /* About the process that has to go */
 TASK_FILTERS();
 

@@ -55,6 +55,23 @@ struct event {
 } DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle");
 EVENT(event);
 
+ACCURACY(
+	SEES("`open`, `openat`, `openat2` and `creat` of 64-bit, 32-bit and x32 programs, and by `int $0x80`")
+	SEES("calls that seccomp denies; `ret` is -38 (ENOSYS) if it sends SIGSYS instead")
+	SEES("a call that a signal interrupts, once: with what the program gets (`-EINTR` only if it sees that)")
+	NOT_SEEN("opens by io_uring (`IORING_OP_OPENAT`, `IORING_OP_OPENAT2`): no system call makes them")
+	NOT_SEEN("opens by handle (`open_by_handle_at`), which have no path")
+	NOT_SEEN("descriptors by other calls (`memfd_create`, `open_tree`, `pidfd_open`, `mq_open`), or from another process")
+	NOT_SEEN("files that the kernel opens itself: programs, core dumps, swap areas, those of an NFS server")
+	NOT_SEEN("calls that a tracer skips; a result that a tracer changes")
+	OWNER("the thread that calls")
+	TIME("`ts`: when the call returns")
+	EXACT("one event for a call; `path` as the caller wrote it, up to 255 bytes")
+	EXACT("path and flags are read when the call returns: another thread can have changed them")
+	EXACT("what the kernel did not read (denied by seccomp, `EFAULT`) can be missing: `…`, which passes `path_prefix`")
+	VARIANTS("one")
+);
+
 TASK_FILTERS();
 FILTER(prefix_t, path_prefix, 4) DOC("Only paths that begin like this, as the caller wrote them, and those that could not be read") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};

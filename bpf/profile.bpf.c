@@ -20,6 +20,17 @@ struct value {
 };
 AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks");
 
+ACCURACY(
+	SEES("what runs on each CPU, `frequency` times a second")
+	NOT_SEEN("CPUs that come online while the capture runs")
+	NOT_SEEN("idle CPUs without `idle: true`")
+	OWNER("the thread that runs at the sample")
+	TIME("none: samples divided by `frequency` are an estimate of the time on a CPU")
+	EXACT("`samples` counts each sample; what runs between two samples is not seen")
+	EXACT("user stacks need frame pointers: without them the innermost function is right, others may not be")
+	VARIANTS("one; `event: auto` takes CPU cycles, or `cpu_clock` where the machine does not count them (`fallback`)")
+);
+
 TASK_FILTERS();
 const volatile enum perf_source event DOC("What to sample by; `auto`: CPU cycles, or the clock where the machine does not count cycles") = PERF_AUTO;
 const volatile u32 frequency_hz UNIT("Hz") DOC("How often a second, on each CPU") = 99;

@@ -21,6 +21,15 @@ struct value {
 };
 AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 2048) DOC("Histograms of waits for a CPU");
 
+ACCURACY(
+	RUN_QUEUE_SEES
+	RUN_QUEUE_NOT_SEEN
+	OWNER("the thread that waits; a histogram is of all, of a process or of a name of threads (`by`)")
+	TIME("from the moment at which a thread can run until it runs")
+	EXACT("counts and sums; percentiles are estimates within a bucket, whose ends are powers of two")
+	VARIANTS("one")
+);
+
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(wakeup, struct task_struct *task)
 {

@@ -17,6 +17,15 @@ struct event {
 } DOC("One wait for a CPU");
 EVENT(event);
 
+ACCURACY(
+	RUN_QUEUE_SEES
+	RUN_QUEUE_NOT_SEEN
+	OWNER("the thread that waits; `prev_pid` and `prev_comm` are who had the CPU until then")
+	TIME("`ts`: when it gets the CPU; `latency_ns`: from the moment at which it can run")
+	EXACT("one event for a wait; their sum is the second number of `/proc/PID/task/TID/schedstat`")
+	VARIANTS("one")
+);
+
 const volatile u64 min_latency_ns UNIT("ns") DOC("Only waits that took at least this long") = 0;
 
 SEC("tp_btf/sched_wakeup")

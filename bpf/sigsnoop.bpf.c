@@ -51,6 +51,20 @@ struct event {
 } DOC("One signal that was sent");
 EVENT(event);
 
+ACCURACY(
+	SEES("each signal that a call or the kernel sends, with its result, also if it is ignored or already pending")
+	NOT_SEEN("a call that sends nothing: the target is not there, or may not be sent to")
+	NOT_SEEN("what the target does with the signal, and when")
+	OWNER("the task whose call sends it, whatever it claims in the signal's information")
+	OWNER("of a `kernel` signal the task that made the kernel send it: the one that crashed, a child that ended")
+	OWNER("none (`pid` 0) for timers, `alarm()` and other interrupts; a filter on tasks excludes these")
+	TIME("`ts`: when it is sent, not when the target handles it")
+	EXACT("one event for a signal; `si_code` is what the sender claims, `origin` and `pid` are not")
+	EXACT("`sigio` and `sigurg` of a device or the network: the owner can be the task that the interrupt stopped")
+	EXACT("`target_tid`: of a signal to a whole process any of its threads, mostly the first")
+	VARIANTS("one")
+);
+
 /* About the sender. What comes of a timer or a device has none. */
 TASK_FILTERS();
 FILTER(enum signal, signal, 8) DOC("Only these signals") = {};

@@ -36,6 +36,24 @@ struct value {
 AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls that returned, and the time they took");
 AGGREGATE_DENSE(calls, struct value, 512);
 
+ACCURACY(
+	SEES("calls when they return, by the number that they began with, also of 32-bit (`compat`) and x32 programs")
+	SEES("calls that seccomp denies: they failed, and have no time (`untimed`)")
+	SEES("the number that a tracer puts in place of another")
+	SEES("a call that signals interrupt, once: it failed only if the program gets `-EINTR`")
+	NOT_SEEN("calls that never return: `exit`, those of a process that is killed")
+	NOT_SEEN("calls for which seccomp ends the process, on 5.10")
+	NOT_SEEN("the number that a traced program asked for; a result that the tracer changes at the end")
+	NOT_SEEN("what is not a system call: the vDSO (`clock_gettime`), io_uring's operations, Syscall User Dispatch")
+	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
+	OWNER("the thread that calls, by the filters when the call begins, and its `comm` when it returns")
+	TIME("`total_ns`: the time in the kernel, with all parts of a restarted call, without handlers and stops")
+	EXACT("`calls` and `failed`; `untimed` are the calls that are not in `total_ns`")
+	EXACT("without a time: denied, under way at the start, or `entered` is full")
+	VARIANTS("one; with `latency: false` calls are seen only when they return, and have no times")
+	VARIANTS("with `latency: false` an `execveat` that works counts as `execve`, a traced `rt_sigreturn` as `unknown`")
+);
+
 TASK_FILTERS();
 FILTER(enum syscall, syscall, 16) DOC("Only these calls, by name") = {};
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};

@@ -27,6 +27,22 @@ struct event {
 } DOC("One attempt to open a TCP connection");
 EVENT(event);
 
+ACCURACY(
+	SEES("each attempt to open a connection, when the kernel is about to send a SYN")
+	SEES("attempts that fail before that, with the error of `connect()`, unless `failed: false`")
+	SEES("each subflow of Multipath TCP")
+	NOT_SEEN("what becomes of an attempt after the SYN")
+	NOT_SEEN("failures before the SYN by io_uring, by `sendmsg` with `MSG_FASTOPEN`, or of 32-bit programs on x86-64")
+	NOT_SEEN("connections that come in (`tcplife`)")
+	OWNER("the thread that connects; of later Multipath TCP subflows `pid` is 0, and a filter on tasks excludes them")
+	TIME("`ts`: when the SYN is about to be sent; of a failure before that, when the call returns")
+	EXACT("one event for an attempt: a second `connect()` for it is none")
+	EXACT("of a failure before the SYN, `daddr` and `dport` are what the caller wrote")
+	EXACT("if `attempts` (16384) has forgotten a socket, an attempt that then fails is two events")
+	VARIANTS("`fentry` and `kprobe`: the same events")
+	VARIANTS("`tracepoint`: `sport` is 0 unless the caller chose it; without a free port `error` is 0")
+);
+
 TASK_FILTERS();
 FILTER(u16, port, 16) DOC("Only connections to these ports") = {};
 FILTER(enum ip_family, family, 2) DOC("Only connections of this version of the Internet Protocol") = {};

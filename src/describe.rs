@@ -1,5 +1,6 @@
 //! What there is to say of a program, out of the catalogue and of what was measured: for people and as JSON.
 
+mod accuracy;
 pub mod config;
 mod measured;
 
@@ -178,6 +179,7 @@ pub fn json(program: &Program) -> Json {
         "name": program.name, "doc": program.doc(),
         "hands_out": if program.event().is_some() { "events" } else { "rows" },
         "fields": fields, "filters": filters, "maps": maps, "hooks": hooks,
+        "accuracy": accuracy::json(&program.accuracy),
         "hooks_since_linux": since(program), "configs": examples,
         "since_linux": runs_since(&kernels).map(|first| first.kernel), "oldest_tested": kernels.first().map(|k| k.kernel),
         "tested": kernels.iter().map(|k| json!({"kernel": k.kernel, "verdict": k.verdict, "reason": k.reason}))
@@ -226,6 +228,8 @@ pub fn text(program: &Program) -> String {
     if let Some(version) = since(program) {
         writeln!(out, "\nHooks of these kinds are there from Linux {version} on.").expect("fits");
     }
+    section(&mut out, "Accuracy (docs/accuracy.md)");
+    out += &accuracy::text(&program.accuracy);
     section(&mut out, "Kernels (docs/kernels.md)");
     out += &kernels(&tested(program.name));
     section(&mut out, "Cost (docs/performance.md)");
@@ -356,6 +360,10 @@ mod tests {
             assert_eq!(json["filters"].as_array().map(Vec::len), Some(program.filters.len()));
             assert!(text.contains("Example: ebpf-run "), "{name} has an example");
             assert!(text.contains("\nKernels (docs/kernels.md)\n  "), "{name}: {text}");
+            for (aspect, label, phrases) in program.accuracy.aspects() {
+                assert!(text.contains(&format!("\n  {label:<16} {}\n", phrases[0])), "{name}: {text}");
+                assert_eq!(json["accuracy"][aspect].as_array().map(Vec::len), Some(phrases.len()), "{name}: {aspect}");
+            }
             assert_eq!(text.contains("\n  not measured\n"), json["cost"].is_null(), "{name}: {text}");
             for (part, _) in parts(&program) {
                 assert!(one(&program, &part).is_some(), "{name}.{part}");

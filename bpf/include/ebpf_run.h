@@ -50,6 +50,20 @@
 #define PERF_EVENT(sources, variable, rate) __attribute__((btf_decl_tag("perf_event:" sources "," variable "," rate)))
 
 /*
+ * What the program sees and what it does not, for `describe` and docs/accuracy.md. Each tag is a phrase; an aspect may
+ * have several, and every program has all aspects.
+ *	ACCURACY(SEES("...") SEES("...") NOT_SEEN("...") OWNER("...") TIME("...") EXACT("...") VARIANTS("..."));
+ * The variable is never read; it carries the tags, and costs a byte of .rodata.
+ */
+#define ACCURACY(...) const char runner_accuracy INTERNAL __VA_ARGS__ = 0
+#define SEES(phrase) __attribute__((btf_decl_tag("sees:" phrase)))
+#define NOT_SEEN(phrase) __attribute__((btf_decl_tag("not_seen:" phrase)))
+#define OWNER(phrase) __attribute__((btf_decl_tag("owner:" phrase)))   /* the task that a record belongs to */
+#define TIME(phrase) __attribute__((btf_decl_tag("time:" phrase)))     /* the moments that its times are from */
+#define EXACT(phrase) __attribute__((btf_decl_tag("exact:" phrase)))   /* which numbers are exact, which are bounds */
+#define VARIANTS(phrase) __attribute__((btf_decl_tag("variants:" phrase))) /* how its variants and kernels differ */
+
+/*
  * Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata.
  *
  * The scratch space is where an event is put together if it can't be in the buffer itself (submit by output, perf

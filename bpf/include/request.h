@@ -20,6 +20,24 @@ static __always_inline void request_issued(struct request *rq, struct io *io);  
 static __always_inline void request_fails(struct io *io, s32 error);
 static __always_inline void request_ends(void *ctx, struct request *rq, struct io *io, u64 now); /* `__data_len` is used up */
 
+/* What these programs have in common in ACCURACY() */
+#define REQUEST_SEES                                                                                            \
+	SEES("requests to disks that have a directory `/sys/block/NAME/mq`, when they complete, also with an error") \
+	SEES("requests that a driver makes itself or passes on (`op: driver`)")
+#define REQUEST_NOT_SEEN                                                                                        \
+	NOT_SEEN("disks without requests of their own: device mapper, md, zram, brd, multipath NVMe")           \
+	NOT_SEEN("a request that is merged into another one, which is seen")                                    \
+	NOT_SEEN("requests that began before the capture (before 6.5: that were with the driver)")              \
+	NOT_SEEN("the flush behind a write that the block layer splits: the write ends with its data")          \
+	NOT_SEEN("requests that have not ended at the end: counted as `under_way`")                             \
+	NOT_SEEN("requests whose start the host hides from tracing programs; not counted")
+#define REQUEST_OWNER                                                                                           \
+	OWNER("the task that started the request; for buffered writes often a kernel worker")                   \
+	OWNER("before 6.5 the task that queued or issued it, for flushes and some others a kernel worker")
+#define REQUEST_TIME TIME("before 6.5 the start is where the request is queued or issued")
+#define REQUEST_EXACT EXACT("`unseen` is an upper bound of the requests whose end no hook saw")
+#define REQUEST_VARIANTS VARIANTS("one; the tracepoint `block_io_start` (6.5) is used where the kernel has it")
+
 /* Those of who started the request */
 TASK_FILTERS();
 FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};

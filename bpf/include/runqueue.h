@@ -10,6 +10,15 @@
 
 #include "sched.h"
 
+/* What these programs have in common in ACCURACY() */
+#define RUN_QUEUE_SEES                                                                                          \
+	SEES("each wait of a thread that is woken, is new, or has to leave the CPU to another, when it runs")   \
+	SEES("a move to another CPU's queue as a part of the wait")
+#define RUN_QUEUE_NOT_SEEN                                                                                      \
+	NOT_SEEN("threads that wait at the end: counted as `under_way`")                                        \
+	NOT_SEEN("waits that began before the capture")                                                         \
+	NOT_SEEN("switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
+
 /* About the task that waits */
 TASK_FILTERS();
 

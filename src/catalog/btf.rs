@@ -9,12 +9,14 @@ use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
 
 use super::aggregate;
 use super::tags::{PerfTag, TagIndex, Tags};
-use super::{Element, ElementKind, Hook, ListShape, MapSpec, Output, PerfEvent, Program, Variable};
+use super::{Accuracy, Element, ElementKind, Hook, ListShape, MapSpec, Output, PerfEvent, Program, Variable};
 use crate::error::{Error, Result};
 use crate::event::{Field, Kind, Layout, Names};
 
 /// The variable whose type points at the event struct.
 const EVENT_MARKER: &str = "runner_event";
+/// The variable that carries the tags of `ACCURACY()`.
+const ACCURACY_MARKER: &str = "runner_accuracy";
 /// How the names of an aggregate's empty values end.
 const ZERO: &str = "_zero";
 /// The type of a field that is a list.
@@ -49,6 +51,7 @@ pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program>
         internals: plain(internals),
         maps: reader.maps(&open).map_err(broken)?,
         hooks,
+        accuracy: reader.accuracy(),
     })
 }
 
@@ -77,7 +80,7 @@ impl<'a> Reader<'a> {
             let var: Var<'_> = self.btf.type_by_id(info.ty).ok_or("a .rodata entry is no variable")?;
             let symbol = text(var.name());
             let tags = self.tags.of(var.type_id());
-            if symbol == EVENT_MARKER || tags.internal && symbol.ends_with(ZERO) {
+            if symbol == EVENT_MARKER || symbol == ACCURACY_MARKER || tags.internal && symbol.ends_with(ZERO) {
                 continue;
             }
             let variable = self
@@ -167,6 +170,12 @@ impl<'a> Reader<'a> {
             (other, ..) => return Err(format!("a filter can't be {other:?}")),
         };
         Ok(Element { size, kind })
+    }
+
+    /// What `ACCURACY()` says; a program without it says nothing.
+    fn accuracy(&self) -> Accuracy {
+        let marker: Option<Var<'_>> = self.btf.type_by_name(ACCURACY_MARKER);
+        marker.map(|marker| self.tags.of(marker.type_id()).accuracy).unwrap_or_default()
     }
 
     fn event(&self) -> Result<Layout, String> {

@@ -76,6 +76,46 @@ pub struct Program {
     pub maps: Vec<MapSpec>,
     /// Its BPF functions.
     pub hooks: Vec<Hook>,
+    /// What it sees and what it does not.
+    pub accuracy: Accuracy,
+}
+
+/// What a program sees and what it does not: the phrases of its `ACCURACY()`, by aspect.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Accuracy([Vec<String>; ASPECTS.len()]);
+
+/// The aspects of [`Accuracy`]: the name in tags and JSON, and the label for people.
+const ASPECTS: [(&str, &str); 6] = [
+    ("sees", "sees"),
+    ("not_seen", "does not see"),
+    ("owner", "owner"),
+    ("time", "time"),
+    ("exact", "exact or bound"),
+    ("variants", "variants"),
+];
+
+impl Accuracy {
+    /// Whether `aspect` is the name of one.
+    fn knows(aspect: &str) -> bool {
+        ASPECTS.iter().any(|(name, _)| *name == aspect)
+    }
+
+    /// Adds a phrase; an unknown aspect has no place for it.
+    fn add(&mut self, aspect: &str, phrase: &str) {
+        if let Some(at) = ASPECTS.iter().position(|(name, _)| *name == aspect) {
+            self.0[at].push(phrase.to_owned());
+        }
+    }
+
+    /// Name, label and phrases of each aspect.
+    pub fn aspects(&self) -> impl Iterator<Item = (&'static str, &'static str, &[String])> {
+        ASPECTS.iter().zip(&self.0).map(|((name, label), phrases)| (*name, *label, phrases.as_slice()))
+    }
+
+    /// The phrases of the aspect called `name`; none if there is no such aspect.
+    pub fn phrases(&self, name: &str) -> &[String] {
+        self.aspects().find(|(known, ..)| *known == name).map(|(_, _, phrases)| phrases).unwrap_or_default()
+    }
 }
 
 /// What a program hands out: one or the other.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use libbpf_rs::btf::types::DeclTag;
 use libbpf_rs::btf::{Btf, ReferencesType, TypeId};
 
+use super::Accuracy;
 use crate::error::{Error, Result};
 
 /// `PERF_EVENT()`.
@@ -35,6 +36,8 @@ pub(super) struct Tags {
     pub alternative: Option<(String, String)>,
     /// On a function: what runs it.
     pub perf_event: Option<PerfTag>,
+    /// On the variable of `ACCURACY()`.
+    pub accuracy: Accuracy,
 }
 
 /// The meanings that `AS()` takes.
@@ -101,6 +104,7 @@ impl Tags {
                     rate: (*rate).to_owned(),
                 });
             }
+            (aspect, phrase) if !phrase.is_empty() && Accuracy::knows(aspect) => self.accuracy.add(aspect, phrase),
             _ => return Err(format!("`{text}` is no tag that the runner knows")),
         }
         Ok(())
@@ -149,6 +153,7 @@ mod tests {
         assert!(tags.add("internal:x").is_err());
         assert!(tags.add("skip_if:failed").is_err());
         assert!(tags.add("in_flight:").is_err());
+        assert!(tags.add("sees:").is_err() && tags.add("owners:a task").is_err());
         for bad in ["connect", "connect/", "/fentry", "connect/a b", "connect/a/b", "Connect/fentry"] {
             assert!(tags.add(&format!("alternative:{bad}")).is_err(), "{bad}");
         }
@@ -159,5 +164,7 @@ mod tests {
         assert_eq!(tags.perf_event.as_ref().map(|tag| tag.sources.len()), Some(2));
         assert!(tags.add("doc:anything: with a colon").is_ok());
         assert_eq!(tags.doc.as_deref(), Some("anything: with a colon"));
+        assert!(tags.add("sees:one: with a colon").is_ok() && tags.add("sees:two").is_ok());
+        assert_eq!(tags.accuracy.phrases("sees"), ["one: with a colon", "two"]);
     }
 }
