@@ -29,7 +29,7 @@ ACCURACY(
 	REQUEST_OWNER
 	TIME("last issue to completion; with `queued: true`, and for a flush, from the request's start")
 	REQUEST_TIME
-	EXACT("counts and sums; percentiles are estimates within a bucket, whose ends are powers of two")
+	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
 	REQUEST_EXACT
 	REQUEST_VARIANTS
 );

@@ -28,7 +28,7 @@ ACCURACY(
 	NOT_SEEN("disks without requests of their own: device mapper, md, zram, brd, multipath NVMe")
 	OWNER("none: the task is not known, there are no filters on tasks")
 	TIME("the order of requests is that of their issue to the driver")
-	EXACT("`requests` and `bytes`; a request given back counts twice if more than 4096 others (`given_back`) follow before its next issue")
+	EXACT("`requests` and `bytes`; a request that was given back counts twice if `given_back` has forgotten it")
 	EXACT("`sequential` and `random`: of a disk's first request, and of zone appends, neither is counted")
 	VARIANTS("one")
 );

@@ -38,7 +38,7 @@ ACCURACY(
 	OWNER("the kernel stack is that of the same moment")
 	TIME("last issue to completion; with `queued: true`, and for a flush, from the request's start")
 	REQUEST_TIME
-	EXACT("counts and sums; percentiles are estimates within a bucket, whose ends are powers of two")
+	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
 	EXACT("`max` may miss the largest value if two requests with one stack end at the same moment")
 	REQUEST_EXACT
 	REQUEST_VARIANTS

@@ -25,7 +25,7 @@ ACCURACY(
 	SEES("references to the last-level cache and misses, as the counters of each CPU have them")
 	NOT_SEEN("CPUs that come online while the capture runs")
 	NOT_SEEN("machines without these counters, which most virtual machines are: `unsupported`")
-	OWNER("the thread that runs when the counter reaches `period`, for all events since the last time")
+	OWNER("the thread that runs when the counter reaches `period`, for all events of the CPU since the last time")
 	TIME("none; with a clock as `event`, the numbers are ns")
 	EXACT("an estimate in steps of `period`: right in the mean, rough for what is rare")
 	VARIANTS("one; with an `event` of its own, `references` counts that and `misses` is 0")

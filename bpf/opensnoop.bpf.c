@@ -63,6 +63,8 @@ ACCURACY(
 	NOT_SEEN("opens by handle (`open_by_handle_at`), which have no path")
 	NOT_SEEN("descriptors by other calls (`memfd_create`, `open_tree`, `pidfd_open`, `mq_open`), or from another process")
 	NOT_SEEN("files that the kernel opens itself: programs, core dumps, swap areas, those of an NFS server")
+	NOT_SEEN("calls that have not returned at the end, or never return; not counted")
+	NOT_SEEN("calls for which seccomp ends the process, on 5.10")
 	NOT_SEEN("calls that a tracer skips; a result that a tracer changes")
 	OWNER("the thread that calls")
 	TIME("`ts`: when the call returns")

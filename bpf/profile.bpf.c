@@ -21,7 +21,7 @@ struct value {
 AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks");
 
 ACCURACY(
-	SEES("what runs on each CPU, `frequency` times a second")
+	SEES("what runs on each CPU, about `frequency` times a second")
 	NOT_SEEN("CPUs that come online while the capture runs")
 	NOT_SEEN("idle CPUs without `idle: true`")
 	OWNER("the thread that runs at the sample")

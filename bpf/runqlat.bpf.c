@@ -26,7 +26,7 @@ ACCURACY(
 	RUN_QUEUE_NOT_SEEN
 	OWNER("the thread that waits; a histogram is of all, of a process or of a name of threads (`by`)")
 	TIME("from the moment at which a thread can run until it runs")
-	EXACT("counts and sums; percentiles are estimates within a bucket, whose ends are powers of two")
+	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
 	VARIANTS("one")
 );
 

@@ -22,7 +22,7 @@ ACCURACY(
 	RUN_QUEUE_NOT_SEEN
 	OWNER("the thread that waits; `prev_pid` and `prev_comm` are who had the CPU until then")
 	TIME("`ts`: when it gets the CPU; `latency_ns`: from the moment at which it can run")
-	EXACT("one event for a wait; their sum is the second number of `/proc/PID/task/TID/schedstat`")
+	EXACT("one event for a wait; the sum of a thread's waits is the second number of `/proc/PID/task/TID/schedstat`")
 	VARIANTS("one")
 );
 

@@ -38,7 +38,7 @@ ACCURACY(
 	TIME("`ts`: when the SYN is about to be sent; of a failure before that, when the call returns")
 	EXACT("one event for an attempt: a second `connect()` for it is none")
 	EXACT("of a failure before the SYN, `daddr` and `dport` are what the caller wrote")
-	EXACT("if `attempts` (16384) has forgotten a socket, an attempt that then fails is two events")
+	EXACT("if `attempts` has forgotten a socket, an attempt that then fails is two events")
 	VARIANTS("`fentry` and `kprobe`: the same events")
 	VARIANTS("`tracepoint`: `sport` is 0 unless the caller chose it; without a free port `error` is 0")
 );
