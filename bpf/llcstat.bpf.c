@@ -23,7 +23,7 @@ AGGREGATE(PERCPU_HASH, cache, struct key, struct value, 10240) DOC("References t
 
 ACCURACY(
 	SEES("references to the last-level cache and misses, as the counters of each CPU have them")
-	NOT_SEEN("CPUs that come online while the capture runs")
+	NOT_SEEN("a CPU that went offline or came online, from then on: named in the summary and in `cpus_not_sampled`")
 	NOT_SEEN("machines without these counters, which most virtual machines are: `unsupported`")
 	OWNER("the thread that runs when the counter reaches `period`, for all events of the CPU since the last time")
 	TIME("none; with a clock as `event`, the numbers are ns")

@@ -22,7 +22,7 @@ AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what run
 
 ACCURACY(
 	SEES("what runs on each CPU, about `frequency` times a second")
-	NOT_SEEN("CPUs that come online while the capture runs")
+	NOT_SEEN("a CPU that went offline or came online, from then on: named in the summary and in `cpus_not_sampled`")
 	NOT_SEEN("idle CPUs without `idle: true`")
 	OWNER("the thread that runs at the sample")
 	TIME("none: samples divided by `frequency` are an estimate of the time on a CPU")

@@ -360,9 +360,10 @@ mod tests {
             assert_eq!(json["filters"].as_array().map(Vec::len), Some(program.filters.len()));
             assert!(text.contains("Example: ebpf-run "), "{name} has an example");
             assert!(text.contains("\nKernels (docs/kernels.md)\n  "), "{name}: {text}");
-            for (aspect, label, phrases) in program.accuracy.aspects() {
+            for aspect in program.accuracy.aspects() {
+                let (label, phrases) = (aspect.label, aspect.phrases);
                 assert!(text.contains(&format!("\n  {label:<16} {}\n", phrases[0])), "{name}: {text}");
-                assert_eq!(json["accuracy"][aspect].as_array().map(Vec::len), Some(phrases.len()), "{name}: {aspect}");
+                assert_eq!(json["accuracy"][aspect.name], serde_json::json!(phrases), "{name}: {label}");
             }
             assert_eq!(text.contains("\n  not measured\n"), json["cost"].is_null(), "{name}: {text}");
             for (part, _) in parts(&program) {

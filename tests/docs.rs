@@ -127,6 +127,7 @@ fn the_program_of_the_guide_compiles_and_describes_itself() {
         ["ts", "pid", "ppid", "comm"]
     );
     assert!(program.filter("pid").is_some() && program.filter("comm").is_some());
+    assert!(program.accuracy.aspects().all(|aspect| !aspect.phrases.is_empty()), "{:?}", program.accuracy);
     plans("forksnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
 }
 

@@ -84,6 +84,17 @@ pub struct Program {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Accuracy([Vec<String>; ASPECTS.len()]);
 
+/// One aspect of [`Accuracy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aspect<'a> {
+    /// Its name in tags and JSON.
+    pub name: &'static str,
+    /// Its label for people.
+    pub label: &'static str,
+    /// What there is to say about it.
+    pub phrases: &'a [String],
+}
+
 /// The aspects of [`Accuracy`]: the name in tags and JSON, and the label for people.
 const ASPECTS: [(&str, &str); 6] = [
     ("sees", "sees"),
@@ -107,14 +118,14 @@ impl Accuracy {
         }
     }
 
-    /// Name, label and phrases of each aspect.
-    pub fn aspects(&self) -> impl Iterator<Item = (&'static str, &'static str, &[String])> {
-        ASPECTS.iter().zip(&self.0).map(|((name, label), phrases)| (*name, *label, phrases.as_slice()))
+    /// Every aspect, always in the same order.
+    pub fn aspects(&self) -> impl Iterator<Item = Aspect<'_>> {
+        ASPECTS.iter().zip(&self.0).map(|(&(name, label), phrases)| Aspect { name, label, phrases })
     }
 
     /// The phrases of the aspect called `name`; none if there is no such aspect.
     pub fn phrases(&self, name: &str) -> &[String] {
-        self.aspects().find(|(known, ..)| *known == name).map(|(_, _, phrases)| phrases).unwrap_or_default()
+        self.aspects().find(|aspect| aspect.name == name).map(|aspect| aspect.phrases).unwrap_or_default()
     }
 }
 

@@ -156,15 +156,15 @@ fn alternatives_are_several_ways_and_each_variant_is_one() {
 fn every_program_says_what_it_sees_and_what_it_does_not() {
     for program in all() {
         let name = program.name;
-        for (aspect, _, phrases) in program.accuracy.aspects() {
-            assert!(!phrases.is_empty(), "{name}: ACCURACY() has nothing about `{aspect}`");
-            for phrase in phrases {
+        for aspect in program.accuracy.aspects() {
+            assert!(!aspect.phrases.is_empty(), "{name}: ACCURACY() has nothing about `{}`", aspect.name);
+            for phrase in aspect.phrases {
                 assert!(phrase.len() <= 160, "{name}: a phrase, not a paragraph: {phrase}");
                 assert!(!phrase.contains('|') && !phrase.ends_with('.'), "{name}: a cell of a table: {phrase}");
             }
         }
         let said: Vec<&str> =
-            program.accuracy.aspects().flat_map(|(_, _, phrases)| phrases).map(String::as_str).collect();
+            program.accuracy.aspects().flat_map(|aspect| aspect.phrases).map(String::as_str).collect();
         let says = |word: &str| said.iter().any(|phrase| phrase.contains(&format!("`{word}`")));
         assert_eq!(program.maps.iter().any(|map| map.in_flight.is_some()), says("under_way"), "{name}: `under_way`");
         assert_eq!(program.maps.iter().any(|map| map.unseen.is_some()), says("unseen"), "{name}: `unseen`");

@@ -8,7 +8,7 @@ use crate::catalog::Accuracy;
 
 /// One list of phrases for each aspect.
 pub(super) fn json(accuracy: &Accuracy) -> Json {
-    let lists = accuracy.aspects().map(|(name, _, phrases)| (name.to_owned(), phrases.to_vec().into()));
+    let lists = accuracy.aspects().map(|aspect| (aspect.name.to_owned(), aspect.phrases.to_vec().into()));
     Json::Object(lists.collect::<Map<_, _>>())
 }
 
@@ -23,9 +23,9 @@ pub(super) fn text(accuracy: &Accuracy) -> String {
 
 /// The phrases with the label of their aspect, which is empty for all but the first one.
 fn lines(accuracy: &Accuracy) -> impl Iterator<Item = (&'static str, &str)> {
-    accuracy.aspects().flat_map(|(_, label, phrases)| {
-        let labels = std::iter::once(label).chain(std::iter::repeat(""));
-        labels.zip(phrases.iter().map(String::as_str))
+    accuracy.aspects().flat_map(|aspect| {
+        let labels = std::iter::once(aspect.label).chain(std::iter::repeat(""));
+        labels.zip(aspect.phrases.iter().map(String::as_str))
     })
 }
 
