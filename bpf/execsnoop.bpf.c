@@ -77,7 +77,7 @@ ACCURACY(
 	SEES("programs that the kernel starts itself (`modprobe`, `core_pattern`)")
 	SEES("failures after the old program is gone: the caller gets a signal then")
 	NOT_SEEN("a call for which seccomp ends the process, on 5.10")
-	NOT_SEEN("what a tracer makes of the result at the end of the call")
+	NOT_SEEN("a result that a tracer changes at the end of the call")
 	NOT_SEEN("a call that a tracer skips, which runs nothing")
 	NOT_SEEN("an execution that a signal interrupts, until the kernel has restarted it")
 	OWNER("the process that calls; `comm` is the new program's after a success, else the caller's")

@@ -33,7 +33,7 @@ ACCURACY(
 	SEES("each process of a cgroup that is killed as one (`memory.oom.group`)")
 	SEES("a process that is about to end anyway, and is chosen without being killed")
 	NOT_SEEN("processes that another process kills for their memory: those are signals (`sigsnoop`)")
-	OWNER("the process that is killed, by the name of its first thread; `trigger_*` is who asked for memory")
+	OWNER("the process that is killed, by the name of its first thread; `trigger_*` is the thread that asked for memory")
 	TIME("`ts`: when it is chosen, with its memory still there; its end comes later (`exitsnoop`)")
 	EXACT("one event for a process; `rss_bytes` is a sum to which each CPU may add some pages later")
 	VARIANTS("`tracepoint`, `fentry` and `kprobe`: the same events")

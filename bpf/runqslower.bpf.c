@@ -20,7 +20,7 @@ EVENT(event);
 ACCURACY(
 	RUN_QUEUE_SEES
 	RUN_QUEUE_NOT_SEEN
-	OWNER("the thread that waits; `prev_pid` and `prev_comm` are who had the CPU until then")
+	OWNER("the thread that waits; `prev_pid` and `prev_comm` are the thread that had the CPU until then")
 	TIME("`ts`: when it gets the CPU; `latency_ns`: from the moment at which it can run")
 	EXACT("one event for a wait; the sum of a thread's waits is the second number of `/proc/PID/task/TID/schedstat`")
 	VARIANTS("one")

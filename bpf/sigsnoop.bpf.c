@@ -55,7 +55,7 @@ ACCURACY(
 	SEES("each signal that a call or the kernel sends, with its result, also if it is ignored or already pending")
 	NOT_SEEN("a call that sends nothing: the target is not there, or may not be sent to")
 	NOT_SEEN("what the target does with the signal, and when")
-	OWNER("the task whose call sends it, whatever it claims in the signal's information")
+	OWNER("the task whose call sends it; what it writes into the signal's information does not matter")
 	OWNER("of a `kernel` signal the task that made the kernel send it: the one that crashed, a child that ended")
 	OWNER("none (`pid` 0) for timers, `alarm()` and other interrupts; a filter on tasks excludes these")
 	TIME("`ts`: when it is sent, not when the target handles it")

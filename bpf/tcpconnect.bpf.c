@@ -31,7 +31,7 @@ ACCURACY(
 	SEES("each attempt to open a connection, when the kernel is about to send a SYN")
 	SEES("attempts that fail before that, with the error of `connect()`, unless `failed: false`")
 	SEES("each subflow of Multipath TCP")
-	NOT_SEEN("what becomes of an attempt after the SYN")
+	NOT_SEEN("the result of an attempt after the SYN")
 	NOT_SEEN("failures before the SYN by io_uring, by `sendmsg` with `MSG_FASTOPEN`, or of 32-bit programs on x86-64")
 	NOT_SEEN("connections that come in (`tcplife`)")
 	OWNER("the thread that connects; of later Multipath TCP subflows `pid` is 0, and a filter on tasks excludes them")

@@ -39,14 +39,14 @@ ACCURACY(
 	NOT_SEEN("connections that were open before the capture")
 	NOT_SEEN("attempts that are never established (`tcpconnect`)")
 	NOT_SEEN("connections that are open at the end: counted as `under_way`")
-	OWNER("who opened or accepted it, whoever closes it and whoever got its descriptor since")
+	OWNER("the process that opened or accepted it, also if another one closes it or got its descriptor")
 	OWNER("not accepted: `pid` 0 and the user of the listening socket; a filter on tasks excludes these")
 	OWNER("a later subflow: the owner of the first one while that is open, else `pid` 0")
 	OWNER("connections of the kernel (NFS): `kworker/…`")
 	TIME("`ts`: when the socket is closed for good; `duration_ns`: since it was established, without TIME_WAIT")
 	EXACT("`tx_bytes` that the other side acknowledged and `rx_bytes` in order, to the byte")
 	VARIANTS("`fexit` and `kprobe`: the same events; with `fexit` on 7.3 a first subflow that came in has `pid` 0")
-	VARIANTS("`tracepoint`: a connection that came in belongs to who begins to end it on this side")
+	VARIANTS("`tracepoint`: a connection that came in belongs to the process that begins to end it on this side")
 );
 
 const volatile u64 min_duration_ns UNIT("ns") DOC("Only connections that lasted at least this long") = 0;
