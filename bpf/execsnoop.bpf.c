@@ -283,7 +283,22 @@ static __always_inline u32 pointer_width(s32 nr, bool compat)
 #define AT_EMPTY_PATH 0x1000
 
 /* What the call of these registers asks for. `to` is a record or an attempt. */
-#define read_call(to, call, regs, nr, compat)                                                                  	({                                                                                                     		bool __at = (call) == EXECVEAT;                                                                		u64 __path = __at ? SYSCALL_ARG2(regs, compat) : SYSCALL_ARG1(regs, compat);                   		u64 __argv = __at ? SYSCALL_ARG3(regs, compat) : SYSCALL_ARG2(regs, compat);                   		if (bpf_probe_read_user_str((to)->filename, sizeof((to)->filename), (void *)__path) < 0) {     			__builtin_memcpy((to)->filename, UNREAD, sizeof(UNREAD));                              		} else if (__at && !(to)->filename[0] && SYSCALL_ARG5(regs, compat) & AT_EMPTY_PATH) {         			struct file *__file = file_of_descriptor(SYSCALL_ARG1(regs, compat));                  			if (__file) {                                                                          				read_file_name((to)->filename, sizeof((to)->filename), __file);                				read_file_name((to)->file, sizeof((to)->file), __file);                        			}                                                                                      		}                                                                                              		read_pointers(&(to)->argv, (to)->tail, __argv, pointer_width(nr, compat));                     	})
+#define read_call(to, call, regs, nr, compat) \
+	({ \
+		bool __at = (call) == EXECVEAT; \
+		u64 __path = __at ? SYSCALL_ARG2(regs, compat) : SYSCALL_ARG1(regs, compat); \
+		u64 __argv = __at ? SYSCALL_ARG3(regs, compat) : SYSCALL_ARG2(regs, compat); \
+		if (bpf_probe_read_user_str((to)->filename, sizeof((to)->filename), (void *)__path) < 0) { \
+			__builtin_memcpy((to)->filename, UNREAD, sizeof(UNREAD)); \
+		} else if (__at && !(to)->filename[0] && SYSCALL_ARG5(regs, compat) & AT_EMPTY_PATH) { \
+			struct file *__file = file_of_descriptor(SYSCALL_ARG1(regs, compat)); \
+			if (__file) { \
+				read_file_name((to)->filename, sizeof((to)->filename), __file); \
+				read_file_name((to)->file, sizeof((to)->file), __file); \
+			} \
+		} \
+		read_pointers(&(to)->argv, (to)->tail, __argv, pointer_width(nr, compat)); \
+	})
 
 /* The last moment at which the caller's memory is there. */
 SEC("tp_btf/sched_prepare_exec")
