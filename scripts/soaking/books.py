@@ -95,7 +95,7 @@ def check_report(report, code, problems):
         parts = sum(probe[key] for key in ("written", "warmup", "after_end", "unwritten", "lost"))
         if code in (0, 3) and report["window"]["ended_by"] != "closed" and parts != probe["seen"]:
             problems.append(f"{probe['name']}: seen {probe['seen']}, and the parts are {parts}")
-    lost = sum(probe["lost"] + (probe["missed"] or 0) for probe in report["probes"])
+    lost = sum(probe.get(key) or 0 for probe in report["probes"] for key in ("lost", "missed", "unseen", "incomplete"))
     if code in (0, 3) and (code == 3) != (lost > 0):
         problems.append(f"the exit code is {code} with {lost} lost")
 

@@ -342,7 +342,8 @@ impl Judge<'_> {
         let mut lost = 0;
         for probe in report["probes"].as_array().into_iter().flatten() {
             self.probe(probe, &report["window"]["ended_by"]);
-            lost += probe["lost"].as_u64().unwrap_or(0) + probe["missed"].as_u64().unwrap_or(0);
+            let number = |name: &str| probe[name].as_u64().unwrap_or(0);
+            lost += ["lost", "missed", "unseen", "incomplete"].into_iter().map(number).sum::<u64>();
         }
         if self.complete() && (self.ran.code == Some(3)) != (lost > 0) {
             self.wrong(format!("exit code {:?} with {lost} lost", self.ran.code));
