@@ -12,7 +12,7 @@ struct key {
 struct value {
 	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush and with `queued: true` from the start");
 };
-AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 1024) DOC("Latencies of block I/O by disk and operation");
+AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 1024) DOC("Latencies of block I/O by disk and operation") TRY("direct_read");
 
 const volatile bool queued DOC("true: from the request's start, so that its time in the queue counts too") = false;
 

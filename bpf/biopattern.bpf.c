@@ -19,7 +19,7 @@ struct value {
 	u64 requests AS("events") DOC("All of them; of a disk's first one, and of zone appends, it is not known what they are");
 	u64 bytes UNIT("bytes") DOC("Their size");
 };
-AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk");
+AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk") TRY("direct_read");
 
 ACCURACY(
 	SEES("reads, writes, discards, secure erases, `write_zeroes` and `write_same`, when the driver gets them")

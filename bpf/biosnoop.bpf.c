@@ -16,7 +16,7 @@ struct event {
 	u64 queued_ns UNIT("ns") DOC("From the request's start to its (last) issue to the driver");
 	u64 latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, from its start");
 	s32 error AS("errno") DOC("0, or a negative error number");
-} DOC("One block I/O request");
+} DOC("One block I/O request") TRY("direct_read");
 EVENT(event);
 
 const volatile u64 min_latency_ns UNIT("ns") DOC("Only requests that took at least this long from issue to completion") = 0;

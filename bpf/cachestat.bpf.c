@@ -24,7 +24,7 @@ struct value {
 	u64 misses DOC("Pages that had to be brought in for that, with those read ahead");
 	u64 dirtied DOC("Pages that were written to since they had been on the disk");
 };
-AGGREGATE(PERCPU_HASH, pages, struct key, struct value, 4096) DOC("Pages of the page cache that were found, and that were not");
+AGGREGATE(PERCPU_HASH, pages, struct key, struct value, 4096) DOC("Pages of the page cache that were found, and that were not") TRY("cached_read");
 
 ACCURACY(
 	SEES("pages of files that are read: by every call (`read`, `sendfile`, `splice`, io_uring) and by faults of a mapping")

@@ -68,7 +68,7 @@ struct event {
 	struct runner_list argv DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
 	s32 ret AS("errno") DOC("0, or a negative error number");
 	char tail[ARGV_LARGE] INTERNAL;
-} DOC("One program execution by execve() or execveat(), or the attempt");
+} DOC("One program execution by execve() or execveat(), or the attempt") TRY("exec");
 EVENT(event);
 
 ACCURACY(

@@ -23,7 +23,7 @@ struct event {
 	enum signal signal DOC("What ended it, or none");
 	bool core_dumped DOC("Whether there is a core dump");
 	char process_comm[16] DOC("Name of the process; with `threads: true` it may be another than the thread's");
-} DOC("One process that ended, or one thread");
+} DOC("One process that ended, or one thread") TRY("exit");
 EVENT(event);
 
 ACCURACY(

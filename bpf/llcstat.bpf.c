@@ -19,7 +19,7 @@ struct value {
 	u64 references DOC("References to the last-level cache, or what `event` says: of a clock, ns");
 	u64 misses DOC("Of these, not answered by it; 0 with an `event` of one's own");
 };
-AGGREGATE(PERCPU_HASH, cache, struct key, struct value, 10240) DOC("References to the last-level cache and misses by process");
+AGGREGATE(PERCPU_HASH, cache, struct key, struct value, 10240) DOC("References to the last-level cache and misses by process") TRY("spin");
 
 ACCURACY(
 	SEES("references to the last-level cache and misses, as the counters of each CPU have them")

@@ -32,7 +32,7 @@ struct value {
 	u64 total_ns UNIT("ns") DOC("How long it was away, all in all"); /* first: `top` is by time */
 	u64 count AS("events") DOC("How often it left the CPU and came back");
 };
-AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks");
+AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks") TRY("sleep");
 
 ACCURACY(
 	SEES("each time that a thread leaves a CPU and comes back, with the stacks of where it left")

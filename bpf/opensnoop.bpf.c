@@ -52,7 +52,7 @@ struct event {
 	enum open_flag flags AS("bits") DOC("How it was to be opened; empty: could not be read");
 	s32 ret AS("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
 	char tail[PATH_LONG] INTERNAL;
-} DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle");
+} DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle") TRY("open");
 EVENT(event);
 
 ACCURACY(

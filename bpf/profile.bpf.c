@@ -18,7 +18,7 @@ struct key {
 struct value {
 	u64 samples AS("events") DOC("How often it was found there");
 };
-AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks");
+AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks") TRY("spin");
 
 ACCURACY(
 	SEES("what runs on each CPU, about `frequency` times a second")

@@ -19,7 +19,7 @@ struct key {
 struct value {
 	struct runner_hist latency_ns UNIT("ns") DOC("From the moment at which a thread could run until it ran");
 };
-AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 2048) DOC("Histograms of waits for a CPU");
+AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 2048) DOC("Histograms of waits for a CPU") TRY("sleep");
 
 ACCURACY(
 	RUN_QUEUE_SEES

@@ -14,7 +14,7 @@ struct event {
 	u32 prev_pid DOC("Process that ran there until then; 0: the CPU was idle");
 	char prev_comm[16] DOC("Name of the thread that ran there until then");
 	char process_comm[16] DOC("Name of the process that waited: of its first thread");
-} DOC("One wait for a CPU");
+} DOC("One wait for a CPU") TRY("sleep");
 EVENT(event);
 
 ACCURACY(

@@ -48,7 +48,7 @@ struct event {
 	s32 si_code DOC("si_code that the target gets; a sender can choose it, with sigqueue below 0, for itself any");
 	char process_comm[16] DOC("Name of the process that sent it: of its first thread");
 	char target_process_comm[16] DOC("Name of the process that it was sent to");
-} DOC("One signal that was sent");
+} DOC("One signal that was sent") TRY("signal");
 EVENT(event);
 
 ACCURACY(

@@ -33,7 +33,7 @@ struct value {
 	u64 untimed DOC("Those that are not in `total_ns`: denied before they began (seccomp), or begun before the capture; 0 with `latency: false`");
 	u64 total_ns UNIT("ns") DOC("How long they took together; 0 with `latency: false`");
 };
-AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls that returned, and the time they took");
+AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls that returned, and the time they took") TRY("syscall");
 AGGREGATE_DENSE(calls, struct value, 512);
 
 ACCURACY(

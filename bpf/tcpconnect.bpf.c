@@ -24,7 +24,7 @@ struct event {
 	u16 sport DOC("Port it is opened from; 0 if it is not chosen yet");
 	u16 dport DOC("Port it is opened to");
 	s32 error AS("errno") DOC("0 if a SYN was to be sent; else why not, a negative error number");
-} DOC("One attempt to open a TCP connection");
+} DOC("One attempt to open a TCP connection") TRY("connect");
 EVENT(event);
 
 ACCURACY(

@@ -30,7 +30,7 @@ struct event {
 	u64 tx_bytes UNIT("bytes") DOC("Data sent that the other side has acknowledged");
 	u64 rx_bytes UNIT("bytes") DOC("Data received in order");
 	u64 duration_ns UNIT("ns") DOC("Since it was established");
-} DOC("One TCP connection that ended");
+} DOC("One TCP connection that ended") TRY("connection");
 EVENT(event);
 
 ACCURACY(

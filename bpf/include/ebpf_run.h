@@ -24,6 +24,11 @@
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 #define UNIT(unit) __attribute__((btf_decl_tag("unit:" unit)))
 #define AS(meaning) __attribute__((btf_decl_tag("as:" meaning)))
+/*
+ * On the event struct, or on the aggregate's map: the load with which `ebpf-run doctor --try` runs the program. The names
+ * are those of `Load` in src/catalog/load.rs. No tag: no harmless load makes its events.
+ */
+#define TRY(load) __attribute__((btf_decl_tag("try:" load)))
 /* Not a field and not a filter: the runner's own, or a companion of another member. */
 #define INTERNAL __attribute__((btf_decl_tag("internal")))
 /*

@@ -6,6 +6,7 @@ use libbpf_rs::btf::types::{MemberAttr, Ptr, Struct, Var};
 use libbpf_rs::btf::{BtfType, HasSize, ReferencesType};
 use libbpf_rs::{MapType, OpenObject};
 
+use super::Load;
 use super::btf::{Reader, size_of, text};
 use super::tags::{IMAGE_EXE, IMAGE_LAYOUT};
 use crate::event::{Field, Kind};
@@ -92,8 +93,8 @@ pub enum Shape {
 }
 
 impl<'a> Reader<'a> {
-    /// The program's aggregate: the map that is tagged so.
-    pub(super) fn aggregate(&self, open: &OpenObject) -> Result<Option<Aggregate>, String> {
+    /// The program's aggregate: the map that is tagged so. With the load that it can be tried with.
+    pub(super) fn aggregate(&self, open: &OpenObject) -> Result<Option<(Aggregate, Option<Load>)>, String> {
         for map in open.maps() {
             let name = text(Some(map.name()));
             let Some(var) = self.btf.type_by_name::<Var<'_>>(&name) else { continue };
@@ -115,7 +116,7 @@ impl<'a> Reader<'a> {
             let (shape, value_size) =
                 (self.shape(&value).map_err(|what| format!("aggregate {name}: {what}"))?, value.size());
             let (fields, image) = self.key(&key).map_err(|what| format!("the key of {name}: {what}"))?;
-            return Ok(Some(Aggregate {
+            let aggregate = Aggregate {
                 doc: tags.doc.ok_or_else(|| format!("aggregate {name} has no DOC()"))?,
                 per_cpu,
                 is_hash,
@@ -125,7 +126,8 @@ impl<'a> Reader<'a> {
                 shape,
                 value_size,
                 map: name,
-            }));
+            };
+            return Ok(Some((aggregate, tags.load)));
         }
         Ok(None)
     }

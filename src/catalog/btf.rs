@@ -9,7 +9,7 @@ use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
 
 use super::aggregate;
 use super::tags::{PerfTag, TagIndex, Tags};
-use super::{Accuracy, Element, ElementKind, Hook, ListShape, MapSpec, Output, PerfEvent, Program, Variable};
+use super::{Accuracy, Element, ElementKind, Hook, ListShape, Load, MapSpec, Output, PerfEvent, Program, Variable};
 use crate::error::{Error, Result};
 use crate::event::{Field, Kind, Layout, Names};
 
@@ -39,19 +39,24 @@ pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program>
     let variables = reader.variables().map_err(broken)?;
     let hooks = reader.hooks(&open, &variables).map_err(broken)?;
     let (internals, filters) = variables.into_iter().partition(|(_, tags)| tags.internal);
+    let (output, load) = match reader.aggregate(&open).map_err(broken)? {
+        Some((aggregate, load)) => (Output::Aggregate(Arc::new(aggregate)), load),
+        None => {
+            let (layout, load) = reader.event().map_err(broken)?;
+            (Output::Events(Arc::new(layout)), load)
+        }
+    };
     let plain = |list: Vec<(Variable, Tags)>| list.into_iter().map(|(variable, _)| variable).collect();
     Ok(Program {
         name,
         object,
-        output: match reader.aggregate(&open).map_err(broken)? {
-            Some(aggregate) => Output::Aggregate(Arc::new(aggregate)),
-            None => Output::Events(Arc::new(reader.event().map_err(broken)?)),
-        },
+        output,
         filters: plain(filters),
         internals: plain(internals),
         maps: reader.maps(&open).map_err(broken)?,
         hooks,
         accuracy: reader.accuracy(),
+        load,
     })
 }
 
@@ -178,7 +183,8 @@ impl<'a> Reader<'a> {
         marker.map(|marker| self.tags.of(marker.type_id()).accuracy).unwrap_or_default()
     }
 
-    fn event(&self) -> Result<Layout, String> {
+    /// The event, and the load that the program can be tried with.
+    fn event(&self) -> Result<(Layout, Option<Load>), String> {
         let section = self.btf.type_by_name::<DataSec<'_>>(".rodata").ok_or("no EVENT()")?;
         let marker = section
             .iter()
@@ -188,7 +194,9 @@ impl<'a> Reader<'a> {
         let pointer = Ptr::try_from(marker.referenced_type().skip_mods_and_typedefs()).map_err(|_| "EVENT() is odd")?;
         let event = Struct::try_from(pointer.referenced_type().skip_mods_and_typedefs())
             .map_err(|_| "EVENT() does not name a struct")?;
-        let doc = self.tags.of(event.type_id()).doc.ok_or("the event struct has no DOC()")?;
+        let tags = self.tags.of(event.type_id());
+        let doc = tags.doc.ok_or("the event struct has no DOC()")?;
+        let load = tags.load;
         let tail = self.tail(&event);
 
         let mut fields = Vec::new();
@@ -212,7 +220,7 @@ impl<'a> Reader<'a> {
             _ => return Err("the first field is not `u64 ts`".into()),
         }
         let min_size = tail.unwrap_or(event.size());
-        Ok(Layout { doc, fields, size: event.size(), min_size })
+        Ok((Layout { doc, fields, size: event.size(), min_size }, load))
     }
 
     /// Where the event's tail begins, if it has one.

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod btf;
+mod load;
 mod tags;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ mod embedded {
 }
 
 pub use aggregate::{Aggregate, HIST_TRAILER, ImageAt, KeyField, SECOND, Shape, StackKind};
+pub use load::Load;
 
 /// All programs by name.
 pub struct Catalog {
@@ -78,6 +80,8 @@ pub struct Program {
     pub hooks: Vec<Hook>,
     /// What it sees and what it does not.
     pub accuracy: Accuracy,
+    /// The load that it can be tried with; `None` if no harmless one makes its events.
+    pub load: Option<Load>,
 }
 
 /// What a program sees and what it does not: the phrases of its `ACCURACY()`, by aspect.

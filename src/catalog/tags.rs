@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use libbpf_rs::btf::types::DeclTag;
 use libbpf_rs::btf::{Btf, ReferencesType, TypeId};
 
-use super::Accuracy;
+use super::{Accuracy, Load};
 use crate::error::{Error, Result};
 
 /// `PERF_EVENT()`.
@@ -32,6 +32,8 @@ pub(super) struct Tags {
     /// On a map: what its entries are, while they are under way.
     pub in_flight: Option<String>,
     pub skip_if: Option<(String, String)>,
+    /// On an event struct or an aggregate: the load that `ebpf-run doctor --try` makes.
+    pub load: Option<Load>,
     /// On a function: the group and the variant that it is a part of.
     pub alternative: Option<(String, String)>,
     /// On a function: what runs it.
@@ -78,6 +80,11 @@ impl Tags {
             ("optional", "") => self.optional = true,
             ("aggregate", "") => self.aggregate = true,
             ("in_flight", what) if !what.is_empty() => self.in_flight = Some(what.to_owned()),
+            ("try", name) => {
+                let names = Load::ALL.map(Load::name);
+                let load = Load::by_name(name).ok_or_else(|| format!("`{text}`: one of {names:?} expected"))?;
+                self.load = Some(load);
+            }
             ("skip_if", value) => {
                 let (filter, value) =
                     value.split_once('=').ok_or_else(|| format!("`{text}`: filter=value expected"))?;
@@ -154,6 +161,7 @@ mod tests {
         assert!(tags.add("skip_if:failed").is_err());
         assert!(tags.add("in_flight:").is_err());
         assert!(tags.add("sees:").is_err() && tags.add("owners:a task").is_err());
+        assert!(tags.add("try:reboot").is_err() && tags.add("try:").is_err());
         for bad in ["connect", "connect/", "/fentry", "connect/a b", "connect/a/b", "Connect/fentry"] {
             assert!(tags.add(&format!("alternative:{bad}")).is_err(), "{bad}");
         }
@@ -162,6 +170,10 @@ mod tests {
         assert!(tags.add("perf_event:cycles|cpu_clock,event").is_err());
         assert!(tags.add("perf_event:cycles|cpu_clock,event,rate").is_ok());
         assert_eq!(tags.perf_event.as_ref().map(|tag| tag.sources.len()), Some(2));
+        for load in Load::ALL {
+            assert!(tags.add(&format!("try:{}", load.name())).is_ok());
+            assert_eq!(tags.load, Some(load));
+        }
         assert!(tags.add("doc:anything: with a colon").is_ok());
         assert_eq!(tags.doc.as_deref(), Some("anything: with a colon"));
         assert!(tags.add("sees:one: with a colon").is_ok() && tags.add("sees:two").is_ok());
