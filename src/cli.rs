@@ -62,7 +62,7 @@ enum Command {
     Check(offline::CheckArgs),
     /// Render the records of a fixture through a config's sinks and compare; needs no root and no kernel
     Test(rehearse::TestArgs),
-    /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing
+    /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing without --try
     Doctor(doctor::DoctorArgs),
     /// Write what systemd or cron needs to start a capture by its `schedule`
     Emit(emit::EmitArgs),
@@ -122,6 +122,10 @@ struct RunArgs {
 
 /// Does what the command line says; returns the exit code.
 pub fn main() -> u8 {
+    // A process of `doctor --try`, which is to do nothing but that
+    if let Some(code) = crate::doctor::make_requested() {
+        return code;
+    }
     // With a handler that does nothing, a write past the limit of a file's size fails with EFBIG instead of ending the process
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     limits::raise_open_files();

@@ -22,19 +22,30 @@ pub(super) struct DoctorArgs {
     /// Every hook of every program too (with a config they are shown anyway)
     #[arg(long)]
     hooks: bool,
+    /// Run each program against a small load of its own and compare the events; this attaches to the kernel
+    #[arg(long = "try")]
+    try_programs: bool,
     /// As one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Returns the exit code that a run would have, if it failed before its window began.
+/// This program, whatever became of its file.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Returns the exit code that a run would have, if it failed before its window began; or that of a program whose
+/// trial failed.
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
     let mut plans = Vec::new();
     for path in &args.configs {
         let source = super::find(path, &args.set)?;
         plans.push((source.path().to_owned(), super::make_plan(&source, &Default::default())?));
     }
-    let examination = examine(&plans, &Catalog::embedded())?;
+    let catalog = Catalog::embedded();
+    let mut examination = examine(&plans, &catalog)?;
+    if args.try_programs {
+        examination.try_programs(&catalog, OWN_PROGRAM.as_ref())?;
+    }
     if args.json {
         console::print_json(&examination.json())?;
     } else {

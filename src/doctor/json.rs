@@ -2,7 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Check, Examination, Subject};
+use super::{Check, Examination, Subject, Trial};
+use crate::catalog::Load;
 use crate::kernel::{HookState, Tracefs, Verdict};
 
 /// The version of this shape.
@@ -13,10 +14,11 @@ impl Examination {
     pub fn json(&self) -> Json {
         let checks: Vec<Json> = self.checks.iter().map(check).collect();
         let subjects: Vec<Json> = self.subjects.iter().map(|subject| self.subject(subject)).collect();
+        let trials: Option<Vec<Json>> = self.trials.as_ref().map(|trials| trials.iter().map(trial).collect());
         json!({
             "format": FORMAT, "ebpf_run": env!("CARGO_PKG_VERSION"),
             "kernel": self.host.release, "machine": self.facts.machine,
-            "exit_code": self.exit_code(), "checks": checks, "probes": subjects,
+            "exit_code": self.exit_code(), "checks": checks, "probes": subjects, "tried": trials,
         })
     }
 
@@ -51,6 +53,13 @@ impl Examination {
             _ => Some(state.missing.is_none()),
         }
     }
+}
+
+fn trial(trial: &Trial) -> Json {
+    json!({
+        "program": trial.program, "mark": trial.mark.key(), "found": trial.found, "hint": trial.hint,
+        "load": trial.load.map(Load::name), "expected": trial.expected, "arrived": trial.arrived,
+    })
 }
 
 fn check(check: &Check) -> Json {

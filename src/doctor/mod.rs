@@ -1,9 +1,13 @@
 //! What this machine and this process can do, and what would become of each probe here: what a run decides by, told before
-//! it, without attaching anything.
+//! it, without attaching anything. [`Examination::try_programs`] does, on request.
 
 mod checks;
 mod json;
+mod load;
 mod show;
+mod trial;
+
+use std::path::Path;
 
 use crate::catalog::Catalog;
 use crate::config::Source;
@@ -12,7 +16,9 @@ use crate::kernel::{Facts, Host, Kernel, Outlook, Verdict, outlook};
 use crate::plan::{Overrides, Plan, ProbePlan, plan};
 use crate::run;
 
+pub use load::make_requested;
 pub use show::Shown;
+pub use trial::Trial;
 
 /// How good what was found is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +101,8 @@ pub struct Examination {
     pub checks: Vec<Check>,
     /// The probes of the configs, or every program.
     pub subjects: Vec<Subject>,
+    /// The programs that were tried; `None` if that was not asked for.
+    pub trials: Option<Vec<Trial>>,
 }
 
 /// Looks at this machine with `plans` in mind, each with the name of its config; without any, with every program.
@@ -126,21 +134,43 @@ pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Examinatio
     let subjects: Vec<Subject> = subjects.into_iter().map(look).collect();
     let mut checks = checks::all(&host, &facts, &subjects);
     checks.extend(names);
-    Ok(Examination { host, facts, checks, subjects })
+    Ok(Examination { host, facts, checks, subjects, trials: None })
 }
 
 /// A probe that says nothing but its program.
 fn by_defaults(program: &str, catalog: &Catalog) -> Result<ProbePlan> {
     let yaml = format!("version: 1\nprobes: [{{program: {program}}}]\nsinks: {{out: {{type: jsonl}}}}\n");
-    let source = Source::parse("defaults".into(), "defaults".into(), yaml)?;
-    let overrides = Overrides { no_ring_buffer: !Host::has_ring_buffer(), ..Overrides::default() };
-    let mut probes = plan(&source, catalog, &overrides)?.probes;
+    let mut probes = checked_plan(&yaml, catalog)?.probes;
     probes.pop().ok_or_else(|| Error::failed(format!("program {program} makes no plan")))
 }
 
+/// The plan of a config that this module wrote.
+fn checked_plan(yaml: &str, catalog: &Catalog) -> Result<Plan> {
+    let source = Source::parse("defaults".into(), "defaults".into(), yaml.to_owned())?;
+    let overrides = Overrides { no_ring_buffer: !Host::has_ring_buffer(), ..Overrides::default() };
+    plan(&source, catalog, &overrides)
+}
+
 impl Examination {
+    /// Runs each program of the probes by its defaults, while a load of its own is made; `own_program` is the file of this
+    /// program.
+    ///
+    /// # Errors
+    /// If a signal interrupts it, or an embedded program is broken.
+    pub fn try_programs(&mut self, catalog: &Catalog, own_program: &Path) -> Result<()> {
+        let mut programs: Vec<String> = Vec::new();
+        for subject in &self.subjects {
+            let name = subject.plan.program.name;
+            if !programs.iter().any(|known| known == name) {
+                programs.push(name.to_owned());
+            }
+        }
+        self.trials = Some(trial::try_all(&programs, &self.host, catalog, own_program)?);
+        Ok(())
+    }
+
     /// What a run of the configs would end with before its window begins: what the kernel lacks goes before what this process
-    /// may not do.
+    /// may not do, and that before programs that were tried and do not work.
     pub fn exit_code(&self) -> u8 {
         let problems = || self.checks.iter().filter(|check| check.mark == Mark::Problem);
         let failing = || self.subjects.iter().filter(|subject| subject.mark() == Mark::Problem);
@@ -154,6 +184,8 @@ impl Examination {
             Kind::Unsupported.code()
         } else if problems().next().is_some() || failing().next().is_some() {
             Kind::NotPermitted.code()
+        } else if self.trials.iter().flatten().any(|trial| trial.mark == Mark::Problem) {
+            Kind::Failed.code()
         } else {
             0
         }

@@ -21,7 +21,7 @@ pub struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Examination { host, checks, subjects, .. } = self.examination;
+        let Examination { host, checks, subjects, trials, .. } = self.examination;
         writeln!(f, "This machine and this process")?;
         for (i, check) in checks.iter().enumerate() {
             line(f, check.mark.key(), &check.name, &check.found)?;
@@ -45,8 +45,16 @@ impl fmt::Display for Shown<'_> {
             }
             self.subject(f, subject)?;
         }
+        if let Some(trials) = trials {
+            writeln!(f, "\nPrograms tried (each by its defaults, with a load of its own)")?;
+            for trial in trials {
+                line(f, trial.mark.key(), &trial.program, &trial.found)?;
+                hint(f, trial.hint.as_deref())?;
+            }
+        }
         let problems = checks.iter().filter(|check| check.mark == Mark::Problem).count()
-            + subjects.iter().filter(|subject| subject.mark() == Mark::Problem).count();
+            + subjects.iter().filter(|subject| subject.mark() == Mark::Problem).count()
+            + trials.iter().flatten().filter(|trial| trial.mark == Mark::Problem).count();
         let what = match (problems, config) {
             (0, Some(_)) => "Everything that is needed is there.".to_owned(),
             (0, None) => "Nothing is in the way of a capture.".to_owned(),

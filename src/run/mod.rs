@@ -55,7 +55,7 @@ use books::{Books, Told};
 pub(crate) use disks::missing_disks;
 use folder::{Folder, Trust};
 use follow::{Following, Notice};
-use load::{attached, load};
+use load::attached;
 pub(crate) use load::{cgroups, resolved};
 use lock::Lock;
 use losses::Losses;
@@ -65,7 +65,7 @@ use progress::Progress;
 use queue::{QUEUE_BYTES, Queue, Received, Written};
 use reader::{Reader, Why};
 use reading::{Given, Read, Readings, Tally};
-use signals::Stop;
+pub(crate) use signals::Stop;
 use store::Store;
 use unfinished::{Attributes, Place, Refused, Unfinished, may_take};
 use warmup::Before;
@@ -248,6 +248,14 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
 /// report.
 pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
+    window_around(plan, options, begun, || ())
+}
+
+/// The same; once the window is open, `load` is called, and waited for.
+///
+/// # Errors
+/// See there.
+pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load: impl FnOnce()) -> Result<Report> {
     let say = |words: String| options.say(&words);
     let plan = &resolved(plan)?;
     let mut symbols = start_symbols(plan, &begun.host);
@@ -255,7 +263,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
     let mut opened = place::open_all(&plan.sinks, &globals, &begun.taken(), &warn)?;
-    let (plan, mut loaded, skipped) = load(plan, host)?;
+    let (plan, mut loaded, skipped) = load::load(plan, host)?;
     let plan = &plan;
     symbols.leave_out(loaded.iter().flat_map(Loaded::code).collect());
     for probe in &skipped {
@@ -325,6 +333,7 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
             let (started, bell) = (reader.started, stop.bell()?);
             let given = Given { before: &before.entries, tallies: &reader.tallies, symbols };
             let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, given)?;
+            load();
             (reader.read(&waiting, stop, &loaded)?, readings)
         }
     };

@@ -1,0 +1,158 @@
+//! Trials: each program runs for real while a load of its own is made, and the events that arrive are compared with it.
+
+use std::path::Path;
+
+use super::load::{Effect, Ready, effect};
+use super::{Mark, checked_plan};
+use crate::catalog::{Catalog, Load, Program};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::Host;
+use crate::report::{Account, End};
+use crate::run::{self, Options, Stop};
+
+/// The trial of one program.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The program.
+    pub program: String,
+    /// The result: [`Mark::NotKnown`] if the program could not be tried.
+    pub mark: Mark,
+    /// What was found.
+    pub found: String,
+    /// What can be done about it.
+    pub hint: Option<String>,
+    /// The load; `None` if there is none for the program.
+    pub load: Option<Load>,
+    /// How many events the load causes.
+    pub expected: Option<u64>,
+    /// How many arrived; `None` if it was not tried.
+    pub arrived: Option<u64>,
+}
+
+/// Tries `programs`, one after the other; `own_program` is the file of this program.
+///
+/// # Errors
+/// If a signal interrupts it, or an embedded program is broken.
+pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_program: &Path) -> Result<Vec<Trial>> {
+    let stop = Stop::install()?;
+    let unable = match host.check() {
+        Err(error) => Some(error.message),
+        Ok(()) if !host.initial_pid_namespace => {
+            Some("this process runs in a pid namespace, and filters take the host's pids".into())
+        }
+        Ok(()) => None,
+    };
+    let mut trials = Vec::new();
+    for name in programs {
+        let program = catalog.program(name).ok_or_else(|| Error::failed(format!("there is no program {name}")))??;
+        let mut trial = Trial {
+            program: name.clone(),
+            mark: Mark::NotKnown,
+            found: String::new(),
+            hint: None,
+            load: program.load,
+            expected: program.load.map(|load| effect(load).events.into()),
+            arrived: None,
+        };
+        let not_tried = |why: &str| format!("not tried: {why}");
+        match (program.load, &unable) {
+            (None, _) => trial.found = not_tried("no harmless load"),
+            (Some(_), Some(why)) => trial.found = not_tried(why),
+            (Some(load), None) => match Ready::start(load, own_program) {
+                Err(why) => trial.found = not_tried(&why),
+                Ok(mut ready) => trial.run(&program, effect(load), &mut ready, catalog)?,
+            },
+        }
+        if stop.by_signal() {
+            return Err(Error::failed("interrupted; not every program was tried"));
+        }
+        trials.push(trial);
+    }
+    Ok(trials)
+}
+
+impl Trial {
+    /// Runs the program while the load is made, and judges.
+    fn run(&mut self, program: &Program, effect: Effect, ready: &mut Ready, catalog: &Catalog) -> Result<()> {
+        let alone = program.filter("pid").is_some();
+        let yaml = config(program, ready);
+        let plan = checked_plan(&yaml, catalog)?;
+        let mut load = Ok(());
+        // A thread of its own, whose priority the run may raise: the next load has the usual one
+        let ran = std::thread::scope(|scope| {
+            let run = || {
+                let options = Options { quiet: true };
+                let begun = run::begin(&plan, &options)?.ok_or_else(|| Error::failed("interrupted"))?;
+                run::window_around(&plan, &options, &begun, || load = ready.run())
+            };
+            scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let report = match ran {
+            Ok(report) => report,
+            Err(error) => {
+                let known = matches!(error.kind, Kind::Unsupported | Kind::Broken | Kind::NotPermitted);
+                self.mark = if known { Mark::NotKnown } else { Mark::Problem };
+                self.found = if known { format!("not tried: {}", error.message) } else { error.message };
+                self.hint = error.hint;
+                return Ok(());
+            }
+        };
+        if let Err(why) = load {
+            self.found = format!("not tried: the load failed: {why}");
+            return Ok(());
+        }
+        let failure = report.verdict().filter(|error| error.kind != Kind::Loss);
+        match (report.accounts.first(), failure) {
+            _ if report.end == End::Interrupted => {}
+            (_, Some(error)) => (self.mark, self.found, self.hint) = (Mark::Problem, error.message, error.hint),
+            (None, None) => (self.mark, self.found) = (Mark::Problem, "the run has no account of it".into()),
+            (Some(account), None) => self.judge(account, effect, alone),
+        }
+        Ok(())
+    }
+
+    /// Compares what arrived with what the load caused. Without `alone`, events of other processes are among them.
+    fn judge(&mut self, account: &Account, effect: Effect, alone: bool) {
+        let Effect { noun, exact, .. } = effect;
+        let expected = u64::from(effect.events);
+        // The whole way: into a sink, or into the rows of an aggregate
+        let arrived = account.counted.unwrap_or(account.written);
+        self.arrived = Some(arrived);
+        self.found = match exact && alone {
+            true => format!("{arrived} of {expected} {noun} arrived"),
+            false => format!("{arrived} {noun} arrived, at least {expected} expected"),
+        };
+        if !alone {
+            self.found += " (those of other processes count too)";
+        }
+        if arrived == expected || arrived > expected && !(exact && alone) {
+            self.mark = Mark::Ok;
+        } else if effect.hidden_at_times && arrived < expected && arrived >= expected / 2 {
+            self.mark = Mark::Warning;
+            self.found += "; some hosts hide a few of these from every tracing program";
+            self.hint = Some("captures on this machine may lack a share of these events: see docs/limits.md".into());
+        } else {
+            self.mark = Mark::Problem;
+            self.found +=
+                &format!("; the program counted {}, of which {} were lost", account.kernel.seen, account.lost());
+            let hint = "do not rely on captures of this program on this machine; report it with the output of \
+                        `ebpf-run doctor --try --json`";
+            self.hint = Some(hint.into());
+        }
+    }
+}
+
+/// A capture of what the processes of the load do, by the defaults of the program.
+fn config(program: &Program, ready: &Ready) -> String {
+    let pids: Vec<String> = ready.pids().map(|pid| pid.to_string()).collect();
+    let filters = match &ready.disk {
+        _ if program.filter("pid").is_some() => format!("{{pid: [{}]}}", pids.join(", ")),
+        Some(disk) if program.filter("device").is_some() => format!("{{device: \"{disk}\"}}"),
+        _ => "{}".into(),
+    };
+    let name = program.name;
+    format!(
+        "version: 1\nwindow: {{duration: 10ms}}\nprobes: [{{program: {name}, filters: {filters}}}]\n\
+         sinks: {{out: {{type: jsonl, path: /dev/null}}}}\n"
+    )
+}
