@@ -84,6 +84,25 @@ fn names_of_a_config_are_looked_up_too() {
 }
 
 #[test]
+fn without_rights_no_program_is_tried() {
+    let scratch = Scratch::new();
+    let code = if has_types() { 5 } else { 4 };
+    let told = run(unprivileged(&scratch).args(["doctor", "opensnoop", "oomkill", "--try", "--json"])).expect(code);
+    let found: Json = serde_json::from_str(&told.stdout).expect("JSON");
+    let tried = found["tried"].as_array().expect("a list");
+    assert_eq!(tried.len(), 2);
+    for trial in tried {
+        let words = trial["found"].as_str().expect("words");
+        assert!(words.starts_with("not tried: "), "{words}");
+        assert_eq!((&trial["mark"], &trial["arrived"]), (&"unknown".into(), &Json::Null), "{trial}");
+    }
+    let text = run(unprivileged(&scratch).args(["doctor", "opensnoop", "--try"])).expect(code).stdout;
+    assert!(text.contains("\nPrograms tried") && text.contains("\n  unknown      opensnoop "), "{text}");
+    let told = run(unprivileged(&scratch).args(["doctor", "opensnoop", "--json"])).stdout;
+    assert!(serde_json::from_str::<Json>(&told).expect("JSON")["tried"].is_null(), "it was not asked for");
+}
+
+#[test]
 fn a_plan_is_the_same_for_everybody() {
     let scratch = Scratch::new();
     let plan = |command: &mut Command| run(command.args(["plan", "io-latency"])).expect(0).stdout;

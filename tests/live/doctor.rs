@@ -1,17 +1,20 @@
 //! What `doctor` says beforehand is what a run comes to: for every config that is shipped, and for programs that are made
-//! to be refused. On each kernel of `make test-kernels` too.
+//! to be refused. And what it finds out about programs that it tries. On each kernel of `make test-kernels` too.
 
 use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::config::Source;
-use ebpf_run::doctor::examine;
+use ebpf_run::doctor::{Mark, Shown, examine};
 use ebpf_run::kernel::{Host, Verdict};
 use ebpf_run::plan::{Overrides, plan};
 use ebpf_run::run::{Options, run as run_plan};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
 use crate::capture::{report, to_jsonl};
@@ -213,4 +216,134 @@ fn nothing_is_attached_to_find_out() {
     let mut capture = Command::new(BINARY);
     let ran = dies_when_it_attaches(capture.args(["opensnoop", "--duration", "50ms"])).output().expect("it starts");
     assert_eq!(ran.status.signal(), Some(31), "SIGSYS: {ran:?}");
+}
+
+/// What `doctor --try` found, and the programs with their verdicts.
+fn tried(doctor: &Json) -> Vec<(&Json, &Json)> {
+    let trials = doctor["tried"].as_array().expect("programs were tried");
+    let probes = doctor["probes"].as_array().expect("a list");
+    let verdict = |trial: &Json| probes.iter().find(|probe| probe["program"] == trial["program"]).expect("its probe");
+    trials.iter().map(|trial| (trial, verdict(trial))).collect()
+}
+
+#[test]
+fn every_program_that_can_be_tried_works() {
+    if !root() {
+        return;
+    }
+    let told = run(Command::new(BINARY).args(["doctor", "--try", "--json"])).expect(0);
+    let doctor: Json = serde_json::from_str(&told.stdout).expect("JSON");
+    let tried = tried(&doctor);
+    let catalog = Catalog::embedded();
+    assert_eq!(tried.len(), catalog.names().count());
+    for (trial, probe) in tried {
+        let (load, found) = (trial["load"].as_str(), trial["found"].as_str().expect("words"));
+        let is_able = matches!(probe["verdict"].as_str(), Some("ok" | "fallback"));
+        match (load, trial["mark"].as_str()) {
+            (Some(_), Some("ok")) => {
+                assert!(is_able, "{trial}\n{probe}");
+                assert!(trial["arrived"].as_u64() >= trial["expected"].as_u64(), "{trial}");
+            }
+            // Some hosts hide a few of these
+            (Some("direct_read" | "sleep"), Some("warning")) => {
+                assert!(found.contains("hide a few of these"), "{trial}");
+                let number = |key: &str| trial[key].as_u64().expect("a number");
+                assert!(2 * number("arrived") >= number("expected"), "{trial}");
+            }
+            // Not every machine has a disk there, or the binary on one
+            (Some("direct_read"), Some("unknown")) => assert!(found.contains("/var/tmp"), "{trial}"),
+            (Some("cached_read"), Some("unknown")) => assert!(found.contains("not on a disk"), "{trial}"),
+            (Some(_), Some("unknown")) => assert!(!is_able && found.starts_with("not tried: "), "{trial}\n{probe}"),
+            (None, Some("unknown")) => {
+                assert_eq!((&trial["program"], found), (&json!("oomkill"), "not tried: no harmless load"));
+            }
+            _ => panic!("{trial}\n{probe}"),
+        }
+    }
+}
+
+#[test]
+fn a_program_whose_events_do_not_all_arrive_is_a_problem() {
+    if !root() {
+        return;
+    }
+    let catalog = Catalog::from_objects([object!("halved")]);
+    let mut examination = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(examination.exit_code(), 0);
+    examination.try_programs(&catalog, BINARY.as_ref()).unwrap_or_else(|error| panic!("{error}"));
+    let trials = examination.trials.as_deref().expect("it was tried");
+    let [trial] = trials else { panic!("{trials:?}") };
+    assert_eq!((trial.mark, trial.expected, trial.arrived), (Mark::Problem, Some(20), Some(10)), "{trial:?}");
+    assert_eq!(trial.found, "10 of 20 signals arrived; the program counted 10, of which 0 were lost");
+    assert_eq!(examination.exit_code(), 1);
+    let text = Shown { examination: &examination, hooks: false }.to_string();
+    assert!(text.contains("\n  problem      halved                 10 of 20 signals arrived"), "{text}");
+    assert!(text.contains("hint: do not rely on captures of this program") && text.contains("\n1 problem."), "{text}");
+}
+
+#[test]
+fn without_a_process_for_the_load_nothing_is_tried() {
+    if !root() {
+        return;
+    }
+    let catalog = Catalog::from_objects([object!("halved")]);
+    let mut examination = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
+    examination.try_programs(&catalog, "/nonexistent".as_ref()).unwrap_or_else(|error| panic!("{error}"));
+    let trial = &examination.trials.as_deref().expect("it was to be tried")[0];
+    assert_eq!((trial.mark, trial.arrived), (Mark::NotKnown, None));
+    assert!(trial.found.starts_with("not tried: no process can be started"), "{trial:?}");
+    assert_eq!(examination.exit_code(), 0);
+}
+
+#[test]
+fn programs_of_a_config_are_tried_by_their_defaults() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let config = json!([
+        {"program": "opensnoop", "filters": {"path_prefix": "/nonexistent/"}},
+        {"program": "exitsnoop", "filters": {"pid": 1}},
+        {"program": "opensnoop", "name": "again"},
+    ]);
+    let path = scratch.write("t.yaml", to_jsonl(config).to_string());
+    let told = run(Command::new(BINARY).args(["doctor", "--try", "--json"]).arg(path)).expect(0);
+    let doctor: Json = serde_json::from_str(&told.stdout).expect("JSON");
+    let found: Vec<_> = tried(&doctor).iter().map(|(trial, _)| (&trial["program"], &trial["found"])).collect();
+    assert_eq!(
+        found,
+        [
+            (&json!("opensnoop"), &json!("20 of 20 opens arrived")),
+            (&json!("exitsnoop"), &json!("16 of 16 exits arrived"))
+        ]
+    );
+    assert_eq!(told.stderr, "");
+}
+
+#[test]
+fn a_signal_ends_the_trials_with_all_of_their_processes() {
+    if !root() {
+        return;
+    }
+    let mut command = Command::new(BINARY);
+    let doctor = command.args(["doctor", "--try"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let doctor = doctor.spawn().expect("it starts");
+    let list = format!("/proc/{0}/task/{0}/children", doctor.id());
+    let children = || fs::read_to_string(&list).unwrap_or_default();
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut seen = children();
+    while seen.is_empty() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(1));
+        seen = children();
+    }
+    let process = Pid::from_raw(doctor.id() as i32).expect("a process");
+    kill_process(process, Signal::INT).expect("it is ours");
+    let ended = doctor.wait_with_output().expect("it ends");
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{words}");
+    assert!(words.contains("interrupted; not every program was tried"), "{words}");
+    for child in seen.split_whitespace() {
+        let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        assert!(!line.windows(11).any(|bytes| bytes == b"__make-load"), "{child} is still there");
+    }
 }
