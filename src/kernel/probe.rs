@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 
-use libbpf_rs::{AsRawLibbpf as _, Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
+use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::aggregate::NOW;
 use super::choice::{Choice, Verdict, reasons};
@@ -357,25 +357,8 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libb
         if per_cpu(second.unwrap_or(&name)) {
             keep_cpus_apart(&mut map)?;
         }
-        if swaps && name.strip_suffix(NOW).is_some_and(per_cpu) {
-            keep_cpus_apart_within(&mut map)?;
-        }
     }
     Ok(perf_events)
-}
-
-/// The same for the maps that the map `map` of maps may hold. They have to be of the type that it is made for, with the same
-/// types of keys and values: kernels such as 6.1 refuse any other.
-fn keep_cpus_apart_within(map: &mut OpenMapMut<'_>) -> libbpf_rs::Result<()> {
-    // SAFETY: the map is open and not yet made, and libbpf keeps what it says of the inner maps for as long
-    let error = unsafe {
-        let inner = libbpf_sys::bpf_map__inner_map(map.as_libbpf_object().as_ptr());
-        if inner.is_null() || libbpf_sys::bpf_map__type(inner) != libbpf_sys::BPF_MAP_TYPE_HASH {
-            return Ok(());
-        }
-        libbpf_sys::bpf_map__set_type(inner, libbpf_sys::BPF_MAP_TYPE_PERCPU_HASH)
-    };
-    if error == 0 { Ok(()) } else { Err(libbpf_rs::Error::from_raw_os_error(-error)) }
 }
 
 /// The program's calls are the same for either type.

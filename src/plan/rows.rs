@@ -44,8 +44,9 @@ pub struct AggregatePlan {
 
 impl AggregatePlan {
     /// Whether the map exists twice, and is emptied each time that it is read: then it has to hold what one interval has.
+    /// Not where `per_cpu` changes the map's type: libbpf can't change that of the maps within a map.
     pub fn swaps(&self) -> bool {
-        self.interval.is_some() && self.clear && self.spec.is_hash
+        self.interval.is_some() && self.clear && self.spec.is_hash && (self.spec.per_cpu || !self.per_cpu)
     }
 }
 
