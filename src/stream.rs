@@ -83,7 +83,7 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     delayed_error(fd)
 }
 
-/// The error that a file system has kept for whoever closes the file.
+/// The error that a file system reports when the file is closed.
 ///
 /// # Errors
 /// As close(2).

@@ -75,7 +75,7 @@ impl Problem {
 
 impl Folder {
     /// Opens the directory of `path`, following it name by name. A relative path starts in the working directory, which
-    /// whoever started the runner has chosen.
+    /// the user who started the runner has chosen.
     ///
     /// # Errors
     /// If a directory is missing, if another user could lead the file elsewhere, or if the file's name is one of those that

@@ -283,7 +283,7 @@ pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
         Errno::ACCESS | Errno::PERM => Error::new(Kind::NotPermitted, format!("{what}: permission denied"))
             .hint("check the folder's owner and mode"),
         Errno::BADF => Error::failed(format!("{what}: it is closed, or not open for writing"))
-            .hint("have whoever starts this program open it, or write to a file"),
+            .hint("open it in the process that starts ebpf-run, or write to a file"),
         _ => Error::failed(format!("{what}: {}", io::Error::from(errno))),
     }
 }

@@ -25,7 +25,7 @@ const STACK_NONE: u64 = 0;
 const NOT_KEPT: &[u8] = b"[stack not kept]\0";
 /// What is written for an address that has no name.
 const UNKNOWN: &[u8] = b"[unknown]";
-/// Bytes of the names in one snapshot, so that nobody's long names take all memory. A frame beyond that has none.
+/// Bytes of the names in one snapshot, so that long names of one process do not take all memory. A frame beyond that has none.
 const MAX_TEXTS: usize = 64 << 20;
 
 /// One probe's aggregate under observation.

@@ -1,5 +1,5 @@
 //! The functions of an ELF file, read with pread(2) piece by piece: the file may be cut short, written to or made up while
-//! it is read. Names stay in the file until somebody asks for one.
+//! it is read. Names stay in the file until one is looked up.
 
 use std::fs::File;
 use std::io::{self, Read as _};
