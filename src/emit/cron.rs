@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::folders::Folders;
 use super::{File, Start, quote, schedule};
 use crate::error::{Error, Kind, Result};
+use crate::files::target::is_standard_stream;
 use crate::plan::Plan;
-use crate::run::is_standard_stream;
 
 /// cron passes over files whose names have anything else in them.
 fn is_name(name: &str) -> bool {

@@ -5,10 +5,10 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
+use crate::files::target::is_standard_stream;
 use crate::output::Globals;
 use crate::output::pattern::known_beginning;
 use crate::plan::Plan;
-use crate::run::is_standard_stream;
 
 /// Folders of this project's own begin so: those of others systemd must not be told to hand over.
 const OURS: &str = "ebpf-run";

@@ -1,7 +1,7 @@
 //! How much memory a capture may take: what its plan says, and room for the rest.
 
+use crate::pipeline::queue::QUEUE_BYTES;
 use crate::plan::{Plan, Uses};
-use crate::run::queue::QUEUE_BYTES;
 use crate::symbols;
 
 const MIB: u64 = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::lookup;
+use super::resolve;
 use crate::config::quantity::Nanoseconds;
 use crate::error::Result;
 use crate::kernel::{Host, Kernel, Loaded, Verdict};
@@ -40,7 +40,7 @@ pub fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>
 pub fn resolved(plan: &Plan) -> Result<Plan> {
     let mut plan = plan.clone();
     for probe in &mut plan.probes {
-        let found = lookup::resolve(probe)?;
+        let found = resolve::resolve(probe)?;
         for (lookup, setting) in probe.lookups.iter().zip(found) {
             if lookup.followed { probe.bss.push(setting) } else { probe.rodata.push(setting) }
         }
@@ -50,7 +50,7 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
 
 /// Where cgroups of version 2 are mounted, if they are.
 pub fn cgroups() -> Option<PathBuf> {
-    lookup::hierarchy().ok()
+    resolve::hierarchy().ok()
 }
 
 /// For the person who waits for it.

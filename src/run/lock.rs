@@ -10,12 +10,12 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::folder::{Folder, Trust};
-use super::place::Taken;
 use super::signals::Stop;
-use super::unfinished::is_called;
 use crate::config::window::OnLocked;
 use crate::error::{Error, Kind, Result};
+use crate::files::atomic::is_called;
+use crate::files::path_safety::{Folder, Trust};
+use crate::files::target::Taken;
 
 /// How often a run that waits looks whether the lock is free.
 const LOOK: Duration = Duration::from_millis(50);

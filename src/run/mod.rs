@@ -1,34 +1,17 @@
 //! A run: everything that the plan says, from loading to the report.
 
-mod aggregate;
-mod batch;
-mod begin;
-mod books;
+mod accounting;
+mod cgroup_follower;
 pub mod clock;
-mod disks;
-mod finisher;
-mod folder;
-mod follow;
-mod keep;
+mod disk_check;
 pub(crate) mod limits;
 mod load;
 mod lock;
-mod lookup;
-mod losses;
-mod order;
-mod place;
-mod priority;
-mod privileges;
-mod progress;
-pub mod queue;
-mod reader;
-mod reading;
-mod signals;
-mod stale;
-mod store;
-mod unfinished;
+pub(crate) mod privileges;
+pub(crate) mod resolve;
+pub(crate) mod signals;
+mod startup;
 mod warmup;
-mod writer;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -44,32 +27,33 @@ use crate::catalog::{MapSpec, StackKind};
 use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
+use crate::files::atomic::{Attributes, Place, Refused, Unfinished, may_take};
+use crate::files::path_safety::{Folder, Trust};
+use crate::files::rotate::Store;
+use crate::files::target::{self, Opened, Taken};
 use crate::kernel::{Buffer, Host, Loaded};
 use crate::output::template::render_global;
 use crate::output::time;
 use crate::output::{Globals, Sink};
+use crate::pipeline::aggregate_poller::{Given, Read, Readings, Tally};
+use crate::pipeline::loss_tracker::Losses;
+use crate::pipeline::progress::Progress;
+use crate::pipeline::queue::{self, QUEUE_BYTES, Queue, Received, Written};
+use crate::pipeline::reader::{Reader, Why};
+use crate::pipeline::writer::{self, Outcome, Routed, Running, Work};
+use crate::pipeline::{priority, stale_entries};
 use crate::plan::{Plan, SinkPlan};
 use crate::report::{self, Report};
 use crate::symbols::{Cause, Symbols};
-use books::{Books, Told};
-pub(crate) use disks::missing_disks;
-use folder::{Folder, Trust};
-use follow::{Following, Notice};
+use accounting::{Books, Told};
+pub(crate) use cgroup_follower::Following;
+use cgroup_follower::Notice;
+pub(crate) use disk_check::missing_disks;
 use load::attached;
 pub(crate) use load::{cgroups, resolved};
 use lock::Lock;
-use losses::Losses;
-pub use place::is_standard_stream;
-use place::{Opened, Taken};
-use progress::Progress;
-use queue::{QUEUE_BYTES, Queue, Received, Written};
-use reader::{Reader, Why};
-use reading::{Given, Read, Readings, Tally};
 pub(crate) use signals::Stop;
-use store::Store;
-use unfinished::{Attributes, Place, Refused, Unfinished, may_take};
 use warmup::Before;
-use writer::{Outcome, Routed, Running, Work};
 
 /// What the command line says about a run besides the plan.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +76,7 @@ fn warn(words: String) {
 }
 
 /// What the thread that follows cgroups has to say.
-fn notice(notice: Notice, options: &Options) {
+pub(crate) fn notice(notice: Notice, options: &Options) {
     match notice {
         Notice::Warning(words) => warn(words),
         Notice::Plain(words) => options.say(&words),
@@ -189,7 +173,7 @@ fn small_file(folder: &Place, name: &OsStr, mode: u32) -> std::result::Result<Un
         Errno::ISDIR => "it is a directory".into(),
         Errno::LOOP => "it is a symbolic link".into(),
         // The new file would take its place
-        Errno::EXIST => place::NO_FILE.into(),
+        Errno::EXIST => target::NO_FILE.into(),
         errno => errno.to_string(),
     });
     if let Some(what) = no_file {
@@ -229,7 +213,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
         labels: plan.labels.clone(),
         probe: None,
     };
-    let lock = begin::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
+    let lock = startup::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
     Ok(lock.map(|lock| Begun { host, globals, stop, lock, report: None, gives_up_privileges: false }))
 }
 
@@ -262,7 +246,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
     let host = &Host { symbol_helper: symbols.helper(), ..begun.host.clone() };
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
-    let mut opened = place::open_all(&plan.sinks, &globals, &begun.taken(), &warn)?;
+    let mut opened = target::open_all(&plan.sinks, &globals, &begun.taken(), &warn)?;
     let (plan, mut loaded, skipped) = load::load(plan, host)?;
     let plan = &plan;
     symbols.leave_out(loaded.iter().flat_map(Loaded::code).collect());
@@ -307,7 +291,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
         buffers,
         tallies: Tally::all(plan, &loaded)?,
         losses: vec![Losses::default(); plan.probes.len()],
-        stale: stale::Stale::default(),
+        stale: stale_entries::Stale::default(),
         collector: &collector,
         written: &shared.written,
         progress: Progress::new(!options.quiet, on_stdout),
@@ -388,7 +372,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
         missed,
         before,
     };
-    let mut report = books::make_report(plan, &books, end, (start, elapsed), outcome);
+    let mut report = accounting::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
     report.clock_steps = clock_steps;
     report.cgroups = cgroups;

@@ -10,9 +10,9 @@ use rustix::process::{getegid, geteuid, getgroups};
 use rustix::thread::set_no_new_privs;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities};
 
-use super::unfinished::Place;
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
+use crate::files::atomic::Place;
 use crate::kernel::Loaded;
 use crate::plan::Plan;
 

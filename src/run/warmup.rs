@@ -1,8 +1,8 @@
 //! What was before the window: counted by the kernel like everything, and taken out of the books.
 
-use super::reader::Reader;
 use crate::error::Result;
 use crate::kernel::{Counters, Entry, Loaded};
+use crate::pipeline::reader::Reader;
 use crate::plan::Plan;
 
 /// What had been counted when the window began, a probe each. All of it is nothing without a warm-up.

@@ -14,7 +14,7 @@ const OLD: Duration = Duration::from_secs(60);
 
 /// What was dropped, by probe and map.
 #[derive(Debug, Default)]
-pub(super) struct Stale {
+pub(crate) struct Stale {
     checked: Option<Instant>,
     refused: Vec<Vec<u64>>,
     dropped: Vec<Vec<u64>>,

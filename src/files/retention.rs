@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 
-use super::clock;
-use super::unfinished::{PARTIAL, Place, is_held, partial_name};
+use super::atomic::{PARTIAL, Place, is_held, partial_name};
 use crate::config::files::Compress;
 use crate::output::PathPattern;
 use crate::plan::FilesPlan;
+use crate::run::clock;
 
 /// Digits that the number of a part has at the least.
 const PART_DIGITS: usize = 4;
@@ -127,9 +127,9 @@ fn left_name(name: &str) -> Option<&str> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::folder::{Folder, Trust};
-    use super::super::unfinished::{Attributes, Unfinished};
     use super::*;
+    use crate::files::atomic::{Attributes, Unfinished};
+    use crate::files::path_safety::{Folder, Trust};
     use crate::output::Globals;
 
     fn rules(plan: FilesPlan) -> Rules {

@@ -5,14 +5,14 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use super::finisher::Failure;
-use super::losses::Losses;
-use super::queue::Received;
 use super::warmup::Before;
-use super::writer::{Broken, Outcome};
 use crate::catalog::MapSpec;
 use crate::error::Error;
+use crate::files::finalize::Failure;
 use crate::kernel::{Counters, Host, Verdict};
+use crate::pipeline::loss_tracker::Losses;
+use crate::pipeline::queue::Received;
+use crate::pipeline::writer::{Broken, Outcome};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Account, End, MapAccount, Report};
 use crate::symbols::SymbolCounts;

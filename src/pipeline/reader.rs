@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
+use super::aggregate_poller::Tally;
 use super::batch::Cause;
-use super::clock::{self, Watch};
-use super::follow::Following;
-use super::losses::Losses;
+use super::loss_tracker::Losses;
 use super::progress::Progress;
 use super::queue::{Collector, Written};
-use super::reading::Tally;
-use super::signals::Stop;
-use super::stale::Stale;
-use super::{Options, notice};
+use super::stale_entries::Stale;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Counters, Loaded};
 use crate::plan::Plan;
 use crate::report::End;
+use crate::run::Following;
+use crate::run::clock::{self, Watch};
+use crate::run::signals::Stop;
+use crate::run::{Options, notice};
 
 /// How long the end of a window may wait for records that the kernel has counted and not yet handed out.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const KEY_STDOUT: u64 = u64::MAX - 1;
 const KEY_CLOCK: u64 = u64::MAX - 2;
 
 /// The loop between the kernel's buffers and the queue. It never waits for a sink.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub plan: &'a Plan,
     /// A probe each; none for an aggregate.
     pub buffers: Vec<Option<Buffer<'a>>>,
@@ -58,7 +58,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// Why a window ends, if it is not the reader that finds out.
-pub(super) type Why = Arc<OnceLock<End>>;
+pub(crate) type Why = Arc<OnceLock<End>>;
 
 impl Reader<'_> {
     /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away, a clock

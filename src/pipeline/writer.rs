@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::batch::{Gap, Piece};
-use super::clock::{self, Clock};
-use super::finisher::{Failure, Finished, Finisher};
-use super::order::Sorter;
 use super::priority;
 use super::queue::{Queue, Written};
 use super::reader::Why;
-use super::signals::Bell;
-use super::store::Store;
+use super::reorder::Sorter;
 use crate::error::Error;
 use crate::event::{Layout, Record};
+use crate::files::finalize::{Failure, Finished, Finisher};
+use crate::files::rotate::Store;
 use crate::output::Output;
 use crate::output::Sink;
 use crate::output::sink::WriteError;
 use crate::report::{End, FileAccount};
+use crate::run::clock::{self, Clock};
+use crate::run::signals::Bell;
 
 /// A probe as the writer needs to know it.
 #[derive(Debug)]

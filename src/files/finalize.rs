@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::keep::Rules;
-use super::priority;
-use super::unfinished::{Attributes, Refused, Unfinished};
+use super::atomic::{Attributes, Refused, Unfinished};
+use super::retention::Rules;
 use crate::config::files::Compress;
+use crate::pipeline::priority;
 use crate::report::FileAccount;
 
 /// Bytes that are compressed at a time.

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::aggregate::{Aggregator, Frames, StackOf, StackSource};
+use super::delta::{Aggregator, Frames, StackOf, StackSource};
+use super::priority;
 use super::queue::{Collector, Received};
-use super::signals::Bell;
-use super::{clock, priority};
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
 use crate::kernel::{AggregateMap, Entry, Loaded};
 use crate::plan::{Plan, ProbePlan};
+use crate::run::clock;
+use crate::run::signals::Bell;
 use crate::symbols::{self, Cause, Image, Name, SymbolCounts, Symbols};
 
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.

@@ -12,10 +12,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::geteuid;
 
-use super::folder::{Folder, Problem, Trust};
-use super::keep::without_part;
-use super::store::{Store, numbered};
-use super::unfinished::Place;
+use super::atomic::Place;
+use super::path_safety::{Folder, Problem, Trust};
+use super::retention::without_part;
+use super::rotate::{Store, numbered};
 use crate::config::files::Compress;
 use crate::error::{Error, Kind, Result};
 use crate::output::template::render_global;

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FsWord, Mode, OFlags, Stat, fstat, fstatfs, openat, readli
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::unfinished::PARTIAL;
+use super::atomic::PARTIAL;
 
 /// Links that a path may have, as many as the kernel follows.
 const MAX_LINKS: usize = 40;

@@ -15,11 +15,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify;
 
-use super::lookup::{Cgroup, directory, hierarchy};
-use super::priority;
+use super::resolve::{Cgroup, directory, hierarchy};
 use crate::config::quantity::Nanoseconds;
 use crate::error::{Error, Result};
 use crate::kernel::{FollowedValues, Loaded};
+use crate::pipeline::priority;
 use crate::plan::{Name, Plan};
 use crate::report::CgroupAccount;
 
@@ -34,7 +34,7 @@ const MESSAGES: u32 = 20;
 
 /// What is to be said on standard error.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(crate) enum Notice {
     /// Said with `quiet` too.
     Warning(String),
     Plain(String),
@@ -44,7 +44,7 @@ type Notices = Arc<Mutex<Vec<Notice>>>;
 
 /// The thread that follows the cgroups of a plan.
 #[derive(Debug)]
-pub(super) struct Following {
+pub(crate) struct Following {
     thread: JoinHandle<Vec<CgroupAccount>>,
     /// Closed to end the thread.
     end: UnixStream,

@@ -16,7 +16,7 @@ use rustix::fs::{fchmod, fchown, flock, fstat, fsync, linkat, openat, renameat, 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::place::Taken;
+use super::target::Taken;
 use crate::output::time::push_date;
 
 /// What is behind the name of a file that is not whole.
@@ -432,8 +432,8 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::path::Path;
 
-    use super::super::folder::{Folder, Trust};
     use super::*;
+    use crate::files::path_safety::{Folder, Trust};
 
     const PLAIN: Attributes = Attributes { mode: 0o640, owner: None, group: None };
 

@@ -41,7 +41,7 @@ pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
 }
 
 /// The number of a user in /etc/passwd.
-pub(super) fn user(name: &str) -> Result<u32> {
+pub(crate) fn user(name: &str) -> Result<u32> {
     number_in("/etc/passwd", name)?.ok_or_else(|| {
         Error::failed(format!("there is no user `{name}` in /etc/passwd here"))
             .hint(format!("a user of a directory service goes by its number: `id -u {name}`"))
@@ -49,7 +49,7 @@ pub(super) fn user(name: &str) -> Result<u32> {
 }
 
 /// The number of a group in /etc/group.
-pub(super) fn group(name: &str) -> Result<u32> {
+pub(crate) fn group(name: &str) -> Result<u32> {
     number_in("/etc/group", name)?.ok_or_else(|| {
         Error::failed(format!("there is no group `{name}` in /etc/group here"))
             .hint(format!("a group of a directory service goes by its number: `getent group {name}`"))

@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 use rustix::fs::fstatvfs;
 use rustix::thread::CapabilitySet;
 
-use super::finisher::{Finisher, Job};
-use super::keep::Rules;
-use super::lookup;
-use super::place::explain;
-use super::privileges;
-use super::unfinished::{
+use super::atomic::{
     Attributes, Place, Refused, Unfinished, is_temporary, may_take, remove_left, set_aside, whole_name,
 };
+use super::finalize::{Finisher, Job};
+use super::retention::Rules;
+use super::target::explain;
 use crate::config::files::Compress;
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Result};
 use crate::output::{Globals, PathPattern};
 use crate::plan::{FilesPlan, SinkPlan};
 use crate::report::FileAccount;
+use crate::run::privileges;
+use crate::run::resolve;
 
 /// The room on a file system is looked at this often at the most.
 const LOOK: Duration = Duration::from_millis(200);
@@ -206,8 +206,8 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
     let told = |error: Error| Error { message: format!("sink `{sink}`: {}", error.message), ..error };
     Ok(Attributes {
         mode: plan.mode,
-        owner: number(&plan.owner, lookup::user).map_err(told)?,
-        group: number(&plan.group, lookup::group).map_err(told)?,
+        owner: number(&plan.owner, resolve::user).map_err(told)?,
+        group: number(&plan.group, resolve::group).map_err(told)?,
     })
 }
 
@@ -264,7 +264,9 @@ fn set_left_aside(place: &Place, name: &OsStr, pattern: Option<&PathPattern>, wa
         }
         let Some(whole) = whole_name(found) else { continue };
         let is_ours = whole == name
-            || whole.to_str().is_some_and(|whole| pattern.is_some_and(|pattern| super::keep::is_of(pattern, whole)));
+            || whole
+                .to_str()
+                .is_some_and(|whole| pattern.is_some_and(|pattern| crate::files::retention::is_of(pattern, whole)));
         if is_ours {
             left.push(found.to_owned());
         }

@@ -202,7 +202,7 @@ impl Collector {
         for (probe, dropped) in self.dropped.iter_mut().enumerate().filter(|(_, dropped)| **dropped > 0) {
             self.batch.push_gap(probe, std::mem::take(dropped), Cause::Queue);
         }
-        self.batch.read_at = if self.looks { super::clock::monotonic() } else { 0 };
+        self.batch.read_at = if self.looks { crate::run::clock::monotonic() } else { 0 };
         self.shared.queued.fetch_add(self.batch.memory(), Ordering::AcqRel);
         let next = self.shared.spare().pop().unwrap_or_default();
         // A writer that is gone has said why; its records are not lost to slowness
@@ -259,8 +259,8 @@ pub type Written = Arc<AtomicU64>;
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::{Gap, Piece};
     use super::*;
+    use crate::pipeline::batch::{Gap, Piece};
 
     #[test]
     fn records_come_out_as_they_went_in() {

@@ -1,0 +1,8 @@
+//! The files of sinks, reports and locks: safe paths, files that appear whole, rotation, retention. Knows no eBPF.
+
+pub(crate) mod atomic;
+pub(crate) mod finalize;
+pub(crate) mod path_safety;
+pub(crate) mod retention;
+pub(crate) mod rotate;
+pub(crate) mod target;
