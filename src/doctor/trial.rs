@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Load, Program};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
 use crate::report::{Account, End};
-use crate::run::{self, Options, Stop};
+use crate::run::{self, Options, StopSignal};
 
 /// The trial of one program.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct Trial {
 /// # Errors
 /// If a signal interrupts it, or an embedded program is broken.
 pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_program: &Path) -> Result<Vec<Trial>> {
-    let stop = Stop::install()?;
+    let stop = StopSignal::install()?;
     let unable = match host.check() {
         Err(error) => Some(error.message),
         Ok(()) if !host.initial_pid_namespace => {

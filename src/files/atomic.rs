@@ -16,7 +16,7 @@ use rustix::fs::{fchmod, fchown, flock, fstat, fsync, linkat, openat, renameat, 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use super::target::Taken;
+use super::target::ReservedName;
 use crate::output::time::push_date;
 
 /// What is behind the name of a file that is not whole.
@@ -30,7 +30,7 @@ const TRIES: usize = 16;
 
 /// A folder that stays open, whatever becomes of its name.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct OpenDir {
     /// The folder.
     pub fd: Arc<OwnedFd>,
     /// Its name, for messages.
@@ -39,7 +39,7 @@ pub struct Place {
 
 /// Whom a file belongs to and who may do what with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attributes {
+pub struct FileAttributes {
     /// Permissions.
     pub mode: u32,
     /// The user, if not who makes it.
@@ -48,18 +48,18 @@ pub struct Attributes {
     pub group: Option<u32>,
 }
 
-/// A file that is not whole yet. Dropped before [`Unfinished::begin`], it is removed; later it stays as it is, partial.
+/// A file that is not whole yet. Dropped before [`AtomicFile::begin`], it is removed; later it stays as it is, partial.
 #[derive(Debug)]
-pub struct Unfinished {
-    place: Place,
+pub struct AtomicFile {
+    dir: OpenDir,
     name: OsString,
     /// The same file as the one that is written to. It holds the lock that says that somebody is at work.
     file: File,
-    state: State,
+    state: FileState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FileState {
     Untouched,
     Begun,
     Done,
@@ -67,7 +67,7 @@ enum State {
 
 /// Why a file could not be made.
 #[derive(Debug)]
-pub enum Refused {
+pub enum CreateError {
     /// Another run is at work on it.
     InUse,
     /// The system refuses.
@@ -76,9 +76,9 @@ pub enum Refused {
     Owner(Errno),
 }
 
-impl From<Errno> for Refused {
+impl From<Errno> for CreateError {
     fn from(errno: Errno) -> Self {
-        Refused::System(errno)
+        CreateError::System(errno)
     }
 }
 
@@ -88,32 +88,32 @@ fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
     name
 }
 
-impl Unfinished {
+impl AtomicFile {
     /// Makes `NAME.partial`, to be written to and read. It has its lock before it has that name, so that no other run
-    /// takes it for one that was left. One that was left is set aside: see [`set_aside`].
+    /// takes it for one that was left. One that was left is set aside: see [`quarantine_stale`].
     ///
     /// # Errors
-    /// See [`Refused`].
-    pub fn create(place: &Place, name: &OsStr, attributes: Attributes) -> Result<Self, Refused> {
-        Self::create_or(place, name, attributes, |partial| set_aside(place, partial).map(drop))
+    /// See [`CreateError`].
+    pub fn create(place: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<Self, CreateError> {
+        Self::create_or(place, name, attributes, |partial| quarantine_stale(place, partial).map(drop))
     }
 
     /// The same for a file that has content only at the end. An empty one that was left is removed.
     ///
     /// # Errors
-    /// See [`Refused`].
-    pub fn reserve(place: &Place, name: &OsStr, attributes: Attributes) -> Result<Self, Refused> {
+    /// See [`CreateError`].
+    pub fn reserve(place: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<Self, CreateError> {
         Self::create_or(place, name, attributes, |partial| {
-            if remove_left(place, partial)? { Ok(()) } else { set_aside(place, partial).map(drop) }
+            if remove_stale(place, partial)? { Ok(()) } else { quarantine_stale(place, partial).map(drop) }
         })
     }
 
     fn create_or(
-        place: &Place,
+        place: &OpenDir,
         name: &OsStr,
-        attributes: Attributes,
-        clear: impl Fn(&OsStr) -> Result<(), Refused>,
-    ) -> Result<Self, Refused> {
+        attributes: FileAttributes,
+        clear: impl Fn(&OsStr) -> Result<(), CreateError>,
+    ) -> Result<Self, CreateError> {
         let partial = with_suffix(name, PARTIAL);
         for _ in 0..TRIES {
             let (file, temporary) = temporary(place)?;
@@ -131,16 +131,16 @@ impl Unfinished {
                     continue;
                 }
             }
-            let made = Unfinished { place: place.clone(), name: name.to_owned(), file, state: State::Untouched };
+            let made = AtomicFile { dir: place.clone(), name: name.to_owned(), file, state: FileState::Untouched };
             // The mode first: who has given a file away can't set it any more
             fchmod(&made.file, Mode::from_raw_mode(attributes.mode))?;
             if attributes.owner.is_some() || attributes.group.is_some() {
                 let (owner, group) = (attributes.owner.map(Uid::from_raw), attributes.group.map(Gid::from_raw));
-                fchown(&made.file, owner, group).map_err(Refused::Owner)?;
+                fchown(&made.file, owner, group).map_err(CreateError::Owner)?;
             }
             return Ok(made);
         }
-        Err(Refused::InUse)
+        Err(CreateError::InUse)
     }
 
     /// A handle to write with.
@@ -157,8 +157,8 @@ impl Unfinished {
     }
 
     /// The folder that it is in.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn dir(&self) -> &OpenDir {
+        &self.dir
     }
 
     /// The name that it will have in it.
@@ -167,28 +167,28 @@ impl Unfinished {
     }
 
     /// The same, for comparisons.
-    pub fn taken(&self, what: &'static str) -> Taken<'_> {
-        Taken { what, folder: self.place.fd.as_fd(), name: &self.name }
+    pub fn reserved_name(&self, what: &'static str) -> ReservedName<'_> {
+        ReservedName { what, folder: self.dir.fd.as_fd(), name: &self.name }
     }
 
     /// From now on it stays, whatever happens.
     pub fn begin(&mut self) {
-        self.state = State::Begun;
+        self.state = FileState::Begun;
     }
 
     /// Its name when it is whole.
     pub fn path(&self) -> PathBuf {
-        self.place.path.join(&self.name)
+        self.dir.path.join(&self.name)
     }
 
     /// Its name until then.
     pub fn partial_path(&self) -> PathBuf {
-        self.place.path.join(with_suffix(&self.name, PARTIAL))
+        self.dir.path.join(with_suffix(&self.name, PARTIAL))
     }
 
     /// Whether it has its name.
     pub fn is_finished(&self) -> bool {
-        self.state == State::Done
+        self.state == FileState::Done
     }
 
     /// Gives it its name, once all of it is on the disk. What had that name before is gone then, and not earlier.
@@ -201,16 +201,16 @@ impl Unfinished {
         let partial = with_suffix(&self.name, PARTIAL);
         let moved =
             || io::Error::other(format!("another process has moved or removed {}", self.partial_path().display()));
-        if !is_called(&self.file, &self.place.fd, &partial) {
+        if !is_called(&self.file, &self.dir.fd, &partial) {
             return Err(moved());
         }
-        renameat(&self.place.fd, partial.as_os_str(), &self.place.fd, self.name.as_os_str())?;
+        renameat(&self.dir.fd, partial.as_os_str(), &self.dir.fd, self.name.as_os_str())?;
         // A file without any name had this one, until a later run finished its own
-        if !is_called(&self.file, &self.place.fd, &self.name) && fstat(&self.file)?.st_nlink > 0 {
+        if !is_called(&self.file, &self.dir.fd, &self.name) && fstat(&self.file)?.st_nlink > 0 {
             return Err(moved());
         }
-        self.state = State::Done;
-        sync(&self.place)
+        self.state = FileState::Done;
+        sync(&self.dir)
     }
 
     /// Removes it, because something else has taken its place.
@@ -218,23 +218,23 @@ impl Unfinished {
     /// # Errors
     /// If the directory refuses.
     pub fn remove(mut self) -> io::Result<()> {
-        self.state = State::Done;
+        self.state = FileState::Done;
         self.unlink().map_err(Into::into)
     }
 
     /// Never what another process has put in its place.
     fn unlink(&self) -> Result<(), Errno> {
         let partial = with_suffix(&self.name, PARTIAL);
-        if !is_called(&self.file, &self.place.fd, &partial) {
+        if !is_called(&self.file, &self.dir.fd, &partial) {
             return Ok(());
         }
-        unlinkat(&self.place.fd, partial.as_os_str(), AtFlags::empty())
+        unlinkat(&self.dir.fd, partial.as_os_str(), AtFlags::empty())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if self.state == State::Untouched {
+        if self.state == FileState::Untouched {
             // Where that fails, an empty partial file stays, and the next run reports it
             let _ = self.unlink();
         }
@@ -242,7 +242,7 @@ impl Drop for Unfinished {
 }
 
 /// Makes a file with a name that no other file has, and locks it.
-fn temporary(place: &Place) -> Result<(File, OsString), Refused> {
+fn temporary(place: &OpenDir) -> Result<(File, OsString), CreateError> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
@@ -284,7 +284,7 @@ fn has_no_locks(error: Errno) -> bool {
 }
 
 /// Renames `from` to `to`, if nothing has that name.
-fn rename_to_free(place: &Place, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+fn rename_to_free(place: &OpenDir, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
     match renameat_with(&place.fd, from, &place.fd, to, RenameFlags::NOREPLACE) {
         // Not every file system can. A second name can't take the place of another file either
         Err(Errno::INVAL | Errno::NOSYS) => match linkat(&place.fd, from, &place.fd, to, AtFlags::empty()) {
@@ -302,7 +302,7 @@ fn rename_to_free(place: &Place, from: &OsStr, to: &OsStr) -> Result<(), Errno> 
 
 /// A name is on the disk when its folder is. Not every file system can do that, and a folder that can only be searched
 /// can't be flushed.
-fn sync(place: &Place) -> io::Result<()> {
+fn sync(place: &OpenDir) -> io::Result<()> {
     match fsync(&place.fd) {
         Err(Errno::INVAL | Errno::BADF | Errno::NOTSUP) => Ok(()),
         result => result.map_err(Into::into),
@@ -313,8 +313,8 @@ fn sync(place: &Place) -> io::Result<()> {
 /// regular file, which no run works on.
 ///
 /// # Errors
-/// [`Refused::InUse`] if a run is at work on it; `ENOENT` if it is gone.
-fn take_left(place: &Place, name: &OsStr) -> Result<Option<File>, Refused> {
+/// [`CreateError::InUse`] if a run is at work on it; `ENOENT` if it is gone.
+fn lock_stale(place: &OpenDir, name: &OsStr) -> Result<Option<File>, CreateError> {
     let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
     if !is_file(statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
         return Ok(None);
@@ -327,24 +327,24 @@ fn take_left(place: &Place, name: &OsStr) -> Result<Option<File>, Refused> {
     };
     match lock(&file) {
         Ok(true) => {}
-        Ok(false) => return Err(Refused::InUse),
+        Ok(false) => return Err(CreateError::InUse),
         // Then it may be in use as well
-        Err(error) if has_no_locks(error) => return Err(Refused::InUse),
+        Err(error) if has_no_locks(error) => return Err(CreateError::InUse),
         Err(error) => return Err(error.into()),
     }
     // Between the two, its run may have finished it
-    if is_called(&file, &place.fd, name) { Ok(Some(file)) } else { Err(Refused::System(Errno::NOENT)) }
+    if is_called(&file, &place.fd, name) { Ok(Some(file)) } else { Err(CreateError::System(Errno::NOENT)) }
 }
 
 /// Whether a run is at work on the file `name`.
 ///
 /// # Errors
 /// If that can't be found out.
-pub fn is_held(place: &Place, name: &OsStr) -> Result<bool, Errno> {
-    match take_left(place, name) {
-        Ok(_) | Err(Refused::System(Errno::NOENT)) => Ok(false),
-        Err(Refused::InUse) => Ok(true),
-        Err(Refused::System(error) | Refused::Owner(error)) => Err(error),
+pub fn is_held(place: &OpenDir, name: &OsStr) -> Result<bool, Errno> {
+    match lock_stale(place, name) {
+        Ok(_) | Err(CreateError::System(Errno::NOENT)) => Ok(false),
+        Err(CreateError::InUse) => Ok(true),
+        Err(CreateError::System(error) | CreateError::Owner(error)) => Err(error),
     }
 }
 
@@ -353,7 +353,7 @@ pub fn partial_name(name: &OsStr) -> OsString {
     with_suffix(name, PARTIAL)
 }
 
-/// Whether `name` is one that [`Unfinished::create`] gives a file for a moment.
+/// Whether `name` is one that [`AtomicFile::create`] gives a file for a moment.
 pub fn is_temporary(name: &OsStr) -> bool {
     name.as_bytes().starts_with(TEMPORARY.as_bytes()) && name.as_bytes().ends_with(PARTIAL.as_bytes())
 }
@@ -361,10 +361,10 @@ pub fn is_temporary(name: &OsStr) -> bool {
 /// Removes `name` if it is an empty file that a killed run has left. Returns whether it is gone.
 ///
 /// # Errors
-/// [`Refused::InUse`] if a run is at work on it; or if the directory refuses.
-pub fn remove_left(place: &Place, name: &OsStr) -> Result<bool, Refused> {
-    match take_left(place, name) {
-        Err(Refused::System(Errno::NOENT)) => Ok(true),
+/// [`CreateError::InUse`] if a run is at work on it; or if the directory refuses.
+pub fn remove_stale(place: &OpenDir, name: &OsStr) -> Result<bool, CreateError> {
+    match lock_stale(place, name) {
+        Err(CreateError::System(Errno::NOENT)) => Ok(true),
         Ok(Some(file)) if fstat(&file)?.st_size == 0 => {
             unlinkat(&place.fd, name, AtFlags::empty())?;
             Ok(true)
@@ -377,7 +377,7 @@ pub fn remove_left(place: &Place, name: &OsStr) -> Result<bool, Refused> {
 ///
 /// # Errors
 /// `EISDIR`: a folder has it; `ELOOP`: a link; `EEXIST`: a device, a pipe or a socket; or why that can't be seen.
-pub fn may_take(place: &Place, name: &OsStr) -> Result<(), Errno> {
+pub fn check_replaceable(place: &OpenDir, name: &OsStr) -> Result<(), Errno> {
     match statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Err(Errno::NOENT) | Ok(FileType::RegularFile) => Ok(()),
         Err(errno) => Err(errno),
@@ -399,10 +399,10 @@ pub fn is_called(file: &File, folder: &OwnedFd, name: &OsStr) -> bool {
 /// meanwhile. Returns the new name; `None` if it is gone.
 ///
 /// # Errors
-/// [`Refused::InUse`] if a run is at work on it; or if the directory refuses.
-pub fn set_aside(place: &Place, partial: &OsStr) -> Result<Option<OsString>, Refused> {
-    let _held = match take_left(place, partial) {
-        Err(Refused::System(Errno::NOENT)) => return Ok(None),
+/// [`CreateError::InUse`] if a run is at work on it; or if the directory refuses.
+pub fn quarantine_stale(place: &OpenDir, partial: &OsStr) -> Result<Option<OsString>, CreateError> {
+    let _held = match lock_stale(place, partial) {
+        Err(CreateError::System(Errno::NOENT)) => return Ok(None),
         result => result?,
     };
     let written = statat(&place.fd, partial, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime;
@@ -433,13 +433,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::path_safety::{Folder, Trust};
+    use crate::files::path_safety::{ParentDir, PathPolicy};
 
-    const PLAIN: Attributes = Attributes { mode: 0o640, owner: None, group: None };
+    const PLAIN: FileAttributes = FileAttributes { mode: 0o640, owner: None, group: None };
 
-    fn place(folder: &Path) -> Place {
-        let folder = Folder::of(&folder.join("x"), Trust::Checked).expect("a folder");
-        Place { fd: Arc::new(folder.fd), path: folder.path }
+    fn place(folder: &Path) -> OpenDir {
+        let folder = ParentDir::of(&folder.join("x"), PathPolicy::Checked).expect("a folder");
+        OpenDir { fd: Arc::new(folder.fd), path: folder.path }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -455,7 +455,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(folder.path());
         fs::write(folder.path().join("a"), "old").expect("written");
-        let mut file = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        let mut file = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
         file.writer().and_then(|mut file| file.write_all(b"new")).expect("written");
         assert_eq!(names(folder.path()), ["a", "a.partial"]);
         assert_eq!(fs::read_to_string(folder.path().join("a")).expect("there"), "old");
@@ -469,9 +469,9 @@ mod tests {
     fn what_never_began_leaves_nothing_and_what_did_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(folder.path());
-        drop(Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        drop(AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made"));
         assert!(names(folder.path()).is_empty());
-        let mut begun = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        let mut begun = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
         begun.begin();
         drop(begun);
         assert_eq!(names(folder.path()), ["a.partial"]);
@@ -483,16 +483,16 @@ mod tests {
         let place = place(folder.path());
         for content in ["first", "second"] {
             fs::write(folder.path().join("a.partial"), content).expect("written");
-            drop(Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made"));
+            drop(AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made"));
         }
         let left = names(folder.path());
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left.iter().all(|name| name.starts_with("a.partial-2") && name.contains('Z')), "{left:?}");
         let texts = left.iter().map(|name| fs::read_to_string(folder.path().join(name)).expect("there"));
         assert_eq!(texts.collect::<std::collections::BTreeSet<_>>().len(), 2, "neither took the other's place");
-        let _held = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
-        let again = Unfinished::create(&place, "a".as_ref(), PLAIN);
-        assert!(matches!(again, Err(Refused::InUse)), "{again:?}");
+        let _held = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        let again = AtomicFile::create(&place, "a".as_ref(), PLAIN);
+        assert!(matches!(again, Err(CreateError::InUse)), "{again:?}");
     }
 
     /// Runs of one path at the same moment: one works on it, the others are refused, and no file of theirs is taken for one
@@ -507,7 +507,7 @@ mod tests {
                 let (place, made) = (&place, &made);
                 scope.spawn(move || {
                     for _ in 0..300 {
-                        let Ok(mut file) = Unfinished::create(place, "x".as_ref(), PLAIN) else { continue };
+                        let Ok(mut file) = AtomicFile::create(place, "x".as_ref(), PLAIN) else { continue };
                         file.begin();
                         file.writer().and_then(|mut to| to.write_all(id.repeat(5000).as_bytes())).expect("written");
                         file.finish().expect("only this one has the name");
@@ -526,9 +526,9 @@ mod tests {
     fn a_file_in_use_is_not_set_aside_and_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(folder.path());
-        let _held = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
-        assert!(matches!(set_aside(&place, "a.partial".as_ref()), Err(Refused::InUse)));
-        assert!(matches!(remove_left(&place, "a.partial".as_ref()), Err(Refused::InUse)));
+        let _held = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        assert!(matches!(quarantine_stale(&place, "a.partial".as_ref()), Err(CreateError::InUse)));
+        assert!(matches!(remove_stale(&place, "a.partial".as_ref()), Err(CreateError::InUse)));
         assert_eq!(is_held(&place, "a.partial".as_ref()), Ok(true));
         assert_eq!(names(folder.path()), ["a.partial"]);
     }
@@ -540,7 +540,7 @@ mod tests {
         let place = place(folder.path());
         let at = |name: &str| folder.path().join(name);
         for other in [None, Some("other")] {
-            let mut file = Unfinished::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+            let mut file = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
             fs::rename(at("a.partial"), at("moved")).expect("it is there");
             if let Some(other) = other {
                 fs::write(at("a.partial"), other).expect("written");
@@ -558,10 +558,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let place = place(folder.path());
         fs::write(folder.path().join("a.partial"), "").expect("written");
-        drop(Unfinished::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        drop(AtomicFile::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
         assert!(names(folder.path()).is_empty());
         fs::write(folder.path().join("a.partial"), "content").expect("written");
-        drop(Unfinished::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        drop(AtomicFile::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
         assert!(names(folder.path())[0].starts_with("a.partial-2"), "what has content is kept");
     }
 
@@ -572,8 +572,8 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let attributes = Attributes { mode: 0o604, owner: Some(12), group: Some(34) };
-        Unfinished::create(&place(folder.path()), "a".as_ref(), attributes).expect("made").finish().expect("finished");
+        let attributes = FileAttributes { mode: 0o604, owner: Some(12), group: Some(34) };
+        AtomicFile::create(&place(folder.path()), "a".as_ref(), attributes).expect("made").finish().expect("finished");
         let meta = fs::metadata(folder.path().join("a")).expect("there");
         assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (12, 34, 0o604));
     }

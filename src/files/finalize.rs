@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::atomic::{Attributes, Refused, Unfinished};
-use super::retention::Rules;
+use super::atomic::{AtomicFile, CreateError, FileAttributes};
+use super::retention::RetentionPolicy;
 use crate::config::files::Compress;
 use crate::pipeline::priority;
 use crate::report::FileAccount;
@@ -22,26 +22,26 @@ const WAITING: usize = 64;
 
 /// A file to be finished.
 #[derive(Debug)]
-pub struct Job {
+pub struct FinalizeJob {
     /// The sink's name.
     pub sink: String,
     /// The file.
-    pub unfinished: Unfinished,
+    pub file: AtomicFile,
     /// Bytes in it.
     pub bytes: u64,
     /// How it is compressed.
     pub compress: Option<Compress>,
     /// What a compressed file gets too.
-    pub attributes: Attributes,
+    pub attributes: FileAttributes,
     /// Which files stay.
-    pub rules: Option<Rules>,
+    pub retention: Option<RetentionPolicy>,
     /// Keeps other runs away until all files of the sink are whole.
-    pub reserved: Option<Unfinished>,
+    pub reserved: Option<AtomicFile>,
 }
 
 /// What went wrong with a file.
 #[derive(Debug)]
-pub struct Failure {
+pub struct FinalizeFailure {
     /// The sink's name.
     pub sink: String,
     /// The file.
@@ -54,21 +54,21 @@ pub struct Failure {
 
 /// The thread.
 #[derive(Debug)]
-pub struct Finisher {
-    jobs: SyncSender<Job>,
-    thread: JoinHandle<Finished>,
+pub struct Finalizer {
+    jobs: SyncSender<FinalizeJob>,
+    thread: JoinHandle<FinalizeResult>,
 }
 
 /// What became of all files.
 #[derive(Debug, Default)]
-pub struct Finished {
+pub struct FinalizeResult {
     /// Each of them.
     pub files: Vec<FileAccount>,
     /// The first thing that went wrong.
-    pub failure: Option<Failure>,
+    pub failure: Option<FinalizeFailure>,
 }
 
-impl Finisher {
+impl Finalizer {
     /// Starts the thread.
     ///
     /// # Errors
@@ -76,26 +76,26 @@ impl Finisher {
     pub fn start() -> io::Result<Self> {
         let (jobs, todo) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("ebpf-run-files".into()).spawn(move || work(&todo))?;
-        Ok(Finisher { jobs, thread })
+        Ok(Finalizer { jobs, thread })
     }
 
     /// Takes a file over; waits if many others wait already.
-    pub fn take(&self, job: Job) {
+    pub fn take(&self, job: FinalizeJob) {
         // It ends only when the sender does
         let _ = self.jobs.send(job);
     }
 
     /// Waits until every file is finished.
-    pub fn wait(self) -> Finished {
+    pub fn wait(self) -> FinalizeResult {
         drop(self.jobs);
         // Its death is the writer's, which is told
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-fn work(todo: &Receiver<Job>) -> Finished {
-    priority::step_back();
-    let mut finished = Finished::default();
+fn work(todo: &Receiver<FinalizeJob>) -> FinalizeResult {
+    priority::restore_priority();
+    let mut finished = FinalizeResult::default();
     for job in todo {
         let (account, failure) = finish(job);
         finished.files.push(account);
@@ -104,11 +104,12 @@ fn work(todo: &Receiver<Job>) -> Finished {
     finished
 }
 
-fn finish(job: Job) -> (FileAccount, Option<Failure>) {
-    let Job { sink, mut unfinished, bytes, compress, attributes, rules, reserved: _reserved } = job;
-    let place = unfinished.place().clone();
+fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
+    let FinalizeJob { sink, file: mut unfinished, bytes, compress, attributes, retention: rules, reserved: _reserved } =
+        job;
+    let place = unfinished.dir().clone();
     let (path, partial) = (unfinished.path(), unfinished.partial_path());
-    let failed = |path: &PathBuf, what, error| Failure { sink: sink.clone(), path: path.clone(), what, error };
+    let failed = |path: &PathBuf, what, error| FinalizeFailure { sink: sink.clone(), path: path.clone(), what, error };
     let mut failure;
     let account = |path: PathBuf, whole| FileAccount { sink: sink.clone(), path, bytes, whole };
     let small = compress.map(|how| compressed(&unfinished, how, attributes));
@@ -139,12 +140,12 @@ fn finish(job: Job) -> (FileAccount, Option<Failure>) {
 }
 
 /// A file with the compressed bytes of `whole`.
-fn compressed(whole: &Unfinished, how: Compress, attributes: Attributes) -> io::Result<Unfinished> {
+fn compressed(whole: &AtomicFile, how: Compress, attributes: FileAttributes) -> io::Result<AtomicFile> {
     let mut name = whole.path().file_name().unwrap_or_default().to_owned();
     name.push(how.ending());
-    let mut small = Unfinished::create(whole.place(), &name, attributes).map_err(|refused| match refused {
-        Refused::System(errno) | Refused::Owner(errno) => io::Error::from(errno),
-        Refused::InUse => io::Error::other("another run is writing to it"),
+    let mut small = AtomicFile::create(whole.dir(), &name, attributes).map_err(|refused| match refused {
+        CreateError::System(errno) | CreateError::Owner(errno) => io::Error::from(errno),
+        CreateError::InUse => io::Error::other("another run is writing to it"),
     })?;
     let mut from = whole.file().try_clone()?;
     from.rewind()?;

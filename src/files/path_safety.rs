@@ -24,19 +24,19 @@ const FUSE: FsWord = 0x6573_5546;
 
 /// How much a path is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
+pub enum PathPolicy {
     /// Directories that any user can write to are refused, and so is what another user may have put into the way.
     Checked,
     /// The same, but below a directory of another user, or of a group, that user or group decides. For small files without
     /// secrets, in a directory that the command line names.
     Named,
     /// `allow_unsafe_path: true`
-    Blind,
+    Unchecked,
 }
 
 /// A folder that is open, and a name in it.
 #[derive(Debug)]
-pub struct Folder {
+pub struct ParentDir {
     /// The folder.
     pub fd: OwnedFd,
     /// The file's name in it.
@@ -47,7 +47,7 @@ pub struct Folder {
 
 /// Why a way is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct PathProblem {
     /// What is wrong.
     pub message: String,
     /// What to do, where that can be said.
@@ -56,9 +56,9 @@ pub struct Problem {
     pub errno: Option<Errno>,
 }
 
-impl Problem {
+impl PathProblem {
     fn new(message: String, hint: &str) -> Self {
-        Problem { message, hint: Some(hint.into()), errno: None }
+        PathProblem { message, hint: Some(hint.into()), errno: None }
     }
 
     fn system(folder: &Path, errno: Errno) -> Self {
@@ -69,60 +69,60 @@ impl Problem {
             other => format!("the directory {}: {other}", folder.display()),
         };
         let hint = (errno == Errno::NOENT).then(|| "create the directory first".into());
-        Problem { message, hint, errno: Some(errno) }
+        PathProblem { message, hint, errno: Some(errno) }
     }
 }
 
-impl Folder {
+impl ParentDir {
     /// Opens the directory of `path`, following it name by name. A relative path starts in the working directory, which
     /// the user who started the runner has chosen.
     ///
     /// # Errors
     /// If a directory is missing, if another user could lead the file elsewhere, or if the file's name is one of those that
     /// files have before they are complete.
-    pub fn of(path: &Path, trust: Trust) -> Result<Self, Problem> {
+    pub fn of(path: &Path, trust: PathPolicy) -> Result<Self, PathProblem> {
         let name = match path.components().next_back() {
             Some(Component::Normal(name)) if !path.as_os_str().as_bytes().ends_with(b"/") => name.to_owned(),
             _ => {
                 let hint = "write the file's own name behind it";
-                return Err(Problem::new(format!("{} is a directory", path.display()), hint));
+                return Err(PathProblem::new(format!("{} is a directory", path.display()), hint));
             }
         };
         let text = name.to_string_lossy();
         if text.ends_with(PARTIAL) || text.contains(&format!("{PARTIAL}-")) {
             let message = format!("names with `{PARTIAL}` at the end are for files that are not complete");
-            return Err(Problem::new(message, "give the file another name"));
+            return Err(PathProblem::new(message, "give the file another name"));
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let walked = Walk { trust, links: 0 }.walk(parent)?;
+        let walked = PathWalk { trust, links: 0 }.walk(parent)?;
         // What was walked can only be searched; to be flushed it must be read
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(&walked, c".", flags, Mode::empty()).map_err(|errno| Problem::system(parent, errno))?;
-        Ok(Folder { fd, name, path: parent.to_owned() })
+        let fd = openat(&walked, c".", flags, Mode::empty()).map_err(|errno| PathProblem::system(parent, errno))?;
+        Ok(ParentDir { fd, name, path: parent.to_owned() })
     }
 }
 
-struct Walk {
-    trust: Trust,
+struct PathWalk {
+    trust: PathPolicy,
     links: usize,
 }
 
 /// A directory on the way.
-struct Step {
+struct PathStep {
     fd: OwnedFd,
     path: PathBuf,
     /// Another user can put something into it, or put something in the place of what is in it.
     is_shared: bool,
 }
 
-impl Walk {
-    fn walk(&mut self, path: &Path) -> Result<OwnedFd, Problem> {
+impl PathWalk {
+    fn walk(&mut self, path: &Path) -> Result<OwnedFd, PathProblem> {
         let mut at = self.start(Path::new(if path.is_absolute() { "/" } else { "." }))?;
         // Names that are still to be followed, the next one last
         let mut names: Vec<OsString> = reversed(path);
         while let Some(name) = names.pop() {
             let path = at.path.join(&name);
-            let system = |errno| Problem::system(&path, errno);
+            let system = |errno| PathProblem::system(&path, errno);
             let next = openat(&at.fd, name.as_os_str(), FOLLOW_NONE, Mode::empty()).map_err(system)?;
             let stat = fstat(&next).map_err(system)?;
             match stat.st_mode & 0o170_000 {
@@ -144,19 +144,19 @@ impl Walk {
         Ok(at.fd)
     }
 
-    fn start(&self, path: &Path) -> Result<Step, Problem> {
+    fn start(&self, path: &Path) -> Result<PathStep, PathProblem> {
         let open = openat(CWD, path, FOLLOW_NONE | OFlags::DIRECTORY, Mode::empty());
-        self.step(open.map_err(|errno| Problem::system(path, errno))?, path.to_owned(), false)
+        self.step(open.map_err(|errno| PathProblem::system(path, errno))?, path.to_owned(), false)
     }
 
     /// A link leads where its owner wants. With another name of it (a hard link), a user could have taken any link of
     /// root's for this place.
-    fn check_link(&mut self, stat: &Stat, path: &Path, in_shared: bool) -> Result<(), Problem> {
+    fn check_link(&mut self, stat: &Stat, path: &Path, in_shared: bool) -> Result<(), PathProblem> {
         self.links += 1;
         if self.links > MAX_LINKS {
-            return Err(Problem::system(path, Errno::LOOP));
+            return Err(PathProblem::system(path, Errno::LOOP));
         }
-        if self.trust == Trust::Blind {
+        if self.trust == PathPolicy::Unchecked {
             return Ok(());
         }
         let shown = path.display();
@@ -167,14 +167,14 @@ impl Walk {
         } else {
             return Ok(());
         };
-        Err(Problem::new(what, "name the directory itself"))
+        Err(PathProblem::new(what, "name the directory itself"))
     }
 
     /// The text of such links in /proc as `root` and `fd/3` is only for people: it does not lead where the link does.
-    fn check_of_process(&self, at: &OwnedFd, path: &Path) -> Result<(), Problem> {
+    fn check_of_process(&self, at: &OwnedFd, path: &Path) -> Result<(), PathProblem> {
         if is_on(at, PROC) {
             let what = format!("{} is a link of a process, which may lead elsewhere than it reads", path.display());
-            return Err(Problem::new(what, "name the directory itself"));
+            return Err(PathProblem::new(what, "name the directory itself"));
         }
         Ok(())
     }
@@ -182,35 +182,35 @@ impl Walk {
     /// Goes on in `fd`. What another user has put into a shared directory is refused. A directory whose owner is another user,
     /// or whose group can write to it, is shared; so is one with the sticky bit that every user can write to, though
     /// nothing can take the place of what is in it already.
-    fn step(&self, fd: OwnedFd, path: PathBuf, in_shared: bool) -> Result<Step, Problem> {
-        if self.trust == Trust::Blind {
-            return Ok(Step { fd, path, is_shared: false });
+    fn step(&self, fd: OwnedFd, path: PathBuf, in_shared: bool) -> Result<PathStep, PathProblem> {
+        if self.trust == PathPolicy::Unchecked {
+            return Ok(PathStep { fd, path, is_shared: false });
         }
-        let stat = fstat(&fd).map_err(|errno| Problem::system(&path, errno))?;
+        let stat = fstat(&fd).map_err(|errno| PathProblem::system(&path, errno))?;
         let shown = path.display();
         if stat.st_mode & 0o002 != 0 && stat.st_mode & 0o1000 == 0 {
             let what = format!("every user can write to the directory {shown}, and replace what is in it");
-            return Err(Problem::new(what, &format!("`chmod o-w {shown}`, or use another directory")));
+            return Err(PathProblem::new(what, &format!("`chmod o-w {shown}`, or use another directory")));
         }
         if in_shared && !is_trusted(&stat) {
             let what = format!(
                 "the directory {shown} belongs to user {}, and is in one that other users can write to",
                 stat.st_uid
             );
-            return Err(Problem::new(what, "use a directory in one that only you and root can write to"));
+            return Err(PathProblem::new(what, "use a directory in one that only you and root can write to"));
         }
         // Its server may refuse to answer the first question
         if fstatfs(&fd).map_or(true, |stat| stat.f_type == FUSE)
             && let Some(user) = fuse_user(&fd).filter(|user| !is_trusted_user(*user))
         {
             let what = format!("the directory {shown} is on a FUSE file system of user {user}");
-            return Err(Problem::new(what, "use another directory"));
+            return Err(PathProblem::new(what, "use another directory"));
         }
         let is_shared = match self.trust {
-            Trust::Checked => !is_trusted(&stat) || stat.st_mode & 0o022 != 0,
-            Trust::Named | Trust::Blind => stat.st_mode & 0o002 != 0,
+            PathPolicy::Checked => !is_trusted(&stat) || stat.st_mode & 0o022 != 0,
+            PathPolicy::Named | PathPolicy::Unchecked => stat.st_mode & 0o002 != 0,
         };
-        Ok(Step { fd, path, is_shared })
+        Ok(PathStep { fd, path, is_shared })
     }
 }
 
@@ -266,14 +266,14 @@ mod tests {
         let open = folder.path().join("open");
         fs::create_dir_all(open.join("inner")).expect("folders");
         let file = open.join("inner/file");
-        Folder::of(&file, Trust::Checked).expect("nothing is wrong with it");
+        ParentDir::of(&file, PathPolicy::Checked).expect("nothing is wrong with it");
         mode(&open, 0o777);
-        let problem = Folder::of(&file, Trust::Checked).expect_err("everybody can write there");
+        let problem = ParentDir::of(&file, PathPolicy::Checked).expect_err("everybody can write there");
         assert!(problem.message.contains(&format!("the directory {},", open.display())), "{problem:?}");
         assert!(problem.hint.is_some_and(|hint| hint.contains("chmod o-w")));
-        Folder::of(&file, Trust::Blind).expect("it was asked for");
+        ParentDir::of(&file, PathPolicy::Unchecked).expect("it was asked for");
         mode(&open, 0o1777);
-        Folder::of(&file, Trust::Checked).expect("what is in it is safe from others");
+        ParentDir::of(&file, PathPolicy::Checked).expect("what is in it is safe from others");
     }
 
     #[test]
@@ -282,14 +282,14 @@ mod tests {
         fs::create_dir_all(folder.path().join("real/inner")).expect("folders");
         symlink("real/../real", folder.path().join("link")).expect("a link");
         let file = folder.path().join("link/inner/file");
-        let found = Folder::of(&file, Trust::Checked).expect("it is one's own");
+        let found = ParentDir::of(&file, PathPolicy::Checked).expect("it is one's own");
         assert_eq!(found.name, "file");
         symlink("loop", folder.path().join("loop")).expect("a link");
-        let error = Folder::of(&folder.path().join("loop/x"), Trust::Checked).expect_err("it never ends");
+        let error = ParentDir::of(&folder.path().join("loop/x"), PathPolicy::Checked).expect_err("it never ends");
         assert_eq!(error.errno, Some(Errno::LOOP));
         if geteuid().is_root() {
             lchown(folder.path().join("link"), Some(65534), Some(65534)).expect("root may");
-            let problem = Folder::of(&file, Trust::Checked).expect_err("it is somebody else's");
+            let problem = ParentDir::of(&file, PathPolicy::Checked).expect_err("it is somebody else's");
             assert!(problem.message.contains("link of user 65534"), "{problem:?}");
         }
     }
@@ -315,7 +315,7 @@ mod tests {
             }
             lchown(&shared, owner, theirs).expect("root may");
             mode(&shared, permissions);
-            let at = |path: &str| Folder::of(&folder.path().join(path), Trust::Checked);
+            let at = |path: &str| ParentDir::of(&folder.path().join(path), PathPolicy::Checked);
             for path in ["theirs/x", "shared/x", "shared/own/x", "shared/link/x", "shared/away/x", "shared/../own/x"] {
                 at(path).unwrap_or_else(|problem| panic!("{permissions:o} {path}: {problem:?}"));
             }
@@ -326,8 +326,8 @@ mod tests {
             let problem = at("shared/away/x").expect_err("it has two names");
             assert!(problem.message.contains("several names"), "{problem:?}");
             at("second/x").expect("here only root could have made it");
-            Folder::of(&shared.join("theirs/x"), Trust::Blind).expect("it was asked for");
-            let named = Folder::of(&shared.join("theirs/x"), Trust::Named);
+            ParentDir::of(&shared.join("theirs/x"), PathPolicy::Unchecked).expect("it was asked for");
+            let named = ParentDir::of(&shared.join("theirs/x"), PathPolicy::Named);
             assert_eq!(named.is_ok(), permissions & 0o002 == 0, "{permissions:o}: any user could have made it");
         }
     }
@@ -335,22 +335,23 @@ mod tests {
     #[test]
     fn links_of_processes_and_names_of_incomplete_files_are_refused() {
         for path in ["/proc/self/cwd/x", "/proc/self/root/tmp/x", "/proc/thread-self/cwd/x"] {
-            let problem = Folder::of(Path::new(path), Trust::Checked).expect_err(path);
+            let problem = ParentDir::of(Path::new(path), PathPolicy::Checked).expect_err(path);
             assert!(problem.message.contains("is a link of a process"), "{problem:?}");
         }
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["x.partial", "x.partial-20260101T000000Z"] {
-            let problem = Folder::of(&folder.path().join(name), Trust::Blind).expect_err(name);
+            let problem = ParentDir::of(&folder.path().join(name), PathPolicy::Unchecked).expect_err(name);
             assert!(problem.message.contains("`.partial`"), "{problem:?}");
         }
-        Folder::of(&folder.path().join("x.partially"), Trust::Checked).expect("that is another name");
+        ParentDir::of(&folder.path().join("x.partially"), PathPolicy::Checked).expect("that is another name");
     }
 
     #[test]
     fn what_is_missing_or_no_folder_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("file"), "").expect("a file");
-        let message = |path: &str| Folder::of(&folder.path().join(path), Trust::Checked).expect_err("wrong").message;
+        let message =
+            |path: &str| ParentDir::of(&folder.path().join(path), PathPolicy::Checked).expect_err("wrong").message;
         assert!(message("no/such/file").contains("there is no directory"));
         assert!(message("file/x").contains("is not a directory"));
         assert!(message("file/").contains("is a directory"));

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat, unlinkat};
 
-use super::atomic::{PARTIAL, Place, is_held, partial_name};
+use super::atomic::{OpenDir, PARTIAL, is_held, partial_name};
 use crate::config::files::Compress;
 use crate::output::PathPattern;
 use crate::plan::FilesPlan;
 use crate::run::clock;
 
 /// Digits that the number of a part has at the least.
-const PART_DIGITS: usize = 4;
+const SEGMENT_DIGITS: usize = 4;
 
 /// What stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
+pub struct RetentionPolicy {
     pattern: PathPattern,
     files: Option<u32>,
     age: Option<Duration>,
@@ -25,7 +25,7 @@ pub struct Rules {
 
 /// A file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Candidate {
+struct RetainedFile {
     name: String,
     /// Which file has that name.
     inode: u64,
@@ -34,10 +34,10 @@ struct Candidate {
     bytes: u64,
 }
 
-impl Rules {
+impl RetentionPolicy {
     /// The rules of `plan` for the files that `pattern` names.
     pub fn new(plan: &FilesPlan, pattern: PathPattern) -> Self {
-        Rules { pattern, files: plan.keep_files, age: plan.keep_age, bytes: plan.keep_bytes }
+        RetentionPolicy { pattern, files: plan.keep_files, age: plan.keep_age, bytes: plan.keep_bytes }
     }
 
     /// Removes what is not to stay; never a file that a run is still at work on, nor `just`, which has only now become whole:
@@ -45,19 +45,19 @@ impl Rules {
     ///
     /// # Errors
     /// If the folder refuses.
-    pub fn apply(&self, place: &Place, just: Option<&OsStr>) -> rustix::io::Result<()> {
+    pub fn apply(&self, place: &OpenDir, just: Option<&OsStr>) -> rustix::io::Result<()> {
         let mut there = Vec::new();
         for entry in Dir::read_from(&place.fd)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            if !is_of(&self.pattern, left_name(name).unwrap_or(name)) {
+            if !is_of(&self.pattern, stale_name(name).unwrap_or(name)) {
                 continue;
             }
             // What is gone in this moment needs no removal
             let Ok(stat) = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 let written = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec);
-                there.push(Candidate {
+                there.push(RetainedFile {
                     name: name.to_owned(),
                     inode: stat.st_ino,
                     written,
@@ -65,7 +65,7 @@ impl Rules {
                 });
             }
         }
-        for file in self.surplus(there, just.and_then(OsStr::to_str), clock::now()) {
+        for file in self.expired(there, just.and_then(OsStr::to_str), clock::now()) {
             let name = OsStr::new(&file.name);
             // Another run may be about to give its file this name, or has just done so; in this order it is not missed
             if is_held(place, &partial_name(name)) != Ok(false)
@@ -82,8 +82,8 @@ impl Rules {
     }
 
     /// Those that are not to stay. The newest file does, whatever its size; that is `just` if there is one.
-    fn surplus(&self, mut there: Vec<Candidate>, just: Option<&str>, now: i64) -> Vec<Candidate> {
-        let rank = |file: &Candidate| (Some(file.name.as_str()) == just, file.written);
+    fn expired(&self, mut there: Vec<RetainedFile>, just: Option<&str>, now: i64) -> Vec<RetainedFile> {
+        let rank = |file: &RetainedFile| (Some(file.name.as_str()) == just, file.written);
         there.sort_by(|a, b| (rank(b), &b.name).cmp(&(rank(a), &a.name)));
         let mut bytes = 0u64;
         let mut surplus = Vec::new();
@@ -103,12 +103,12 @@ impl Rules {
 /// Whether `name` is a whole file of the pattern's, whatever its part, compressed or not.
 pub fn is_of(pattern: &PathPattern, name: &str) -> bool {
     let name = [Compress::Zstd, Compress::Gzip].iter().find_map(|how| name.strip_suffix(how.ending())).unwrap_or(name);
-    pattern.strip(name) == Some("") || without_part(name).is_some_and(|name| pattern.strip(&name) == Some(""))
+    pattern.strip(name) == Some("") || without_segment(name).is_some_and(|name| pattern.strip(&name) == Some(""))
 }
 
 /// `io.csv` of `io.0001.csv`.
-pub fn without_part(name: &str) -> Option<String> {
-    let is_part = |part: &str| part.len() >= PART_DIGITS && part.bytes().all(|byte| byte.is_ascii_digit());
+pub fn without_segment(name: &str) -> Option<String> {
+    let is_part = |part: &str| part.len() >= SEGMENT_DIGITS && part.bytes().all(|byte| byte.is_ascii_digit());
     let (head, tail) = name.rsplit_once('.')?;
     if is_part(tail) {
         return Some(head.to_owned());
@@ -118,7 +118,7 @@ pub fn without_part(name: &str) -> Option<String> {
 }
 
 /// `NAME` of `NAME.partial-…`, which a killed run has left and a later one has set aside.
-fn left_name(name: &str) -> Option<&str> {
+fn stale_name(name: &str) -> Option<&str> {
     let (name, aside) = name.rsplit_once(PARTIAL)?;
     aside.starts_with('-').then_some(name)
 }
@@ -128,18 +128,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::files::atomic::{Attributes, Unfinished};
-    use crate::files::path_safety::{Folder, Trust};
+    use crate::files::atomic::{AtomicFile, FileAttributes};
+    use crate::files::path_safety::{ParentDir, PathPolicy};
     use crate::output::Globals;
 
-    fn rules(plan: FilesPlan) -> Rules {
+    fn rules(plan: FilesPlan) -> RetentionPolicy {
         let globals = Globals { start: 1_767_225_600_000_000_000, ..Globals::default() };
         let pattern = PathPattern::new("/x/io-{{ start | date('%Y%m%d') }}.csv", &Arc::new(globals));
-        Rules::new(&plan, pattern.expect("it can be told"))
+        RetentionPolicy::new(&plan, pattern.expect("it can be told"))
     }
 
-    fn file(name: &str, written: i64, bytes: u64) -> Candidate {
-        Candidate { name: name.into(), inode: 0, written: written * 1_000_000_000, bytes }
+    fn file(name: &str, written: i64, bytes: u64) -> RetainedFile {
+        RetainedFile { name: name.into(), inode: 0, written: written * 1_000_000_000, bytes }
     }
 
     #[test]
@@ -153,15 +153,15 @@ mod tests {
         {
             assert!(!is_of(&pattern, name), "{name}");
         }
-        assert_eq!(left_name("io-20250101.csv.partial-20250102T000000Z"), Some("io-20250101.csv"));
-        assert_eq!(left_name("io-20250101.csv.partial"), None, "a run may be at work on it");
+        assert_eq!(stale_name("io-20250101.csv.partial-20250102T000000Z"), Some("io-20250101.csv"));
+        assert_eq!(stale_name("io-20250101.csv.partial"), None, "a run may be at work on it");
     }
 
     #[test]
     fn the_newest_stay_by_number_age_and_size() {
         let there = || vec![file("a", 10, 5), file("c", 30, 5), file("b", 20, 5)];
-        let names = |files: Vec<Candidate>| files.into_iter().map(|file| file.name).collect::<Vec<_>>();
-        let surplus = |plan: FilesPlan| names(rules(plan).surplus(there(), None, 31_000_000_000));
+        let names = |files: Vec<RetainedFile>| files.into_iter().map(|file| file.name).collect::<Vec<_>>();
+        let surplus = |plan: FilesPlan| names(rules(plan).expired(there(), None, 31_000_000_000));
         assert!(surplus(FilesPlan::default()).is_empty());
         assert_eq!(surplus(FilesPlan { keep_files: Some(1), ..FilesPlan::default() }), ["b", "a"]);
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(10), ..FilesPlan::default() }), ["a"]);
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(1), ..FilesPlan::default() }), ["b", "a"], "the newest stays");
         let one = rules(FilesPlan { keep_files: Some(1), ..FilesPlan::default() });
         assert_eq!(
-            names(one.surplus(there(), Some("a"), 0)),
+            names(one.expired(there(), Some("a"), 0)),
             ["c", "b"],
             "and what was written just now, whatever the clock says"
         );
@@ -179,16 +179,16 @@ mod tests {
     #[test]
     fn what_a_run_is_about_to_replace_stays() {
         let folder = tempfile::tempdir().expect("a folder");
-        let opened = Folder::of(&folder.path().join("x"), Trust::Checked).expect("a folder");
-        let place = Place { fd: Arc::new(opened.fd), path: opened.path };
+        let opened = ParentDir::of(&folder.path().join("x"), PathPolicy::Checked).expect("a folder");
+        let place = OpenDir { fd: Arc::new(opened.fd), path: opened.path };
         for name in ["io-20250101.csv", "io-20250102.csv", "io-20250103.csv"] {
             std::fs::write(folder.path().join(name), "x").expect("written");
             let then = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
             let file = std::fs::File::options().write(true).open(folder.path().join(name)).expect("it is there");
             file.set_modified(then).expect("its time is set");
         }
-        let attributes = Attributes { mode: 0o600, owner: None, group: None };
-        let _other = Unfinished::create(&place, "io-20250101.csv".as_ref(), attributes).expect("it is made");
+        let attributes = FileAttributes { mode: 0o600, owner: None, group: None };
+        let _other = AtomicFile::create(&place, "io-20250101.csv".as_ref(), attributes).expect("it is made");
         let plan = FilesPlan { keep_age: Some(Duration::from_secs(60)), ..FilesPlan::default() };
         rules(plan).apply(&place, None).expect("the folder can be read");
         let there = |name: &str| folder.path().join(name).exists();

@@ -12,10 +12,11 @@ use rustix::fs::fstatvfs;
 use rustix::thread::CapabilitySet;
 
 use super::atomic::{
-    Attributes, Place, Refused, Unfinished, is_temporary, may_take, remove_left, set_aside, whole_name,
+    AtomicFile, CreateError, FileAttributes, OpenDir, check_replaceable, is_temporary, quarantine_stale, remove_stale,
+    whole_name,
 };
-use super::finalize::{Finisher, Job};
-use super::retention::Rules;
+use super::finalize::{FinalizeJob, Finalizer};
+use super::retention::RetentionPolicy;
 use super::target::explain;
 use crate::config::files::Compress;
 use crate::config::quantity::Bytes;
@@ -31,31 +32,31 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// The files of one sink.
 #[derive(Debug)]
-pub struct Store {
+pub struct RotatingFile {
     sink: String,
     plan: FilesPlan,
-    place: Place,
+    dir: OpenDir,
     /// The name of the file, or of the first of them.
     name: OsString,
-    attributes: Attributes,
-    rules: Option<Rules>,
-    current: Unfinished,
+    attributes: FileAttributes,
+    retention: Option<RetentionPolicy>,
+    current: AtomicFile,
     /// The numbers of a sink that rotates begin anew with each run: the name without one keeps other runs away.
-    reserved: Option<Unfinished>,
-    since: Instant,
+    reserved: Option<AtomicFile>,
+    opened_at: Instant,
     /// The number of the current file.
-    part: u32,
-    looked: Option<Instant>,
+    segment: u32,
+    checked: Option<Instant>,
 }
 
-impl Store {
+impl RotatingFile {
     /// Makes the first file, and returns it to be written to. What killed runs have left is set aside, with a warning.
     ///
     /// # Errors
     /// If it can't be made, or if the file system has not enough room already.
     pub fn open(
         sink: &SinkPlan,
-        place: Place,
+        place: OpenDir,
         name: &OsStr,
         globals: &Arc<Globals>,
         warn: &dyn Fn(String),
@@ -64,12 +65,12 @@ impl Store {
         let attributes = attributes(&sink.name, &plan)?;
         let pattern = PathPattern::new(&sink.path, &sink.globals(globals));
         let reserved = if plan.rotates() {
-            Some(make(&sink.name, &place, name, || Unfinished::reserve(&place, name, attributes))?)
+            Some(make(&sink.name, &place, name, || AtomicFile::reserve(&place, name, attributes))?)
         } else {
             None
         };
-        set_left_aside(&place, name, pattern.as_ref(), warn);
-        let rules = pattern.filter(|_| plan.keeps()).map(|pattern| Rules::new(&plan, pattern));
+        quarantine_stale_files(&place, name, pattern.as_ref(), warn);
+        let rules = pattern.filter(|_| plan.keeps()).map(|pattern| RetentionPolicy::new(&plan, pattern));
         // Before there is a look at the room: what is to go may be what fills the disk
         if let Some(Err(error)) = rules.as_ref().map(|rules| rules.apply(&place, None)) {
             warn(format!("sink `{}`: {} can't be cleared of old files: {error}", sink.name, place.path.display()));
@@ -79,18 +80,18 @@ impl Store {
         check_final_name(&sink.name, &place, &[first.as_bytes(), ending.as_bytes()].concat())?;
         let current = create(&sink.name, &place, &first, attributes)?;
         let file = current.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", sink.name)))?;
-        let store = Store {
+        let store = RotatingFile {
             sink: sink.name.clone(),
             plan,
-            place,
+            dir: place,
             name: name.to_owned(),
             attributes,
-            rules,
+            retention: rules,
             current,
             reserved,
-            since: Instant::now(),
-            part: 1,
-            looked: None,
+            opened_at: Instant::now(),
+            segment: 1,
+            checked: None,
         };
         match store.room() {
             Ok(room) if store.plan.min_free.is_some_and(|min| room < min) => Err(store.no_room(room)),
@@ -100,7 +101,7 @@ impl Store {
     }
 
     fn no_room(&self, room: u64) -> Error {
-        let Store { sink, place, plan, .. } = self;
+        let RotatingFile { sink, dir: place, plan, .. } = self;
         let room = Bytes(room >> 20 << 20);
         let min = Bytes(plan.min_free.unwrap_or(0));
         let what = format!(
@@ -113,7 +114,7 @@ impl Store {
     /// Everything is attached: from now on the file stays, whatever happens.
     pub fn begin(&mut self) {
         self.current.begin();
-        self.since = Instant::now();
+        self.opened_at = Instant::now();
     }
 
     /// The capabilities that finishing its files and making more of them needs.
@@ -122,7 +123,7 @@ impl Store {
         let more = self.plan.rotates() || self.plan.compress.is_some();
         let owner = if gives_away && more { CapabilitySet::CHOWN } else { CapabilitySet::empty() };
         let to_replace = self.current.path();
-        owner | privileges::for_files(&self.place, to_replace.file_name().unwrap_or_default())
+        owner | privileges::for_files(&self.dir, to_replace.file_name().unwrap_or_default())
     }
 
     /// Where the file is while it is not whole.
@@ -134,7 +135,7 @@ impl Store {
     #[inline]
     pub fn is_full(&self, bytes: u64) -> bool {
         self.plan.rotate_size.is_some_and(|size| bytes >= size)
-            || self.plan.rotate_every.is_some_and(|every| self.since.elapsed() >= every)
+            || self.plan.rotate_every.is_some_and(|every| self.opened_at.elapsed() >= every)
     }
 
     /// Whether the file system has less room than it should.
@@ -143,10 +144,10 @@ impl Store {
     /// If it does not tell.
     pub fn is_low(&mut self) -> io::Result<bool> {
         let Some(min) = self.plan.min_free else { return Ok(false) };
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+        if self.checked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(false);
         }
-        self.looked = Some(Instant::now());
+        self.checked = Some(Instant::now());
         Ok(self.room()? < min)
     }
 
@@ -159,43 +160,51 @@ impl Store {
     ///
     /// # Errors
     /// If it can't be made; the current one is finished all the same.
-    pub fn next(&mut self, bytes: u64, finisher: &Finisher) -> Result<File> {
-        self.part += 1;
-        let name = numbered(&self.name, self.part);
-        let mut next = create(&self.sink, &self.place, &name, self.attributes)?;
+    pub fn next(&mut self, bytes: u64, finisher: &Finalizer) -> Result<File> {
+        self.segment += 1;
+        let name = numbered(&self.name, self.segment);
+        let mut next = create(&self.sink, &self.dir, &name, self.attributes)?;
         next.begin();
         let file = next.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", self.sink)))?;
         let done = std::mem::replace(&mut self.current, next);
-        self.since = Instant::now();
+        self.opened_at = Instant::now();
         finisher.take(self.job(done, bytes));
         Ok(file)
     }
 
     /// Gives the last file away to be finished.
-    pub fn finish(self, bytes: u64, finisher: &Finisher) {
-        let Store { sink, plan, rules, current, attributes, reserved, .. } = self;
-        finisher.take(Job { sink, unfinished: current, bytes, compress: plan.compress, attributes, rules, reserved });
+    pub fn finish(self, bytes: u64, finisher: &Finalizer) {
+        let RotatingFile { sink, plan, retention: rules, current, attributes, reserved, .. } = self;
+        finisher.take(FinalizeJob {
+            sink,
+            file: current,
+            bytes,
+            compress: plan.compress,
+            attributes,
+            retention: rules,
+            reserved,
+        });
     }
 
     /// The last file as it is, because the run failed.
-    pub fn give_up(&self, bytes: u64) -> FileAccount {
+    pub fn abandon(&self, bytes: u64) -> FileAccount {
         FileAccount { sink: self.sink.clone(), path: self.partial_path(), bytes, whole: false }
     }
 
-    fn job(&self, unfinished: Unfinished, bytes: u64) -> Job {
-        Job {
+    fn job(&self, unfinished: AtomicFile, bytes: u64) -> FinalizeJob {
+        FinalizeJob {
             sink: self.sink.clone(),
-            unfinished,
+            file: unfinished,
             bytes,
             compress: self.plan.compress,
             attributes: self.attributes,
-            rules: self.rules.clone(),
+            retention: self.retention.clone(),
             reserved: None,
         }
     }
 }
 
-fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
+fn attributes(sink: &str, plan: &FilesPlan) -> Result<FileAttributes> {
     let number = |name: &Option<String>, find: fn(&str) -> Result<u32>| match name {
         None => Ok(None),
         Some(name) => match name.parse() {
@@ -204,7 +213,7 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
         },
     };
     let told = |error: Error| Error { message: format!("sink `{sink}`: {}", error.message), ..error };
-    Ok(Attributes {
+    Ok(FileAttributes {
         mode: plan.mode,
         owner: number(&plan.owner, resolve::user).map_err(told)?,
         group: number(&plan.group, resolve::group).map_err(told)?,
@@ -212,30 +221,30 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<Attributes> {
 }
 
 /// What the file could not take the place of would be met at the end only, when the window is over.
-fn check_final_name(sink: &str, place: &Place, name: &[u8]) -> Result<()> {
+fn check_final_name(sink: &str, place: &OpenDir, name: &[u8]) -> Result<()> {
     let name = OsStr::from_bytes(name);
-    may_take(place, name).map_err(|errno| explain(sink, &place.path.join(name), errno))
+    check_replaceable(place, name).map_err(|errno| explain(sink, &place.path.join(name), errno))
 }
 
-fn create(sink: &str, place: &Place, name: &OsStr, attributes: Attributes) -> Result<Unfinished> {
-    make(sink, place, name, || Unfinished::create(place, name, attributes))
+fn create(sink: &str, place: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<AtomicFile> {
+    make(sink, place, name, || AtomicFile::create(place, name, attributes))
 }
 
 fn make(
     sink: &str,
-    place: &Place,
+    place: &OpenDir,
     name: &OsStr,
-    make: impl FnOnce() -> Result<Unfinished, Refused>,
-) -> Result<Unfinished> {
+    make: impl FnOnce() -> Result<AtomicFile, CreateError>,
+) -> Result<AtomicFile> {
     let path = place.path.join(name);
     make().map_err(|refused| match refused {
-        Refused::System(errno) => explain(sink, &path, errno),
-        Refused::InUse => {
+        CreateError::System(errno) => explain(sink, &path, errno),
+        CreateError::InUse => {
             let what = format!("sink `{sink}`: another run is writing to {}", path.display());
             Error::failed(what)
                 .hint("end it, give each run a path of its own with `start`, or keep them apart with `window.lock`")
         }
-        Refused::Owner(errno) => {
+        CreateError::Owner(errno) => {
             let error = explain(sink, &path, errno);
             Error { message: format!("{}: it can't be given to its `owner` or `group`", error.message), ..error }
                 .hint("only root (CAP_CHOWN) gives files to other users, and anybody to a group of his own")
@@ -252,14 +261,14 @@ pub fn numbered(name: &OsStr, part: u32) -> OsString {
 }
 
 /// Renames what killed runs have left, and says so: once, because the next run does not find it again.
-fn set_left_aside(place: &Place, name: &OsStr, pattern: Option<&PathPattern>, warn: &dyn Fn(String)) {
+fn quarantine_stale_files(place: &OpenDir, name: &OsStr, pattern: Option<&PathPattern>, warn: &dyn Fn(String)) {
     let mut left = Vec::new();
     // A folder that can't be read has its file of this very name looked at, when it is made
     for entry in rustix::fs::Dir::read_from(&place.fd).into_iter().flatten().flatten() {
         let found = OsStr::from_bytes(entry.file_name().to_bytes());
         if is_temporary(found) {
             // A run was killed in the moment in which it had no other name; where it can't be removed it does no harm
-            let _ = remove_left(place, found);
+            let _ = remove_stale(place, found);
             continue;
         }
         let Some(whole) = whole_name(found) else { continue };
@@ -273,15 +282,15 @@ fn set_left_aside(place: &Place, name: &OsStr, pattern: Option<&PathPattern>, wa
     }
     for partial in left {
         let path = place.path.join(&partial);
-        match set_aside(place, &partial) {
+        match quarantine_stale(place, &partial) {
             Ok(Some(aside)) => warn(format!(
                 "{} is of a run that was killed or failed; its whole lines are valid, and it is kept as {}",
                 path.display(),
                 aside.display()
             )),
             // A run is at work on it, or has just finished it
-            Ok(None) | Err(Refused::InUse) => {}
-            Err(Refused::System(error) | Refused::Owner(error)) => {
+            Ok(None) | Err(CreateError::InUse) => {}
+            Err(CreateError::System(error) | CreateError::Owner(error)) => {
                 warn(format!("{} is of a run that was killed or failed, and can't be renamed: {error}", path.display()))
             }
         }

@@ -12,10 +12,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::geteuid;
 
-use super::atomic::Place;
-use super::path_safety::{Folder, Problem, Trust};
-use super::retention::without_part;
-use super::rotate::{Store, numbered};
+use super::atomic::OpenDir;
+use super::path_safety::{ParentDir, PathPolicy, PathProblem};
+use super::retention::without_segment;
+use super::rotate::{RotatingFile, numbered};
 use crate::config::files::Compress;
 use crate::error::{Error, Kind, Result};
 use crate::output::template::render_global;
@@ -36,25 +36,25 @@ pub fn is_standard_stream(path: &str) -> bool {
 
 /// A sink's place, found.
 #[derive(Debug)]
-pub enum Found {
+pub enum Target {
     /// Standard output.
     Stdout,
     /// A pipe, a device, standard error: what is written there can't be had back.
     Stream(File),
     /// A regular file, or none yet.
-    File(Folder),
+    File(ParentDir),
 }
 
 /// A sink's output, open.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenTarget {
     /// What records are written to.
     pub output: Output,
     /// The sink's files; `None` for standard output, pipes and devices.
-    pub store: Option<Store>,
+    pub files: Option<RotatingFile>,
 }
 
-impl Opened {
+impl OpenTarget {
     /// Whether it is standard output.
     pub fn is_stdout(&self) -> bool {
         matches!(self.output, Output::Stdout)
@@ -69,48 +69,48 @@ impl Opened {
 pub fn open_all(
     sinks: &[SinkPlan],
     globals: &Arc<Globals>,
-    taken: &[Taken<'_>],
+    taken: &[ReservedName<'_>],
     warn: &dyn Fn(String),
-) -> Result<Vec<Opened>> {
+) -> Result<Vec<OpenTarget>> {
     let found = sinks.iter().map(|sink| find(sink, globals)).collect::<Result<Vec<_>>>()?;
     check_apart(sinks, &found, taken)?;
     let mut opened = Vec::new();
     for (sink, found) in sinks.iter().zip(found) {
         opened.push(match found {
-            Found::Stdout => Opened { output: Output::Stdout, store: None },
-            Found::Stream(file) => Opened { output: Output::File(file), store: None },
-            Found::File(folder) => {
-                let place = Place { fd: Arc::new(folder.fd), path: folder.path };
-                let (store, file) = Store::open(sink, place, &folder.name, globals, warn)?;
-                Opened { output: Output::File(file), store: Some(store) }
+            Target::Stdout => OpenTarget { output: Output::Stdout, files: None },
+            Target::Stream(file) => OpenTarget { output: Output::File(file), files: None },
+            Target::File(folder) => {
+                let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
+                let (store, file) = RotatingFile::open(sink, place, &folder.name, globals, warn)?;
+                OpenTarget { output: Output::File(file), files: Some(store) }
             }
         });
     }
     Ok(opened)
 }
 
-fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
+fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Target> {
     let rendered = render_global(&sink.path, &sink.globals(globals));
     let path = rendered.map_err(|what| Error::failed(format!("sink `{}`: {what}", sink.name)))?;
     if STANDARD_OUTPUT.contains(&path.as_str()) {
         let system = |error: Errno| explain(&sink.name, Path::new("standard output"), error);
         stream::check_writable(rustix::stdio::stdout()).map_err(system)?;
-        return Ok(Found::Stdout);
+        return Ok(Target::Stdout);
     }
     let path = PathBuf::from(path);
     let system = |error: Errno| explain(&sink.name, &path, error);
     if let Some(number) = inherited(&path) {
-        return Ok(Found::Stream(duplicate(number).map_err(system)?));
+        return Ok(Target::Stream(duplicate(number).map_err(system)?));
     }
-    let trust = if sink.files.allow_unsafe_path { Trust::Blind } else { Trust::Checked };
-    let folder = Folder::of(&path, trust).map_err(|problem| unsafe_way(&sink.name, &path, problem))?;
+    let trust = if sink.files.allow_unsafe_path { PathPolicy::Unchecked } else { PathPolicy::Checked };
+    let folder = ParentDir::of(&path, trust).map_err(|problem| unsafe_path(&sink.name, &path, problem))?;
     let kind = match statat(&folder.fd, folder.name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => FileType::RegularFile,
         Err(error) => return Err(system(error)),
         Ok(stat) => FileType::from_raw_mode(stat.st_mode),
     };
     match kind {
-        FileType::RegularFile => Ok(Found::File(folder)),
+        FileType::RegularFile => Ok(Target::File(folder)),
         FileType::Symlink => Err(system(Errno::LOOP)),
         FileType::Directory => Err(system(Errno::ISDIR)),
         _ => {
@@ -118,12 +118,12 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Found> {
             let stat = fstat(&file).map_err(system)?;
             let is_ours = [0, geteuid().as_raw()].contains(&stat.st_uid);
             // Whoever may make files in a folder such as /tmp could have put it there, to read what comes
-            if trust == Trust::Checked && FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && !is_ours {
+            if trust == PathPolicy::Checked && FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && !is_ours {
                 let message = format!("it is a pipe of the user {}, who could be waiting for the records", stat.st_uid);
                 let hint = Some("make the pipe yourself, in a directory of your own".into());
-                return Err(unsafe_way(&sink.name, &path, Problem { message, hint, errno: None }));
+                return Err(unsafe_path(&sink.name, &path, PathProblem { message, hint, errno: None }));
             }
-            Ok(Found::Stream(file))
+            Ok(Target::Stream(file))
         }
     }
 }
@@ -151,7 +151,7 @@ fn duplicate(number: RawFd) -> Result<File, Errno> {
 }
 
 /// Opens what is no regular file; not through a link, and not waiting for ever for somebody to read a pipe.
-fn stream(folder: &Folder) -> Result<File, Errno> {
+fn stream(folder: &ParentDir) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let patience = Instant::now() + PIPE_PATIENCE;
     let file = loop {
@@ -168,7 +168,7 @@ fn stream(folder: &Folder) -> Result<File, Errno> {
 
 /// A name that another part of this run uses: the report, or the lock.
 #[derive(Debug)]
-pub struct Taken<'a> {
+pub struct ReservedName<'a> {
     /// What uses it.
     pub what: &'static str,
     /// Its directory.
@@ -177,21 +177,21 @@ pub struct Taken<'a> {
     pub name: &'a OsStr,
 }
 
-impl Taken<'_> {
+impl ReservedName<'_> {
     /// Whether both are the same name in the same directory.
-    pub fn is_same(&self, other: &Taken<'_>) -> bool {
+    pub fn is_same(&self, other: &ReservedName<'_>) -> bool {
         self.name == other.name && identity(self.folder).is_some() && identity(self.folder) == identity(other.folder)
     }
 }
 
 /// The names in a directory that a sink gives its files.
-struct Names<'a> {
+struct SinkFileNames<'a> {
     folder: (u64, u64),
     name: &'a OsStr,
     files: &'a FilesPlan,
 }
 
-impl Names<'_> {
+impl SinkFileNames<'_> {
     /// The first ones, compressed and not.
     fn first(&self) -> Vec<OsString> {
         let parts = [self.name.to_owned(), numbered(self.name, 1)];
@@ -206,7 +206,7 @@ impl Names<'_> {
         let ending = self.files.compress.map_or("", Compress::ending);
         let is = |text: &str| {
             OsStr::new(text) == self.name
-                || (self.files.rotates() && without_part(text).is_some_and(|text| OsStr::new(&text) == self.name))
+                || (self.files.rotates() && without_segment(text).is_some_and(|text| OsStr::new(&text) == self.name))
         };
         folder == self.folder && (is(text) || text.strip_suffix(ending).is_some_and(is))
     }
@@ -224,17 +224,18 @@ fn identity(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
 
 /// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
 /// comes, as it comes.)
-fn check_apart(sinks: &[SinkPlan], found: &[Found], taken: &[Taken<'_>]) -> Result<()> {
+fn check_apart(sinks: &[SinkPlan], found: &[Target], taken: &[ReservedName<'_>]) -> Result<()> {
     let names = |index: usize| match &found[index] {
-        Found::File(folder) => {
-            Some(Names { folder: identity(folder.fd.as_fd())?, name: &folder.name, files: &sinks[index].files })
+        Target::File(folder) => {
+            Some(SinkFileNames { folder: identity(folder.fd.as_fd())?, name: &folder.name, files: &sinks[index].files })
         }
-        Found::Stdout | Found::Stream(_) => None,
+        Target::Stdout | Target::Stream(_) => None,
     };
     for (index, sink) in sinks.iter().enumerate() {
         let Some(own) = names(index) else { continue };
-        let used = |taken: &&Taken<'_>| identity(taken.folder).is_some_and(|folder| own.have(folder, taken.name));
-        if let Some(Taken { what, .. }) = taken.iter().find(used) {
+        let used =
+            |taken: &&ReservedName<'_>| identity(taken.folder).is_some_and(|folder| own.have(folder, taken.name));
+        if let Some(ReservedName { what, .. }) = taken.iter().find(used) {
             let error = format!("sink `{}` and the {what} would be the same file", sink.name);
             return Err(Error::failed(error).hint(format!("give the {what} a path of its own")));
         }
@@ -244,7 +245,7 @@ fn check_apart(sinks: &[SinkPlan], found: &[Found], taken: &[Taken<'_>]) -> Resu
                     || own.first().iter().any(|name| other.have(own.folder, name))
             })
         };
-        if let (Some(other), Found::File(folder)) = ((0..index).find(same), &found[index]) {
+        if let (Some(other), Target::File(folder)) = ((0..index).find(same), &found[index]) {
             let path = folder.path.join(&folder.name);
             let what =
                 format!("sinks `{}` and `{}` write to the same file, {}", sinks[other].name, sink.name, path.display());
@@ -254,7 +255,7 @@ fn check_apart(sinks: &[SinkPlan], found: &[Found], taken: &[Taken<'_>]) -> Resu
     Ok(())
 }
 
-fn unsafe_way(sink: &str, path: &Path, problem: Problem) -> Error {
+fn unsafe_path(sink: &str, path: &Path, problem: PathProblem) -> Error {
     let what = format!("sink `{sink}` can't write to {}: {}", path.display(), problem.message);
     let kind = if problem.errno == Some(Errno::ACCESS) { Kind::NotPermitted } else { Kind::Failed };
     let error = Error::new(kind, what);
@@ -298,7 +299,7 @@ mod tests {
         SinkPlan { name: "s".into(), path: path.display().to_string(), probe: None, shape, files: FilesPlan::default() }
     }
 
-    fn open(path: &Path) -> Result<Vec<Opened>> {
+    fn open(path: &Path) -> Result<Vec<OpenTarget>> {
         open_all(&[sink(path)], &Arc::default(), &[], &|words| panic!("{words}"))
     }
 
@@ -334,7 +335,7 @@ mod tests {
         let missing = folder.path().join("no/such/file");
         assert!(open(&missing).unwrap_err().message.contains("no directory"));
         assert!(open(folder.path()).unwrap_err().message.contains("directory"));
-        assert!(open(Path::new("/dev/null")).expect("a device is fine")[0].store.is_none());
+        assert!(open(Path::new("/dev/null")).expect("a device is fine")[0].files.is_none());
         assert!(open(Path::new("/dev/stdout")).expect("it is a name of our own")[0].is_stdout());
     }
 

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::delta::{Aggregator, Frames, StackOf, StackSource};
+use super::delta::{DeltaAggregator, Frames, StackRef, StackSource};
 use super::priority;
-use super::queue::{Collector, Received};
+use super::queue::{BatchSender, Received};
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
 use crate::kernel::{AggregateMap, Entry, Loaded};
 use crate::plan::{Plan, ProbePlan};
 use crate::run::clock;
-use crate::run::signals::Bell;
+use crate::run::signals::StopHandle;
 use crate::symbols::{self, Cause, Image, Name, SymbolCounts, Symbols};
 
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
@@ -31,8 +31,8 @@ const MAX_TEXTS: usize = 64 << 20;
 
 /// One probe's aggregate under observation.
 #[derive(Debug)]
-struct Reading {
-    aggregator: Aggregator,
+struct PolledAggregate {
+    aggregator: DeltaAggregator,
     map: AggregateMap,
     /// The first of the probe's streams, and how many there are.
     streams: (usize, usize),
@@ -40,29 +40,29 @@ struct Reading {
     next: Option<Instant>,
     total: Option<u64>,
     names: SymbolCounts,
-    taken: Taken,
+    taken: TakenEvents,
 }
 
 /// How many events an aggregate has, for whoever waits until all of them are there.
 #[derive(Debug)]
-pub struct Tally {
-    aggregator: Aggregator,
+pub struct AggregateCounter {
+    aggregator: DeltaAggregator,
     map: AggregateMap,
-    taken: Taken,
+    taken: TakenEvents,
 }
 
 /// Events in what was taken out of a map. Held while something is taken out, so that all events are either there or here.
-type Taken = Arc<Mutex<u64>>;
+type TakenEvents = Arc<Mutex<u64>>;
 
-impl Tally {
+impl AggregateCounter {
     /// One for each probe that has an aggregate.
     ///
     /// # Errors
     /// If there is no file descriptor left.
-    pub fn all(plan: &Plan, loaded: &[Loaded]) -> Result<Vec<Option<Tally>>> {
+    pub fn all(plan: &Plan, loaded: &[Loaded]) -> Result<Vec<Option<AggregateCounter>>> {
         let tally = |(probe, loaded): (&ProbePlan, &Loaded)| {
             let parts = parts(probe, loaded)?;
-            Ok(parts.map(|(aggregator, map)| Tally { aggregator, map, taken: Taken::default() }))
+            Ok(parts.map(|(aggregator, map)| AggregateCounter { aggregator, map, taken: TakenEvents::default() }))
         };
         plan.probes.iter().zip(loaded).map(tally).collect()
     }
@@ -87,19 +87,19 @@ impl Tally {
     }
 }
 
-fn lock(taken: &Taken) -> MutexGuard<'_, u64> {
+fn lock(taken: &TakenEvents) -> MutexGuard<'_, u64> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(Aggregator, AggregateMap)>> {
+fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(DeltaAggregator, AggregateMap)>> {
     let Some(aggregate) = &probe.aggregate else { return Ok(None) };
     let layouts = probe.streams.iter().map(|stream| Arc::clone(&stream.layout)).collect();
-    Ok(Some((Aggregator::new(aggregate, layouts), loaded.aggregate(&aggregate.spec.map, aggregate.swaps())?)))
+    Ok(Some((DeltaAggregator::new(aggregate, layouts), loaded.aggregate(&aggregate.spec.map, aggregate.swaps())?)))
 }
 
 /// What the thread read.
 #[derive(Debug, Default)]
-pub struct Read {
+pub struct PollResult {
     /// Events in the aggregate of each probe at the end, where there is one that tells.
     pub totals: Vec<Option<u64>>,
     /// What became of the addresses of each probe's stacks.
@@ -110,32 +110,32 @@ pub struct Read {
     pub received: Vec<Received>,
 }
 
-impl Read {
+impl PollResult {
     /// What there is of probes none of which has an aggregate.
     pub fn nothing(probes: usize) -> Self {
-        Read { totals: vec![None; probes], names: vec![SymbolCounts::default(); probes], ..Read::default() }
+        PollResult { totals: vec![None; probes], names: vec![SymbolCounts::default(); probes], ..PollResult::default() }
     }
 }
 
 /// The thread at work.
 #[derive(Debug)]
-pub struct Readings {
-    thread: JoinHandle<Result<Read>>,
+pub struct AggregatePoller {
+    thread: JoinHandle<Result<PollResult>>,
     end: Sender<()>,
 }
 
 /// What the thread is given besides the probes.
 #[derive(Debug)]
-pub struct Given<'a> {
+pub struct PollerInputs<'a> {
     /// What was in the map of each probe before the window, and is left out.
     pub before: &'a [Vec<Entry>],
     /// They are told what is taken out of maps.
-    pub tallies: &'a [Option<Tally>],
+    pub tallies: &'a [Option<AggregateCounter>],
     /// Finds the names of stacks.
     pub symbols: Symbols,
 }
 
-impl Readings {
+impl AggregatePoller {
     /// Starts the thread, if any probe has an aggregate. `collector` makes its end of the queue. If a map can't be read,
     /// `bell` ends the window.
     ///
@@ -144,11 +144,11 @@ impl Readings {
     pub fn start(
         plan: &Plan,
         loaded: &[Loaded],
-        collector: &Collector,
+        collector: &BatchSender,
         started: Instant,
-        bell: Bell,
-        Given { before, tallies, symbols }: Given<'_>,
-    ) -> Result<Option<Readings>> {
+        bell: StopHandle,
+        PollerInputs { before, tallies, symbols }: PollerInputs<'_>,
+    ) -> Result<Option<AggregatePoller>> {
         let mut first = 0;
         let mut readings = Vec::new();
         for (((probe, loaded), before), tally) in plan.probes.iter().zip(loaded).zip(before).zip(tallies) {
@@ -156,9 +156,9 @@ impl Readings {
             first += probe.streams.len();
             let interval = probe.aggregate.as_ref().and_then(|aggregate| aggregate.interval);
             readings.push(parts(probe, loaded)?.map(|(mut aggregator, map)| {
-                aggregator.leave_out(before);
+                aggregator.set_baseline(before);
                 let next = interval.map(|interval| started + interval);
-                Reading {
+                PolledAggregate {
                     aggregator,
                     map,
                     streams,
@@ -174,25 +174,25 @@ impl Readings {
             return Ok(None);
         }
         let (end, ended) = channel();
-        let collector = collector.another();
+        let collector = collector.another_sender();
         let work = move || {
-            priority::step_back();
+            priority::restore_priority();
             let read = read_all(readings, collector, symbols, &ended);
             if read.is_err() {
-                bell.ring();
+                bell.trigger();
             }
             read
         };
         let thread = thread::Builder::new().name("ebpf-run-maps".into()).spawn(work);
         let thread = thread.map_err(|error| Error::failed(format!("the thread for maps can't be started: {error}")))?;
-        Ok(Some(Readings { thread, end }))
+        Ok(Some(AggregatePoller { thread, end }))
     }
 
     /// Has everything read for the last time.
     ///
     /// # Errors
     /// If a map could not be read, now or before.
-    pub fn finish(self) -> Result<Read> {
+    pub fn finish(self) -> Result<PollResult> {
         drop(self.end);
         self.thread.join().map_err(|_| {
             Error::failed("the thread that reads maps died; this is a bug of ebpf-run, please report it")
@@ -202,11 +202,11 @@ impl Readings {
 
 /// The thread: reads what is due until `ended`, then all once more.
 fn read_all(
-    mut readings: Vec<Option<Reading>>,
-    mut collector: Collector,
+    mut readings: Vec<Option<PolledAggregate>>,
+    mut collector: BatchSender,
     mut symbols: Symbols,
     ended: &Receiver<()>,
-) -> Result<Read> {
+) -> Result<PollResult> {
     loop {
         let due = readings.iter().flatten().filter_map(|reading| reading.next).min();
         let woken = match due {
@@ -231,10 +231,10 @@ fn read_all(
     let names =
         readings.iter().map(|reading| reading.as_ref().map_or_else(SymbolCounts::default, |of| of.names.clone()));
     let (names, helpers_replaced) = (names.collect(), symbols.replaced());
-    Ok(Read { totals, names, helpers_replaced, received: collector.finish() })
+    Ok(PollResult { totals, names, helpers_replaced, received: collector.finish() })
 }
 
-impl Reading {
+impl PolledAggregate {
     /// The next time of the cadence: what was late makes nothing else late, and what was missed is not made up for.
     fn plan_next(&mut self) {
         let now = Instant::now();
@@ -246,7 +246,7 @@ impl Reading {
     }
 
     /// Reads the map and hands its rows over; names are looked for until `deadline`.
-    fn read(&mut self, symbols: &mut Symbols, deadline: Instant, collector: &mut Collector) -> Result<()> {
+    fn read(&mut self, symbols: &mut Symbols, deadline: Instant, collector: &mut BatchSender) -> Result<()> {
         let entries = {
             let mut taken = lock(&self.taken);
             let entries = self.map.take()?;
@@ -254,38 +254,38 @@ impl Reading {
             *taken += self.aggregator.counted_in(&out).unwrap_or(0);
             entries
         };
-        let Reading { aggregator, map, names, .. } = self;
-        let mut stacks = Stacks { map, symbols, deadline, names, room: MAX_TEXTS, found: HashMap::new() };
+        let PolledAggregate { aggregator, map, names, .. } = self;
+        let mut stacks = SnapshotStacks { map, symbols, deadline, names, room: MAX_TEXTS, found: HashMap::new() };
         let reading = aggregator.read(&entries, clock::monotonic(), &mut stacks);
         self.total = reading.counted;
         for (stream, row) in &reading.rows {
-            collector.take_row(self.streams.0 + stream, row);
+            collector.push_row(self.streams.0 + stream, row);
         }
-        collector.end_of_reading(self.streams.0, self.streams.1);
-        collector.hand_over();
+        collector.push_snapshot_end(self.streams.0, self.streams.1);
+        collector.flush();
         Ok(())
     }
 }
 
 /// The stacks of one snapshot.
-struct Stacks<'a> {
+struct SnapshotStacks<'a> {
     map: &'a AggregateMap,
     symbols: &'a mut Symbols,
     deadline: Instant,
     names: &'a mut SymbolCounts,
     /// Bytes that names may still take.
     room: usize,
-    found: HashMap<StackOf, Found>,
+    found: HashMap<StackRef, ResolvedStack>,
 }
 
-enum Found {
+enum ResolvedStack {
     /// `None`: it was not kept.
     Addresses(Option<Vec<u64>>),
     Frames(Frames),
 }
 
-impl StackSource for Stacks<'_> {
-    fn prepare(&mut self, stacks: &[StackOf]) {
+impl StackSource for SnapshotStacks<'_> {
+    fn prepare(&mut self, stacks: &[StackRef]) {
         let mut wanted: HashMap<Image, Vec<u64>> = HashMap::new();
         for stack in stacks.iter().filter(|stack| stack.id != STACK_NONE) {
             if self.found.contains_key(stack) {
@@ -295,17 +295,17 @@ impl StackSource for Stacks<'_> {
             if let (StackKind::User, Some(addresses)) = (stack.kind, &addresses) {
                 wanted.entry(stack.image).or_default().extend(addresses);
             }
-            self.found.insert(*stack, Found::Addresses(addresses));
+            self.found.insert(*stack, ResolvedStack::Addresses(addresses));
         }
         self.symbols.prepare(wanted, self.deadline);
     }
 
-    fn frames(&mut self, stack: StackOf) -> Frames {
+    fn frames(&mut self, stack: StackRef) -> Frames {
         let frames = match self.found.get(&stack) {
             None => return Frames::default(), // there is none
-            Some(Found::Frames(frames)) => return frames.clone(),
-            Some(Found::Addresses(None)) => Frames { texts: NOT_KEPT.into(), ..Frames::default() },
-            Some(Found::Addresses(Some(addresses))) => {
+            Some(ResolvedStack::Frames(frames)) => return frames.clone(),
+            Some(ResolvedStack::Addresses(None)) => Frames { texts: NOT_KEPT.into(), ..Frames::default() },
+            Some(ResolvedStack::Addresses(Some(addresses))) => {
                 let names: Vec<Name> = match stack.kind {
                     StackKind::Kernel => self.symbols.kernel(addresses),
                     StackKind::User => addresses.iter().map(|at| self.symbols.process(&stack.image, *at)).collect(),
@@ -327,7 +327,7 @@ impl StackSource for Stacks<'_> {
                 Frames { texts: texts.into(), cut: addresses.len() >= FRAMES, addresses_if_unknown }
             }
         };
-        self.found.insert(stack, Found::Frames(frames.clone()));
+        self.found.insert(stack, ResolvedStack::Frames(frames.clone()));
         frames
     }
 }

@@ -23,7 +23,7 @@ pub struct Frames {
 
 /// A stack, by what a key says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StackOf {
+pub struct StackRef {
     /// Whose it is.
     pub kind: StackKind,
     /// The program that it is of, if it is a process's.
@@ -35,14 +35,14 @@ pub struct StackOf {
 /// Where the frames of stacks come from.
 pub trait StackSource {
     /// Called with all stacks of a snapshot, before any of them is asked for.
-    fn prepare(&mut self, stacks: &[StackOf]);
+    fn prepare(&mut self, stacks: &[StackRef]);
     /// The frames of one of them.
-    fn frames(&mut self, stack: StackOf) -> Frames;
+    fn frames(&mut self, stack: StackRef) -> Frames;
 }
 
 /// What a reading comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct Snapshot {
     /// Rows: which of the probe's streams, and the bytes.
     pub rows: Vec<(usize, Vec<u8>)>,
     /// Events that are in the map, since the start; `None` if its counters do not tell.
@@ -51,7 +51,7 @@ pub struct Reading {
 
 /// Remembers what was read before.
 #[derive(Debug)]
-pub struct Aggregator {
+pub struct DeltaAggregator {
     plan: AggregatePlan,
     layouts: Vec<Arc<Layout>>,
     before: HashMap<(Vec<u8>, usize), Vec<u64>>,
@@ -60,7 +60,7 @@ pub struct Aggregator {
 }
 
 /// The values of one key (of one CPU), as words.
-struct Group {
+struct KeyValues {
     key: Vec<u8>,
     cpu: usize,
     words: Vec<u64>,
@@ -70,14 +70,14 @@ struct Group {
     stacks: Vec<Frames>,
 }
 
-impl Aggregator {
+impl DeltaAggregator {
     /// `layouts` are those of the probe's streams.
     pub fn new(plan: &AggregatePlan, layouts: Vec<Arc<Layout>>) -> Self {
-        Aggregator { plan: plan.clone(), layouts, before: HashMap::new(), taken: 0 }
+        DeltaAggregator { plan: plan.clone(), layouts, before: HashMap::new(), taken: 0 }
     }
 
     /// Makes rows of `entries`, read at `ts`.
-    pub fn read(&mut self, entries: &[Entry], ts: u64, stacks: &mut dyn StackSource) -> Reading {
+    pub fn read(&mut self, entries: &[Entry], ts: u64, stacks: &mut dyn StackSource) -> Snapshot {
         let counted = self.counted(entries);
         let (taken, _): (Vec<Entry>, Vec<_>) = entries.iter().cloned().partition(|entry| entry.taken);
         self.taken += self.counted_in(&taken).unwrap_or(0);
@@ -94,11 +94,11 @@ impl Aggregator {
         for group in &groups {
             self.push_rows(group, ts, &mut rows);
         }
-        Reading { rows, counted }
+        Snapshot { rows, counted }
     }
 
     /// What is in `entries` was before the window: it is in no row.
-    pub fn leave_out(&mut self, entries: &[Entry]) {
+    pub fn set_baseline(&mut self, entries: &[Entry]) {
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
             self.before.insert((group.key, group.cpu), group.words);
         }
@@ -116,11 +116,12 @@ impl Aggregator {
     }
 
     /// One group for all CPUs, or one for each.
-    fn groups(&self, entry: &Entry) -> Vec<Group> {
+    fn groups(&self, entry: &Entry) -> Vec<KeyValues> {
         let words = |value: &Vec<u8>| -> Vec<u64> {
             value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect()
         };
-        let group = |cpu, words| Group { key: entry.key.clone(), cpu, words, taken: entry.taken, stacks: Vec::new() };
+        let group =
+            |cpu, words| KeyValues { key: entry.key.clone(), cpu, words, taken: entry.taken, stacks: Vec::new() };
         let values = entry.values.iter().map(words);
         if self.plan.per_cpu {
             return values.enumerate().map(|(cpu, words)| group(cpu, words)).collect();
@@ -143,15 +144,15 @@ impl Aggregator {
 
     /// Puts names to stacks. Two addresses in the same function are two stacks for the kernel, but one for a reader: what
     /// can't be told apart any more becomes one group.
-    fn named(&self, groups: Vec<Group>, source: &mut dyn StackSource) -> Vec<Group> {
+    fn named(&self, groups: Vec<KeyValues>, source: &mut dyn StackSource) -> Vec<KeyValues> {
         let places: Vec<usize> =
             self.plan.spec.key.iter().filter(|key| key.stack.is_some()).map(|key| key.field.offset).collect();
         if places.is_empty() {
             return groups;
         }
-        let stacks: Vec<StackOf> = groups.iter().flat_map(|group| self.stacks(group)).collect();
+        let stacks: Vec<StackRef> = groups.iter().flat_map(|group| self.stacks(group)).collect();
         source.prepare(&stacks);
-        let mut named: Vec<Group> = Vec::new();
+        let mut named: Vec<KeyValues> = Vec::new();
         let mut known: HashMap<_, usize> = HashMap::new();
         for mut group in groups {
             group.stacks = self.stacks(&group).map(|stack| source.frames(stack)).collect();
@@ -183,7 +184,7 @@ impl Aggregator {
     }
 
     /// What has come since the last reading, or since the start; `None` if that is nothing.
-    fn changed(&mut self, mut group: Group) -> Option<Group> {
+    fn changed(&mut self, mut group: KeyValues) -> Option<KeyValues> {
         let now = group.words.clone();
         let place = (group.key.clone(), group.cpu);
         if let Some(before) = self.before.get(&place) {
@@ -208,7 +209,7 @@ impl Aggregator {
     }
 
     /// Counters: the largest of the one that was chosen first. Histograms, and what is equal: by the key, so that it is always the same.
-    fn sort(&self, groups: &mut [Group]) {
+    fn sort(&self, groups: &mut [KeyValues]) {
         let first = match &self.plan.spec.shape {
             Shape::Counters { fields, .. } => Some(fields[self.plan.sort].offset / 8),
             Shape::Histogram { .. } => None,
@@ -219,7 +220,7 @@ impl Aggregator {
         });
     }
 
-    fn push_rows(&self, group: &Group, ts: u64, rows: &mut Vec<(usize, Vec<u8>)>) {
+    fn push_rows(&self, group: &KeyValues, ts: u64, rows: &mut Vec<(usize, Vec<u8>)>) {
         let mut push = |stream: usize, kind: u32, values: &[u64]| {
             rows.push((stream, self.row(stream, kind, group, ts, values)));
         };
@@ -240,7 +241,7 @@ impl Aggregator {
     }
 
     /// The stacks in a group's key.
-    fn stacks(&self, group: &Group) -> impl Iterator<Item = StackOf> {
+    fn stacks(&self, group: &KeyValues) -> impl Iterator<Item = StackRef> {
         fn bytes<const N: usize>(key: &[u8], at: usize) -> [u8; N] {
             key.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; N])
         }
@@ -250,11 +251,11 @@ impl Aggregator {
             layout: u64::from_ne_bytes(bytes(&group.key, at.layout)),
         });
         let stacks = self.plan.spec.key.iter().filter_map(|key| Some((key.stack?, key.field.offset)));
-        stacks.map(move |(kind, at)| StackOf { kind, image, id: u64::from_ne_bytes(bytes(&group.key, at)) })
+        stacks.map(move |(kind, at)| StackRef { kind, image, id: u64::from_ne_bytes(bytes(&group.key, at)) })
     }
 
     /// The bytes that the stream's layout describes; see `plan/rows.rs`.
-    fn row(&self, stream: usize, kind: u32, group: &Group, ts: u64, values: &[u64]) -> Vec<u8> {
+    fn row(&self, stream: usize, kind: u32, group: &KeyValues, ts: u64, values: &[u64]) -> Vec<u8> {
         let layout = &self.layouts[stream];
         let mut row = vec![0; layout.min_size];
         let mut put = |at: usize, bytes: &[u8]| row[at..at + bytes.len()].copy_from_slice(bytes);

@@ -9,38 +9,40 @@ const HEADER: u64 = 8;
 
 /// The losses of one probe.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Losses {
+pub struct LossTracker {
     /// Events lost until the last look.
     total: u64,
     /// Events lost in the looks since the last one without a loss.
-    stretch: u64,
+    burst: u64,
     /// The worst stretch.
-    worst: u64,
+    longest_burst: u64,
 }
 
-impl Losses {
+impl LossTracker {
     /// What was lost until now, `total` events, was before the window and does not count.
-    pub fn begin(&mut self, total: u64) {
-        *self = Losses { total, ..Losses::default() };
+    pub fn restart(&mut self, total: u64) {
+        *self = LossTracker { total, ..LossTracker::default() };
     }
 
     /// Takes the kernel's count; returns what was lost since the last look, if anything was.
-    pub fn look(&mut self, total: u64) -> Option<u64> {
+    pub fn update(&mut self, total: u64) -> Option<u64> {
         let lost = total.saturating_sub(self.total);
         self.total = total;
-        self.stretch = if lost > 0 { self.stretch.saturating_add(lost) } else { 0 };
-        self.worst = self.worst.max(self.stretch);
+        self.burst = if lost > 0 { self.burst.saturating_add(lost) } else { 0 };
+        self.longest_burst = self.longest_burst.max(self.burst);
         (lost > 0).then_some(lost)
     }
 
     /// The size that the buffer should have had: what it has, and the worst stretch of losses on top; `None` without a loss, or
     /// if no buffer could have it.
-    pub fn would_have_held(&self, buffer: &BufferPlan, received: Received, kernel: Counters) -> Option<u64> {
+    pub fn suggested_size(&self, buffer: &BufferPlan, received: Received, kernel: Counters) -> Option<u64> {
         if kernel.lost_buffer_full == 0 {
             return None;
         }
         let record = received.bytes.checked_div(received.records).unwrap_or(0).saturating_add(HEADER);
-        u64::from(buffer.effective).saturating_add(self.worst.saturating_mul(record)).checked_next_power_of_two()
+        u64::from(buffer.effective)
+            .saturating_add(self.longest_burst.saturating_mul(record))
+            .checked_next_power_of_two()
     }
 }
 
@@ -50,19 +52,19 @@ mod tests {
 
     #[test]
     fn losses_that_follow_each_other_are_one_stretch() {
-        let mut losses = Losses::default();
-        let looks: Vec<_> = [0, 10, 30, 30, 35].into_iter().map(|total| losses.look(total)).collect();
+        let mut losses = LossTracker::default();
+        let looks: Vec<_> = [0, 10, 30, 30, 35].into_iter().map(|total| losses.update(total)).collect();
         assert_eq!(looks, [None, Some(10), Some(20), None, Some(5)]);
-        assert_eq!(losses.worst, 30);
+        assert_eq!(losses.longest_burst, 30);
     }
 
     #[test]
     fn counts_beyond_all_measure_have_no_size_that_helps() {
-        let mut losses = Losses::default();
-        losses.look(u64::MAX);
-        losses.look(0);
-        assert_eq!(losses.look(u64::MAX), Some(u64::MAX));
-        assert_eq!(losses.worst, u64::MAX);
+        let mut losses = LossTracker::default();
+        losses.update(u64::MAX);
+        losses.update(0);
+        assert_eq!(losses.update(u64::MAX), Some(u64::MAX));
+        assert_eq!(losses.longest_burst, u64::MAX);
         let buffer = BufferPlan {
             transport: crate::plan::Transport::Reserve,
             asked: 4096,
@@ -72,9 +74,9 @@ mod tests {
             left: crate::plan::Left::default(),
         };
         let kernel = Counters { lost_buffer_full: 1, ..Counters::default() };
-        assert_eq!(losses.would_have_held(&buffer, Received::default(), kernel), None);
-        let few = Losses { worst: 3, ..Losses::default() };
+        assert_eq!(losses.suggested_size(&buffer, Received::default(), kernel), None);
+        let few = LossTracker { longest_burst: 3, ..LossTracker::default() };
         let received = Received { records: 2, bytes: 112, ..Received::default() };
-        assert_eq!(few.would_have_held(&buffer, received, kernel), Some(8192));
+        assert_eq!(few.suggested_size(&buffer, received, kernel), Some(8192));
     }
 }

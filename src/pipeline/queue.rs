@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::batch::{Batch, Cause};
+use super::batch::{Batch, LossCause};
 use crate::event::Layout;
 
 /// Bytes of records that may wait for the sinks, with what is kept of each besides its own.
@@ -17,12 +17,12 @@ const SPARE: usize = 8;
 
 /// What both ends know.
 #[derive(Debug, Default)]
-struct Shared {
+struct QueueState {
     queued: AtomicUsize,
     spare: Mutex<Vec<Batch>>,
 }
 
-impl Shared {
+impl QueueState {
     fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,10 +61,10 @@ impl Received {
 
 /// The reader's end of the queue.
 #[derive(Debug)]
-pub struct Collector {
+pub struct BatchSender {
     batch: Batch,
     sender: Sender<Batch>,
-    shared: Arc<Shared>,
+    shared: Arc<QueueState>,
     bound: usize,
     min_sizes: Vec<usize>,
     counts: Vec<Received>,
@@ -76,12 +76,12 @@ pub struct Collector {
     ticks: bool,
     /// Whether its batches tell when the buffers were looked into.
     looks: bool,
-    warmup: Option<Warmup>,
+    warmup: Option<WarmupFilter>,
 }
 
 /// Events before the window, which are not recorded.
 #[derive(Debug)]
-struct Warmup {
+struct WarmupFilter {
     /// The shape of each stream's records.
     layouts: Vec<Arc<Layout>>,
     /// When the window began, monotonic nanoseconds.
@@ -90,31 +90,47 @@ struct Warmup {
 
 /// The writer's end of the queue.
 #[derive(Debug)]
-pub struct Queue {
+pub struct BatchReceiver {
     receiver: Receiver<Batch>,
-    shared: Arc<Shared>,
+    shared: Arc<QueueState>,
 }
 
 /// A queue of at most `bound` bytes. `min_sizes` has the least size of a record for each probe; `max_events` ends the
 /// window.
-pub fn queue(min_sizes: Vec<usize>, bound: usize, max_events: Option<u64>, ticks: bool) -> (Collector, Queue) {
+pub fn queue(
+    min_sizes: Vec<usize>,
+    bound: usize,
+    max_events: Option<u64>,
+    ticks: bool,
+) -> (BatchSender, BatchReceiver) {
     let (sender, receiver) = channel();
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(QueueState::default());
     let counts = vec![Received::default(); min_sizes.len()];
     let room = max_events.unwrap_or(u64::MAX);
     let dropped = vec![0; min_sizes.len()];
     let batch = Batch::default();
     let shared_too = Arc::clone(&shared);
     let (looks, warmup) = (true, None);
-    let collector =
-        Collector { batch, sender, shared: shared_too, bound, min_sizes, counts, room, dropped, ticks, looks, warmup };
-    (collector, Queue { receiver, shared })
+    let collector = BatchSender {
+        batch,
+        sender,
+        shared: shared_too,
+        bound,
+        min_sizes,
+        counts,
+        room,
+        dropped,
+        ticks,
+        looks,
+        warmup,
+    };
+    (collector, BatchReceiver { receiver, shared })
 }
 
-impl Collector {
+impl BatchSender {
     /// Another end of the same queue, for a thread that reads no buffers.
-    pub fn another(&self) -> Collector {
-        Collector {
+    pub fn another_sender(&self) -> BatchSender {
+        BatchSender {
             batch: Batch::default(),
             sender: self.sender.clone(),
             shared: Arc::clone(&self.shared),
@@ -131,7 +147,7 @@ impl Collector {
 
     /// Takes a record of the probe with index `probe`.
     #[inline]
-    pub fn take(&mut self, probe: usize, record: &[u8]) {
+    pub fn push(&mut self, probe: usize, record: &[u8]) {
         let counts = &mut self.counts[probe];
         if let Some(warmup) = &self.warmup
             && record.len() >= self.min_sizes[probe]
@@ -153,13 +169,13 @@ impl Collector {
         }
         self.batch.push(probe, record);
         if self.batch.is_full() {
-            self.hand_over();
+            self.flush();
         }
     }
 
-    /// From now on nothing is recorded, until [`Collector::begin`] says from when on.
+    /// From now on nothing is recorded, until [`BatchSender::begin`] says from when on.
     pub fn warm_up(&mut self, layouts: Vec<Arc<Layout>>) {
-        self.warmup = Some(Warmup { layouts, until: u64::MAX });
+        self.warmup = Some(WarmupFilter { layouts, until: u64::MAX });
     }
 
     /// The window has begun at `at`, monotonic nanoseconds: what is of an earlier time is not recorded, even if it comes
@@ -171,28 +187,28 @@ impl Collector {
     }
 
     /// Takes a row of an aggregate. `max_events` is about events, so rows are not counted against it.
-    pub fn take_row(&mut self, stream: usize, row: &[u8]) {
+    pub fn push_row(&mut self, stream: usize, row: &[u8]) {
         let counts = &mut self.counts[stream];
         counts.records += 1;
         counts.bytes += row.len() as u64;
         self.batch.push(stream, row);
         if self.batch.is_full() {
-            self.hand_over();
+            self.flush();
         }
     }
 
     /// Notes that a reading is complete whose rows are in `count` streams from `stream` on.
-    pub fn end_of_reading(&mut self, stream: usize, count: usize) {
-        self.batch.push_end(stream, count);
+    pub fn push_snapshot_end(&mut self, stream: usize, count: usize) {
+        self.batch.push_snapshot_end(stream, count);
     }
 
     /// Notes that the kernel lost events of a probe since the last look.
-    pub fn gap(&mut self, probe: usize, lost: u64, cause: Cause) {
+    pub fn push_gap(&mut self, probe: usize, lost: u64, cause: LossCause) {
         self.batch.push_gap(probe, lost, cause);
     }
 
     /// Queues what has been taken, or drops and counts it if the queue is full.
-    pub fn hand_over(&mut self) {
+    pub fn flush(&mut self) {
         if self.batch.is_empty() && !self.ticks && self.dropped.iter().all(|dropped| *dropped == 0) {
             return;
         }
@@ -200,7 +216,7 @@ impl Collector {
             return self.drop_batch();
         }
         for (probe, dropped) in self.dropped.iter_mut().enumerate().filter(|(_, dropped)| **dropped > 0) {
-            self.batch.push_gap(probe, std::mem::take(dropped), Cause::Queue);
+            self.batch.push_gap(probe, std::mem::take(dropped), LossCause::Queue);
         }
         self.batch.read_at = if self.looks { crate::run::clock::monotonic() } else { 0 };
         self.shared.queued.fetch_add(self.batch.memory(), Ordering::AcqRel);
@@ -220,9 +236,9 @@ impl Collector {
 
     /// Queues what is still to be told once the last records are: the last gaps, whatever the bound.
     pub fn finish(mut self) -> Vec<Received> {
-        self.hand_over();
+        self.flush();
         self.bound = usize::MAX;
-        self.hand_over();
+        self.flush();
         self.counts
     }
 
@@ -237,7 +253,7 @@ impl Collector {
     }
 }
 
-impl Queue {
+impl BatchReceiver {
     /// The next batch, or `None` when the reader is done.
     pub fn next(&self) -> Option<Batch> {
         self.receiver.recv().ok()
@@ -255,23 +271,23 @@ impl Queue {
 }
 
 /// Records written so far, for the progress line.
-pub type Written = Arc<AtomicU64>;
+pub type WrittenCount = Arc<AtomicU64>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::batch::{Gap, Piece};
+    use crate::pipeline::batch::{Gap, Item};
 
     #[test]
     fn records_come_out_as_they_went_in() {
         let (mut collector, queue) = queue(vec![1, 1], QUEUE_BYTES, None, false);
-        collector.take(0, b"one");
-        collector.take(1, b"three");
-        collector.hand_over();
+        collector.push(0, b"one");
+        collector.push(1, b"three");
+        collector.flush();
         drop(collector);
         let batch = queue.next().expect("a batch");
-        let pieces: Vec<_> = batch.pieces().collect();
-        assert_eq!(pieces, [(0, Piece::Record(b"one")), (1, Piece::Record(b"three"))]);
+        let pieces: Vec<_> = batch.items().collect();
+        assert_eq!(pieces, [(0, Item::Record(b"one")), (1, Item::Record(b"three"))]);
         queue.done(batch);
         assert!(queue.next().is_none());
     }
@@ -280,40 +296,40 @@ mod tests {
     fn a_full_queue_drops_and_counts_and_takes_again_when_there_is_room() {
         let (mut collector, queue) = queue(vec![1], 50, None, false);
         for _ in 0..3 {
-            collector.take(0, b"12345678");
-            collector.hand_over();
+            collector.push(0, b"12345678");
+            collector.flush();
         }
         assert_eq!(
             collector.counts()[0],
             Received { records: 3, lost_queue_full: 2, bytes: 24, ..Received::default() }
         );
         queue.done(queue.next().expect("the first batch"));
-        collector.take(0, b"12345678");
-        collector.hand_over();
+        collector.push(0, b"12345678");
+        collector.flush();
         assert_eq!(collector.counts()[0].lost_queue_full, 2);
         let batch = queue.next().expect("the next batch");
-        let gap = Gap { lost: 2, cause: Cause::Queue };
-        assert_eq!(batch.pieces().nth(1), Some((0, Piece::Gap(gap))), "the stream says what is missing");
+        let gap = Gap { lost: 2, cause: LossCause::Queue };
+        assert_eq!(batch.items().nth(1), Some((0, Item::Gap(gap))), "the stream says what is missing");
     }
 
     #[test]
     fn what_is_dropped_last_is_told_too() {
         let (mut collector, queue) = queue(vec![1], 50, None, false);
         for _ in 0..3 {
-            collector.take(0, b"12345678");
-            collector.hand_over();
+            collector.push(0, b"12345678");
+            collector.flush();
         }
         assert_eq!(collector.finish()[0].lost_queue_full, 2);
         queue.done(queue.next().expect("the first batch"));
         let batch = queue.next().expect("a batch of nothing but a gap");
-        let gap = Gap { lost: 2, cause: Cause::Queue };
-        assert_eq!(batch.pieces().collect::<Vec<_>>(), [(0, Piece::Gap(gap))]);
+        let gap = Gap { lost: 2, cause: LossCause::Queue };
+        assert_eq!(batch.items().collect::<Vec<_>>(), [(0, Item::Gap(gap))]);
     }
 
     #[test]
     fn the_window_takes_no_more_than_it_wants() {
         let (mut collector, _queue) = queue(vec![1], QUEUE_BYTES, Some(2), false);
-        (0..5).for_each(|_| collector.take(0, b"x"));
+        (0..5).for_each(|_| collector.push(0, b"x"));
         assert!(collector.is_full());
         assert_eq!(collector.counts()[0], Received { records: 2, after_end: 3, bytes: 2, ..Received::default() });
     }
@@ -321,17 +337,17 @@ mod tests {
     #[test]
     fn two_ends_of_a_queue_share_its_bound_and_its_end() {
         let (mut reader, queue) = queue(vec![1, 1], 50, None, false);
-        let mut other = reader.another();
-        reader.take(0, b"12345678");
-        reader.hand_over();
-        other.take_row(1, b"12345678");
-        other.hand_over();
+        let mut other = reader.another_sender();
+        reader.push(0, b"12345678");
+        reader.flush();
+        other.push_row(1, b"12345678");
+        other.flush();
         assert_eq!(other.counts()[1].lost_queue_full, 1, "the room is taken already");
         let batch = queue.next().expect("a batch");
         assert!(batch.read_at > 0);
         queue.done(batch);
-        other.take_row(1, b"12345678");
-        other.hand_over();
+        other.push_row(1, b"12345678");
+        other.flush();
         let batch = queue.next().expect("a batch");
         assert_eq!(batch.read_at, 0, "it knows nothing of the buffers");
         drop(reader);
@@ -342,8 +358,8 @@ mod tests {
     #[test]
     fn what_is_too_short_is_never_decoded() {
         let (mut collector, queue) = queue(vec![8], QUEUE_BYTES, None, false);
-        collector.take(0, b"short");
-        collector.hand_over();
+        collector.push(0, b"short");
+        collector.flush();
         assert_eq!(collector.counts()[0].malformed, 1);
         drop(collector);
         assert!(queue.next().is_none());

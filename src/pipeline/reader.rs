@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
 
-use super::aggregate_poller::Tally;
-use super::batch::Cause;
-use super::loss_tracker::Losses;
+use super::aggregate_poller::AggregateCounter;
+use super::batch::LossCause;
+use super::loss_tracker::LossTracker;
 use super::progress::Progress;
-use super::queue::{Collector, Written};
-use super::stale_entries::Stale;
+use super::queue::{BatchSender, WrittenCount};
+use super::stale_entries::StaleEntries;
 use crate::error::{Error, Result};
 use crate::kernel::{Buffer, Counters, Loaded};
 use crate::plan::Plan;
 use crate::report::End;
-use crate::run::Following;
-use crate::run::clock::{self, Watch};
-use crate::run::signals::Stop;
+use crate::run::CgroupFollower;
+use crate::run::clock::{self, ClockMonitor};
+use crate::run::signals::StopSignal;
 use crate::run::{Options, notice};
 
 /// How long the end of a window may wait for records that the kernel has counted and not yet handed out.
@@ -39,31 +39,31 @@ pub(crate) struct Reader<'a> {
     /// A probe each; none for an aggregate.
     pub buffers: Vec<Option<Buffer<'a>>>,
     /// A probe each; none for events.
-    pub tallies: Vec<Option<Tally>>,
-    pub losses: Vec<Losses>,
-    pub stale: Stale,
-    pub collector: &'a RefCell<Collector>,
-    pub written: &'a Written,
+    pub aggregate_counters: Vec<Option<AggregateCounter>>,
+    pub losses: Vec<LossTracker>,
+    pub stale: StaleEntries,
+    pub batches: &'a RefCell<BatchSender>,
+    pub written: &'a WrittenCount,
     pub progress: Progress,
     /// Cgroups in filters, if there are any.
-    pub following: Option<&'a Following>,
+    pub following: Option<&'a CgroupFollower>,
     pub options: &'a Options,
-    pub clock: Watch,
+    pub clock: ClockMonitor,
     /// When the window began.
     pub started: Instant,
     /// Whether the window has begun.
     pub recording: bool,
     /// Why the writer wants it to end.
-    pub why: Why,
+    pub end_reason: EndReason,
 }
 
 /// Why a window ends, if it is not the reader that finds out.
-pub(crate) type Why = Arc<OnceLock<End>>;
+pub(crate) type EndReason = Arc<OnceLock<End>>;
 
 impl Reader<'_> {
     /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away, a clock
     /// that is set.
-    pub fn watch(&self, stop: &Stop, on_stdout: bool) -> Result<OwnedFd> {
+    pub fn watch(&self, stop: &StopSignal, on_stdout: bool) -> Result<OwnedFd> {
         let failed = |error| Error::failed(format!("epoll: {error}"));
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let add =
@@ -83,13 +83,13 @@ impl Reader<'_> {
     }
 
     /// Reads until the window ends.
-    pub fn read(&mut self, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<End> {
+    pub fn read(&mut self, set: &OwnedFd, stop: &StopSignal, loaded: &[Loaded]) -> Result<End> {
         let deadline = self.plan.window.duration.map(|duration| self.started + duration);
         self.read_until(deadline, set, stop, loaded)
     }
 
     /// Reads what comes before the window, which nobody records. `None` when the window begins.
-    pub fn warm_up(&mut self, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<Option<End>> {
+    pub fn warm_up(&mut self, set: &OwnedFd, stop: &StopSignal, loaded: &[Loaded]) -> Result<Option<End>> {
         let deadline = Instant::now() + self.plan.window.warmup;
         let end = self.read_until(Some(deadline), set, stop, loaded)?;
         Ok((end != End::Duration).then_some(end))
@@ -100,11 +100,17 @@ impl Reader<'_> {
         self.started = Instant::now();
         self.recording = recording;
         if recording {
-            self.collector.borrow_mut().begin(at);
+            self.batches.borrow_mut().begin(at);
         }
     }
 
-    fn read_until(&mut self, deadline: Option<Instant>, set: &OwnedFd, stop: &Stop, loaded: &[Loaded]) -> Result<End> {
+    fn read_until(
+        &mut self,
+        deadline: Option<Instant>,
+        set: &OwnedFd,
+        stop: &StopSignal,
+        loaded: &[Loaded],
+    ) -> Result<End> {
         let events = self.plan.probes.iter().filter(|probe| probe.aggregate.is_none());
         let latency = events.map(|probe| probe.buffer.max_latency).min();
         let pause = latency.into_iter().chain(self.progress.interval()).min().unwrap_or(IDLE);
@@ -123,17 +129,17 @@ impl Reader<'_> {
             let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
             // First, so that what is read from now on goes by the new time
             if keys.contains(&KEY_CLOCK) {
-                self.clock.look();
+                self.clock.poll();
             }
             more = self.consume(loaded)?;
             self.stale.check(self.plan, loaded, clock::monotonic())?;
-            self.say_notices();
-            if self.collector.borrow().is_full() {
+            self.print_notices();
+            if self.batches.borrow().is_full() {
                 return Ok(End::MaxEvents);
             }
             if keys.contains(&KEY_STOP) {
                 let other = if stop.by_signal() { End::Interrupted } else { End::SinkFailed };
-                return Ok(self.why.get().copied().unwrap_or(other));
+                return Ok(self.end_reason.get().copied().unwrap_or(other));
             }
             if keys.contains(&KEY_STDOUT) {
                 return Ok(End::Closed);
@@ -153,8 +159,8 @@ impl Reader<'_> {
     }
 
     /// Says what became of cgroups in filters.
-    fn say_notices(&mut self) {
-        for words in self.following.map(Following::notices).unwrap_or_default() {
+    fn print_notices(&mut self) {
+        for words in self.following.map(CgroupFollower::notices).unwrap_or_default() {
             self.progress.clear();
             notice(words, self.options);
         }
@@ -168,12 +174,12 @@ impl Reader<'_> {
             if let Some(buffer) = &mut self.buffers[index] {
                 more |= buffer.consume()?;
             }
-            let mut collector = self.collector.borrow_mut();
-            if let Some(lost) = self.losses[index].look(loaded[index].counters()?.lost()).filter(|_| self.recording) {
-                let cause = if probe.aggregate.is_some() { Cause::Map } else { Cause::Kernel };
-                collector.gap(stream, lost, cause);
+            let mut collector = self.batches.borrow_mut();
+            if let Some(lost) = self.losses[index].update(loaded[index].counters()?.lost()).filter(|_| self.recording) {
+                let cause = if probe.aggregate.is_some() { LossCause::Map } else { LossCause::Kernel };
+                collector.push_gap(stream, lost, cause);
             }
-            collector.hand_over();
+            collector.flush();
             stream += probe.streams.len();
         }
         Ok(more)
@@ -185,7 +191,7 @@ impl Reader<'_> {
         let until = Instant::now() + self.plan.window.drain.unwrap_or(SETTLE);
         loop {
             let kernel: Vec<Counters> = loaded.iter().map(Loaded::counters).collect::<Result<_>>()?;
-            self.clock.look();
+            self.clock.poll();
             while self.consume(loaded)? {}
             if self.is_complete(&kernel)? || Instant::now() >= until {
                 return Ok(kernel);
@@ -198,10 +204,10 @@ impl Reader<'_> {
     fn is_complete(&self, kernel: &[Counters]) -> Result<bool> {
         let mut stream = 0;
         for (index, probe) in self.plan.probes.iter().enumerate() {
-            let counted = match &self.tallies[index] {
+            let counted = match &self.aggregate_counters[index] {
                 Some(tally) => tally.counted()?,
                 None => {
-                    let collector = self.collector.borrow();
+                    let collector = self.batches.borrow();
                     let user = collector.counts()[stream];
                     Some(user.records.saturating_add(user.warmup).saturating_add(user.after_end))
                 }

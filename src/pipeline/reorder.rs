@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 
 /// Records of one probe that wait for their turn.
 #[derive(Debug)]
-pub struct Sorter {
+pub struct ReorderBuffer {
     bound: u64,
     waiting: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
     /// Keeps records of the same time in the order in which they came.
@@ -19,10 +19,10 @@ pub struct Sorter {
     late: u64,
 }
 
-impl Sorter {
+impl ReorderBuffer {
     /// `bound`: nanoseconds that a record waits in a buffer at the most.
     pub fn new(bound: u64) -> Self {
-        Sorter { bound, waiting: BinaryHeap::new(), count: 0, last: 0, late: 0 }
+        ReorderBuffer { bound, waiting: BinaryHeap::new(), count: 0, last: 0, late: 0 }
     }
 
     /// Takes a record of the time `ts`.
@@ -54,13 +54,13 @@ impl Sorter {
 mod tests {
     use super::*;
 
-    fn all(sorter: &mut Sorter, read_at: u64) -> Vec<Vec<u8>> {
+    fn all(sorter: &mut ReorderBuffer, read_at: u64) -> Vec<Vec<u8>> {
         std::iter::from_fn(|| sorter.pop(read_at)).collect()
     }
 
     #[test]
     fn records_go_out_in_order_once_nothing_can_overtake_them() {
-        let mut sorter = Sorter::new(10);
+        let mut sorter = ReorderBuffer::new(10);
         for ts in [30, 10, 20] {
             sorter.push(ts, &[ts as u8]);
         }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_late_record_is_counted_and_not_lost() {
-        let mut sorter = Sorter::new(10);
+        let mut sorter = ReorderBuffer::new(10);
         sorter.push(50, &[50]);
         assert_eq!(all(&mut sorter, 60), [[50]]);
         sorter.push(40, &[40]);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn records_of_the_same_time_keep_their_order() {
-        let mut sorter = Sorter::new(0);
+        let mut sorter = ReorderBuffer::new(0);
         sorter.push(5, b"b");
         sorter.push(5, b"a");
         assert_eq!(all(&mut sorter, u64::MAX), [b"b", b"a"]);

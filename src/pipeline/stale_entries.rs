@@ -14,13 +14,13 @@ const OLD: Duration = Duration::from_secs(60);
 
 /// What was dropped, by probe and map.
 #[derive(Debug, Default)]
-pub(crate) struct Stale {
+pub(crate) struct StaleEntries {
     checked: Option<Instant>,
     refused: Vec<Vec<u64>>,
     dropped: Vec<Vec<u64>>,
 }
 
-impl Stale {
+impl StaleEntries {
     /// Drops old entries of maps that have refused an insert since the last check.
     pub fn check(&mut self, plan: &Plan, loaded: &[Loaded], now: u64) -> Result<()> {
         if self.checked.is_some_and(|checked| checked.elapsed() < PERIOD) {

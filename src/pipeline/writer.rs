@@ -6,25 +6,25 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::batch::{Gap, Piece};
+use super::batch::{Gap, Item};
 use super::priority;
-use super::queue::{Queue, Written};
-use super::reader::Why;
-use super::reorder::Sorter;
+use super::queue::{BatchReceiver, WrittenCount};
+use super::reader::EndReason;
+use super::reorder::ReorderBuffer;
 use crate::error::Error;
 use crate::event::{Layout, Record};
-use crate::files::finalize::{Failure, Finished, Finisher};
-use crate::files::rotate::Store;
+use crate::files::finalize::{FinalizeFailure, FinalizeResult, Finalizer};
+use crate::files::rotate::RotatingFile;
 use crate::output::Output;
 use crate::output::Sink;
 use crate::output::sink::WriteError;
 use crate::report::{End, FileAccount};
 use crate::run::clock::{self, Clock};
-use crate::run::signals::Bell;
+use crate::run::signals::StopHandle;
 
 /// A probe as the writer needs to know it.
 #[derive(Debug)]
-pub struct Routed {
+pub struct StreamRoute {
     /// Its name.
     pub name: String,
     /// The shape of its events.
@@ -37,7 +37,7 @@ pub struct Routed {
 
 /// What the writer did.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct WriterOutcome {
     /// Records that reached all of their sinks, a stream each.
     pub written: Vec<u64>,
     /// Records that a template failed on, a stream each.
@@ -49,13 +49,13 @@ pub struct Outcome {
     /// The first failure of a template: the sink and the words.
     pub first_failure: Option<(usize, String)>,
     /// The sink that took no more, and why.
-    pub broken: Option<(usize, Broken)>,
+    pub broken: Option<(usize, SinkFailure)>,
     /// What became of the files.
     pub files: Vec<FileAccount>,
     /// The file of the sink that took no more.
     pub broken_file: Option<PathBuf>,
     /// The first file that could not be finished.
-    pub unfinished: Option<Failure>,
+    pub unfinished: Option<FinalizeFailure>,
     /// The sinks have taken everything; files are yet to be finished.
     pub flushed: bool,
     /// It was left at work: what it has not written yet is not known to be anywhere.
@@ -64,63 +64,63 @@ pub struct Outcome {
 
 /// Why a sink takes no more.
 #[derive(Debug)]
-pub enum Broken {
+pub enum SinkFailure {
     /// Its file does not.
     File(io::Error),
     /// Its next file can't be made.
-    Next(Error),
+    NextFile(Error),
 }
 
-impl Outcome {
+impl WriterOutcome {
     /// Of a writer that has done nothing yet.
     fn of(streams: usize) -> Self {
         let zero = vec![0; streams];
-        Outcome {
+        WriterOutcome {
             written: zero.clone(),
             failed: zero.clone(),
             late: zero.clone(),
             discarded: zero,
-            ..Outcome::default()
+            ..WriterOutcome::default()
         }
     }
 
     /// Whether the reader of a pipe went away, which is no failure.
     pub fn is_closed(&self) -> bool {
-        matches!(&self.broken, Some((_, Broken::File(error))) if error.kind() == io::ErrorKind::BrokenPipe)
+        matches!(&self.broken, Some((_, SinkFailure::File(error))) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
 /// What the writer works with.
 #[derive(Debug)]
-pub struct Work {
+pub struct WriterInputs {
     /// Where records come from.
-    pub queue: Queue,
+    pub queue: BatchReceiver,
     /// A stream each.
-    pub probes: Vec<Routed>,
+    pub streams: Vec<StreamRoute>,
     /// Where records go.
     pub sinks: Vec<Sink>,
     /// The files of each sink that has some.
-    pub stores: Vec<Option<Store>>,
+    pub files: Vec<Option<RotatingFile>>,
     /// Tells the wall-clock time of records.
     pub clock: Clock,
     /// Bytes of all sinks after which the window is to end.
     pub max_bytes: Option<u64>,
     /// Records written so far.
-    pub progress: Written,
+    pub progress: WrittenCount,
     /// Told when the window is to end, and why.
-    pub bell: Bell,
+    pub stop: StopHandle,
     /// Where the reason is put before.
-    pub why: Why,
+    pub end_reason: EndReason,
 }
 
 /// The writer's thread.
 #[derive(Debug)]
-pub struct Running {
+pub struct WriterThread {
     thread: JoinHandle<()>,
-    outcome: Arc<Mutex<Outcome>>,
+    outcome: Arc<Mutex<WriterOutcome>>,
 }
 
-impl Running {
+impl WriterThread {
     /// Whether it is done.
     pub fn is_done(&self) -> bool {
         self.thread.is_finished()
@@ -135,18 +135,18 @@ impl Running {
     ///
     /// # Errors
     /// If it died, which is a bug.
-    pub fn join(self) -> thread::Result<Outcome> {
+    pub fn join(self) -> thread::Result<WriterOutcome> {
         self.thread.join()?;
         Ok(std::mem::take(&mut *lock(&self.outcome)))
     }
 
     /// What it has done so far. It is left to itself, at work on what it is at, until the process ends.
-    pub fn abandon(self) -> Outcome {
-        Outcome { abandoned: true, ..std::mem::take(&mut *lock(&self.outcome)) }
+    pub fn abandon(self) -> WriterOutcome {
+        WriterOutcome { abandoned: true, ..std::mem::take(&mut *lock(&self.outcome)) }
     }
 }
 
-fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
+fn lock(outcome: &Mutex<WriterOutcome>) -> MutexGuard<'_, WriterOutcome> {
     outcome.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -154,35 +154,35 @@ fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
 ///
 /// # Errors
 /// If there are no more threads.
-pub fn start(work: Work) -> io::Result<Running> {
-    let zero = vec![0; work.probes.len()];
-    let outcome = Arc::new(Mutex::new(Outcome::of(work.probes.len())));
+pub fn start(work: WriterInputs) -> io::Result<WriterThread> {
+    let zero = vec![0; work.streams.len()];
+    let outcome = Arc::new(Mutex::new(WriterOutcome::of(work.streams.len())));
     let published = Arc::clone(&outcome);
-    let finisher = if work.stores.iter().any(Option::is_some) { Some(Finisher::start()?) } else { None };
+    let finisher = if work.files.iter().any(Option::is_some) { Some(Finalizer::start()?) } else { None };
     let thread = thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
-        priority::step_back();
-        let sorters = work.probes.iter().map(|probe| probe.sort_within.map(Sorter::new)).collect();
-        let outcome = Outcome::of(work.probes.len());
+        priority::restore_priority();
+        let sorters = work.streams.iter().map(|probe| probe.sort_within.map(ReorderBuffer::new)).collect();
+        let outcome = WriterOutcome::of(work.streams.len());
         let mut writer = Writer { work, sorters, in_flight: zero, outcome, published, done: 0, full: false, finisher };
         writer.run();
         writer.finish();
     })?;
-    Ok(Running { thread, outcome })
+    Ok(WriterThread { thread, outcome })
 }
 
 struct Writer {
-    work: Work,
-    sorters: Vec<Option<Sorter>>,
+    work: WriterInputs,
+    sorters: Vec<Option<ReorderBuffer>>,
     /// Records that the sinks have and their files may not have yet.
     in_flight: Vec<u64>,
-    outcome: Outcome,
+    outcome: WriterOutcome,
     /// What others can see of it: as of the last flush.
-    published: Arc<Mutex<Outcome>>,
+    published: Arc<Mutex<WriterOutcome>>,
     /// Bytes of the files before the current ones.
     done: u64,
     /// The window has all the bytes that it wants.
     full: bool,
-    finisher: Option<Finisher>,
+    finisher: Option<Finalizer>,
 }
 
 impl Writer {
@@ -194,10 +194,10 @@ impl Writer {
         }
         while let Some(batch) = self.work.queue.next() {
             self.work.clock.refresh();
-            let whole = batch.pieces().all(|(probe, piece)| match piece {
-                Piece::Record(raw) => self.take(probe, raw),
-                Piece::Gap(gap) => self.gap(probe, gap),
-                Piece::End(count) => self.end_of_reading(probe, count),
+            let whole = batch.items().all(|(probe, piece)| match piece {
+                Item::Record(raw) => self.take(probe, raw),
+                Item::Gap(gap) => self.gap(probe, gap),
+                Item::SnapshotEnd(count) => self.end_of_reading(probe, count),
             });
             if !whole || !self.sorted(batch.read_at) || !self.flush() {
                 return;
@@ -211,13 +211,13 @@ impl Writer {
 
     /// Nothing more comes: the files are whole, unless a sink failed.
     fn finish(mut self) {
-        self.work.bell.ring();
+        self.work.stop.trigger();
         self.end_streams();
         lock(&self.published).flushed = self.outcome.broken.is_none();
         let closed = self.outcome.is_closed();
         // Until their last file is finished, other runs are kept away
         let mut failed = Vec::new();
-        for (index, store) in std::mem::take(&mut self.work.stores).into_iter().enumerate() {
+        for (index, store) in std::mem::take(&mut self.work.files).into_iter().enumerate() {
             let (Some(store), Some(finisher)) = (store, &self.finisher) else { continue };
             let sink = &mut self.work.sinks[index];
             // One pipe is closed: what the others have got is theirs
@@ -228,7 +228,7 @@ impl Writer {
                 // One that has failed takes nothing any more; what the others have got is theirs too
                 let _ = sink.flush();
                 sink.fail();
-                let file = store.give_up(sink.bytes());
+                let file = store.abandon(sink.bytes());
                 if self.outcome.broken.as_ref().is_some_and(|(broken, _)| *broken == index) {
                     self.outcome.broken_file = Some(file.path.clone());
                 }
@@ -237,7 +237,7 @@ impl Writer {
             }
         }
         if let Some(finisher) = self.finisher.take() {
-            let Finished { files, failure } = finisher.wait();
+            let FinalizeResult { files, failure } = finisher.wait();
             self.outcome.files.splice(0..0, files);
             self.outcome.unfinished = failure;
         }
@@ -246,19 +246,19 @@ impl Writer {
 
     /// What is no file of its own is at its end: nothing that comes later could find an error there.
     fn end_streams(&mut self) {
-        for (index, sink) in self.work.sinks.iter_mut().enumerate().filter(|(i, _)| self.work.stores[*i].is_none()) {
+        for (index, sink) in self.work.sinks.iter_mut().enumerate().filter(|(i, _)| self.work.files[*i].is_none()) {
             if self.outcome.broken.is_some() {
                 sink.fail();
             } else if let Err(error) = sink.delayed_error() {
-                self.outcome.broken = Some((index, Broken::File(error)));
+                self.outcome.broken = Some((index, SinkFailure::File(error)));
             }
         }
     }
 
     /// The window is to end, because of `end`.
     fn end(&mut self, end: End) {
-        if self.work.why.set(end).is_ok() {
-            self.work.bell.ring();
+        if self.work.end_reason.set(end).is_ok() {
+            self.work.stop.trigger();
         }
     }
 
@@ -269,26 +269,26 @@ impl Writer {
 
     /// The files that are open, for whoever gives the writer up.
     fn publish_files(&self) {
-        let stores = self.work.stores.iter().zip(&self.work.sinks);
-        let open = stores.filter_map(|(store, sink)| Some(store.as_ref()?.give_up(sink.bytes()))).collect();
+        let stores = self.work.files.iter().zip(&self.work.sinks);
+        let open = stores.filter_map(|(store, sink)| Some(store.as_ref()?.abandon(sink.bytes()))).collect();
         lock(&self.published).files = open;
     }
 
     /// Another file for a sink whose file is full.
     fn rotate(&mut self, index: usize) -> bool {
         let Some(finisher) = &self.finisher else { return true };
-        let (Some(store), sink) = (&mut self.work.stores[index], &mut self.work.sinks[index]) else { return true };
-        let result = sink.flush().map_err(Broken::File).and_then(|()| {
+        let (Some(store), sink) = (&mut self.work.files[index], &mut self.work.sinks[index]) else { return true };
+        let result = sink.flush().map_err(SinkFailure::File).and_then(|()| {
             let bytes = sink.bytes();
-            let next = store.next(bytes, finisher).map_err(Broken::Next)?;
+            let next = store.next(bytes, finisher).map_err(SinkFailure::NextFile)?;
             self.done += bytes;
-            sink.continue_in(Output::File(next)).map_err(Broken::File)
+            sink.continue_in(Output::File(next)).map_err(SinkFailure::File)
         });
         self.publish_files();
         self.went_well(index, result)
     }
 
-    fn went_well(&mut self, index: usize, result: Result<(), Broken>) -> bool {
+    fn went_well(&mut self, index: usize, result: Result<(), SinkFailure>) -> bool {
         let Err(broken) = result else { return true };
         self.outcome.broken = Some((index, broken));
         false
@@ -296,7 +296,7 @@ impl Writer {
 
     /// A record as it comes. `false`, here and below, if a sink takes no more.
     fn take(&mut self, probe: usize, raw: &[u8]) -> bool {
-        let ts = self.work.probes[probe].layout.ts(raw);
+        let ts = self.work.streams[probe].layout.ts(raw);
         match &mut self.sorters[probe] {
             Some(sorter) => {
                 sorter.push(ts, raw);
@@ -308,14 +308,14 @@ impl Writer {
 
     /// Writes what can't be overtaken any more.
     fn sorted(&mut self, read_at: u64) -> bool {
-        for probe in 0..self.work.probes.len() {
+        for probe in 0..self.work.streams.len() {
             while let Some(raw) = self.sorters[probe].as_mut().and_then(|sorter| sorter.pop(read_at)) {
                 if !self.write(probe, &raw) {
                     return false;
                 }
             }
         }
-        self.outcome.late = self.sorters.iter().map(|sorter| sorter.as_ref().map_or(0, Sorter::late)).collect();
+        self.outcome.late = self.sorters.iter().map(|sorter| sorter.as_ref().map_or(0, ReorderBuffer::late)).collect();
         true
     }
 
@@ -325,14 +325,14 @@ impl Writer {
             return true;
         }
         // Before the record, so that no file is begun that stays empty
-        for at in 0..self.work.probes[probe].sinks.len() {
-            let index = self.work.probes[probe].sinks[at];
-            let store = self.work.stores[index].as_ref();
+        for at in 0..self.work.streams[probe].sinks.len() {
+            let index = self.work.streams[probe].sinks[at];
+            let store = self.work.files[index].as_ref();
             if store.is_some_and(|store| store.is_full(self.work.sinks[index].bytes())) && !self.rotate(index) {
                 return false;
             }
         }
-        let Routed { name, layout, sinks, .. } = &self.work.probes[probe];
+        let StreamRoute { name, layout, sinks, .. } = &self.work.streams[probe];
         let record = Record { layout, raw, time: self.work.clock.wall(layout.ts(raw)), probe: name };
         let mut failed = false;
         for &index in sinks {
@@ -343,7 +343,7 @@ impl Writer {
                     self.outcome.first_failure.get_or_insert((index, words));
                 }
                 Err(WriteError::File(error)) => {
-                    self.outcome.broken = Some((index, Broken::File(error)));
+                    self.outcome.broken = Some((index, SinkFailure::File(error)));
                     return false;
                 }
             }
@@ -361,10 +361,10 @@ impl Writer {
     }
 
     fn gap(&mut self, probe: usize, gap: Gap) -> bool {
-        let Routed { name, sinks, .. } = &self.work.probes[probe];
+        let StreamRoute { name, sinks, .. } = &self.work.streams[probe];
         for &index in sinks {
             if let Err(error) = self.work.sinks[index].gap(clock::now(), name, gap.lost, gap.cause.words()) {
-                self.outcome.broken = Some((index, Broken::File(error)));
+                self.outcome.broken = Some((index, SinkFailure::File(error)));
                 return false;
             }
         }
@@ -374,7 +374,7 @@ impl Writer {
     fn end_of_reading(&mut self, stream: usize, count: usize) -> bool {
         for (index, sink) in self.work.sinks.iter_mut().enumerate() {
             if let Err(error) = sink.end_of_reading(stream..stream + count) {
-                self.outcome.broken = Some((index, Broken::File(error)));
+                self.outcome.broken = Some((index, SinkFailure::File(error)));
                 return false;
             }
         }
@@ -385,7 +385,7 @@ impl Writer {
     fn flush(&mut self) -> bool {
         for (index, sink) in self.work.sinks.iter_mut().enumerate() {
             if let Err(error) = sink.flush() {
-                self.outcome.broken = Some((index, Broken::File(error)));
+                self.outcome.broken = Some((index, SinkFailure::File(error)));
                 return false;
             }
         }
@@ -401,7 +401,7 @@ impl Writer {
         published.late.clone_from(&self.outcome.late);
         published.discarded.clone_from(&self.outcome.discarded);
         published.first_failure.clone_from(&self.outcome.first_failure);
-        let with_files = self.work.stores.iter().zip(&self.work.sinks).filter(|(store, _)| store.is_some());
+        let with_files = self.work.files.iter().zip(&self.work.sinks).filter(|(store, _)| store.is_some());
         for (file, (_, sink)) in published.files.iter_mut().zip(with_files) {
             file.bytes = sink.bytes();
         }
@@ -411,10 +411,10 @@ impl Writer {
 
     /// Ends the window while the disk still has room for the rest.
     fn look_for_room(&mut self) -> bool {
-        for index in 0..self.work.stores.len() {
-            match self.work.stores[index].as_mut().map(Store::is_low) {
+        for index in 0..self.work.files.len() {
+            match self.work.files[index].as_mut().map(RotatingFile::is_low) {
                 Some(Ok(true)) => self.end(End::MinFree),
-                Some(Err(error)) => return self.went_well(index, Err(Broken::File(error))),
+                Some(Err(error)) => return self.went_well(index, Err(SinkFailure::File(error))),
                 Some(Ok(false)) | None => {}
             }
         }

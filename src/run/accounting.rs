@@ -5,28 +5,28 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use super::warmup::Before;
+use super::warmup::Baseline;
 use crate::catalog::MapSpec;
 use crate::error::Error;
-use crate::files::finalize::Failure;
+use crate::files::finalize::FinalizeFailure;
 use crate::kernel::{Counters, Host, Verdict};
-use crate::pipeline::loss_tracker::Losses;
+use crate::pipeline::loss_tracker::LossTracker;
 use crate::pipeline::queue::Received;
-use crate::pipeline::writer::{Broken, Outcome};
+use crate::pipeline::writer::{SinkFailure, WriterOutcome};
 use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Account, End, MapAccount, Report};
 use crate::symbols::SymbolCounts;
 
 /// What the two sides counted, a probe each.
-pub(super) struct Books {
+pub(super) struct RunCounts {
     pub kernel: Vec<Counters>,
     /// A stream each, as what the writer did.
     pub received: Vec<Received>,
-    pub losses: Vec<Losses>,
+    pub losses: Vec<LossTracker>,
     pub hooks: Vec<Vec<String>>,
     pub verdicts: Vec<(Verdict, Option<String>)>,
     pub variants: Vec<BTreeMap<String, String>>,
-    pub told: Vec<Told>,
+    pub perf_buffers: Vec<PerfBufferCounts>,
     /// Events in the aggregate, where it tells.
     pub counted: Vec<Option<u64>>,
     /// What became of the frames of each probe's stacks.
@@ -41,29 +41,29 @@ pub(super) struct Books {
     pub under_way: Vec<Vec<Option<u64>>>,
     pub missed: Vec<u64>,
     /// What was before the window.
-    pub before: Before,
+    pub baseline: Baseline,
 }
 
 /// What a perf buffer tells of itself.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct PerfBufferCounts {
     pub peak: Option<u64>,
     pub lost: Option<u64>,
 }
 
 pub(super) fn make_report(
     plan: &Plan,
-    books: &Books,
+    books: &RunCounts,
     end: End,
     (start, elapsed): (report::Instant, Duration),
-    outcome: Outcome,
+    outcome: WriterOutcome,
 ) -> Report {
     let sink = |index: usize| plan.sinks[index].name.as_str();
     let end = if outcome.is_closed() { End::Closed } else { end };
     let mut accounts = Vec::new();
     let mut stream = 0;
     for (index, probe) in plan.probes.iter().enumerate() {
-        let before = &books.before.counters[index];
+        let before = &books.baseline.counters[index];
         let kernel = books.kernel[index].since(before);
         let streams = stream..stream + probe.streams.len();
         stream = streams.end;
@@ -72,7 +72,7 @@ pub(super) fn make_report(
         let written = sum(&outcome.written);
         let lost_other = sum(&outcome.failed).saturating_add(user.malformed);
         // An aggregate that does not tell has what the kernel has seen
-        let (all, earlier) = (&books.kernel[index], books.before.counted[index]);
+        let (all, earlier) = (&books.kernel[index], books.baseline.counted[index]);
         let counted = |total: Option<u64>, seen: &Counters| total.unwrap_or(seen.seen.saturating_sub(seen.lost()));
         let warmup =
             probe.aggregate.as_ref().map_or(user.warmup, |_| user.warmup.saturating_add(counted(earlier, before)));
@@ -105,28 +105,28 @@ pub(super) fn make_report(
             lost_queue_full: user.lost_queue_full,
             lost_other,
             late: sum(&outcome.late),
-            peak_unread: books.told[index].peak.unwrap_or(kernel.peak_unread),
-            lost_told: books.told[index].lost,
+            peak_unread: books.perf_buffers[index].peak.unwrap_or(kernel.peak_unread),
+            lost_told: books.perf_buffers[index].lost,
             unwritten,
-            missed: books.missed[index].saturating_sub(books.before.missed[index]),
+            missed: books.missed[index].saturating_sub(books.baseline.missed[index]),
             maps: maps(probe, books, index),
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             symbols: books.names[index].clone(),
             cpus_not_sampled: books.cpus_not_sampled[index].clone(),
-            would_have_held: books.losses[index].would_have_held(&probe.buffer, user, kernel),
+            would_have_held: books.losses[index].suggested_size(&probe.buffer, user, kernel),
         });
     }
     let template_failure =
         outcome.first_failure.as_ref().map(|(index, words)| format!("sink `{}`: {words}", sink(*index)));
     let failure = match (outcome.broken, outcome.unfinished) {
-        (Some((_, Broken::File(error))), unfinished) if error.kind() == ErrorKind::BrokenPipe => {
+        (Some((_, SinkFailure::File(error))), unfinished) if error.kind() == ErrorKind::BrokenPipe => {
             unfinished.map(unfinished_file)
         }
-        (Some((index, Broken::File(error))), _) => {
+        (Some((index, SinkFailure::File(error))), _) => {
             Some(sink_failed(&plan.sinks[index], outcome.broken_file.as_deref(), &error))
         }
-        (Some((_, Broken::Next(error))), _) => Some(error),
+        (Some((_, SinkFailure::NextFile(error))), _) => Some(error),
         (None, unfinished) => unfinished.map(unfinished_file),
     };
     Report {
@@ -147,13 +147,13 @@ pub(super) fn make_report(
     }
 }
 
-fn maps(probe: &ProbePlan, books: &Books, index: usize) -> Vec<MapAccount> {
+fn maps(probe: &ProbePlan, books: &RunCounts, index: usize) -> Vec<MapAccount> {
     let since = |all: &[Vec<u64>], before: &[Vec<u64>], at: usize| all[index][at].saturating_sub(before[index][at]);
     let account = |(at, map): (usize, &MapSpec)| MapAccount {
         name: map.name.clone(),
         max_entries: probe.entries(map),
-        refused: since(&books.refused, &books.before.refused, at),
-        unseen: since(&books.unseen, &books.before.unseen, at),
+        refused: since(&books.refused, &books.baseline.refused, at),
+        unseen: since(&books.unseen, &books.baseline.unseen, at),
         under_way: map.in_flight.clone().zip(books.under_way[index][at]),
     };
     probe.program.maps.iter().enumerate().map(account).collect()
@@ -173,7 +173,7 @@ fn sink_failed(sink: &SinkPlan, file: Option<&Path>, error: &std::io::Error) -> 
     }
 }
 
-fn unfinished_file(Failure { sink, path, what, error }: Failure) -> Error {
+fn unfinished_file(FinalizeFailure { sink, path, what, error }: FinalizeFailure) -> Error {
     Error::failed(format!("sink `{sink}`: {} can't be {what}: {error}", path.display()))
         .hint("all that was written is there, in a file that the summary names")
 }
@@ -187,18 +187,18 @@ mod tests {
     use crate::plan::{Overrides, plan};
 
     /// The error of a run of one probe that has seen and received ten records, with what the writer did.
-    fn verdict(outcome: Outcome, end: End) -> (Option<Kind>, u64) {
+    fn verdict(outcome: WriterOutcome, end: End) -> (Option<Kind>, u64) {
         let yaml = "version: 1\nprobes: [{program: execsnoop}]\nsinks: {s: {type: jsonl}}\n";
         let source = Source::parse("t.yaml".into(), "t".into(), yaml.into()).expect("it is YAML");
         let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is right");
-        let books = Books {
+        let books = RunCounts {
             kernel: vec![Counters { seen: 10, ..Counters::default() }],
             received: vec![Received { records: 10, ..Received::default() }],
-            losses: vec![Losses::default()],
+            losses: vec![LossTracker::default()],
             hooks: vec![Vec::new()],
             verdicts: vec![(Verdict::Ok, None)],
             variants: vec![BTreeMap::new()],
-            told: vec![Told::default()],
+            perf_buffers: vec![PerfBufferCounts::default()],
             counted: vec![None],
             names: vec![SymbolCounts::default()],
             cpus_not_sampled: vec![Vec::new()],
@@ -206,16 +206,16 @@ mod tests {
             unseen: vec![plan.probes[0].program.maps.iter().map(|_| 0).collect()],
             refused: vec![plan.probes[0].program.maps.iter().map(|_| 0).collect()],
             missed: vec![0],
-            before: Before::nothing(&plan),
+            baseline: Baseline::nothing(&plan),
         };
         let start = report::Instant { wall: 0, monotonic: 0 };
         let report = make_report(&plan, &books, end, (start, Duration::ZERO), outcome);
         (report.verdict().map(|error| error.kind), report.accounts[0].unwritten)
     }
 
-    fn wrote(written: u64, discarded: u64) -> Outcome {
+    fn wrote(written: u64, discarded: u64) -> WriterOutcome {
         let (written, discarded) = (vec![written], vec![discarded]);
-        Outcome { written, discarded, failed: vec![0], late: vec![0], ..Outcome::default() }
+        WriterOutcome { written, discarded, failed: vec![0], late: vec![0], ..WriterOutcome::default() }
     }
 
     #[test]
@@ -225,8 +225,8 @@ mod tests {
         assert_eq!(verdict(wrote(9, 0), End::Duration), (Some(Kind::Unreconciled), 0));
         assert_eq!(verdict(wrote(6, 3), End::MaxBytes), (Some(Kind::Unreconciled), 3));
         assert_eq!(verdict(wrote(10, 1), End::MaxBytes), (Some(Kind::Unreconciled), 1));
-        let closed = || Some((0, Broken::File(ErrorKind::BrokenPipe.into())));
-        assert_eq!(verdict(Outcome { broken: closed(), ..wrote(4, 0) }, End::Closed), (None, 6));
-        assert_eq!(verdict(Outcome { abandoned: true, ..wrote(4, 0) }, End::Duration), (None, 6));
+        let closed = || Some((0, SinkFailure::File(ErrorKind::BrokenPipe.into())));
+        assert_eq!(verdict(WriterOutcome { broken: closed(), ..wrote(4, 0) }, End::Closed), (None, 6));
+        assert_eq!(verdict(WriterOutcome { abandoned: true, ..wrote(4, 0) }, End::Duration), (None, 6));
     }
 }

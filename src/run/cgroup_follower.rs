@@ -40,25 +40,25 @@ pub(crate) enum Notice {
     Plain(String),
 }
 
-type Notices = Arc<Mutex<Vec<Notice>>>;
+type NoticeQueue = Arc<Mutex<Vec<Notice>>>;
 
 /// The thread that follows the cgroups of a plan.
 #[derive(Debug)]
-pub(crate) struct Following {
+pub(crate) struct CgroupFollower {
     thread: JoinHandle<Vec<CgroupAccount>>,
     /// Closed to end the thread.
     end: UnixStream,
-    notices: Notices,
+    notices: NoticeQueue,
 }
 
-impl Following {
+impl CgroupFollower {
     /// Starts the thread; `None` if no filter has a cgroup.
     ///
     /// # Errors
     /// If there is no thread or file descriptor left.
     pub fn start(plan: &Plan, loaded: &[Loaded]) -> Result<Option<Self>> {
         let mut values = Vec::new();
-        let mut cgroups = BTreeMap::<String, Followed>::new();
+        let mut cgroups = BTreeMap::<String, FollowedCgroup>::new();
         for (probe, loaded) in plan.probes.iter().zip(loaded) {
             let followed = probe.lookups.iter().filter(|lookup| lookup.followed);
             for (i, lookup) in followed.enumerate() {
@@ -66,7 +66,7 @@ impl Following {
                     values.push(loaded.followed_values()?);
                 }
                 let cgroup = cgroups.entry(lookup.name.to_string());
-                let cgroup = cgroup.or_insert_with(|| Followed::new(&lookup.filter, &lookup.name));
+                let cgroup = cgroup.or_insert_with(|| FollowedCgroup::new(&lookup.filter, &lookup.name));
                 cgroup.slots.push((values.len() - 1, lookup.offset));
                 if cgroup.account.probes.last() != Some(&probe.name) {
                     cgroup.account.probes.push(probe.name.clone());
@@ -82,8 +82,8 @@ impl Following {
         let failed = |error: std::io::Error| Error::failed(format!("cgroups can't be followed: {error}"));
         let root = hierarchy()?;
         let (end, ended) = UnixStream::pair().map_err(failed)?;
-        let notices = Notices::default();
-        let mut work = Follower {
+        let notices = NoticeQueue::default();
+        let mut work = FollowerWorker {
             root,
             values,
             cgroups: cgroups.into_values().collect(),
@@ -92,12 +92,12 @@ impl Following {
             notices: Arc::clone(&notices),
         };
         let work = move || {
-            priority::step_back();
+            priority::restore_priority();
             work.until(&ended);
-            work.cgroups.into_iter().map(Followed::account).collect()
+            work.cgroups.into_iter().map(FollowedCgroup::account).collect()
         };
         let thread = thread::Builder::new().name("ebpf-run-cgroups".into()).spawn(work).map_err(failed)?;
-        Ok(Some(Following { thread, end, notices }))
+        Ok(Some(CgroupFollower { thread, end, notices }))
     }
 
     /// What is to be said since the last call.
@@ -119,7 +119,7 @@ impl Following {
 
 /// One cgroup, for all filters that name it.
 #[derive(Debug)]
-struct Followed {
+struct FollowedCgroup {
     name: Name,
     /// Where it was last; `None` before the first look.
     path: Option<PathBuf>,
@@ -135,7 +135,7 @@ struct Followed {
     account: CgroupAccount,
 }
 
-impl Followed {
+impl FollowedCgroup {
     fn new(filter: &str, name: &Name) -> Self {
         let value = match name {
             Name::User(value) | Name::Cgroup(value) | Name::Unit(value) => value.clone(),
@@ -148,7 +148,7 @@ impl Followed {
             absent: Duration::ZERO,
             present: true,
         };
-        Followed {
+        FollowedCgroup {
             name: name.clone(),
             path: None,
             id: 0,
@@ -216,15 +216,15 @@ impl Followed {
 }
 
 /// What the thread works on.
-struct Follower {
+struct FollowerWorker {
     root: PathBuf,
     values: Vec<FollowedValues>,
-    cgroups: Vec<Followed>,
+    cgroups: Vec<FollowedCgroup>,
     inotify: Option<OwnedFd>,
-    notices: Notices,
+    notices: NoticeQueue,
 }
 
-impl Follower {
+impl FollowerWorker {
     /// Follows until the other end of `ended` is closed.
     fn until(&mut self, ended: &UnixStream) {
         loop {
@@ -286,8 +286,8 @@ mod tests {
     const A: Option<Cgroup> = Some(Cgroup { id: 7, level: 1 });
     const B: Option<Cgroup> = Some(Cgroup { id: 9, level: 1 });
 
-    fn followed() -> Followed {
-        Followed { id: 7, ..Followed::new("unit", &Name::Unit("a.service".into())) }
+    fn followed() -> FollowedCgroup {
+        FollowedCgroup { id: 7, ..FollowedCgroup::new("unit", &Name::Unit("a.service".into())) }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn now() -> i64 {
 
 /// How far the clocks are apart, all in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-struct Measured {
+struct ClockSample {
     /// When, on the clock of event timestamps.
     at: u64,
     /// From the clock of event timestamps to the wall clock.
@@ -50,7 +50,7 @@ struct Measured {
     error: i64,
 }
 
-impl Measured {
+impl ClockSample {
     fn now() -> Self {
         // An interruption between the readings puts the monotonic ones far apart: the nearest of some are right
         let measure = || {
@@ -59,7 +59,7 @@ impl Measured {
             let after = nanoseconds(clock_gettime(ClockId::Monotonic));
             let error = (after - before) / 2;
             let at = before + error;
-            Measured { at: at as u64, wall: wall - at, slept: awake - at, error: error + 1 }
+            ClockSample { at: at as u64, wall: wall - at, slept: awake - at, error: error + 1 }
         };
         let tries = [(); 5].map(|()| measure());
         tries.into_iter().min_by_key(|measured| measured.error).expect("there are five")
@@ -68,29 +68,29 @@ impl Measured {
 
 /// A difference between the clocks, and since when it is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Since {
+struct ClockOffset {
     /// On the clock of event timestamps.
     from: u64,
     wall: i64,
 }
 
 /// The differences, in the order of time.
-type Differences = Arc<Mutex<Vec<Since>>>;
+type ClockOffsets = Arc<Mutex<Vec<ClockOffset>>>;
 
-fn lock(differences: &Differences) -> MutexGuard<'_, Vec<Since>> {
+fn lock(differences: &ClockOffsets) -> MutexGuard<'_, Vec<ClockOffset>> {
     differences.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sees when the wall clock jumps.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ClockMonitor {
     timer: OwnedFd,
-    last: Measured,
-    differences: Differences,
+    last: ClockSample,
+    differences: ClockOffsets,
     steps: Vec<ClockStep>,
 }
 
-impl Watch {
+impl ClockMonitor {
     /// Watches from now on.
     ///
     /// # Errors
@@ -104,9 +104,9 @@ impl Watch {
         timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)
             .map_err(failed)?;
         // After that, so that no jump is in between
-        let last = Measured::now();
-        let differences = Arc::new(Mutex::new(vec![Since { from: 0, wall: last.wall }]));
-        Ok(Watch { timer, last, differences, steps: Vec::new() })
+        let last = ClockSample::now();
+        let differences = Arc::new(Mutex::new(vec![ClockOffset { from: 0, wall: last.wall }]));
+        Ok(ClockMonitor { timer, last, differences, steps: Vec::new() })
     }
 
     /// A clock that follows.
@@ -116,18 +116,18 @@ impl Watch {
     }
 
     /// Notes a jump, if there was one since the last look.
-    pub fn look(&mut self) {
+    pub fn poll(&mut self) {
         if rustix::io::read(&self.timer, &mut [0; 8]) != Err(Errno::CANCELED) {
             return;
         }
         // Measured under the lock: who writes what happens later waits for the difference that it has by then
         let differences = Arc::clone(&self.differences);
         let mut differences = lock(&differences);
-        let measured = Measured::now();
+        let measured = ClockSample::now();
         self.note(measured, &mut differences);
     }
 
-    fn note(&mut self, now: Measured, differences: &mut Vec<Since>) {
+    fn note(&mut self, now: ClockSample, differences: &mut Vec<ClockOffset>) {
         let error = now.error + self.last.error;
         let (whole, slept) = (now.wall - self.last.wall, now.slept - self.last.slept);
         // What is no more than the error belongs to the other one: the jumps add up to the whole difference
@@ -149,7 +149,7 @@ impl Watch {
             if differences.len() > MAX_STEPS {
                 differences.remove(0);
             }
-            differences.push(Since { from: now.at, wall: now.wall });
+            differences.push(ClockOffset { from: now.at, wall: now.wall });
             self.last = now;
         }
     }
@@ -160,7 +160,7 @@ impl Watch {
     }
 }
 
-impl AsFd for Watch {
+impl AsFd for ClockMonitor {
     /// Readable when there is something to look at.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
@@ -170,8 +170,8 @@ impl AsFd for Watch {
 /// The wall-clock time of timestamps: what the wall clock showed then.
 #[derive(Debug)]
 pub struct Clock {
-    known: Vec<Since>,
-    differences: Differences,
+    known: Vec<ClockOffset>,
+    differences: ClockOffsets,
 }
 
 impl Clock {
@@ -199,21 +199,21 @@ mod tests {
 
     #[test]
     fn a_timestamp_of_now_is_the_wall_clock_of_now() {
-        let difference = (Watch::start().expect("a timer").clock().wall(monotonic()) - now()).abs();
+        let difference = (ClockMonitor::start().expect("a timer").clock().wall(monotonic()) - now()).abs();
         assert!(difference < SECOND, "{difference} ns apart");
     }
 
     /// A watch whose clocks were so many seconds apart at the start, and what it notes later.
-    fn noted(later: &[(u64, i64, i64)]) -> (Watch, Clock) {
-        let mut watch = Watch::start().expect("a timer");
-        let measured = |(at, wall, slept): (u64, i64, i64)| Measured {
+    fn noted(later: &[(u64, i64, i64)]) -> (ClockMonitor, Clock) {
+        let mut watch = ClockMonitor::start().expect("a timer");
+        let measured = |(at, wall, slept): (u64, i64, i64)| ClockSample {
             at: at * SECOND as u64,
             wall: wall * SECOND,
             slept: slept * SECOND,
             error: 50,
         };
         watch.last = measured((0, 1000, 0));
-        let mut differences = vec![Since { from: 0, wall: 1000 * SECOND }];
+        let mut differences = vec![ClockOffset { from: 0, wall: 1000 * SECOND }];
         for one in later {
             watch.note(measured(*one), &mut differences);
         }
@@ -235,12 +235,12 @@ mod tests {
 
     #[test]
     fn what_may_be_a_measurement_s_error_is_no_jump() {
-        let mut watch = Watch::start().expect("a timer");
+        let mut watch = ClockMonitor::start().expect("a timer");
         let (mut differences, last) = (Vec::new(), watch.last);
-        watch.note(Measured { wall: last.wall + last.error, ..last }, &mut differences);
+        watch.note(ClockSample { wall: last.wall + last.error, ..last }, &mut differences);
         assert_eq!((watch.steps.len(), differences.len()), (0, 0));
         // Set while it slept: both are told
-        let both = Measured { wall: last.wall + 7 * SECOND, slept: last.slept + 5 * SECOND, ..last };
+        let both = ClockSample { wall: last.wall + 7 * SECOND, slept: last.slept + 5 * SECOND, ..last };
         watch.note(both, &mut differences);
         let steps: Vec<_> = watch.steps.iter().map(|step| (step.jump, step.by / SECOND)).collect();
         assert_eq!(steps, [(Jump::Slept, 5), (Jump::Set, 2)]);

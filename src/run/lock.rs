@@ -10,12 +10,12 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::signals::Stop;
+use super::signals::StopSignal;
 use crate::config::window::OnLocked;
 use crate::error::{Error, Kind, Result};
 use crate::files::atomic::is_called;
-use crate::files::path_safety::{Folder, Trust};
-use crate::files::target::Taken;
+use crate::files::path_safety::{ParentDir, PathPolicy};
+use crate::files::target::ReservedName;
 
 /// How often a run that waits looks whether the lock is free.
 const LOOK: Duration = Duration::from_millis(50);
@@ -27,13 +27,13 @@ const REPLACED: u32 = 100;
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
-    folder: Folder,
+    folder: ParentDir,
 }
 
 impl Lock {
     /// The name of its file, which nothing else may have.
-    pub fn taken(&self) -> Taken<'_> {
-        Taken { what: "lock", folder: self.folder.fd.as_fd(), name: &self.folder.name }
+    pub fn reserved_name(&self) -> ReservedName<'_> {
+        ReservedName { what: "lock", folder: self.folder.fd.as_fd(), name: &self.folder.name }
     }
 }
 
@@ -42,7 +42,7 @@ impl Lock {
 /// # Errors
 /// [`Kind::Skipped`] if another run holds it and `on_locked` is `skip`; [`Kind::Failed`] if it is `fail`, or if the file can't
 /// be had in a way that nobody else can interfere with.
-pub fn take(path: &Path, on_locked: OnLocked, stop: &Stop, say: &dyn Fn(String)) -> Result<Option<Lock>> {
+pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(String)) -> Result<Option<Lock>> {
     let (mut folder, mut file) = open(path)?;
     let mut said = false;
     let mut replaced = 0;
@@ -91,9 +91,9 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &Stop, say: &dyn Fn(String))
 }
 
 /// Opens the lock's file so that it is certainly the one that every run opens.
-fn open(path: &Path) -> Result<(Folder, File)> {
+fn open(path: &Path) -> Result<(ParentDir, File)> {
     let refused = |what: String| Error::failed(format!("the lock {} can't be used: {what}", path.display()));
-    let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
+    let folder = ParentDir::of(path, PathPolicy::Checked).map_err(|problem| {
         refused(problem.message).hint(problem.hint.unwrap_or_else(|| "/run/lock is the usual folder".into()))
     })?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -27,33 +27,33 @@ use crate::catalog::{MapSpec, StackKind};
 use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::atomic::{Attributes, Place, Refused, Unfinished, may_take};
-use crate::files::path_safety::{Folder, Trust};
-use crate::files::rotate::Store;
-use crate::files::target::{self, Opened, Taken};
+use crate::files::atomic::{AtomicFile, CreateError, FileAttributes, OpenDir, check_replaceable};
+use crate::files::path_safety::{ParentDir, PathPolicy};
+use crate::files::rotate::RotatingFile;
+use crate::files::target::{self, OpenTarget, ReservedName};
 use crate::kernel::{Buffer, Host, Loaded};
 use crate::output::template::render_global;
 use crate::output::time;
 use crate::output::{Globals, Sink};
-use crate::pipeline::aggregate_poller::{Given, Read, Readings, Tally};
-use crate::pipeline::loss_tracker::Losses;
+use crate::pipeline::aggregate_poller::{AggregateCounter, AggregatePoller, PollResult, PollerInputs};
+use crate::pipeline::loss_tracker::LossTracker;
 use crate::pipeline::progress::Progress;
-use crate::pipeline::queue::{self, QUEUE_BYTES, Queue, Received, Written};
-use crate::pipeline::reader::{Reader, Why};
-use crate::pipeline::writer::{self, Outcome, Routed, Running, Work};
+use crate::pipeline::queue::{self, BatchReceiver, QUEUE_BYTES, Received, WrittenCount};
+use crate::pipeline::reader::{EndReason, Reader};
+use crate::pipeline::writer::{self, StreamRoute, WriterInputs, WriterOutcome, WriterThread};
 use crate::pipeline::{priority, stale_entries};
 use crate::plan::{Plan, SinkPlan};
 use crate::report::{self, Report};
 use crate::symbols::{Cause, Symbols};
-use accounting::{Books, Told};
-pub(crate) use cgroup_follower::Following;
+use accounting::{PerfBufferCounts, RunCounts};
+pub(crate) use cgroup_follower::CgroupFollower;
 use cgroup_follower::Notice;
 pub(crate) use disk_check::missing_disks;
 use load::attached;
 pub(crate) use load::{cgroups, resolved};
 use lock::Lock;
-pub(crate) use signals::Stop;
-use warmup::Before;
+pub(crate) use signals::StopSignal;
+use warmup::Baseline;
 
 /// What the command line says about a run besides the plan.
 #[derive(Debug, Clone, Default)]
@@ -91,18 +91,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A run that has the lock, and whose moment has come.
 #[derive(Debug)]
-pub struct Begun {
+pub struct Session {
     host: Host,
     globals: Globals,
-    stop: Stop,
+    stop: StopSignal,
     /// Held until this is dropped.
     lock: Option<Lock>,
     /// Empty until the end; it keeps other runs from reporting to the same path.
-    report: Option<Unfinished>,
+    report: Option<AtomicFile>,
     gives_up_privileges: bool,
 }
 
-impl Begun {
+impl Session {
     /// The report will go to `path`, which may be a template like that of a sink's; returns what became of it. That this is
     /// possible is known before anything is loaded.
     ///
@@ -118,7 +118,7 @@ impl Begun {
             }
             None => path.to_owned(),
         };
-        let folder = Folder::of(path, Trust::Checked).map_err(|problem| {
+        let folder = ParentDir::of(path, PathPolicy::Checked).map_err(|problem| {
             let error =
                 Error::failed(format!("the report can't be written to {}: {}", path.display(), problem.message));
             match problem.hint {
@@ -126,11 +126,11 @@ impl Begun {
                 None => error,
             }
         })?;
-        let place = Place { fd: Arc::new(folder.fd), path: folder.path };
+        let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
         let file = small_file(&place, &folder.name, REPORT_MODE).map_err(|(what, hint)| {
             Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
         })?;
-        if self.lock.as_ref().is_some_and(|lock| lock.taken().is_same(&file.taken("report"))) {
+        if self.lock.as_ref().is_some_and(|lock| lock.reserved_name().is_same(&file.reserved_name("report"))) {
             return Err(Error::failed("the report and the lock would be the same file")
                 .hint("give the report a path of its own"));
         }
@@ -157,19 +157,19 @@ impl Begun {
     }
 
     /// The names that no sink may have.
-    fn taken(&self) -> Vec<Taken<'_>> {
-        let report = self.report.as_ref().map(|file| file.taken("report"));
-        report.into_iter().chain(self.lock.as_ref().map(Lock::taken)).collect()
+    fn reserved_names(&self) -> Vec<ReservedName<'_>> {
+        let report = self.report.as_ref().map(|file| file.reserved_name("report"));
+        report.into_iter().chain(self.lock.as_ref().map(Lock::reserved_name)).collect()
     }
 
     fn report_needs(&self) -> CapabilitySet {
-        self.report.as_ref().map_or(CapabilitySet::empty(), |file| privileges::for_files(file.place(), file.name()))
+        self.report.as_ref().map_or(CapabilitySet::empty(), |file| privileges::for_files(file.dir(), file.name()))
     }
 }
 
 /// Makes a small file that will be `name`. If that can't be, why, and what to do.
-fn small_file(folder: &Place, name: &OsStr, mode: u32) -> std::result::Result<Unfinished, (String, &'static str)> {
-    let no_file = may_take(folder, name).err().map(|errno| match errno {
+fn small_file(folder: &OpenDir, name: &OsStr, mode: u32) -> std::result::Result<AtomicFile, (String, &'static str)> {
+    let no_file = check_replaceable(folder, name).err().map(|errno| match errno {
         Errno::ISDIR => "it is a directory".into(),
         Errno::LOOP => "it is a symbolic link".into(),
         // The new file would take its place
@@ -179,11 +179,11 @@ fn small_file(folder: &Place, name: &OsStr, mode: u32) -> std::result::Result<Un
     if let Some(what) = no_file {
         return Err((what, "name a file, which is replaced, or one that is not there yet"));
     }
-    let attributes = Attributes { mode, owner: None, group: None };
-    Unfinished::reserve(folder, name, attributes).map_err(|refused| match refused {
-        Refused::InUse => ("another run is writing to it".into(), "give each run a path of its own with `start`"),
-        Refused::System(Errno::MFILE) => (std::io::Error::from(Errno::MFILE).to_string(), limits::MORE_DESCRIPTORS),
-        Refused::System(error) | Refused::Owner(error) => {
+    let attributes = FileAttributes { mode, owner: None, group: None };
+    AtomicFile::reserve(folder, name, attributes).map_err(|refused| match refused {
+        CreateError::InUse => ("another run is writing to it".into(), "give each run a path of its own with `start`"),
+        CreateError::System(Errno::MFILE) => (std::io::Error::from(Errno::MFILE).to_string(), limits::MORE_DESCRIPTORS),
+        CreateError::System(error) | CreateError::Owner(error) => {
             (std::io::Error::from(error).to_string(), "check the directory's owner and mode")
         }
     })
@@ -193,7 +193,7 @@ fn small_file(folder: &Place, name: &OsStr, mode: u32) -> std::result::Result<Un
 ///
 /// # Errors
 /// [`Kind::Skipped`](crate::error::Kind::Skipped) if another run holds the lock; or if nothing could be loaded anyway.
-pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
+pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Session>> {
     let say = |words: String| options.say(&words);
     limits::check_open_files(Some(plan))?;
     let host = Host::read();
@@ -205,7 +205,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
             .into());
     }
     resolved(plan)?; // what is not there is told before the wait
-    let stop = Stop::install()?;
+    let stop = StopSignal::install()?;
     let globals = Globals {
         name: plan.name.clone(),
         host: Host::name(),
@@ -214,7 +214,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Begun>> {
         probe: None,
     };
     let lock = startup::begin(plan, &Arc::new(globals.clone()), &stop, &say)?;
-    Ok(lock.map(|lock| Begun { host, globals, stop, lock, report: None, gives_up_privileges: false }))
+    Ok(lock.map(|lock| Session { host, globals, stop, lock, report: None, gives_up_privileges: false }))
 }
 
 /// Runs `plan` to its end: [`begin`] and [`window`].
@@ -231,7 +231,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// # Errors
 /// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
 /// report.
-pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
+pub fn window(plan: &Plan, options: &Options, begun: &Session) -> Result<Report> {
     window_around(plan, options, begun, || ())
 }
 
@@ -239,14 +239,14 @@ pub fn window(plan: &Plan, options: &Options, begun: &Begun) -> Result<Report> {
 ///
 /// # Errors
 /// See there.
-pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load: impl FnOnce()) -> Result<Report> {
+pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, load: impl FnOnce()) -> Result<Report> {
     let say = |words: String| options.say(&words);
     let plan = &resolved(plan)?;
     let mut symbols = start_symbols(plan, &begun.host);
     let host = &Host { symbol_helper: symbols.helper(), ..begun.host.clone() };
     let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
     let stop = &begun.stop;
-    let mut opened = target::open_all(&plan.sinks, &globals, &begun.taken(), &warn)?;
+    let mut opened = target::open_all(&plan.sinks, &globals, &begun.reserved_names(), &warn)?;
     let (plan, mut loaded, skipped) = load::load(plan, host)?;
     let plan = &plan;
     symbols.leave_out(loaded.iter().flat_map(Loaded::code).collect());
@@ -265,34 +265,34 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
     let mut first = 0;
     for (loaded, probe) in loaded.iter().zip(&plan.probes) {
         let (collector, stream) = (&collector, first);
-        let take = move |record: &[u8]| collector.borrow_mut().take(stream, record);
+        let take = move |record: &[u8]| collector.borrow_mut().push(stream, record);
         buffers.push(if probe.aggregate.is_none() { Some(Buffer::new(loaded, &probe.buffer, take)?) } else { None });
         first += probe.streams.len();
     }
 
     loaded.iter_mut().try_for_each(|loaded| loaded.attach(host))?;
     let started = Instant::now();
-    opened.iter_mut().filter_map(|opened| opened.store.as_mut()).for_each(Store::begin);
+    opened.iter_mut().filter_map(|opened| opened.files.as_mut()).for_each(RotatingFile::begin);
     say(attached(plan, &loaded));
 
-    priority::go_first();
+    priority::raise_reader_priority();
     let mut needed = begun.report_needs();
-    for store in opened.iter().filter_map(|opened| opened.store.as_ref()) {
+    for store in opened.iter().filter_map(|opened| opened.files.as_ref()) {
         needed |= store.needs();
     }
     let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
 
-    let following = Following::start(plan, &loaded)?;
-    let (shared, watch) = (Shared::default(), clock::Watch::start()?);
-    let on_stdout = opened.iter().any(Opened::is_stdout);
+    let following = CgroupFollower::start(plan, &loaded)?;
+    let (shared, watch) = (SharedState::default(), clock::ClockMonitor::start()?);
+    let on_stdout = opened.iter().any(OpenTarget::is_stdout);
     let writer = start_writer(plan, opened, &globals, queue, &shared, stop, watch.clock())?;
     let mut reader = Reader {
         plan,
         buffers,
-        tallies: Tally::all(plan, &loaded)?,
-        losses: vec![Losses::default(); plan.probes.len()],
-        stale: stale_entries::Stale::default(),
-        collector: &collector,
+        aggregate_counters: AggregateCounter::all(plan, &loaded)?,
+        losses: vec![LossTracker::default(); plan.probes.len()],
+        stale: stale_entries::StaleEntries::default(),
+        batches: &collector,
         written: &shared.written,
         progress: Progress::new(!options.quiet, on_stdout),
         following: following.as_ref(),
@@ -300,23 +300,23 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
         clock: watch,
         started,
         recording: plan.window.warmup.is_zero(),
-        why: Arc::clone(&shared.why),
+        end_reason: Arc::clone(&shared.why),
     };
     let waiting = reader.watch(stop, on_stdout)?;
     let early = if reader.recording { None } else { reader.warm_up(&waiting, stop, &loaded)? };
     let start = report::Instant { wall: clock::now(), monotonic: clock::monotonic() };
     let before = if reader.recording {
-        Before::nothing(plan)
+        Baseline::nothing(plan)
     } else {
         reader.begin(start.monotonic, early.is_none());
-        Before::now(plan, &mut reader, &loaded)?
+        Baseline::now(plan, &mut reader, &loaded)?
     };
     let (end, readings) = match early {
         Some(end) => (end, None),
         None => {
-            let (started, bell) = (reader.started, stop.bell()?);
-            let given = Given { before: &before.entries, tallies: &reader.tallies, symbols };
-            let readings = Readings::start(plan, &loaded, &collector.borrow(), started, bell, given)?;
+            let (started, bell) = (reader.started, stop.handle()?);
+            let given = PollerInputs { before: &before.entries, tallies: &reader.aggregate_counters, symbols };
+            let readings = AggregatePoller::start(plan, &loaded, &collector.borrow(), started, bell, given)?;
             load();
             (reader.read(&waiting, stop, &loaded)?, readings)
         }
@@ -334,15 +334,15 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
     let losses = std::mem::take(&mut reader.losses);
     let stale = std::mem::take(&mut reader.stale);
     let clock_steps = reader.clock.steps_since(start.monotonic);
-    let told = |buffer: &Buffer<'_>| Told { peak: buffer.peak(), lost: buffer.lost() };
+    let told = |buffer: &Buffer<'_>| PerfBufferCounts { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
-    let cgroups = following.map(Following::finish).transpose()?.unwrap_or_default();
+    let cgroups = following.map(CgroupFollower::finish).transpose()?.unwrap_or_default();
     // The writer ends when nobody queues any more
-    let read = readings.map(Readings::finish);
+    let read = readings.map(AggregatePoller::finish);
     let received = collector.into_inner().finish();
     let (outcome, gave_up) = join(writer, plan.window.drain, say)?;
-    let read = read.transpose()?.unwrap_or_else(|| Read::nothing(plan.probes.len()));
+    let read = read.transpose()?.unwrap_or_else(|| PollResult::nothing(plan.probes.len()));
     let received = added(received, &read.received);
     let hooks = loaded.iter().map(|loaded| loaded.hooks().to_vec()).collect();
     let verdict = |loaded: &Loaded| (loaded.verdict().0, loaded.verdict().1.map(str::to_owned));
@@ -351,18 +351,18 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
     let refused = loaded.iter().zip(&plan.probes).map(|(loaded, probe)| loaded.refusals(&probe.program.maps));
     let refused = refused.collect::<Result<_>>()?;
     let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
-    let Read { totals: counted, names, helpers_replaced, .. } = read;
+    let PollResult { totals: counted, names, helpers_replaced, .. } = read;
     let under_way = of_maps(plan, &loaded, Loaded::under_way)?;
     let mut unseen = of_maps(plan, &loaded, Loaded::unseen)?;
     stale.add_to(&mut unseen);
-    let books = Books {
+    let books = RunCounts {
         kernel,
         received,
         losses,
         hooks,
         verdicts,
         variants,
-        told,
+        perf_buffers: told,
         counted,
         names,
         cpus_not_sampled,
@@ -370,7 +370,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Begun, load:
         unseen,
         under_way,
         missed,
-        before,
+        baseline: before,
     };
     let mut report = accounting::make_report(plan, &books, end, (start, elapsed), outcome);
     report.skipped = skipped;
@@ -418,8 +418,8 @@ fn of_maps<T>(plan: &Plan, loaded: &[Loaded], of: fn(&Loaded, &[MapSpec]) -> Res
 
 /// Writes a small file of its own, whole or not at all, with the permissions `mode`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let folder = Folder::of(path, Trust::Named).map_err(|problem| std::io::Error::other(problem.message))?;
-    let place = Place { fd: Arc::new(folder.fd), path: folder.path };
+    let folder = ParentDir::of(path, PathPolicy::Named).map_err(|problem| std::io::Error::other(problem.message))?;
+    let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
     let mut file = small_file(&place, &folder.name, mode).map_err(|(what, _)| std::io::Error::other(what))?;
     file.writer()?.write_all(bytes)?;
     file.finish()
@@ -427,44 +427,44 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Resu
 
 /// What reader and writer both know.
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedState {
     /// Records written so far.
-    written: Written,
+    written: WrittenCount,
     /// Why the writer wants the window to end.
-    why: Why,
+    why: EndReason,
 }
 
 fn start_writer(
     plan: &Plan,
-    opened: Vec<Opened>,
+    opened: Vec<OpenTarget>,
     globals: &Arc<Globals>,
-    queue: Queue,
-    shared: &Shared,
-    stop: &Stop,
+    queue: BatchReceiver,
+    shared: &SharedState,
+    stop: &StopSignal,
     clock: clock::Clock,
-) -> Result<Running> {
+) -> Result<WriterThread> {
     let (mut sinks, mut stores) = (Vec::new(), Vec::new());
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
         let sink = Sink::new(shape, &plan.sources(index), globals, opened.output);
         sinks.push(sink.map_err(|words| Error::failed(format!("sink `{name}`: {words}")))?);
-        stores.push(opened.store);
+        stores.push(opened.files);
     }
-    let routed = plan.streams().map(|(probe, stream)| Routed {
+    let routed = plan.streams().map(|(probe, stream)| StreamRoute {
         name: probe.name.clone(),
         layout: Arc::clone(&stream.layout),
         sinks: stream.sinks.clone(),
         sort_within: probe.sort.then_some(probe.buffer.max_latency.as_nanos() as u64),
     });
-    let work = Work {
+    let work = WriterInputs {
         queue,
-        probes: routed.collect(),
+        streams: routed.collect(),
         sinks,
-        stores,
+        files: stores,
         clock,
         max_bytes: plan.window.max_bytes,
         progress: Arc::clone(&shared.written),
-        bell: stop.bell()?,
-        why: Arc::clone(&shared.why),
+        stop: stop.handle()?,
+        end_reason: Arc::clone(&shared.why),
     };
     writer::start(work).map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
 }
@@ -479,7 +479,7 @@ fn added(received: Vec<Received>, from_maps: &[Received]) -> Vec<Received> {
 
 /// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens. After
 /// `drain` it is waited for no longer, which is an error.
-fn join(writer: Running, drain: Option<Duration>, say: impl Fn(String)) -> Result<(Outcome, Option<Error>)> {
+fn join(writer: WriterThread, drain: Option<Duration>, say: impl Fn(String)) -> Result<(WriterOutcome, Option<Error>)> {
     let began = Instant::now();
     let mut said = false;
     while !writer.is_done() {

@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, clear_ambient_
 
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
-use crate::files::atomic::Place;
+use crate::files::atomic::OpenDir;
 use crate::kernel::Loaded;
 use crate::plan::Plan;
 
@@ -68,7 +68,7 @@ pub fn missing_for_symbols(has: CapabilitySet) -> Vec<&'static str> {
 }
 
 /// What renaming and removing files in `place` needs, if `name` is one that may be there already.
-pub fn for_files(place: &Place, name: &std::ffi::OsStr) -> CapabilitySet {
+pub fn for_files(place: &OpenDir, name: &std::ffi::OsStr) -> CapabilitySet {
     let Ok(folder) = fstat(&place.fd) else { return CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER };
     let (own, mode) = (geteuid().as_raw(), folder.st_mode);
     let in_group = || {

@@ -157,8 +157,8 @@ fn found(root: &Path, path: &Path) -> Result<Cgroup> {
 /// directories of any name there: what is below one of another owner counts only if the unit is nowhere else.
 fn unit(root: &Path, name: &str) -> Result<PathBuf> {
     let mut found =
-        Found { name: OsStr::from_bytes(&restore(name)).to_owned(), owner: owner(root), ..Found::default() };
-    found.look_below(root, true, UNIT_DEPTH);
+        UnitSearch { name: OsStr::from_bytes(&restore(name)).to_owned(), owner: owner(root), ..UnitSearch::default() };
+    found.search_below(root, true, UNIT_DEPTH);
     let paths = if found.ours.is_empty() { found.others } else { found.ours };
     match paths.as_slice() {
         [one] => Ok(one.clone()),
@@ -179,7 +179,7 @@ fn owner(path: &Path) -> Option<u32> {
 
 /// The directories of one name in a hierarchy.
 #[derive(Default)]
-struct Found {
+struct UnitSearch {
     name: OsString,
     /// Of the hierarchy.
     owner: Option<u32>,
@@ -188,8 +188,8 @@ struct Found {
     others: Vec<PathBuf>,
 }
 
-impl Found {
-    fn look_below(&mut self, directory: &Path, ours: bool, depth: usize) {
+impl UnitSearch {
+    fn search_below(&mut self, directory: &Path, ours: bool, depth: usize) {
         let ours = ours && owner(directory) == self.owner;
         let Ok(entries) = fs::read_dir(directory) else { return };
         for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -197,7 +197,7 @@ impl Found {
                 let paths = if ours { &mut self.ours } else { &mut self.others };
                 paths.push(entry.path());
             } else if depth > 1 {
-                self.look_below(&entry.path(), ours, depth - 1);
+                self.search_below(&entry.path(), ours, depth - 1);
             }
         }
     }

@@ -25,14 +25,14 @@ const ONE_SIGNAL: u64 = 1_000_000_000;
 
 /// Becomes readable when the window is to end.
 #[derive(Debug)]
-pub struct Stop {
+pub struct StopSignal {
     reader: UnixStream,
     writer: UnixStream,
     /// When the first signal came, monotonic nanoseconds; 0 if none did.
     signalled: Arc<AtomicU64>,
 }
 
-impl Stop {
+impl StopSignal {
     /// Catches SIGINT, SIGTERM and SIGHUP from now on. The first ends the window, one that comes a second
     /// later or more the process.
     ///
@@ -59,7 +59,7 @@ impl Stop {
             unsafe { low_level::register(signal, handler) }.map_err(failed)?;
             pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
         }
-        Ok(Stop { reader, writer, signalled })
+        Ok(StopSignal { reader, writer, signalled })
     }
 
     /// Whether it was a signal.
@@ -89,9 +89,9 @@ impl Stop {
     ///
     /// # Errors
     /// If there are no more file descriptors.
-    pub fn bell(&self) -> Result<Bell> {
+    pub fn handle(&self) -> Result<StopHandle> {
         let writer = self.writer.try_clone();
-        writer.map(Bell).map_err(|error| Error::failed(format!("no file descriptor is left: {error}")))
+        writer.map(StopHandle).map_err(|error| Error::failed(format!("no file descriptor is left: {error}")))
     }
 }
 
@@ -101,7 +101,7 @@ fn is_ignored(signal: i32) -> bool {
     mask & 1 << (signal - 1) != 0
 }
 
-impl AsFd for Stop {
+impl AsFd for StopSignal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
@@ -109,11 +109,11 @@ impl AsFd for Stop {
 
 /// Ends the window.
 #[derive(Debug)]
-pub struct Bell(UnixStream);
+pub struct StopHandle(UnixStream);
 
-impl Bell {
+impl StopHandle {
     /// Does it.
-    pub fn ring(&self) {
+    pub fn trigger(&self) {
         // Full: then it is readable anyway
         let _ = (&self.0).write(&[1]);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clock;
 use super::lock::{self, Lock};
-use super::signals::Stop;
+use super::signals::StopSignal;
 use crate::config::quantity::Nanoseconds;
 use crate::error::Result;
 use crate::output::Globals;
@@ -20,7 +20,12 @@ const WORTH_A_LINE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If the lock can't be had; see [`lock::take`].
-pub fn begin(plan: &Plan, globals: &Arc<Globals>, stop: &Stop, say: &dyn Fn(String)) -> Result<Option<Option<Lock>>> {
+pub fn begin(
+    plan: &Plan,
+    globals: &Arc<Globals>,
+    stop: &StopSignal,
+    say: &dyn Fn(String),
+) -> Result<Option<Option<Lock>>> {
     let window = &plan.window;
     let lock = match &window.lock {
         None => None,

@@ -7,7 +7,7 @@ use crate::plan::Plan;
 
 /// What had been counted when the window began, a probe each. All of it is nothing without a warm-up.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Before {
+pub(super) struct Baseline {
     pub counters: Vec<Counters>,
     /// What was in the aggregate.
     pub entries: Vec<Vec<Entry>>,
@@ -20,10 +20,10 @@ pub(super) struct Before {
     pub missed: Vec<u64>,
 }
 
-impl Before {
+impl Baseline {
     /// Of a window that begins when its probes are attached.
     pub fn nothing(plan: &Plan) -> Self {
-        Before {
+        Baseline {
             counters: vec![Counters::default(); plan.probes.len()],
             entries: vec![Vec::new(); plan.probes.len()],
             counted: vec![Some(0); plan.probes.len()],
@@ -38,16 +38,16 @@ impl Before {
     /// # Errors
     /// If the kernel does not give its counts.
     pub fn now(plan: &Plan, reader: &mut Reader<'_>, loaded: &[Loaded]) -> Result<Self> {
-        let mut before = Before::default();
+        let mut before = Baseline::default();
         for (index, (loaded, probe)) in loaded.iter().zip(&plan.probes).enumerate() {
-            let (entries, counted) = match &reader.tallies[index] {
+            let (entries, counted) = match &reader.aggregate_counters[index] {
                 Some(tally) => tally.entries()?,
                 None => (Vec::new(), Some(0)),
             };
             before.entries.push(entries);
             before.counted.push(counted);
             let counters = loaded.counters()?;
-            reader.losses[index].begin(counters.lost());
+            reader.losses[index].restart(counters.lost());
             before.counters.push(counters);
             before.refused.push(loaded.refusals(&probe.program.maps)?);
             before.unseen.push(loaded.unseen(&probe.program.maps)?);

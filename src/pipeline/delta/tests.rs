@@ -46,33 +46,33 @@ fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> Entry {
 /// Names each stack by a function of what is known of it; holds that every stack was asked for before.
 struct Named<F> {
     name: F,
-    prepared: Vec<StackOf>,
+    prepared: Vec<StackRef>,
 }
 
-fn named<F: Fn(StackOf) -> String>(name: F) -> Named<F> {
+fn named<F: Fn(StackRef) -> String>(name: F) -> Named<F> {
     Named { name, prepared: Vec::new() }
 }
 
-impl<F: Fn(StackOf) -> String> StackSource for Named<F> {
-    fn prepare(&mut self, stacks: &[StackOf]) {
+impl<F: Fn(StackRef) -> String> StackSource for Named<F> {
+    fn prepare(&mut self, stacks: &[StackRef]) {
         self.prepared = stacks.to_vec();
     }
 
-    fn frames(&mut self, stack: StackOf) -> Frames {
+    fn frames(&mut self, stack: StackRef) -> Frames {
         assert!(self.prepared.contains(&stack), "{stack:?}");
         Frames { texts: (self.name)(stack).into_bytes().into(), ..Frames::default() }
     }
 }
 
 struct Run {
-    aggregator: Aggregator,
+    aggregator: DeltaAggregator,
     layouts: Vec<Arc<Layout>>,
 }
 
 impl Run {
     fn new(plan: &AggregatePlan) -> Self {
         let layouts: Vec<Arc<Layout>> = crate::plan::row_layouts(plan).into_iter().map(Arc::new).collect();
-        Run { aggregator: Aggregator::new(plan, layouts.clone()), layouts }
+        Run { aggregator: DeltaAggregator::new(plan, layouts.clone()), layouts }
     }
 
     /// The rows as text, `name=value` each but for `ts`, and the count of events.
@@ -210,7 +210,7 @@ fn programs_of_one_process_are_told_apart_by_names_alone() {
 fn what_was_taken_out_of_the_map_is_no_difference() {
     let mut run = Run::new(&plan(false));
     let taken = |entry: Entry| Entry { taken: true, ..entry };
-    run.aggregator.leave_out(&[entry(1, 5, &[&[1, 10]])]);
+    run.aggregator.set_baseline(&[entry(1, 5, &[&[1, 10]])]);
     let (rows, counted) = run.read(&[taken(entry(1, 5, &[&[4, 40]])), entry(2, 5, &[&[2, 2]])]);
     assert_eq!(rows, ["pid=1 stack=f5<of1 calls=3 total_ns=30", "pid=2 stack=f5<of2 calls=2 total_ns=2"]);
     assert_eq!(counted, Some(6), "with what was before the window");
