@@ -8,9 +8,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ebpf_run::event::{Field, Kind, Layout, Names, Record};
-use ebpf_run::output::sink::Source;
-use ebpf_run::output::{Column, Globals, Output, Shape, Sink};
+use ebpf_run::event::{Field, FieldKind, Layout, Record, ValueNames};
+use ebpf_run::output::sink::RecordSource;
+use ebpf_run::output::{Destination, Globals, OpenSink, SinkColumn, SinkFormat};
 
 const EVENTS: u32 = 200_000;
 const ROUNDS: usize = 15;
@@ -26,18 +26,18 @@ fn layout() -> Arc<Layout> {
         offset,
         size,
     };
-    let names = Names::from_c(vec![(0, "KIND_READ".into()), (1, "KIND_WRITE".into()), (2, "KIND_OPEN".into())]);
+    let names = ValueNames::from_c(vec![(0, "KIND_READ".into()), (1, "KIND_WRITE".into()), (2, "KIND_OPEN".into())]);
     Arc::new(Layout {
         doc: "An event of eight fields".into(),
         fields: vec![
-            field("ts", Kind::Uint, 0, 8),
-            field("pid", Kind::Uint, 8, 4),
-            field("tid", Kind::Uint, 12, 4),
-            field("comm", Kind::Text, 16, 16),
-            field("bytes", Kind::Uint, 32, 8),
-            field("lat", Kind::Uint, 40, 8),
-            field("ret", Kind::Int, 48, 8),
-            field("kind", Kind::Enum(Arc::new(names)), 56, 4),
+            field("ts", FieldKind::Uint, 0, 8),
+            field("pid", FieldKind::Uint, 8, 4),
+            field("tid", FieldKind::Uint, 12, 4),
+            field("comm", FieldKind::Text, 16, 16),
+            field("bytes", FieldKind::Uint, 32, 8),
+            field("lat", FieldKind::Uint, 40, 8),
+            field("ret", FieldKind::Int, 48, 8),
+            field("kind", FieldKind::Enum(Arc::new(names)), 56, 4),
         ],
         size: 64,
         min_size: 64,
@@ -60,17 +60,17 @@ fn event(number: u32) -> Vec<u8> {
 /// Names of the eight fields: what each variant writes.
 const FIELDS: [&str; 8] = ["ts", "pid", "tid", "comm", "bytes", "lat", "ret", "kind"];
 
-fn variants() -> Vec<(&'static str, Shape)> {
-    let columns: Vec<Column> = FIELDS.iter().map(|name| Column::Field((*name).into())).collect();
+fn variants() -> Vec<(&'static str, SinkFormat)> {
+    let columns: Vec<SinkColumn> = FIELDS.iter().map(|name| SinkColumn::Field((*name).into())).collect();
     let plain = FIELDS.map(|name| format!("{{{{ {name} }}}}")).join(" ");
     // An expression sends the whole template through minijinja
     let logic = plain.replace("{{ kind }}", "{{ kind if true else 0 }}");
     let table = "{{ ts }} {{ pid | left(7) }} {{ tid }} {{ comm | left(16) }} {{ bytes | bytes | right(8) }} \
                  {{ lat | duration | right(8) }} {{ ret | errno }} {{ kind }}";
-    let text = |template: &str| Shape::Text { template: template.into(), header: None };
+    let text = |template: &str| SinkFormat::Text { template: template.into(), header: None };
     vec![
-        ("jsonl", Shape::Jsonl { fields: Some(columns.clone()) }),
-        ("csv", Shape::Csv { columns }),
+        ("jsonl", SinkFormat::Jsonl { fields: Some(columns.clone()) }),
+        ("csv", SinkFormat::Csv { columns }),
         ("template", text(&plain)),
         ("template with formatters", text(table)),
         ("minijinja", text(&logic)),
@@ -81,12 +81,13 @@ fn main() {
     let layout = layout();
     let globals = Arc::new(Globals::default());
     let events: Vec<Vec<u8>> = (0..1024).map(event).collect();
-    let mut sinks: Vec<(&str, Sink)> = variants()
+    let mut sinks: Vec<(&str, OpenSink)> = variants()
         .into_iter()
         .map(|(name, shape)| {
             let null = OpenOptions::new().write(true).open("/dev/null").expect("/dev/null is there");
-            let sources = [Some(Source { layout: &layout, name: "bench" })];
-            let sink = Sink::new(&shape, &sources, &globals, Output::File(null)).expect("the shapes are right");
+            let sources = [Some(RecordSource { layout: &layout, name: "bench" })];
+            let sink =
+                OpenSink::new(&shape, &sources, &globals, Destination::File(null)).expect("the shapes are right");
             (name, sink)
         })
         .collect();

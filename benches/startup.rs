@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::config::Source;
-use ebpf_run::kernel::{Host, Kernel, Loaded};
+use ebpf_run::kernel::{Host, KernelInfo, Loaded};
 use ebpf_run::plan::{Overrides, plan};
 
 const ROUNDS: usize = 21;
@@ -45,7 +45,7 @@ fn within(config: &Path) -> [Duration; 3] {
     let planned = start.elapsed();
     let host = Host::read();
     let mut loaded: Vec<Loaded> =
-        plan.probes.iter().map(|probe| Loaded::load(probe, &host, &Kernel::default()).expect("it loads")).collect();
+        plan.probes.iter().map(|probe| Loaded::load(probe, &host, &KernelInfo::default()).expect("it loads")).collect();
     let ready = start.elapsed();
     loaded.iter_mut().for_each(|loaded| loaded.attach(&host).expect("it attaches"));
     let attached = start.elapsed();

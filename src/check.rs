@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::catalog::Catalog;
 use crate::config::diagnostic::{Code, Diagnostic, Place, Text, TextKind, render, sorted};
-use crate::config::{Outside, Source, shown};
+use crate::config::{Overlay, Source, shown};
 use crate::error::{Error, Kind, Result};
 use crate::event::text::safe_json;
 use crate::plan::{Overrides, examine};
@@ -30,7 +30,7 @@ pub enum Format {
 
 /// A file with problems.
 #[derive(Debug)]
-pub struct Faulty {
+pub struct InvalidFile {
     /// Its text, as far as it could be read, and what belongs to it.
     pub texts: Vec<Text>,
     /// What is wrong.
@@ -88,7 +88,7 @@ fn within(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 ///
 /// # Errors
 /// If an embedded program is broken.
-pub fn check(path: &Path, catalog: &Catalog, outside: Outside<'_>) -> Result<Option<Faulty>> {
+pub fn check(path: &Path, catalog: &Catalog, outside: Overlay<'_>) -> Result<Option<InvalidFile>> {
     judge(Source::read_with(path, outside), catalog)
 }
 
@@ -96,22 +96,22 @@ pub fn check(path: &Path, catalog: &Catalog, outside: Outside<'_>) -> Result<Opt
 ///
 /// # Errors
 /// If an embedded program is broken.
-pub fn check_text(path: &str, text: &str, catalog: &Catalog, outside: Outside<'_>) -> Result<Option<Faulty>> {
+pub fn check_text(path: &str, text: &str, catalog: &Catalog, outside: Overlay<'_>) -> Result<Option<InvalidFile>> {
     judge(Source::parse_with(path.into(), path.into(), text.into(), outside), catalog)
 }
 
-fn judge(source: Result<Source, crate::config::Unusable>, catalog: &Catalog) -> Result<Option<Faulty>> {
+fn judge(source: Result<Source, crate::config::LoadError>, catalog: &Catalog) -> Result<Option<InvalidFile>> {
     let faulty = match source {
         Ok(source) => {
             let (_, problems) = examine(&source, catalog, &Overrides::default())?;
-            Faulty { texts: source.texts, problems }
+            InvalidFile { texts: source.texts, problems }
         }
-        Err(file) => Faulty { texts: file.texts, problems: file.problems },
+        Err(file) => InvalidFile { texts: file.texts, problems: file.problems },
     };
     Ok(Some(faulty).filter(|file| !file.problems.is_empty()))
 }
 
-impl Faulty {
+impl InvalidFile {
     /// The problems in the order of the file, with a line's end behind each.
     pub fn written(&self, format: Format) -> String {
         match format {
@@ -205,7 +205,7 @@ mod tests {
 
     fn written(format: Format) -> String {
         let faulty =
-            check_text("a,b.yaml", WRONG, &Catalog::embedded(), Outside::NOTHING).expect("sound").expect("it is wrong");
+            check_text("a,b.yaml", WRONG, &Catalog::embedded(), Overlay::NOTHING).expect("sound").expect("it is wrong");
         faulty.written(format)
     }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_line_with_deceptive_characters_is_json_without_them() {
         let text = WRONG.replace("biosnop", "bio\u{202e}snoop");
-        let faulty = check_text("a.yaml", &text, &Catalog::embedded(), Outside::NOTHING).expect("sound");
+        let faulty = check_text("a.yaml", &text, &Catalog::embedded(), Overlay::NOTHING).expect("sound");
         let json = faulty.expect("it is wrong").written(Format::Json);
         assert!(json.contains(r"bio\u202esnoop") && !json.contains('\u{202e}'), "{json}");
         let object: serde_json::Value = serde_json::from_str(json.trim_end()).expect("one object");

@@ -1,12 +1,12 @@
 //! The command line.
 
+mod commands;
 mod describe;
 mod doctor;
 mod emit;
-mod offline;
-mod rehearse;
 mod reports;
 mod set;
+mod test;
 mod window;
 
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ use signal_hook::consts::signal::SIGXFSZ;
 
 use crate::catalog::{self, Catalog};
 use crate::config::diagnostic::{Text, TextKind, suggest};
-use crate::config::{Outside, Source};
+use crate::config::{Overlay, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::event::text::safe_json;
 use crate::kernel::Host;
-use crate::plan::{Overrides, Plan, Scene, Shown, difference, json, plan};
+use crate::plan::{Overrides, Plan, PlanView, RenderContext, difference, json, plan};
 use crate::report::Circumstances;
 use crate::run::{self, Options, limits};
 use reports::ReportArgs;
@@ -59,9 +59,9 @@ enum Command {
     /// Show what a capture would set, byte by byte; loads nothing and needs no root
     Plan(PlanArgs),
     /// Check config files: every problem of all of them; needs no root and no kernel
-    Check(offline::CheckArgs),
+    Check(commands::CheckArgs),
     /// Render the records of a fixture through a config's sinks and compare; needs no root and no kernel
-    Test(rehearse::TestArgs),
+    Test(test::TestArgs),
     /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing without --try
     Doctor(doctor::DoctorArgs),
     /// Write what systemd or cron needs to start a capture by its `schedule`
@@ -71,19 +71,19 @@ enum Command {
     /// Print the JSON Schema of a config, for editors and validators
     Schema,
     /// List the programs and the ready-made configs
-    List(offline::ListArgs),
+    List(commands::ListArgs),
     /// Describe a program: fields, filters, maps, hooks, kernels, cost, with an example; or what a config's templates can name
     Describe(describe::DescribeArgs),
     /// Print a shell's completions: `source <(ebpf-run completions bash)`
-    Completions(offline::CompletionsArgs),
+    Completions(commands::CompletionsArgs),
     /// Print the manual page, or write all of them into a folder
-    Man(offline::ManArgs),
+    Man(commands::ManArgs),
 }
 
 #[derive(Debug, Args)]
 struct PlanArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
-    #[arg(add = ArgValueCompleter::new(offline::complete_config))]
+    #[arg(add = ArgValueCompleter::new(commands::complete_config))]
     config: PathBuf,
     #[command(flatten)]
     window: WindowArgs,
@@ -94,7 +94,7 @@ struct PlanArgs {
     #[arg(long)]
     json: bool,
     /// Show only what CONFIG would set otherwise than this other one: `-` there, `+` here
-    #[arg(long, value_name = "OTHER", conflicts_with = "json", add = ArgValueCompleter::new(offline::complete_config))]
+    #[arg(long, value_name = "OTHER", conflicts_with = "json", add = ArgValueCompleter::new(commands::complete_config))]
     diff: Option<PathBuf>,
 }
 
@@ -102,7 +102,7 @@ struct PlanArgs {
 struct RunArgs {
     /// A config file, or the name of a built-in one such as `io-latency`
     // With options that are flattened in, clap does not put it into the group by itself
-    #[arg(group = "RunArgs", add = ArgValueCompleter::new(offline::complete_config))]
+    #[arg(group = "RunArgs", add = ArgValueCompleter::new(commands::complete_config))]
     config: PathBuf,
     #[command(flatten)]
     window: WindowArgs,
@@ -130,7 +130,7 @@ pub fn main() -> u8 {
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     limits::raise_open_files();
     // A shell that asks what can stand where its cursor is; it ends here then
-    if let Some(answered) = offline::complete_request() {
+    if let Some(answered) = commands::complete_request() {
         return exit_code(answered.map(|()| 0), false, false);
     }
     let cli = match Cli::try_parse() {
@@ -171,16 +171,16 @@ fn without_kernel(command: Command) -> Result<u8> {
     match command {
         Command::Run(args) => capture(&args).map(|()| 0),
         Command::Plan(args) => show_plan(&args).map(|()| 0),
-        Command::Check(args) => offline::check(&args),
-        Command::Test(args) => rehearse::test(&args),
+        Command::Check(args) => commands::check(&args),
+        Command::Test(args) => test::test(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Emit(args) => emit::emit(&args).map(|()| 0),
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
-        Command::Schema => offline::schema().map(|()| 0),
-        Command::List(args) => offline::list(&args).map(|()| 0),
+        Command::Schema => commands::schema().map(|()| 0),
+        Command::List(args) => commands::list(&args).map(|()| 0),
         Command::Describe(args) => describe::describe(&args).map(|()| 0),
-        Command::Completions(args) => offline::completions(&args).map(|()| 0),
-        Command::Man(args) => offline::man(&args).map(|()| 0),
+        Command::Completions(args) => commands::completions(&args).map(|()| 0),
+        Command::Man(args) => commands::man(&args).map(|()| 0),
     }
 }
 
@@ -196,15 +196,15 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
     let host = Host::name();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let scene = Scene { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };
+    let scene = RenderContext { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };
     let shown = match &args.diff {
         Some(other) => {
             let other = find(other, &[])?;
-            let before = json(&make_plan(&other, &args.window)?, &Scene { source: &other, ..scene });
+            let before = json(&make_plan(&other, &args.window)?, &RenderContext { source: &other, ..scene });
             difference(&before, &json(&plan, &scene))
         }
         None if args.json => safe_json(&format!("{:#}\n", json(&plan, &scene))),
-        None => Shown { plan: &plan, scene }.to_string(),
+        None => PlanView { plan: &plan, context: scene }.to_string(),
     };
     console::print(&shown)
 }
@@ -260,7 +260,7 @@ fn environment(name: &str) -> Option<String> {
 
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
 fn find(path: &Path, sets: &[String]) -> Result<Source> {
-    find_with(path, Outside { sets, environment: &environment })
+    find_with(path, Overlay { sets, environment: &environment })
 }
 
 /// The name that `path` is, if it can be no path.
@@ -268,7 +268,7 @@ fn built_in_name(path: &Path) -> Option<&str> {
     path.to_str().filter(|name| !name.contains(['/', '.'])).filter(|_| !path.exists() || path.is_dir())
 }
 
-fn find_with(path: &Path, outside: Outside<'_>) -> Result<Source> {
+fn find_with(path: &Path, outside: Overlay<'_>) -> Result<Source> {
     let Some(name) = built_in_name(path) else {
         return Ok(Source::read_with(path, outside)?);
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::text::{push_shown, safe_json};
-use crate::stream;
+use crate::stdio;
 
 /// How long a message waits for a standard error that takes nothing. After that the run goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -13,12 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Writes `text` and a line's end to standard error, in one piece: pieces would be mixed with what others write. A
 /// standard error that takes nothing must not end a capture, so an error is ignored.
 pub fn say(text: &str) {
-    let _ = stream::write_within(rustix::stdio::stderr(), (safe(text) + "\n").as_bytes(), PATIENCE);
+    let _ = stdio::write_within(rustix::stdio::stderr(), (safe(text) + "\n").as_bytes(), PATIENCE);
 }
 
 /// Writes `text`, which is drawn over later, to standard error if that takes it at once.
 pub fn draw(text: &str) {
-    let _ = stream::write_within(rustix::stdio::stderr(), text.as_bytes(), Duration::ZERO);
+    let _ = stdio::write_within(rustix::stdio::stderr(), text.as_bytes(), Duration::ZERO);
 }
 
 /// Writes `text` to standard output. A reader that has gone away is no error.
@@ -42,7 +42,7 @@ pub fn print_json(value: &serde_json::Value) -> Result<()> {
 /// # Errors
 /// See [`print`].
 pub fn print_bytes(bytes: &[u8]) -> Result<()> {
-    match stream::write_all(rustix::stdio::stdout(), bytes) {
+    match stdio::write_all(rustix::stdio::stdout(), bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => {
             Err(Error::failed("can't write to standard output: it is closed, or not open for writing"))
@@ -64,7 +64,7 @@ pub fn show_clap(shown: &clap::Error) -> Result<()> {
     };
     if shown.use_stderr() {
         let text = text(io::stderr().is_terminal());
-        let _ = stream::write_within(rustix::stdio::stderr(), text.as_bytes(), PATIENCE);
+        let _ = stdio::write_within(rustix::stdio::stderr(), text.as_bytes(), PATIENCE);
         return Ok(());
     }
     print_as_it_is(&text(io::stdout().is_terminal()))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use crate::catalog::{ElementKind, Hook, Program, Variable, configs};
-use crate::event::{self, Kind, Layout, Names};
+use crate::event::{self, FieldKind, Layout, ValueNames};
 use crate::output;
 use crate::plan::{AggregatePlan, row_layouts};
 use measured::{Tested, costs, tested};
@@ -57,11 +57,11 @@ pub fn fields(program: &Program) -> Vec<Described> {
 fn fields_of<'a>(layouts: impl Iterator<Item = &'a Layout>) -> Vec<Described> {
     let mut found: Vec<Described> = Vec::new();
     for layout in layouts {
-        for (field, name) in output::Field::all(layout) {
+        for (field, name) in output::FieldRef::all(layout) {
             let (doc, values) = match field {
-                output::Field::Event(index) => (layout.fields[index].doc.as_str(), values_of(&layout.fields[index])),
-                output::Field::Time => ("Wall-clock time of the event", "time".into()),
-                output::Field::Probe => ("Name of the probe", "text".into()),
+                output::FieldRef::Event(index) => (layout.fields[index].doc.as_str(), values_of(&layout.fields[index])),
+                output::FieldRef::Time => ("Wall-clock time of the event", "time".into()),
+                output::FieldRef::Probe => ("Name of the probe", "text".into()),
             };
             if !found.iter().any(|known| known.name == name) {
                 found.push(Described { name: name.into(), doc: doc.into(), values });
@@ -74,19 +74,19 @@ fn fields_of<'a>(layouts: impl Iterator<Item = &'a Layout>) -> Vec<Described> {
 fn values_of(field: &event::Field) -> String {
     let unit = field.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
     match &field.kind {
-        Kind::Uint | Kind::Int if field.errno => format!("number, negative: an error{unit}"),
-        Kind::Uint | Kind::Int => format!("number{unit}"),
-        Kind::Bool => "true or false".into(),
-        Kind::Text | Kind::Tail { .. } => "text".into(),
-        Kind::Enum(names) => list(names),
-        Kind::Bits(names) => format!("any of {}", list(names)),
-        Kind::List { .. } => "list of texts".into(),
-        Kind::Ip => "address, of IPv4 or IPv6".into(),
-        Kind::Stack { .. } => "stack, the innermost frame first".into(),
+        FieldKind::Uint | FieldKind::Int if field.errno => format!("number, negative: an error{unit}"),
+        FieldKind::Uint | FieldKind::Int => format!("number{unit}"),
+        FieldKind::Bool => "true or false".into(),
+        FieldKind::Text | FieldKind::Tail { .. } => "text".into(),
+        FieldKind::Enum(names) => list(names),
+        FieldKind::Bits(names) => format!("any of {}", list(names)),
+        FieldKind::List { .. } => "list of texts".into(),
+        FieldKind::Ip => "address, of IPv4 or IPv6".into(),
+        FieldKind::Stack { .. } => "stack, the innermost frame first".into(),
     }
 }
 
-fn list(names: &Names) -> String {
+fn list(names: &ValueNames) -> String {
     names.iter().map(|(_, name)| name).collect::<Vec<_>>().join(" ")
 }
 

@@ -28,5 +28,5 @@ pub mod report;
 pub mod run;
 #[cfg(test)]
 mod schema;
-mod stream;
+mod stdio;
 pub mod symbols;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::catalog::{Catalog, ElementKind, Program, Shape, Variable};
+use crate::catalog::{AggregateShape, Catalog, ElementKind, Program, Variable};
 use crate::config::model::Config;
 use crate::config::quantity::{FREQUENCY_PATTERN, SIZE_PATTERN, TIME_PATTERN};
 use crate::describe;
@@ -111,11 +111,11 @@ fn condition(program: &Program, defs: &mut Map<String, Json>) -> Json {
         properties[key] = false.into();
     }
     match program.aggregate().map(|spec| &spec.shape) {
-        Some(Shape::Counters { fields, .. }) => {
+        Some(AggregateShape::Counters { fields, .. }) => {
             let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
             properties["sort"] = json!({"enum": names});
         }
-        Some(Shape::Histogram { .. }) => properties["sort"] = false.into(),
+        Some(AggregateShape::Histogram { .. }) => properties["sort"] = false.into(),
         None => {}
     }
     json!({

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use ebpf_run::catalog::Catalog;
-use ebpf_run::check::{Faulty, Format, check, check_text};
-use ebpf_run::config::Outside;
+use ebpf_run::check::{Format, InvalidFile, check, check_text};
+use ebpf_run::config::Overlay;
 use ebpf_run::config::diagnostic::{Code, Diagnostic, TextKind, sorted};
 
 /// The files with their names, in order.
@@ -33,7 +33,7 @@ fn environment(name: &str) -> Option<String> {
     (name == "TEAM").then(|| "storage".into())
 }
 
-fn found(file: &Faulty, problem: &Diagnostic) -> String {
+fn found(file: &InvalidFile, problem: &Diagnostic) -> String {
     let text = &file.texts[problem.place.text];
     let name = match text.kind {
         TextKind::Config => String::new(),
@@ -58,7 +58,7 @@ fn each_fault_is_found_in_its_place_and_told_once() {
     assert!(files.len() >= 60, "{} files", files.len());
     for (name, path) in files {
         let sets = sets(&path);
-        let outside = Outside { sets: &sets, environment: &environment };
+        let outside = Overlay { sets: &sets, environment: &environment };
         let faulty = check(&path, &catalog, outside).expect("the programs are sound");
         let problems = faulty.as_ref().map_or(&[][..], |file| &file.problems);
         let found: Vec<String> =
@@ -120,7 +120,7 @@ fn the_documented_messages_are_what_is_shown() {
         let name = shown.split_once(".yaml").map(|(name, _)| format!("{name}.yaml")).expect("it names its file");
         let yaml = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).expect("it is in the corpus");
         let sets = sets(Path::new(&name));
-        let outside = Outside { sets: &sets, environment: &environment };
+        let outside = Overlay { sets: &sets, environment: &environment };
         let faulty = check_text(&name, &yaml, &catalog, outside).expect("the programs are sound").expect("it is wrong");
         renewed += &format!("```text\n{}```{rest}", faulty.written(Format::Human));
         count += 1;

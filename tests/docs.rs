@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebpf_run::catalog::{Catalog, Output, Shape};
+use ebpf_run::catalog::{AggregateShape, Catalog, ProgramOutput};
 use ebpf_run::check::{Format, check_text};
-use ebpf_run::config::{Outside, Source};
+use ebpf_run::config::{Overlay, Source};
 use ebpf_run::error::Error;
 use ebpf_run::plan::{Overrides, plan};
 use libbpf_cargo::SkeletonBuilder;
@@ -71,12 +71,16 @@ fn every_program_and_filter_is_in_the_config_reference() {
         let (_, section) = reference.split_once(&format!("## `{name}`")).expect("it has a section");
         let section = section.split("\n##").next().unwrap_or_default();
         let (what, fields): (&str, Vec<&str>) = match (&program.output, program.aggregate().map(|a| &a.shape)) {
-            (Output::Events(event), _) => ("Fields", event.fields.iter().map(|field| field.name.as_str()).collect()),
-            (Output::Aggregate(aggregate), shape) => {
+            (ProgramOutput::Events(event), _) => {
+                ("Fields", event.fields.iter().map(|field| field.name.as_str()).collect())
+            }
+            (ProgramOutput::Aggregate(aggregate), shape) => {
                 let keys = aggregate.key.iter().map(|key| key.field.name.as_str());
                 let values: Vec<&str> = match shape {
-                    Some(Shape::Counters { fields, .. }) => fields.iter().map(|field| field.name.as_str()).collect(),
-                    Some(Shape::Histogram { field, .. }) => vec![field.name.as_str()],
+                    Some(AggregateShape::Counters { fields, .. }) => {
+                        fields.iter().map(|field| field.name.as_str()).collect()
+                    }
+                    Some(AggregateShape::Histogram { field, .. }) => vec![field.name.as_str()],
                     None => Vec::new(),
                 };
                 ("Rows", keys.chain(values).collect())
@@ -100,7 +104,7 @@ fn the_wrong_file_of_the_readme_is_told_as_it_shows() {
     let line = shown.lines().find_map(|line| line.split_once(" 4 | ")).expect("the line is shown").1;
     let file = format!("version: 1\nprobes:\n  - program: biosnoop\n{line}\nsinks: {{out: {{type: jsonl}}}}\n");
     let catalog = Catalog::embedded();
-    let faulty = check_text("capture.yaml", &file, &catalog, Outside::NOTHING).expect("sound").expect("problems");
+    let faulty = check_text("capture.yaml", &file, &catalog, Overlay::NOTHING).expect("sound").expect("problems");
     assert_eq!(faulty.written(Format::Human), shown);
     assert!(readme.contains(&format!("ebpf-run: {} problems in 1 of 1 file", faulty.problems.len())));
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::check::{Format, check_text};
-use ebpf_run::config::Outside;
+use ebpf_run::config::Overlay;
 use ebpf_run::config::diagnostic::Code;
 
 /// splitmix64: small, and the same everywhere.
@@ -242,7 +242,7 @@ fn cpu_time() -> Duration {
 fn trial(seed: u64, text: &str, sets: &[String], catalog: &Catalog) -> bool {
     let _told = Trial(seed, text, sets);
     let start = cpu_time();
-    let outside = Outside { sets, environment: &|name| (name.len() % 2 == 0).then(|| name.to_owned()) };
+    let outside = Overlay { sets, environment: &|name| (name.len() % 2 == 0).then(|| name.to_owned()) };
     let faulty = check_text("x.yaml", text, catalog, outside).expect("the programs are sound");
     let Some(faulty) = faulty else { return true };
     let mut places: Vec<_> =

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::config::Source;
-use ebpf_run::kernel::{Buffer, Host, Kernel, Loaded};
+use ebpf_run::kernel::{EventBuffer, Host, KernelInfo, Loaded};
 use ebpf_run::plan::{Overrides, plan};
 use rustix::event::epoll;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -47,9 +47,9 @@ pub fn bare(config: &Path) {
     let source = Source::read(config).expect("the config is right");
     let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("the config is right");
     let (host, probe) = (Host::read(), &plan.probes[0]);
-    let mut loaded = Loaded::load(probe, &host, &Kernel::default()).expect("it loads");
+    let mut loaded = Loaded::load(probe, &host, &KernelInfo::default()).expect("it loads");
     let count = Cell::new(0u64);
-    let mut buffer = Buffer::new(&loaded, &probe.buffer, |_| count.set(count.get() + 1)).expect("a buffer");
+    let mut buffer = EventBuffer::new(&loaded, &probe.buffer, |_| count.set(count.get() + 1)).expect("a buffer");
     loaded.attach(&host).expect("it attaches");
     eprintln!("attached");
     let set = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");

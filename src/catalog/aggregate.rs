@@ -7,9 +7,9 @@ use libbpf_rs::btf::{BtfType, HasSize, ReferencesType};
 use libbpf_rs::{MapType, OpenObject};
 
 use super::Load;
-use super::btf::{Reader, size_of, text};
+use super::btf::{BtfReader, size_of, text};
 use super::tags::{IMAGE_EXE, IMAGE_LAYOUT};
-use crate::event::{Field, Kind};
+use crate::event::{Field, FieldKind};
 
 /// The type of a histogram.
 const HIST_TYPE: &str = "runner_hist";
@@ -39,7 +39,7 @@ pub struct Aggregate {
     /// Where the key says which program of which process its user stack is of; set if it has such a stack.
     pub image: Option<ImageAt>,
     /// What the values are.
-    pub shape: Shape,
+    pub shape: AggregateShape,
     /// Bytes of a value, a multiple of 8: all of it is u64.
     pub value_size: usize,
 }
@@ -75,7 +75,7 @@ pub enum StackKind {
 
 /// The shape of an aggregate's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shape {
+pub enum AggregateShape {
     /// Counters, u64 each; offsets are within the value.
     Counters {
         /// The counters in the order of the struct.
@@ -92,7 +92,7 @@ pub enum Shape {
     },
 }
 
-impl<'a> Reader<'a> {
+impl<'a> BtfReader<'a> {
     /// The program's aggregate: the map that is tagged so. With the load that it can be tried with.
     pub(super) fn aggregate(&self, open: &OpenObject) -> Result<Option<(Aggregate, Option<Load>)>, String> {
         for map in open.maps() {
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
                 Some("user_stack") => Some(StackKind::User),
                 _ => None,
             };
-            if stack.is_some() && (&kind, size) != (&Kind::Uint, 8) {
+            if stack.is_some() && (&kind, size) != (&FieldKind::Uint, 8) {
                 return Err(format!("{name}: a stack is a u64"));
             }
             match (tags.meaning.as_deref(), size) {
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         Ok((fields, Some(ImageAt { pid, exe, layout })))
     }
 
-    fn shape(&self, value: &Struct<'_>) -> Result<Shape, String> {
+    fn shape(&self, value: &Struct<'_>) -> Result<AggregateShape, String> {
         let (mut counters, mut histograms, mut events) = (Vec::new(), Vec::new(), None);
         for (index, member) in value.iter().enumerate() {
             let name = text(member.name);
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
             let doc = tags.doc.clone().ok_or_else(|| format!("{name} has no DOC()"))?;
             let unit = tags.unit.clone();
             let mut field =
-                Field { name, doc, unit, errno: false, kind: Kind::Uint, offset: offset as usize / 8, size: 8 };
+                Field { name, doc, unit, errno: false, kind: FieldKind::Uint, offset: offset as usize / 8, size: 8 };
             match Struct::try_from(ty) {
                 Ok(hist) if hist.name() == Some(OsStr::new(HIST_TYPE)) => {
                     let slots = hist.iter().next().filter(|member| member.name == Some(OsStr::new(SLOTS)));
@@ -211,7 +211,7 @@ impl<'a> Reader<'a> {
                     histograms.push((field, hist.size() / 8 - HIST_TRAILER));
                 }
                 Ok(_) => return Err(format!("{}: counters and one histogram only", field.name)),
-                Err(_) if size_of(ty)? == 8 && self.kind(ty, &tags)? == Kind::Uint => {
+                Err(_) if size_of(ty)? == 8 && self.kind(ty, &tags)? == FieldKind::Uint => {
                     if tags.meaning.as_deref() == Some("events") {
                         events = Some(counters.len());
                     }
@@ -221,8 +221,8 @@ impl<'a> Reader<'a> {
             }
         }
         match (histograms.pop(), histograms.is_empty(), counters.is_empty()) {
-            (Some((field, slots)), true, true) => Ok(Shape::Histogram { field, slots }),
-            (None, _, false) => Ok(Shape::Counters { fields: counters, events }),
+            (Some((field, slots)), true, true) => Ok(AggregateShape::Histogram { field, slots }),
+            (None, _, false) => Ok(AggregateShape::Counters { fields: counters, events }),
             _ => Err("values are counters, or one histogram".into()),
         }
     }

@@ -9,9 +9,11 @@ use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
 
 use super::aggregate;
 use super::tags::{PerfTag, TagIndex, Tags};
-use super::{Accuracy, Element, ElementKind, Hook, ListShape, Load, MapSpec, Output, PerfEvent, Program, Variable};
+use super::{
+    Accuracy, Element, ElementKind, Hook, ListShape, Load, MapSpec, PerfEvent, Program, ProgramOutput, Variable,
+};
 use crate::error::{Error, Result};
-use crate::event::{Field, Kind, Layout, Names};
+use crate::event::{Field, FieldKind, Layout, ValueNames};
 
 /// The variable whose type points at the event struct.
 const EVENT_MARKER: &str = "runner_event";
@@ -35,15 +37,15 @@ pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program>
         .and_then(|builder| builder.open_memory(object))
         .map_err(|error| broken(format!("its object can't be opened: {error}")))?;
     let btf = object_btf(&open).ok_or_else(|| broken("its object has no BTF".into()))?;
-    let reader = Reader { btf: &btf, tags: TagIndex::read(&btf, name)? };
+    let reader = BtfReader { btf: &btf, tags: TagIndex::read(&btf, name)? };
     let variables = reader.variables().map_err(broken)?;
     let hooks = reader.hooks(&open, &variables).map_err(broken)?;
     let (internals, filters) = variables.into_iter().partition(|(_, tags)| tags.internal);
     let (output, load) = match reader.aggregate(&open).map_err(broken)? {
-        Some((aggregate, load)) => (Output::Aggregate(Arc::new(aggregate)), load),
+        Some((aggregate, load)) => (ProgramOutput::Aggregate(Arc::new(aggregate)), load),
         None => {
             let (layout, load) = reader.event().map_err(broken)?;
-            (Output::Events(Arc::new(layout)), load)
+            (ProgramOutput::Events(Arc::new(layout)), load)
         }
     };
     let plain = |list: Vec<(Variable, Tags)>| list.into_iter().map(|(variable, _)| variable).collect();
@@ -67,7 +69,7 @@ fn object_btf(open: &OpenObject) -> Option<Btf<'_>> {
     Btf::from_bpf_object(raw).ok().flatten()
 }
 
-pub(super) struct Reader<'a> {
+pub(super) struct BtfReader<'a> {
     pub(super) btf: &'a Btf<'a>,
     pub(super) tags: TagIndex,
 }
@@ -76,7 +78,7 @@ pub(super) fn text(name: Option<&OsStr>) -> String {
     name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-impl<'a> Reader<'a> {
+impl<'a> BtfReader<'a> {
     /// The variables of `.rodata` that can be set: filters, which have a doc, and the runner's own.
     fn variables(&self) -> Result<Vec<(Variable, Tags)>, String> {
         let Some(section) = self.btf.type_by_name::<DataSec<'_>>(".rodata") else { return Ok(Vec::new()) };
@@ -163,15 +165,15 @@ impl<'a> Reader<'a> {
             return Ok(Element { size, kind });
         }
         let kind = match (self.kind(ty, tags)?, tags.unit.as_deref(), tags.meaning.as_deref()) {
-            (Kind::Uint, Some("ns"), _) => ElementKind::Duration,
-            (Kind::Uint, Some("bytes"), _) => ElementKind::Bytes,
-            (Kind::Uint, Some("Hz"), _) => ElementKind::Frequency,
-            (Kind::Uint, _, Some("user")) => ElementKind::User,
-            (Kind::Uint, ..) => ElementKind::Uint,
-            (Kind::Int, ..) => ElementKind::Int,
-            (Kind::Bool, ..) => ElementKind::Bool,
-            (Kind::Text, ..) => ElementKind::Text,
-            (Kind::Enum(names), ..) => ElementKind::Enum(names),
+            (FieldKind::Uint, Some("ns"), _) => ElementKind::Duration,
+            (FieldKind::Uint, Some("bytes"), _) => ElementKind::Bytes,
+            (FieldKind::Uint, Some("Hz"), _) => ElementKind::Frequency,
+            (FieldKind::Uint, _, Some("user")) => ElementKind::User,
+            (FieldKind::Uint, ..) => ElementKind::Uint,
+            (FieldKind::Int, ..) => ElementKind::Int,
+            (FieldKind::Bool, ..) => ElementKind::Bool,
+            (FieldKind::Text, ..) => ElementKind::Text,
+            (FieldKind::Enum(names), ..) => ElementKind::Enum(names),
             (other, ..) => return Err(format!("a filter can't be {other:?}")),
         };
         Ok(Element { size, kind })
@@ -216,7 +218,7 @@ impl<'a> Reader<'a> {
             fields.push(Field { name, doc, unit: tags.unit, errno, kind, offset: offset as usize / 8, size });
         }
         match fields.first() {
-            Some(Field { name, kind: Kind::Uint, size: 8, .. }) if name == "ts" => {}
+            Some(Field { name, kind: FieldKind::Uint, size: 8, .. }) if name == "ts" => {}
             _ => return Err("the first field is not `u64 ts`".into()),
         }
         let min_size = tail.unwrap_or(event.size());
@@ -234,20 +236,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn field_type(&self, ty: BtfType<'_>, tail: Option<usize>, tags: &Tags) -> Result<(Kind, usize), String> {
+    fn field_type(&self, ty: BtfType<'_>, tail: Option<usize>, tags: &Tags) -> Result<(FieldKind, usize), String> {
         let ty = ty.skip_mods_and_typedefs();
         if let Ok(shape) = Struct::try_from(ty) {
             let tail = tail.ok_or("it needs `char tail[N] INTERNAL` as the struct's last member");
             match shape.name().and_then(OsStr::to_str) {
-                Some(LIST_TYPE) => return Ok((Kind::List { tail: tail? }, shape.size())),
-                Some(TEXT_TYPE) => return Ok((Kind::Tail { tail: tail? }, shape.size())),
+                Some(LIST_TYPE) => return Ok((FieldKind::List { tail: tail? }, shape.size())),
+                Some(TEXT_TYPE) => return Ok((FieldKind::Tail { tail: tail? }, shape.size())),
                 _ => {}
             }
         }
         Ok((self.kind(ty, tags)?, size_of(ty)?))
     }
 
-    pub(super) fn kind(&self, ty: BtfType<'_>, tags: &Tags) -> Result<Kind, String> {
+    pub(super) fn kind(&self, ty: BtfType<'_>, tags: &Tags) -> Result<FieldKind, String> {
         match ty.kind() {
             BtfKind::Int => {
                 let int = Int::try_from(ty).map_err(|_| "odd integer")?;
@@ -255,25 +257,29 @@ impl<'a> Reader<'a> {
                     return Err(format!("an integer of {} bytes", int.size()));
                 }
                 Ok(match int.encoding {
-                    IntEncoding::Bool => Kind::Bool,
-                    IntEncoding::Signed | IntEncoding::Char => Kind::Int,
-                    IntEncoding::None => Kind::Uint,
+                    IntEncoding::Bool => FieldKind::Bool,
+                    IntEncoding::Signed | IntEncoding::Char => FieldKind::Int,
+                    IntEncoding::None => FieldKind::Uint,
                 })
             }
             BtfKind::Enum => {
                 let source = Enum::try_from(ty).map_err(|_| "odd enum")?;
                 // Masked to four bytes: clang 14 does not mark signed enums
                 let values = source.iter().map(|m| (u64::from(m.value as u32), text(m.name))).collect();
-                let names = Arc::new(Names::from_c(values));
-                Ok(if tags.meaning.as_deref() == Some("bits") { Kind::Bits(names) } else { Kind::Enum(names) })
+                let names = Arc::new(ValueNames::from_c(values));
+                Ok(if tags.meaning.as_deref() == Some("bits") {
+                    FieldKind::Bits(names)
+                } else {
+                    FieldKind::Enum(names)
+                })
             }
             BtfKind::Array => {
                 let array = Array::try_from(ty).map_err(|_| "odd array")?;
                 let of = array.contained_type().skip_mods_and_typedefs();
                 match (of.name().and_then(OsStr::to_str), tags.meaning.as_deref()) {
-                    (Some("unsigned char"), Some("ip")) if array.capacity() == 16 => Ok(Kind::Ip),
+                    (Some("unsigned char"), Some("ip")) if array.capacity() == 16 => Ok(FieldKind::Ip),
                     (_, Some("ip")) => Err("an address is `u8 x[16]`".into()),
-                    (Some("char"), _) => Ok(Kind::Text),
+                    (Some("char"), _) => Ok(FieldKind::Text),
                     _ => Err("arrays of char only".into()),
                 }
             }

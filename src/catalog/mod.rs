@@ -9,22 +9,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
-use crate::event::{Layout, Names};
+use crate::event::{Layout, ValueNames};
 
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
 
-pub use aggregate::{Aggregate, HIST_TRAILER, ImageAt, KeyField, SECOND, Shape, StackKind};
+pub use aggregate::{Aggregate, AggregateShape, HIST_TRAILER, ImageAt, KeyField, SECOND, StackKind};
 pub use load::Load;
 
 /// All programs by name.
 pub struct Catalog {
-    objects: BTreeMap<&'static str, Entry>,
+    objects: BTreeMap<&'static str, CatalogEntry>,
 }
 
 /// An object, and what was read from it when it was first asked for.
-struct Entry {
+struct CatalogEntry {
     object: &'static [u8],
     program: OnceLock<Result<Arc<Program>>>,
 }
@@ -37,7 +37,7 @@ impl Catalog {
 
     /// A catalogue of other objects.
     pub fn from_objects(objects: impl IntoIterator<Item = (&'static str, &'static [u8])>) -> Self {
-        let entry = |object| Entry { object, program: OnceLock::new() };
+        let entry = |object| CatalogEntry { object, program: OnceLock::new() };
         Catalog { objects: objects.into_iter().map(|(name, object)| (name, entry(object))).collect() }
     }
 
@@ -51,7 +51,7 @@ impl Catalog {
     /// # Errors
     /// If the object breaks the contract of `docs/writing-a-program.md`; the tests open every embedded one.
     pub fn program(&self, name: &str) -> Option<Result<Arc<Program>>> {
-        let (name, Entry { object, program }) = self.objects.get_key_value(name)?;
+        let (name, CatalogEntry { object, program }) = self.objects.get_key_value(name)?;
         Some(program.get_or_init(|| btf::read(name, object).map(Arc::new)).clone())
     }
 }
@@ -69,7 +69,7 @@ pub struct Program {
     /// The compiled object.
     pub object: &'static [u8],
     /// What it hands out.
-    pub output: Output,
+    pub output: ProgramOutput,
     /// What a probe may set before load.
     pub filters: Vec<Variable>,
     /// What the runner sets before load, by its C name.
@@ -135,7 +135,7 @@ impl Accuracy {
 
 /// What a program hands out: one or the other.
 #[derive(Debug, Clone)]
-pub enum Output {
+pub enum ProgramOutput {
     /// Events through a buffer, in this shape.
     Events(Arc<Layout>),
     /// What it keeps in a map, read at an interval and at the end.
@@ -146,24 +146,24 @@ impl Program {
     /// The shape of its events, if it has any.
     pub fn event(&self) -> Option<&Arc<Layout>> {
         match &self.output {
-            Output::Events(layout) => Some(layout),
-            Output::Aggregate(_) => None,
+            ProgramOutput::Events(layout) => Some(layout),
+            ProgramOutput::Aggregate(_) => None,
         }
     }
 
     /// Its aggregate, if it has one.
     pub fn aggregate(&self) -> Option<&Arc<Aggregate>> {
         match &self.output {
-            Output::Events(_) => None,
-            Output::Aggregate(aggregate) => Some(aggregate),
+            ProgramOutput::Events(_) => None,
+            ProgramOutput::Aggregate(aggregate) => Some(aggregate),
         }
     }
 
     /// What one event, or the aggregate, is: a sentence.
     pub fn doc(&self) -> &str {
         match &self.output {
-            Output::Events(layout) => &layout.doc,
-            Output::Aggregate(aggregate) => &aggregate.doc,
+            ProgramOutput::Events(layout) => &layout.doc,
+            ProgramOutput::Aggregate(aggregate) => &aggregate.doc,
         }
     }
 
@@ -242,7 +242,7 @@ pub enum ElementKind {
     /// The name of a systemd unit, looked up where the capture runs: `struct runner_cgroup`.
     Unit,
     /// A name of an enum.
-    Enum(Arc<Names>),
+    Enum(Arc<ValueNames>),
 }
 
 /// A map of a program whose size a probe may set.
@@ -291,7 +291,7 @@ pub struct Hook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerfEvent {
     /// The sources' names.
-    pub names: Arc<Names>,
+    pub names: Arc<ValueNames>,
     /// In the order of preference.
     pub sources: Vec<u32>,
     /// Bytes from the start of `.rodata` to the source that a probe chooses, a u32; 0 there leaves the choice open.

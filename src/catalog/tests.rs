@@ -1,7 +1,7 @@
 //! Every embedded object keeps the contract of `docs/writing-a-program.md`.
 
 use super::*;
-use crate::event::Kind;
+use crate::event::FieldKind;
 
 fn all() -> Vec<Arc<Program>> {
     let catalog = Catalog::embedded();
@@ -67,9 +67,9 @@ fn fields_filters_and_units_come_from_btf() {
     assert_eq!(field("latency_ns").unit.as_deref(), Some("ns"));
     assert!(field("error").errno);
     assert!(
-        matches!(&field("op").kind, Kind::Enum(names) if names.name(261).is_some() && names.value("write") == Some(257))
+        matches!(&field("op").kind, FieldKind::Enum(names) if names.name(261).is_some() && names.value("write") == Some(257))
     );
-    assert!(matches!(&field("flags").kind, Kind::Bits(names) if names.value("sync") == Some(1)));
+    assert!(matches!(&field("flags").kind, FieldKind::Bits(names) if names.value("sync") == Some(1)));
     assert_eq!((field("comm").size, field("device").size), (16, 32));
 
     let filter = program.filter("min_latency").expect("the unit is dropped from the name");
@@ -100,13 +100,13 @@ fn a_list_or_a_text_of_any_length_lies_in_the_tail() {
     let program = get("opensnoop");
     let path = &program.event().expect("it has events").fields
         [program.event().expect("it has events").index("path").expect("a field")];
-    assert_eq!(path.kind, Kind::Tail { tail: program.event().expect("it has events").min_size });
+    assert_eq!(path.kind, FieldKind::Tail { tail: program.event().expect("it has events").min_size });
     let program = get("execsnoop");
     let fields: Vec<&str> =
         program.event().expect("it has events").fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(fields, ["ts", "pid", "ppid", "uid", "comm", "filename", "file", "argv", "ret"]);
     let argv = &program.event().expect("it has events").fields[7];
-    assert_eq!(argv.kind, Kind::List { tail: program.event().expect("it has events").min_size });
+    assert_eq!(argv.kind, FieldKind::List { tail: program.event().expect("it has events").min_size });
     assert_eq!(program.event().expect("it has events").size - program.event().expect("it has events").min_size, 4096);
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(names, ["pid", "tid", "uid", "comm", "process_comm", "cgroup", "unit", "failed"]);
@@ -193,8 +193,12 @@ fn perf_events_name_their_sources_and_variables() {
 fn an_address_is_sixteen_bytes() {
     let program = get("tcpconnect");
     let event = program.event().expect("it has events");
-    let kinds: Vec<(&str, &Kind, usize)> = event.fields.iter().map(|f| (f.name.as_str(), &f.kind, f.size)).collect();
-    assert!(kinds.contains(&("saddr", &Kind::Ip, 16)) && kinds.contains(&("daddr", &Kind::Ip, 16)), "{kinds:?}");
+    let kinds: Vec<(&str, &FieldKind, usize)> =
+        event.fields.iter().map(|f| (f.name.as_str(), &f.kind, f.size)).collect();
+    assert!(
+        kinds.contains(&("saddr", &FieldKind::Ip, 16)) && kinds.contains(&("daddr", &FieldKind::Ip, 16)),
+        "{kinds:?}"
+    );
 }
 
 #[test]

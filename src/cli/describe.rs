@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-use super::offline::{complete_config, print, starting};
+use super::commands::{complete_config, print, starting};
 use crate::catalog::{Catalog, configs};
 use crate::config::diagnostic::suggest;
 use crate::console;
@@ -31,32 +31,32 @@ pub(super) struct DescribeArgs {
 
 /// What the command line names.
 #[derive(Debug, PartialEq, Eq)]
-enum What<'a> {
+enum DescribeSubject<'a> {
     Program(&'a str),
     Config(&'a str),
 }
 
 /// The thing, and the part of it that stands behind its point.
-fn split<'a>(text: &'a str, catalog: &Catalog) -> (What<'a>, Option<&'a str>) {
+fn split<'a>(text: &'a str, catalog: &Catalog) -> (DescribeSubject<'a>, Option<&'a str>) {
     for ending in ENDINGS {
         if text.ends_with(ending) {
-            return (What::Config(text), None);
+            return (DescribeSubject::Config(text), None);
         }
         if let Some(at) = text.rfind(&format!("{ending}.")) {
             let (path, part) = text.split_at(at + ending.len());
-            return (What::Config(path), Some(&part[1..]));
+            return (DescribeSubject::Config(path), Some(&part[1..]));
         }
     }
     let (name, part) = text.split_once('.').map_or((text, None), |(name, part)| (name, Some(part)));
     let is_config = !catalog.names().any(|known| known == name) && configs().iter().any(|(known, _)| *known == name);
-    (if is_config { What::Config(name) } else { What::Program(name) }, part)
+    (if is_config { DescribeSubject::Config(name) } else { DescribeSubject::Program(name) }, part)
 }
 
 pub(super) fn describe(args: &DescribeArgs) -> Result<()> {
     let catalog = Catalog::embedded();
     match split(&args.what, &catalog) {
-        (What::Program(name), part) => program(name, part, args.json, &catalog),
-        (What::Config(path), part) => {
+        (DescribeSubject::Program(name), part) => program(name, part, args.json, &catalog),
+        (DescribeSubject::Config(path), part) => {
             let plan = plan(&super::find(Path::new(path), &[])?, &catalog, &Overrides::default())?;
             config(path, &plan, part, args.json)
         }
@@ -113,12 +113,12 @@ fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
     let program = |name: &str| catalog.program(name).and_then(Result::ok);
     match split(&text, &catalog) {
         // A path may have points before its ending
-        (What::Program(name), Some(_)) if program(name).is_none() => complete_config(current),
-        (What::Program(name), Some(_)) => {
+        (DescribeSubject::Program(name), Some(_)) if program(name).is_none() => complete_config(current),
+        (DescribeSubject::Program(name), Some(_)) => {
             let parts = program(name).map(|program| describe::parts(&program)).unwrap_or_default().into_iter();
             starting(current, parts.map(|(part, doc)| (format!("{name}.{part}"), doc)))
         }
-        (What::Config(path), Some(_)) => {
+        (DescribeSubject::Config(path), Some(_)) => {
             // One that is being written may have problems: what is right of it is enough
             let plan =
                 super::find(Path::new(path), &[]).and_then(|source| examine(&source, &catalog, &Overrides::default()));
@@ -145,13 +145,17 @@ mod tests {
     fn programs_and_configs_are_told_apart() {
         let catalog = Catalog::embedded();
         let split = |text| split(text, &catalog);
-        assert_eq!(split("biosnoop"), (What::Program("biosnoop"), None));
-        assert_eq!(split("biosnoop.op"), (What::Program("biosnoop"), Some("op")));
-        assert_eq!(split("io-latency"), (What::Config("io-latency"), None));
-        assert_eq!(split("io-latency.op"), (What::Config("io-latency"), Some("op")));
-        assert_eq!(split("execsnoop"), (What::Program("execsnoop"), None), "the config of that name has its fields");
-        assert_eq!(split("a.b/c.yaml"), (What::Config("a.b/c.yaml"), None));
-        assert_eq!(split("a.b/c.yml.labels.team"), (What::Config("a.b/c.yml"), Some("labels.team")));
-        assert_eq!(split("c.yaml."), (What::Config("c.yaml"), Some("")));
+        assert_eq!(split("biosnoop"), (DescribeSubject::Program("biosnoop"), None));
+        assert_eq!(split("biosnoop.op"), (DescribeSubject::Program("biosnoop"), Some("op")));
+        assert_eq!(split("io-latency"), (DescribeSubject::Config("io-latency"), None));
+        assert_eq!(split("io-latency.op"), (DescribeSubject::Config("io-latency"), Some("op")));
+        assert_eq!(
+            split("execsnoop"),
+            (DescribeSubject::Program("execsnoop"), None),
+            "the config of that name has its fields"
+        );
+        assert_eq!(split("a.b/c.yaml"), (DescribeSubject::Config("a.b/c.yaml"), None));
+        assert_eq!(split("a.b/c.yml.labels.team"), (DescribeSubject::Config("a.b/c.yml"), Some("labels.team")));
+        assert_eq!(split("c.yaml."), (DescribeSubject::Config("c.yaml"), Some("")));
     }
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
-use super::offline::{complete_config, print};
+use super::commands::{complete_config, print};
 use crate::catalog::Catalog;
 use crate::console;
-use crate::doctor::{Shown, examine};
+use crate::doctor::{DiagnosisView, examine};
 use crate::error::Result;
 
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
     if args.json {
         console::print_json(&examination.json())?;
     } else {
-        print(&Shown { examination: &examination, hooks: args.hooks }.to_string())?;
+        print(&DiagnosisView { diagnosis: &examination, hooks: args.hooks }.to_string())?;
     }
     Ok(examination.exit_code())
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::offline::{complete_config, print};
+use super::commands::{complete_config, print};
 use crate::catalog::Catalog;
-use crate::config::{Outside, shown};
+use crate::config::{Overlay, shown};
 use crate::console;
-use crate::emit::{self, File, Start};
+use crate::emit::{self, StartOptions, UnitFile};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, plan};
@@ -23,21 +23,21 @@ const MODE: u32 = 0o644;
 #[derive(Debug, Args)]
 pub(super) struct EmitArgs {
     #[command(subcommand)]
-    what: What,
+    what: EmitTarget,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum EmitTarget {
     /// A service with no more rights than the capture needs, and the timer that starts it
     Systemd(SystemdArgs),
     /// A file for /etc/cron.d
-    Cron(Common),
+    Cron(CommonEmitArgs),
 }
 
 #[derive(Debug, Args)]
 struct SystemdArgs {
     #[command(flatten)]
-    common: Common,
+    common: CommonEmitArgs,
     /// Run as this user; without it, as one that systemd makes, or as root where the files are in folders of others
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -50,7 +50,7 @@ struct SystemdArgs {
 }
 
 #[derive(Debug, Args)]
-struct Common {
+struct CommonEmitArgs {
     /// A config file with a `schedule`, or the name of a built-in one
     #[arg(add = ArgValueCompleter::new(complete_config))]
     config: PathBuf,
@@ -76,20 +76,20 @@ struct Common {
 
 pub(super) fn emit(args: &EmitArgs) -> Result<()> {
     let (common, files) = match &args.what {
-        What::Systemd(args) => {
+        EmitTarget::Systemd(args) => {
             let (plan, mut start) = args.common.start()?;
             start.user.clone_from(&args.user);
             start.strict_perf_events = args.strict_perf_events;
             start.cpus = args.cpus.unwrap_or(start.cpus);
             (&args.common, emit::systemd(&plan, &start)?)
         }
-        What::Cron(common) => {
+        EmitTarget::Cron(common) => {
             let (plan, start) = common.start()?;
             (common, emit::cron(&plan, &start)?)
         }
     };
     let Some(folder) = &common.output else { return print(&emit::shown(&files)) };
-    for File { name, text, .. } in &files {
+    for UnitFile { name, text, .. } in &files {
         let path = folder.join(name);
         let failed = |error| Error::failed(format!("{} can't be written: {error}", path.display()));
         run::write_whole(&path, text.as_bytes(), MODE).map_err(failed)?;
@@ -98,15 +98,15 @@ pub(super) fn emit(args: &EmitArgs) -> Result<()> {
     Ok(())
 }
 
-impl Common {
-    fn start(&self) -> Result<(Plan, Start)> {
+impl CommonEmitArgs {
+    fn start(&self) -> Result<(Plan, StartOptions)> {
         let asked = RefCell::new(BTreeMap::new());
         let environment = |name: &str| {
             let value = super::environment(name)?;
             asked.borrow_mut().insert(name.to_owned(), value.clone());
             Some(value)
         };
-        let source = super::find_with(&self.config, Outside { sets: &self.set, environment: &environment })?;
+        let source = super::find_with(&self.config, Overlay { sets: &self.set, environment: &environment })?;
         let plan = plan(&source, &Catalog::embedded(), &Overrides::default())?;
         let config = match (&self.installed, super::built_in_name(&self.config)) {
             (Some(path), _) => whole(path)?,
@@ -120,7 +120,7 @@ impl Common {
                     .hint("say it: --binary PATH")
             })?)?,
         };
-        let start = Start {
+        let start = StartOptions {
             unit: self.unit.clone().unwrap_or_else(|| format!("ebpf-run-{}", plan.name)),
             binary,
             config,

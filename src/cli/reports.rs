@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::console;
 use crate::error::{Error, Result};
-use crate::report::Sum;
+use crate::report::ReportSum;
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -20,7 +20,7 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn add_up(args: &ReportArgs) -> Result<()> {
-    let mut sum = Sum::default();
+    let mut sum = ReportSum::default();
     let mut problems = Vec::new();
     for path in &args.files {
         let file = path.display().to_string();

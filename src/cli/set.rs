@@ -7,7 +7,7 @@ use std::path::Path;
 use clap_complete::engine::CompletionCandidate;
 use serde_json::Value as Json;
 
-use super::offline::starting;
+use super::commands::starting;
 use crate::catalog;
 use crate::config::structure::schema_text;
 use crate::config::yaml::{self, Node, Value};

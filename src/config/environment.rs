@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::characters;
+use super::deceptive_characters;
 use super::diagnostic::{Code, Diagnostic, Place, Text};
 use super::structure::schema;
 use super::yaml::{Node, Value};
 
 /// Where values came from the environment, and the names of the variables.
-pub(super) type Asked = BTreeMap<Place, Vec<String>>;
+pub(super) type EnvRefs = BTreeMap<Place, Vec<String>>;
 
 /// Replaces every `${NAME}` of `root`; `$${` stands for `${`.
 pub(super) fn expand(
     root: &mut Node,
     texts: &[Text],
     environment: &dyn Fn(&str) -> Option<String>,
-) -> (Asked, Vec<Diagnostic>) {
+) -> (EnvRefs, Vec<Diagnostic>) {
     if !texts.iter().any(|text| text.content.contains("${")) {
-        return (Asked::new(), Vec::new());
+        return (EnvRefs::new(), Vec::new());
     }
     expand_by(schema(), root, texts, environment)
 }
@@ -29,8 +29,8 @@ fn expand_by(
     root: &mut Node,
     texts: &[Text],
     environment: &dyn Fn(&str) -> Option<String>,
-) -> (Asked, Vec<Diagnostic>) {
-    let mut expander = Expander { schema, texts, environment, asked: Asked::new(), problems: Vec::new() };
+) -> (EnvRefs, Vec<Diagnostic>) {
+    let mut expander = Expander { schema, texts, environment, asked: EnvRefs::new(), problems: Vec::new() };
     expander.node(root, &[schema], false);
     (expander.asked, expander.problems)
 }
@@ -39,7 +39,7 @@ struct Expander<'a> {
     schema: &'a Json,
     texts: &'a [Text],
     environment: &'a dyn Fn(&str) -> Option<String>,
-    asked: Asked,
+    asked: EnvRefs,
     problems: Vec<Diagnostic>,
 }
 
@@ -160,7 +160,7 @@ impl<'a> Expander<'a> {
                 return None;
             }
         };
-        let bad = characters::of_value(&value).or_else(|| {
+        let bad = deceptive_characters::of_value(&value).or_else(|| {
             ["{{", "{%", "{#"]
                 .iter()
                 .find(|brace| value.contains(**brace))
@@ -226,7 +226,7 @@ sinks:
   s: {type: csv, path: \"/x/${TEAM}/{{ name }}.csv\"}
 ";
 
-    fn expanded(yaml: &str) -> (Node, Asked, Vec<Diagnostic>) {
+    fn expanded(yaml: &str) -> (Node, EnvRefs, Vec<Diagnostic>) {
         let (root, problems) = yaml::parse(yaml);
         assert_eq!(problems, []);
         let mut root = root.expect("YAML");

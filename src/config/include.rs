@@ -34,7 +34,7 @@ pub(super) struct Included {
     pub problems: Vec<Diagnostic>,
 }
 
-struct Reader<'a> {
+struct IncludeReader<'a> {
     /// The folder of the config, as it is named, which is not left; `None`: no includes.
     top: Option<&'a Path>,
     /// Whether it is a part, whose own folder says nothing of what those that include it may include.
@@ -57,12 +57,12 @@ pub(super) fn follow(path: Option<&Path>, root: &Node, texts: &mut Vec<Text>) ->
     let part = root.get("part").is_some();
     let itself = path.and_then(|path| rustix::fs::stat(path).ok()).map(|stat| (stat.st_dev, stat.st_ino));
     let within: Vec<_> = itself.into_iter().collect();
-    let mut reader = Reader { top, part, texts, found: Included::default(), seen: within.clone(), within };
+    let mut reader = IncludeReader { top, part, texts, found: Included::default(), seen: within.clone(), within };
     reader.includes(root, Path::new(""));
     reader.found
 }
 
-impl Reader<'_> {
+impl IncludeReader<'_> {
     /// What `root` includes; `folder` is where its file is, below the top.
     fn includes(&mut self, root: &Node, folder: &Path) {
         let Some(include) = root.get("include") else { return };
@@ -136,10 +136,10 @@ impl Reader<'_> {
 }
 
 /// An open file with its device and inode.
-type Found = (File, (u64, u64));
+type OpenInclude = (File, (u64, u64));
 
 /// Opens the file `path` below `top`; `None` if it is somewhere else.
-fn open_below(top: &Path, path: &Path) -> Result<Option<Found>, String> {
+fn open_below(top: &Path, path: &Path) -> Result<Option<OpenInclude>, String> {
     let unreadable = |error: io::Error| format!("the file can't be read: {error}");
     let top = if top.as_os_str().is_empty() { Path::new(".") } else { top };
     let folder = open(top, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());

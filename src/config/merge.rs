@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::diagnostic::{Code, Diagnostic, Place, Text};
-use super::yaml::{Key, Node, Value};
+use super::yaml::{MapKey, Node, Value};
 
 /// More values than this is no config, but one that multiplies.
 const MAX_NODES: usize = 100_000;
@@ -32,7 +32,12 @@ pub(super) fn under(base: Node, mut over: Node, texts: &[Text], problems: &mut V
     over
 }
 
-fn add_sinks(own: &mut Vec<(Key, Node)>, mut sinks: Vec<(Key, Node)>, texts: &[Text], problems: &mut Vec<Diagnostic>) {
+fn add_sinks(
+    own: &mut Vec<(MapKey, Node)>,
+    mut sinks: Vec<(MapKey, Node)>,
+    texts: &[Text],
+    problems: &mut Vec<Diagnostic>,
+) {
     sinks.retain(|(key, _)| match own.iter().find(|(other, _)| other.name == key.name) {
         Some((second, _)) => {
             let first = place_in(texts, key.place, second.place);
@@ -47,7 +52,7 @@ fn add_sinks(own: &mut Vec<(Key, Node)>, mut sinks: Vec<(Key, Node)>, texts: &[T
 }
 
 /// Adds to `own` what only `entries` has, and so on in mappings that both have, so many levels deep.
-fn fill(own: &mut Vec<(Key, Node)>, entries: Vec<(Key, Node)>, levels: usize) {
+fn fill(own: &mut Vec<(MapKey, Node)>, entries: Vec<(MapKey, Node)>, levels: usize) {
     for (key, value) in entries {
         match own.iter_mut().find(|(other, _)| other.name == key.name) {
             None => own.push((key, value)),
@@ -168,7 +173,8 @@ sinks: {s: {type: jsonl}}
         let (one, two) = (&yaml["probes"][0], &yaml["probes"][1]);
         assert_eq!((&one["buffer"]["size"], &two["buffer"]["size"]), (&"1MiB".into(), &"2MiB".into()));
         assert_eq!((&one["order"], &two["filters"]["pid"]), (&"time".into(), &1.into()));
-        let place = root.key_at(&[yaml::Step::Key("probes"), yaml::Step::Index(1), yaml::Step::Key("order")]);
+        let place =
+            root.key_at(&[yaml::TreeStep::Key("probes"), yaml::TreeStep::Index(1), yaml::TreeStep::Key("order")]);
         assert_eq!((place.text, place.line), (1, 4), "it keeps its place");
         let key = |probe, key: &str, below: Option<&str>| (probe, key.to_owned(), below.map(str::to_owned));
         assert!(given.contains(&key(0, "buffer", None)) && given.contains(&key(1, "buffer", Some("wakeup"))));

@@ -1,8 +1,7 @@
 //! The config: YAML in, checked and typed values out. Knows nothing of BPF.
 
-mod agreement;
-pub(crate) mod characters;
 pub mod code;
+pub(crate) mod deceptive_characters;
 pub mod defaults;
 pub mod diagnostic;
 mod environment;
@@ -19,6 +18,7 @@ mod syntax;
 pub mod typed;
 pub mod window;
 pub mod yaml;
+mod yaml_dialects;
 
 use std::fmt;
 use std::fs::File;
@@ -29,26 +29,26 @@ use crate::error::{Error, Kind, Result};
 use crate::event::text::push_shown;
 use diagnostic::{Code, Diagnostic, Place, Text, TextKind, render};
 use model::Config;
-use yaml::{Node, Step};
+use yaml::{Node, TreeStep};
 
 /// More than any config that a person would review.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// What a config gets from outside of its files.
 #[derive(Clone, Copy)]
-pub struct Outside<'a> {
+pub struct Overlay<'a> {
     /// The arguments of `--set`, `PATH=VALUE` each.
     pub sets: &'a [String],
     /// The value of a variable of the environment.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Outside<'_> {
+impl Overlay<'_> {
     /// Nothing.
-    pub const NOTHING: Outside<'static> = Outside { sets: &[], environment: &|_| None };
+    pub const NOTHING: Overlay<'static> = Overlay { sets: &[], environment: &|_| None };
 }
 
-impl fmt::Debug for Outside<'_> {
+impl fmt::Debug for Overlay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outside").field("sets", &self.sets).finish_non_exhaustive()
     }
@@ -75,20 +75,20 @@ pub struct Source {
     /// What probes have from `defaults`.
     default_keys: merge::DefaultKeys,
     /// Which values came from the environment.
-    environment: environment::Asked,
+    environment: environment::EnvRefs,
 }
 
 /// A file that nothing more can be said about than its problems.
 #[derive(Debug)]
-pub struct Unusable {
+pub struct LoadError {
     /// The file, as far as it could be read, and what belongs to it.
     pub texts: Vec<Text>,
     /// What is wrong.
     pub problems: Vec<Diagnostic>,
 }
 
-impl From<Unusable> for Error {
-    fn from(file: Unusable) -> Self {
+impl From<LoadError> for Error {
+    fn from(file: LoadError) -> Self {
         Error::new(Kind::Config, render(&file.texts, &file.problems))
     }
 }
@@ -140,15 +140,15 @@ impl Source {
     ///
     /// # Errors
     /// If it can't be read, or not so that more could be said about it.
-    pub fn read(path: &Path) -> Result<Self, Unusable> {
-        Source::read_with(path, Outside::NOTHING)
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        Source::read_with(path, Overlay::NOTHING)
     }
 
     /// As [`read`](Source::read), with what comes from outside.
     ///
     /// # Errors
     /// If it can't be read, or not so that more could be said about it.
-    pub fn read_with(path: &Path, outside: Outside<'_>) -> Result<Self, Unusable> {
+    pub fn read_with(path: &Path, outside: Overlay<'_>) -> Result<Self, LoadError> {
         match read_text(path).and_then(|text| include::may_be_shown(path, &text).map(|()| text)) {
             Ok(text) => {
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -158,7 +158,7 @@ impl Source {
             Err(what) => {
                 let place = Place::new(1, 1, 1);
                 let problems = vec![Diagnostic::new(Code::Unreadable, place, format!("it can't be read: {what}"))];
-                Err(Unusable { texts: vec![Text::new(TextKind::Config, shown(path), "")], problems })
+                Err(LoadError { texts: vec![Text::new(TextKind::Config, shown(path), "")], problems })
             }
         }
     }
@@ -167,15 +167,15 @@ impl Source {
     ///
     /// # Errors
     /// If it is no YAML, or so little of a config that no more can be said.
-    pub fn parse(path: String, stem: String, text: String) -> Result<Self, Unusable> {
-        Source::parse_with(path, stem, text, Outside::NOTHING)
+    pub fn parse(path: String, stem: String, text: String) -> Result<Self, LoadError> {
+        Source::parse_with(path, stem, text, Overlay::NOTHING)
     }
 
     /// As [`parse`](Source::parse), with what comes from outside.
     ///
     /// # Errors
     /// If it is no YAML, or so little of a config that no more can be said.
-    pub fn parse_with(path: String, stem: String, text: String, outside: Outside<'_>) -> Result<Self, Unusable> {
+    pub fn parse_with(path: String, stem: String, text: String, outside: Overlay<'_>) -> Result<Self, LoadError> {
         build(Text::new(TextKind::Config, path, text), stem, None, outside)
     }
 
@@ -186,7 +186,7 @@ impl Source {
 
     /// Whether something was left out at `path` of the file, or below it: what seems to be missing there may be there.
     /// (Entries of lists are counted as they are written.)
-    pub fn is_whole(&self, path: &[Step<'_>]) -> bool {
+    pub fn is_whole(&self, path: &[TreeStep<'_>]) -> bool {
         self.written.as_ref().is_none_or(|written| written.at(path).count() == self.root.at(path).count())
     }
 
@@ -211,13 +211,13 @@ impl Source {
 
 /// Puts a config together: includes under the file, the command line over both, the environment into them; then the
 /// structure of all that, and the defaults into each probe.
-fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) -> Result<Source, Unusable> {
+fn build(main: Text, stem: String, path: Option<&Path>, outside: Overlay<'_>) -> Result<Source, LoadError> {
     let mut texts = vec![main];
     let (root, mut problems) = yaml::parse(&texts[0].content);
-    let Some(root) = root else { return Err(Unusable { texts, problems }) };
+    let Some(root) = root else { return Err(LoadError { texts, problems }) };
     if let Some(problem) = structure::foreign(&root) {
         problems.push(problem);
-        return Err(Unusable { texts, problems });
+        return Err(LoadError { texts, problems });
     }
     let included = include::follow(path, &root, &mut texts);
     let incomplete = !included.problems.is_empty();
@@ -239,13 +239,13 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) ->
     let (more, rest) = structure::check(root);
     // What seems to be missing may be in the file that could not be included
     problems.extend(more.into_iter().filter(|problem| !incomplete || problem.code != Code::MissingKey));
-    let Some(mut root) = rest.filter(|_| !incomplete) else { return Err(Unusable { texts, problems }) };
+    let Some(mut root) = rest.filter(|_| !incomplete) else { return Err(LoadError { texts, problems }) };
     let both = merge::apply_defaults(&mut root).and_then(|keys| merge::apply_defaults(&mut written).map(|_| keys));
     let default_keys = match both {
         Ok(keys) => keys,
         Err(problem) => {
             problems.push(problem);
-            return Err(Unusable { texts, problems });
+            return Err(LoadError { texts, problems });
         }
     };
     let plain = texts.len() == 1 && default_keys.is_empty() && environment.is_empty() && problems.is_empty();
@@ -269,7 +269,7 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Outside<'_>) ->
                 let place = Place::new(line, column, 1);
                 problems.push(Diagnostic::new(Code::Disagreement, place, error.to_string()));
             }
-            Err(Unusable { texts, problems })
+            Err(LoadError { texts, problems })
         }
     }
 }

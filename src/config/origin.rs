@@ -4,13 +4,13 @@ use std::fmt;
 
 use super::Source;
 use super::diagnostic::{Place, Text, TextKind};
-use super::yaml::Step::{self, Index, Key};
+use super::yaml::TreeStep::{self, Index, Key};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin<'a> {
     /// Nobody said anything: a default of the runner or the program.
-    Unsaid,
+    Default,
     /// A text of the config says it.
     Said {
         /// The text.
@@ -37,14 +37,14 @@ impl fmt::Display for Origin<'_> {
 
 impl Source {
     /// Where the value at `path` comes from.
-    pub fn origin(&self, path: &[Step<'_>]) -> Origin<'_> {
-        let Some((Key(name), parents)) = path.split_last() else { return Origin::Unsaid };
+    pub fn origin(&self, path: &[TreeStep<'_>]) -> Origin<'_> {
+        let Some((Key(name), parents)) = path.split_last() else { return Origin::Default };
         // `at` goes as far as it can: a parent that is not there has another parent's place
         let there = parents.iter().enumerate().all(|(i, step)| match step {
             Key(name) => self.root.at(&parents[..i]).get(name).is_some(),
             Index(_) => true,
         });
-        let Some(node) = self.root.at(parents).get(name).filter(|_| there) else { return Origin::Unsaid };
+        let Some(node) = self.root.at(parents).get(name).filter(|_| there) else { return Origin::Default };
         let place = self.root.key_at(path);
         let mut environment = Vec::new();
         if !self.environment.is_empty() {
@@ -56,7 +56,7 @@ impl Source {
     }
 
     /// Whether what is at `path`, of a probe, comes from `defaults`.
-    pub fn is_default(&self, path: &[Step<'_>]) -> bool {
+    pub fn is_default(&self, path: &[TreeStep<'_>]) -> bool {
         let [Key("probes"), Index(probe), Key(key), rest @ ..] = path else { return false };
         let has =
             |below: Option<&str>| self.default_keys.contains(&(*probe, (*key).to_owned(), below.map(str::to_owned)));

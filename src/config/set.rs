@@ -1,11 +1,11 @@
 //! `--set PATH=VALUE`: a value of the command line, put into the tree as if it stood there.
 
-use super::characters;
+use super::deceptive_characters;
 use super::diagnostic::{Code, Diagnostic, Place, Text, suggest};
-use super::yaml::{self, Key, Node, Value};
+use super::yaml::{self, MapKey, Node, Value};
 
 /// One step of the path, with its place in the argument.
-struct Part {
+struct SetStep {
     name: String,
     place: Place,
 }
@@ -13,7 +13,7 @@ struct Part {
 /// Puts what the argument `argument` says into `root`; it is the text of number `text`, by which places go.
 pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagnostic> {
     let content = argument.content.as_str();
-    let mut problems = characters::check(content);
+    let mut problems = deceptive_characters::check(content);
     if !problems.is_empty() {
         problems.iter_mut().for_each(|problem| problem.place.text = text);
         return problems;
@@ -27,7 +27,7 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
         return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
     }
     let before = content[..value_at].chars().count();
-    let odd = characters::spaces(&content[..value_at], &[], None);
+    let odd = deceptive_characters::spaces(&content[..value_at], &[], None);
     if !odd.is_empty() {
         return odd
             .into_iter()
@@ -55,7 +55,7 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
 }
 
 /// The steps in front of the `=`, and where the value begins. A step with a point in it goes in quotes.
-fn path(text: usize, argument: &str) -> Result<(Vec<Part>, usize), Diagnostic> {
+fn path(text: usize, argument: &str) -> Result<(Vec<SetStep>, usize), Diagnostic> {
     let place = |column: usize, width: usize| Place { text, line: 1, column, width: width.max(1) };
     let (mut parts, mut name, mut quoted, mut start) = (Vec::new(), String::new(), false, 1);
     for (column, (at, c)) in (1..).zip(argument.char_indices()) {
@@ -66,7 +66,7 @@ fn path(text: usize, argument: &str) -> Result<(Vec<Part>, usize), Diagnostic> {
                     let what = "a name is missing: the path goes from key to key, as in `probes.slow-io.buffer.size`";
                     return Err(Diagnostic::new(Code::SetNothing, place(column, 1), what));
                 }
-                parts.push(Part { name: std::mem::take(&mut name), place: place(start, column - start) });
+                parts.push(SetStep { name: std::mem::take(&mut name), place: place(start, column - start) });
                 if c == '=' {
                     return Ok((parts, at + 1));
                 }
@@ -84,7 +84,7 @@ fn path(text: usize, argument: &str) -> Result<(Vec<Part>, usize), Diagnostic> {
     ))
 }
 
-fn put(node: &mut Node, parts: &[Part], depth: usize, value: Node) -> Result<(), Diagnostic> {
+fn put(node: &mut Node, parts: &[SetStep], depth: usize, value: Node) -> Result<(), Diagnostic> {
     let part = &parts[depth];
     let last = depth + 1 == parts.len();
     match &mut node.value {
@@ -103,7 +103,7 @@ fn put(node: &mut Node, parts: &[Part], depth: usize, value: Node) -> Result<(),
             put(&mut items[index], parts, depth + 1, value)
         }
         Value::Map(entries) => {
-            let key = || Key { name: part.name.clone(), place: part.place };
+            let key = || MapKey { name: part.name.clone(), place: part.place };
             let found = entries.iter().position(|(key, _)| key.name == part.name);
             if last {
                 // A value that is not there is seen at its key

@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
-use super::agreement;
 use super::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
 use super::yaml::{Node, Value};
+use super::yaml_dialects;
 
 mod scalar;
 
@@ -51,19 +51,19 @@ fn check_against(schema: &Json, root: Node) -> (Vec<Diagnostic>, Option<Node>) {
     let mut root = root;
     // What is taken out may be missing then, so that what it was taken out of goes too, and so on
     while !bad.is_empty() || holds_broken(&root) {
-        let Some(rest) = without(&root, &bad) else { return (problems, None) };
+        let Some(rest) = prune(&root, &bad) else { return (problems, None) };
         root = with_constants(schema, rest);
         (_, bad) = walk(schema, &root);
     }
     (problems, Some(root))
 }
 
-type Bad = HashSet<*const Node>;
+type InvalidNodes = HashSet<*const Node>;
 
-fn walk(schema: &Json, root: &Node) -> (Vec<Diagnostic>, Bad) {
-    let mut walker = Walker { schema, problems: Vec::new(), bad: Bad::new() };
+fn walk(schema: &Json, root: &Node) -> (Vec<Diagnostic>, InvalidNodes) {
+    let mut walker = SchemaChecker { schema, problems: Vec::new(), invalid: InvalidNodes::new() };
     walker.check(root, schema, "the config");
-    (walker.problems, walker.bad)
+    (walker.problems, walker.invalid)
 }
 
 fn holds_broken(node: &Node) -> bool {
@@ -75,7 +75,7 @@ fn holds_broken(node: &Node) -> bool {
     }
 }
 
-fn without(node: &Node, bad: &Bad) -> Option<Node> {
+fn prune(node: &Node, bad: &InvalidNodes) -> Option<Node> {
     if bad.contains(&ptr::from_ref(node)) {
         return None;
     }
@@ -83,7 +83,7 @@ fn without(node: &Node, bad: &Bad) -> Option<Node> {
         Value::Broken => return None,
         Value::Scalar { .. } => node.value.clone(),
         Value::List(items) => {
-            let rest: Vec<Node> = items.iter().filter_map(|item| without(item, bad)).collect();
+            let rest: Vec<Node> = items.iter().filter_map(|item| prune(item, bad)).collect();
             // That nothing is left is no problem of its own
             if rest.is_empty() && !items.is_empty() {
                 return None;
@@ -91,7 +91,7 @@ fn without(node: &Node, bad: &Bad) -> Option<Node> {
             Value::List(rest)
         }
         Value::Map(entries) => {
-            Value::Map(entries.iter().filter_map(|(key, value)| Some((key.clone(), without(value, bad)?))).collect())
+            Value::Map(entries.iter().filter_map(|(key, value)| Some((key.clone(), prune(value, bad)?))).collect())
         }
     };
     Some(Node { value, place: node.place })
@@ -107,23 +107,23 @@ fn with_constants(schema: &Json, mut root: Node) -> Node {
             && !entries.iter().any(|(key, _)| key.name == *name)
         {
             let value = Value::Scalar { text: only.to_string(), plain: true };
-            entries.push((super::yaml::Key { name: name.clone(), place }, Node { value, place }));
+            entries.push((super::yaml::MapKey { name: name.clone(), place }, Node { value, place }));
         }
     }
     root
 }
 
-struct Walker<'a> {
+struct SchemaChecker<'a> {
     schema: &'a Json,
     problems: Vec<Diagnostic>,
     /// The nodes that have problems.
-    bad: Bad,
+    invalid: InvalidNodes,
 }
 
-impl<'a> Walker<'a> {
+impl<'a> SchemaChecker<'a> {
     /// `node` is what is wrong, `place` where that is seen.
     fn say_at(&mut self, code: Code, node: &Node, place: Place, message: impl Into<String>) {
-        self.bad.insert(ptr::from_ref(node));
+        self.invalid.insert(ptr::from_ref(node));
         self.problems.push(Diagnostic::new(code, place, message));
     }
 
@@ -185,7 +185,7 @@ impl<'a> Walker<'a> {
         let mut found = Vec::new();
         node.walk(&mut |node| {
             if let Value::Scalar { text, plain: true } = &node.value {
-                found.extend(agreement::word(text).map(|what| (node, what)));
+                found.extend(yaml_dialects::word(text).map(|what| (node, what)));
             }
         });
         for (node, what) in found {
@@ -193,7 +193,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn check_keys(&mut self, node: &Node, entries: &[(super::yaml::Key, Node)], schema: &'a Json, what: &str) {
+    fn check_keys(&mut self, node: &Node, entries: &[(super::yaml::MapKey, Node)], schema: &'a Json, what: &str) {
         let known = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties");
         let mut typos = Vec::new();
@@ -215,7 +215,7 @@ impl<'a> Walker<'a> {
             if entries.iter().any(|(key, _)| key.name == name) {
                 continue;
             }
-            self.bad.insert(ptr::from_ref(node));
+            self.invalid.insert(ptr::from_ref(node));
             if !typos.contains(&name) {
                 self.say(Code::MissingKey, node, format!("{what} needs `{name}`"));
             }
@@ -308,7 +308,7 @@ fn required(schema: &Json) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a mapping is as the condition says: which keys it has is all that our schema asks.
-fn holds(condition: &Json, entries: &[(super::yaml::Key, Node)]) -> bool {
+fn holds(condition: &Json, entries: &[(super::yaml::MapKey, Node)]) -> bool {
     let any = |list: &Json| list.as_array().is_some_and(|list| list.iter().any(|one| holds(one, entries)));
     condition.get("not").is_none_or(|not| !holds(not, entries))
         && condition.get("anyOf").is_none_or(any)
@@ -317,5 +317,4 @@ fn holds(condition: &Json, entries: &[(super::yaml::Key, Node)]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "structure_tests.rs"]
 mod tests;

@@ -9,7 +9,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::syntax::{QUOTE, end, not_yaml, unquoted};
-use super::{agreement, characters};
+use super::{deceptive_characters, yaml_dialects};
 
 /// A config is a page or two; more nodes than this is an alias bomb.
 const MAX_NODES: usize = 100_000;
@@ -38,14 +38,14 @@ pub enum Value {
     /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file.
-    Map(Vec<(Key, Node)>),
+    Map(Vec<(MapKey, Node)>),
     /// What has a problem of its own already, so that nobody says more about it.
     Broken,
 }
 
 /// A mapping's key with its place.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub struct MapKey {
     /// The key.
     pub name: String,
     /// Where it stands.
@@ -54,7 +54,7 @@ pub struct Key {
 
 /// One step of a path into the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum TreeStep<'a> {
     /// Into a mapping.
     Key(&'a str),
     /// Into a sequence.
@@ -67,7 +67,7 @@ impl Node {
         self.entry(name).map(|(_, node)| node)
     }
 
-    fn entry(&self, name: &str) -> Option<&(Key, Node)> {
+    fn entry(&self, name: &str) -> Option<&(MapKey, Node)> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|(key, _)| key.name == name),
             _ => None,
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The entries of a mapping; none of anything else.
-    pub fn entries(&self) -> &[(Key, Node)] {
+    pub fn entries(&self) -> &[(MapKey, Node)] {
         if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
@@ -105,12 +105,12 @@ impl Node {
     }
 
     /// The node at `path`, or the last one on the way that is there.
-    pub fn at(&self, path: &[Step<'_>]) -> &Node {
+    pub fn at(&self, path: &[TreeStep<'_>]) -> &Node {
         let mut node = self;
         for step in path {
             let next = match (step, &node.value) {
-                (Step::Key(name), _) => node.get(name),
-                (Step::Index(index), Value::List(items)) => items.get(*index),
+                (TreeStep::Key(name), _) => node.get(name),
+                (TreeStep::Index(index), Value::List(items)) => items.get(*index),
                 _ => None,
             };
             match next {
@@ -132,9 +132,9 @@ impl Node {
     }
 
     /// The place of the last key of `path`.
-    pub fn key_at(&self, path: &[Step<'_>]) -> Place {
+    pub fn key_at(&self, path: &[TreeStep<'_>]) -> Place {
         match path.split_last() {
-            Some((Step::Key(name), parents)) => {
+            Some((TreeStep::Key(name), parents)) => {
                 let parent = self.at(parents);
                 parent.entry(name).map_or(parent.place, |(key, _)| key.place)
             }
@@ -145,16 +145,16 @@ impl Node {
 
 /// Reads `text` as far as it can be read: the tree, if there is one, and every problem.
 pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
-    let problems = characters::check(text);
+    let problems = deceptive_characters::check(text);
     if !problems.is_empty() {
         return (None, problems);
     }
-    if let Some(problem) = agreement::directive(text) {
+    if let Some(problem) = yaml_dialects::directive(text) {
         return (None, vec![problem]);
     }
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     let last = builder.read(text);
-    let spaces = characters::spaces(text, &builder.quoted, last);
+    let spaces = deceptive_characters::spaces(text, &builder.quoted, last);
     if !spaces.is_empty() {
         return (None, spaces);
     }
@@ -167,7 +167,7 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
         return (None, vec![Diagnostic::new(Code::Empty, start, what)]);
     }
     if builder.problems.is_empty()
-        && let Some(problem) = builder.root.as_ref().and_then(|root| agreement::with_libyaml(text, root))
+        && let Some(problem) = builder.root.as_ref().and_then(|root| yaml_dialects::with_libyaml(text, root))
     {
         return (None, vec![problem]);
     }
@@ -175,34 +175,34 @@ pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
 }
 
 /// A mapping or sequence that is still open.
-enum Open {
+enum OpenNode {
     List(Vec<Node>),
     Map(OpenMap),
 }
 
 #[derive(Default)]
 struct OpenMap {
-    entries: Vec<(Key, Node)>,
+    entries: Vec<(MapKey, Node)>,
     /// The line of each key.
     lines: HashMap<String, usize>,
     /// What the next node belongs to.
-    next: Next,
+    next: ExpectedNext,
     /// Something that makes the mapping as a whole unfit to be looked at.
     broken: bool,
 }
 
 #[derive(Default)]
-enum Next {
+enum ExpectedNext {
     #[default]
     Key,
-    Value(Key),
+    Value(MapKey),
     /// The value of a key that was refused.
     Nothing,
 }
 
 #[derive(Default)]
-struct Builder {
-    open: Vec<(Open, Place, usize)>,
+struct TreeBuilder {
+    open: Vec<(OpenNode, Place, usize)>,
     root: Option<Node>,
     documents: usize,
     anchors: HashMap<usize, Node>,
@@ -212,7 +212,7 @@ struct Builder {
     problems: Vec<Diagnostic>,
 }
 
-impl Builder {
+impl TreeBuilder {
     /// Reads `text`; line and column where there is no sense in going on, if that is before its end.
     fn read(&mut self, text: &str) -> Option<(usize, usize)> {
         let end = end(text);
@@ -279,11 +279,11 @@ impl Builder {
             }
             Event::SequenceStart(anchor, tag) => {
                 tag.inspect(|tag| drop(self.tagged(place, &tag.suffix)));
-                self.open.push((Open::List(Vec::new()), place, anchor));
+                self.open.push((OpenNode::List(Vec::new()), place, anchor));
             }
             Event::MappingStart(anchor, tag) => {
                 tag.inspect(|tag| drop(self.tagged(place, &tag.suffix)));
-                self.open.push((Open::Map(OpenMap::default()), place, anchor));
+                self.open.push((OpenNode::Map(OpenMap::default()), place, anchor));
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => return self.alias(id, place),
@@ -303,13 +303,13 @@ impl Builder {
 
     /// Whether the next node is a key.
     fn is_key(&self) -> bool {
-        matches!(self.open.last(), Some((Open::Map(OpenMap { next: Next::Key, .. }), ..)))
+        matches!(self.open.last(), Some((OpenNode::Map(OpenMap { next: ExpectedNext::Key, .. }), ..)))
     }
 
     /// A value that every reader takes for the same; any other is refused.
     fn agreed(&mut self, node: Node) -> Node {
         let Value::Scalar { text, plain: true } = &node.value else { return node };
-        let Some(what) = agreement::scalar(text) else { return node };
+        let Some(what) = yaml_dialects::scalar(text) else { return node };
         self.refuse(Code::Ambiguous, node.place, what);
         Node { value: Value::Broken, place: node.place }
     }
@@ -339,26 +339,26 @@ impl Builder {
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some((Open::List(items), ..)) => items.push(node),
-            Some((Open::Map(map), ..)) => match std::mem::take(&mut map.next) {
-                Next::Value(key) => {
+            Some((OpenNode::List(items), ..)) => items.push(node),
+            Some((OpenNode::Map(map), ..)) => match std::mem::take(&mut map.next) {
+                ExpectedNext::Value(key) => {
                     // A value that is not there is seen at its key
                     let place = if node.is_nothing() { key.place } else { node.place };
                     map.entries.push((key, Node { place, ..node }));
                 }
-                Next::Key => self.key(node),
-                Next::Nothing => {}
+                ExpectedNext::Key => self.key(node),
+                ExpectedNext::Nothing => {}
             },
         }
     }
 
     fn key(&mut self, node: Node) {
         let place = node.place;
-        let Some((Open::Map(map), ..)) = self.open.last_mut() else { return };
-        map.next = Next::Nothing;
+        let Some((OpenNode::Map(map), ..)) = self.open.last_mut() else { return };
+        map.next = ExpectedNext::Nothing;
         let name = match node.value {
             Value::Scalar { text, plain } if text != "<<" => {
-                if let Some(what) = plain.then(|| agreement::key(&text)).flatten() {
+                if let Some(what) = plain.then(|| yaml_dialects::key(&text)).flatten() {
                     map.broken = true;
                     return self.refuse(Code::Ambiguous, place, what);
                 }
@@ -394,7 +394,7 @@ impl Builder {
             }
             None => {
                 map.lines.insert(name.clone(), place.line);
-                map.next = Next::Value(Key { name, place });
+                map.next = ExpectedNext::Value(MapKey { name, place });
             }
         }
     }
@@ -402,9 +402,9 @@ impl Builder {
     fn close(&mut self) {
         let Some((open, place, anchor)) = self.open.pop() else { return };
         let value = match open {
-            Open::List(items) => Value::List(items),
-            Open::Map(map) if map.broken => Value::Broken,
-            Open::Map(map) => Value::Map(map.entries),
+            OpenNode::List(items) => Value::List(items),
+            OpenNode::Map(map) if map.broken => Value::Broken,
+            OpenNode::Map(map) => Value::Map(map.entries),
         };
         self.put(Node { value, place }, anchor);
     }
@@ -429,5 +429,4 @@ fn measure(node: &Node) -> (usize, usize) {
 }
 
 #[cfg(test)]
-#[path = "yaml_tests.rs"]
 mod tests;

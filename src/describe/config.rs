@@ -10,7 +10,7 @@ use crate::plan::Plan;
 
 /// A name for templates, with the probes whose records have it; none where it is no field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct ConfigName {
     /// What it is.
     pub described: Described,
     /// The probes; all of them, if there is but one.
@@ -18,19 +18,19 @@ pub struct Name {
 }
 
 /// Every name that a template of the config can have, the records' first.
-pub fn names(plan: &Plan) -> Vec<Name> {
-    let mut found: Vec<Name> = Vec::new();
+pub fn names(plan: &Plan) -> Vec<ConfigName> {
+    let mut found: Vec<ConfigName> = Vec::new();
     for probe in &plan.probes {
         for described in fields_of(probe.streams.iter().map(|stream| stream.layout.as_ref())) {
             match found.iter_mut().find(|name| name.described.name == described.name) {
                 Some(name) => name.probes.push(probe.name.clone()),
-                None => found.push(Name { described, probes: vec![probe.name.clone()] }),
+                None => found.push(ConfigName { described, probes: vec![probe.name.clone()] }),
             }
         }
     }
     let mut add = |name: String, doc: &str, values: &str| {
         let described = Described { name, doc: doc.into(), values: values.into() };
-        found.push(Name { described, probes: Vec::new() });
+        found.push(ConfigName { described, probes: Vec::new() });
     };
     add("name".into(), "Name of the capture", "text");
     add("host".into(), "Name of the host", "text");
@@ -59,7 +59,7 @@ pub fn text(what: &str, plan: &Plan) -> String {
     out
 }
 
-fn one_of(out: &mut String, name: &Name, plan: &Plan) {
+fn one_of(out: &mut String, name: &ConfigName, plan: &Plan) {
     let Described { name: called, doc, values } = &name.described;
     let some = !name.probes.is_empty() && name.probes.len() < plan.probes.len();
     let only = if some { format!("; only of {}", name.probes.join(", ")) } else { String::new() };
@@ -76,7 +76,7 @@ pub fn one(plan: &Plan, called: &str) -> Option<String> {
 
 /// All names, for scripts.
 pub fn json(what: &str, plan: &Plan) -> Json {
-    let name = |name: Name| {
+    let name = |name: ConfigName| {
         let Described { name: called, doc, values } = name.described;
         json!({"name": called, "doc": doc, "values": values, "probes": name.probes})
     };

@@ -38,7 +38,7 @@ pub struct Cost {
 
 /// What is known of the cost of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Measured {
+pub struct MeasuredCosts {
     /// Never empty.
     pub costs: Vec<Cost>,
     /// Rounds, kernel and date.
@@ -53,7 +53,7 @@ pub fn tested(program: &str) -> Vec<Tested> {
 }
 
 /// What `program` was measured to cost; `None`: it was not measured.
-pub fn costs(program: &str) -> Option<Measured> {
+pub fn costs(program: &str) -> Option<MeasuredCosts> {
     costs_in(PERFORMANCE, program)
 }
 
@@ -88,7 +88,7 @@ fn tested_in(document: &'static str, program: &str) -> Vec<Tested> {
         .collect()
 }
 
-fn costs_in(document: &'static str, program: &str) -> Option<Measured> {
+fn costs_in(document: &'static str, program: &str) -> Option<MeasuredCosts> {
     let section = document.split(COST_SECTION).nth(1)?.split("\n## ").next()?;
     let command = section.lines().find_map(|line| line.strip_prefix("    "))?.split('#').next()?.trim();
     // The paragraph above the table
@@ -106,7 +106,7 @@ fn costs_in(document: &'static str, program: &str) -> Option<Measured> {
         Some(Cost { with, load: row.get(load)?, nanoseconds })
     };
     let costs: Vec<Cost> = rows.filter_map(cost).collect();
-    (!costs.is_empty()).then_some(Measured { costs, how, command })
+    (!costs.is_empty()).then_some(MeasuredCosts { costs, how, command })
 }
 
 #[cfg(test)]

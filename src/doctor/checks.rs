@@ -1,10 +1,10 @@
 //! Each thing that decides whether a capture can run, with what was found and what to do. Pure, but for the names in
 //! filters.
 
-use super::{Check, Mark, Subject};
+use super::{Check, ProbeDiagnosis, Status};
 use crate::kernel::host::{CAP_SYS_ADMIN, VMLINUX_BTF};
-use crate::kernel::{Facts, Host, Tracefs};
-use crate::plan::{Capability, Gates, Need, Plan, Uses};
+use crate::kernel::{Host, HostCapabilities, Tracefs};
+use crate::plan::{Capability, CapabilityNeed, HostRestrictions, Plan, Requirements};
 use crate::run;
 
 /// What root alone can see.
@@ -17,177 +17,177 @@ const PERF_HINT: &str = "run it with sudo, or sysctl kernel.perf_event_paranoid=
 
 /// What the probes use here.
 #[derive(Debug, Clone, Copy, Default)]
-struct Used {
+struct ProbeUsage {
     /// By the way that each would take.
-    uses: Uses,
+    uses: Requirements,
     /// Configs were named: what is missing for them is a problem.
     named: bool,
 }
 
-impl Used {
-    fn by(subjects: &[Subject]) -> Self {
-        let mut used = Used::default();
-        for Subject { config, plan, outlook } in subjects {
+impl ProbeUsage {
+    fn by(subjects: &[ProbeDiagnosis]) -> Self {
+        let mut used = ProbeUsage::default();
+        for ProbeDiagnosis { config, plan, preflight } in subjects {
             used.named |= config.is_some();
             // Of what can't run, all ways may be asked about
-            let taken = |taken: bool| taken || outlook.error.is_some();
-            let hooks = outlook.hooks.iter().filter(|hook| hook.left_out.is_none() && taken(hook.taken));
-            used.uses = used.uses.or(Uses::of(plan, hooks.map(|state| &state.hook)));
+            let taken = |taken: bool| taken || preflight.error.is_some();
+            let hooks = preflight.hooks.iter().filter(|hook| hook.left_out.is_none() && taken(hook.taken));
+            used.uses = used.uses.or(Requirements::of(plan, hooks.map(|state| &state.hook)));
         }
         used
     }
 
     /// How bad it is if something is missing that is used, where `used` tells whether it is.
-    fn missing(self, used: bool) -> Mark {
+    fn missing(self, used: bool) -> Status {
         match (used, self.named) {
-            (true, true) => Mark::Problem,
-            (true, false) => Mark::Warning,
-            (false, _) => Mark::Ok,
+            (true, true) => Status::Problem,
+            (true, false) => Status::Warning,
+            (false, _) => Status::Ok,
         }
     }
 }
 
-fn check(name: &str, mark: Mark, found: impl Into<String>, hint: Option<&str>) -> Check {
-    Check { name: name.into(), mark, found: found.into(), hint: hint.map(str::to_owned), rights: false }
+fn check(name: &str, mark: Status, found: impl Into<String>, hint: Option<&str>) -> Check {
+    Check { name: name.into(), status: mark, found: found.into(), hint: hint.map(str::to_owned), rights: false }
 }
 
 /// All checks of the machine and of this process.
-pub(super) fn all(host: &Host, facts: &Facts, subjects: &[Subject]) -> Vec<Check> {
-    let used = Used::by(subjects);
+pub(super) fn all(host: &Host, facts: &HostCapabilities, subjects: &[ProbeDiagnosis]) -> Vec<Check> {
+    let used = ProbeUsage::by(subjects);
     let uses = used.uses;
-    let mut checks = vec![check("kernel", Mark::Ok, format!("{}, {}", host.release, facts.machine), None)];
+    let mut checks = vec![check("kernel", Status::Ok, format!("{}, {}", host.release, facts.machine), None)];
     checks.push(if host.btf && facts.types {
-        check("types (BTF)", Mark::Ok, VMLINUX_BTF, None)
+        check("types (BTF)", Status::Ok, VMLINUX_BTF, None)
     } else {
         let hint =
             "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed; in a container, mount the host's /sys read-only";
-        check("types (BTF)", Mark::Problem, format!("{VMLINUX_BTF} is missing, or can't be read"), Some(hint))
+        check("types (BTF)", Status::Problem, format!("{VMLINUX_BTF} is missing, or can't be read"), Some(hint))
     });
     checks.push(lockdown(host, facts));
     checks.extend(rights(host, facts, used));
     checks.push(match facts.unprivileged_bpf_disabled {
         Some(0) => check(
             "unprivileged BPF",
-            Mark::Ok,
+            Status::Ok,
             "kernel.unprivileged_bpf_disabled = 0: every user may load some programs",
             None,
         ),
         Some(value) => {
             let what = format!("kernel.unprivileged_bpf_disabled = {value}: loading programs takes CAP_BPF");
-            check("unprivileged BPF", Mark::Ok, what, None)
+            check("unprivileged BPF", Status::Ok, what, None)
         }
-        None => check("unprivileged BPF", Mark::NotKnown, "kernel.unprivileged_bpf_disabled is not there", None),
+        None => check("unprivileged BPF", Status::NotKnown, "kernel.unprivileged_bpf_disabled is not there", None),
     });
     checks.push(match facts.ring_buffer {
-        Some(true) => check("ring buffer", Mark::Ok, "there", None),
+        Some(true) => check("ring buffer", Status::Ok, "there", None),
         Some(false) => {
             let what = "this kernel has none (Linux 5.8 is the first that does): `auto` takes perf buffers";
-            check("ring buffer", Mark::Warning, what, Some("`buffer: {type: ringbuf}` fails here: leave it out"))
+            check("ring buffer", Status::Warning, what, Some("`buffer: {type: ringbuf}` fails here: leave it out"))
         }
-        None => check("ring buffer", Mark::NotKnown, WITHOUT_ROOT, None),
+        None => check("ring buffer", Status::NotKnown, WITHOUT_ROOT, None),
     });
     checks.push(perf_events(facts, used));
     checks.push(tracefs(facts, used));
     checks.push(match facts.ftrace_enabled {
         Some(0) => {
             let what = "kernel.ftrace_enabled = 0: hooks of functions attach, and never fire";
-            let mark = if uses.functions { used.missing(true) } else { Mark::Warning };
+            let mark = if uses.functions { used.missing(true) } else { Status::Warning };
             check("ftrace", mark, what, Some("sysctl kernel.ftrace_enabled=1"))
         }
-        Some(value) => check("ftrace", Mark::Ok, format!("kernel.ftrace_enabled = {value}"), None),
+        Some(value) => check("ftrace", Status::Ok, format!("kernel.ftrace_enabled = {value}"), None),
         None => check(
             "ftrace",
-            Mark::Ok,
+            Status::Ok,
             "kernel.ftrace_enabled is not there: nothing switches hooks of functions off",
             None,
         ),
     });
     checks.push(kprobes(host, facts, used));
     checks.push(match run::cgroups() {
-        Some(path) => check("cgroups (v2)", Mark::Ok, path.display().to_string(), None),
+        Some(path) => check("cgroups (v2)", Status::Ok, path.display().to_string(), None),
         None => {
             let hint = "filters `cgroup` and `unit` need them: `mount -t cgroup2 none /sys/fs/cgroup`";
-            check("cgroups (v2)", Mark::Warning, "not mounted at /sys/fs/cgroup", Some(hint))
+            check("cgroups (v2)", Status::Warning, "not mounted at /sys/fs/cgroup", Some(hint))
         }
     });
     checks.push(if host.initial_pid_namespace {
-        check("pid namespace", Mark::Ok, "the host's", None)
+        check("pid namespace", Status::Ok, "the host's", None)
     } else {
         let what =
             "one of its own: pids in filters and events are the host's, and the runner's own events are not left out";
-        check("pid namespace", Mark::Warning, what, Some("run it on the host; in Docker, with --pid=host"))
+        check("pid namespace", Status::Warning, what, Some("run it on the host; in Docker, with --pid=host"))
     });
     checks
 }
 
-fn lockdown(host: &Host, facts: &Facts) -> Check {
+fn lockdown(host: &Host, facts: &HostCapabilities) -> Check {
     let file = "/sys/kernel/security/lockdown";
     match (host.lockdown.as_deref(), facts.reads_memory) {
         (Some("confidentiality"), _) | (_, Some(false)) => {
             let hint = "boot with lockdown=integrity or without lockdown; nothing else helps";
             check(
                 "lockdown",
-                Mark::Problem,
+                Status::Problem,
                 "confidentiality: no eBPF program may read the kernel's memory",
                 Some(hint),
             )
         }
-        (Some(mode), _) => check("lockdown", Mark::Ok, mode, None),
+        (Some(mode), _) => check("lockdown", Status::Ok, mode, None),
         (None, Some(true)) => {
             let what = format!("not `confidentiality`: the kernel was asked ({file} is not there)");
-            check("lockdown", Mark::Ok, what, None)
+            check("lockdown", Status::Ok, what, None)
         }
         (None, None) => {
             let what = format!("{file} is not there; {WITHOUT_ROOT}");
-            check("lockdown", Mark::NotKnown, what, Some("mount -t securityfs none /sys/kernel/security"))
+            check("lockdown", Status::NotKnown, what, Some("mount -t securityfs none /sys/kernel/security"))
         }
     }
 }
 
 /// Each capability that a run needs, and what cuts them short.
-fn rights(host: &Host, facts: &Facts, used: Used) -> Vec<Check> {
+fn rights(host: &Host, facts: &HostCapabilities, used: ProbeUsage) -> Vec<Check> {
     let uses = used.uses;
-    let gates = Gates {
+    let gates = HostRestrictions {
         strict_perf_events: facts.perf_event_paranoid.is_some_and(|value| value > 2),
         closed_tracefs: !matches!(facts.tracefs, Tracefs::Open(_)),
     };
     let admin = host.has(CAP_SYS_ADMIN);
-    let one = |Need { capability, what, only_names }: Need| {
+    let one = |CapabilityNeed { capability, what, only_names }: CapabilityNeed| {
         // What CAP_SYS_ADMIN could do before there were capabilities for it, it still can
         let newer = matches!(capability, Capability::Bpf | Capability::Perfmon | Capability::CheckpointRestore);
         let there = host.has(capability as u32) || newer && admin;
         let (hint, mark) = match capability {
-            Capability::Bpf | Capability::Perfmon => (GET_RIGHTS, Mark::Problem),
-            _ if only_names => (GET_RIGHTS, Mark::Warning),
+            Capability::Bpf | Capability::Perfmon => (GET_RIGHTS, Status::Problem),
+            _ if only_names => (GET_RIGHTS, Status::Warning),
             Capability::SysAdmin => (PERF_HINT, used.missing(true)),
             _ => (GET_RIGHTS, used.missing(true)),
         };
         let (mark, found, hint) = match there {
-            true => (Mark::Ok, format!("there: {what}"), None),
+            true => (Status::Ok, format!("there: {what}"), None),
             false => (mark, format!("missing: {what}"), Some(hint.to_owned())),
         };
-        Check { name: capability.name().into(), mark, found, hint, rights: true }
+        Check { name: capability.name().into(), status: mark, found, hint, rights: true }
     };
     let mut checks: Vec<Check> = uses.capabilities(gates).into_iter().map(one).collect();
     if uses.kernel_stacks && facts.kptr_restrict == Some(2) {
         let what = "kernel.kptr_restrict = 2: nobody gets the addresses of functions, kernel stacks have no names";
-        checks.push(check("kernel symbols", Mark::Warning, what, Some("sysctl kernel.kptr_restrict=1")));
+        checks.push(check("kernel symbols", Status::Warning, what, Some("sysctl kernel.kptr_restrict=1")));
     }
     let right = |name, mark, found: &str, hint| Check { rights: true, ..check(name, mark, found, Some(hint)) };
     if host.user_namespace {
         let found = "this process is in a user namespace, where its capabilities end";
-        checks.push(right("user namespace", Mark::Warning, found, "run it outside, or in a container without one"));
+        checks.push(right("user namespace", Status::Warning, found, "run it outside, or in a container without one"));
     }
     if host.seccomp {
         let found = "a seccomp filter decides which system calls this process may make";
         let hint = "the container's profile must permit bpf and perf_event_open";
-        checks.push(right("seccomp", Mark::Warning, found, hint));
+        checks.push(right("seccomp", Status::Warning, found, hint));
     }
     if host.memlock {
         let found = "limited, and before Linux 5.11 programs and maps count as such";
         checks.push(right(
             "locked memory",
-            Mark::Problem,
+            Status::Problem,
             found,
             "ulimit -l unlimited; systemd: LimitMEMLOCK=infinity",
         ));
@@ -195,7 +195,7 @@ fn rights(host: &Host, facts: &Facts, used: Used) -> Vec<Check> {
     checks
 }
 
-fn perf_events(facts: &Facts, used: Used) -> Check {
+fn perf_events(facts: &HostCapabilities, used: ProbeUsage) -> Check {
     let Some(value) = facts.perf_event_paranoid else {
         let what = "kernel.perf_event_paranoid is not there: this kernel has none";
         let mark = used.missing(used.uses.perf_events);
@@ -203,16 +203,16 @@ fn perf_events(facts: &Facts, used: Used) -> Check {
     };
     // Whether that is in the way, the capability's own check tells
     let admin = if value > 2 { ": they are for CAP_SYS_ADMIN" } else { "" };
-    check("perf events", Mark::Ok, format!("kernel.perf_event_paranoid = {value}{admin}"), None)
+    check("perf events", Status::Ok, format!("kernel.perf_event_paranoid = {value}{admin}"), None)
 }
 
-fn tracefs(facts: &Facts, used: Used) -> Check {
+fn tracefs(facts: &HostCapabilities, used: ProbeUsage) -> Check {
     let unused = if used.uses.tracefs { "" } else { "; no probe needs it" };
     match &facts.tracefs {
-        Tracefs::Open(path) => check("tracefs", Mark::Ok, path.display().to_string(), None),
+        Tracefs::Open(path) => check("tracefs", Status::Ok, path.display().to_string(), None),
         Tracefs::Closed(path) => {
             let what = format!("{}, {}{unused}", path.display(), "what is in it is not known without root");
-            check("tracefs", if used.uses.tracefs { Mark::NotKnown } else { Mark::Ok }, what, None)
+            check("tracefs", if used.uses.tracefs { Status::NotKnown } else { Status::Ok }, what, None)
         }
         Tracefs::Missing => {
             let hint = used.uses.tracefs.then_some("mount -t tracefs none /sys/kernel/tracing");
@@ -221,17 +221,17 @@ fn tracefs(facts: &Facts, used: Used) -> Check {
     }
 }
 
-fn kprobes(host: &Host, facts: &Facts, used: Used) -> Check {
+fn kprobes(host: &Host, facts: &HostCapabilities, used: ProbeUsage) -> Check {
     match (host.kprobes, facts.kprobes_enabled) {
-        (false, _) => check("kprobes", Mark::Ok, "this kernel has none: programs with another way take that", None),
+        (false, _) => check("kprobes", Status::Ok, "this kernel has none: programs with another way take that", None),
         (true, Some(false)) => {
             let what = "switched off: they attach, and never fire";
-            let mark = if used.uses.kprobes { used.missing(true) } else { Mark::Warning };
+            let mark = if used.uses.kprobes { used.missing(true) } else { Status::Warning };
             check("kprobes", mark, what, Some("echo 1 >/sys/kernel/debug/kprobes/enabled"))
         }
-        (true, Some(true)) => check("kprobes", Mark::Ok, "there, and switched on", None),
+        (true, Some(true)) => check("kprobes", Status::Ok, "there, and switched on", None),
         (true, None) => {
-            let mark = if used.uses.kprobes { Mark::NotKnown } else { Mark::Ok };
+            let mark = if used.uses.kprobes { Status::NotKnown } else { Status::Ok };
             check("kprobes", mark, "there; whether they are switched on is in debugfs, for root", None)
         }
     }
@@ -241,9 +241,9 @@ fn kprobes(host: &Host, facts: &Facts, used: Used) -> Check {
 pub(super) fn names(config: &str, plan: &Plan) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Err(error) = run::resolved(plan) {
-        checks.push(check(config, Mark::Problem, error.message, error.hint.as_deref()));
+        checks.push(check(config, Status::Problem, error.message, error.hint.as_deref()));
     }
-    checks.extend(run::missing_disks(plan).into_iter().map(|what| check(config, Mark::Warning, what, None)));
+    checks.extend(run::missing_disks(plan).into_iter().map(|what| check(config, Status::Warning, what, None)));
     checks
 }
 

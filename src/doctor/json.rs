@@ -2,34 +2,34 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Check, Examination, Subject, Trial};
+use super::{Check, Diagnosis, ProbeDiagnosis, Trial};
 use crate::catalog::Load;
 use crate::kernel::{HookState, Tracefs, Verdict};
 
 /// The version of this shape.
 const FORMAT: u32 = 1;
 
-impl Examination {
+impl Diagnosis {
     /// One object; docs/doctor.md has its members.
     pub fn json(&self) -> Json {
         let checks: Vec<Json> = self.checks.iter().map(check).collect();
-        let subjects: Vec<Json> = self.subjects.iter().map(|subject| self.subject(subject)).collect();
+        let subjects: Vec<Json> = self.probes.iter().map(|subject| self.subject(subject)).collect();
         let trials: Option<Vec<Json>> = self.trials.as_ref().map(|trials| trials.iter().map(trial).collect());
         json!({
             "format": FORMAT, "ebpf_run": env!("CARGO_PKG_VERSION"),
-            "kernel": self.host.release, "machine": self.facts.machine,
+            "kernel": self.host.release, "machine": self.capabilities.machine,
             "exit_code": self.exit_code(), "checks": checks, "probes": subjects, "tried": trials,
         })
     }
 
-    fn subject(&self, subject: &Subject) -> Json {
-        let Subject { config, plan, outlook } = subject;
-        let hooks: Vec<Json> = outlook.hooks.iter().map(|hook| self.hook(hook)).collect();
+    fn subject(&self, subject: &ProbeDiagnosis) -> Json {
+        let ProbeDiagnosis { config, plan, preflight } = subject;
+        let hooks: Vec<Json> = preflight.hooks.iter().map(|hook| self.hook(hook)).collect();
         json!({
             "config": config, "probe": plan.name, "program": plan.program.name,
-            "mark": subject.mark().key(), "verdict": outlook.verdict.map(Verdict::key), "reason": outlook.reason,
-            "hint": outlook.error.as_ref().and_then(|error| error.hint.as_deref()),
-            "loaded": outlook.loaded, "variants": outlook.variants, "hooks": hooks,
+            "mark": subject.mark().key(), "verdict": preflight.verdict.map(Verdict::key), "reason": preflight.reason,
+            "hint": preflight.error.as_ref().and_then(|error| error.hint.as_deref()),
+            "loaded": preflight.loaded, "variants": preflight.variants, "hooks": hooks,
         })
     }
 
@@ -45,11 +45,11 @@ impl Examination {
     /// Whether the place of a hook is there; `None` if that is not known, or if it has none.
     pub(super) fn is_there(&self, state: &HookState) -> Option<bool> {
         let kind = state.hook.section.split('/').next().unwrap_or_default();
-        let open = matches!(self.facts.tracefs, Tracefs::Open(_));
+        let open = matches!(self.capabilities.tracefs, Tracefs::Open(_));
         match kind {
             "perf_event" => None,
             "tp" | "tracepoint" if !open => None,
-            _ if !self.facts.types => None,
+            _ if !self.capabilities.types => None,
             _ => Some(state.missing.is_none()),
         }
     }
@@ -57,13 +57,13 @@ impl Examination {
 
 fn trial(trial: &Trial) -> Json {
     json!({
-        "program": trial.program, "mark": trial.mark.key(), "found": trial.found, "hint": trial.hint,
+        "program": trial.program, "mark": trial.status.key(), "found": trial.found, "hint": trial.hint,
         "load": trial.load.map(Load::name), "expected": trial.expected, "arrived": trial.arrived,
     })
 }
 
 fn check(check: &Check) -> Json {
     json!({
-        "name": check.name, "mark": check.mark.key(), "found": check.found, "hint": check.hint, "rights": check.rights,
+        "name": check.name, "mark": check.status.key(), "found": check.found, "hint": check.hint, "rights": check.rights,
     })
 }

@@ -46,7 +46,7 @@ const DIRECTORY: &str = "/var/tmp";
 
 /// What a load causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Effect {
+pub(super) struct LoadEffect {
     /// Events of its processes.
     pub events: u32,
     /// What they are.
@@ -59,7 +59,7 @@ pub(super) struct Effect {
 }
 
 /// The events that each load causes: the one place that has them.
-pub(super) fn effect(load: Load) -> Effect {
+pub(super) fn effect(load: Load) -> LoadEffect {
     let (events, noun, exact) = match load {
         Load::Exec => (TIMES, "executions", true),
         Load::Exit => (PROCESSES, "exits", true),
@@ -75,24 +75,24 @@ pub(super) fn effect(load: Load) -> Effect {
     };
     // Context switches, and the completions of requests
     let hidden_at_times = matches!(load, Load::Sleep | Load::DirectRead);
-    Effect { events, noun, exact, hidden_at_times }
+    LoadEffect { events, noun, exact, hidden_at_times }
 }
 
 /// Processes that are ready for a load. They are killed when this is dropped: what the end of a process causes is then no
 /// part of the load, unless it is the load.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ReadyLoad {
     load: Load,
     processes: Vec<Child>,
     /// The disk that is read from, if one is.
     pub disk: Option<String>,
 }
 
-impl Ready {
+impl ReadyLoad {
     /// Starts the processes; `program` is this program. An error says why the load can't be made here.
     pub fn start(load: Load, program: &Path) -> Result<Self, String> {
         let count = if load == Load::Exit { PROCESSES } else { 1 };
-        let mut ready = Ready { load, processes: Vec::new(), disk: None };
+        let mut ready = ReadyLoad { load, processes: Vec::new(), disk: None };
         for _ in 0..count {
             let mut command = Command::new(program);
             command.args([REQUEST, load.name()]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -132,7 +132,7 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
+impl Drop for ReadyLoad {
     fn drop(&mut self) {
         for process in &mut self.processes {
             let _ = process.kill();
@@ -394,7 +394,7 @@ mod tests {
                 .filter(|program| program.load == Some(load))
                 .map(|program| format!("`{}`", program.name))
                 .collect();
-            let Effect { events, exact, .. } = effect(load);
+            let LoadEffect { events, exact, .. } = effect(load);
             let end = format!(" | {} | {}{events} |", of.join(" "), if exact { "" } else { "at least " });
             assert!(!of.is_empty() && line.ends_with(&end), "{line}\n{end}");
         }
@@ -402,7 +402,8 @@ mod tests {
 
     #[test]
     fn output_of_a_failed_process_is_the_reason() {
-        let words = |program: &str| Ready::start(Load::Open, Path::new(program)).expect_err("it is no such program");
+        let words =
+            |program: &str| ReadyLoad::start(Load::Open, Path::new(program)).expect_err("it is no such program");
         assert!(words("/nonexistent").contains("No such file"));
         // It prints its arguments, and ends
         assert_eq!(words("/bin/echo"), format!("{REQUEST} open"));

@@ -1,5 +1,5 @@
 //! What this machine and this process can do, and what would become of each probe here: what a run decides by, told before
-//! it, without attaching anything. [`Examination::try_programs`] does, on request.
+//! it, without attaching anything. [`Diagnosis::try_programs`] does, on request.
 
 mod checks;
 mod json;
@@ -12,17 +12,17 @@ use std::path::Path;
 use crate::catalog::Catalog;
 use crate::config::Source;
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{Facts, Host, Kernel, Outlook, Verdict, outlook};
+use crate::kernel::{self, Host, HostCapabilities, KernelInfo, Preflight, Verdict};
 use crate::plan::{Overrides, Plan, ProbePlan, plan};
 use crate::run;
 
 pub use load::make_requested;
-pub use show::Shown;
+pub use show::DiagnosisView;
 pub use trial::Trial;
 
 /// How good what was found is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub enum Status {
     /// As it should be, or of no matter.
     Ok,
     /// Something will be missing, or be otherwise than may be meant.
@@ -33,14 +33,14 @@ pub enum Mark {
     NotKnown,
 }
 
-impl Mark {
+impl Status {
     /// For people and scripts.
     pub fn key(self) -> &'static str {
         match self {
-            Mark::Ok => "ok",
-            Mark::Warning => "warning",
-            Mark::Problem => "problem",
-            Mark::NotKnown => "unknown",
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Problem => "problem",
+            Status::NotKnown => "unknown",
         }
     }
 }
@@ -51,7 +51,7 @@ pub struct Check {
     /// What.
     pub name: String,
     /// How good it is.
-    pub mark: Mark,
+    pub status: Status,
     /// What was found.
     pub found: String,
     /// What can be done about it.
@@ -63,44 +63,44 @@ pub struct Check {
 
 /// A probe that was looked at.
 #[derive(Debug, Clone)]
-pub struct Subject {
+pub struct ProbeDiagnosis {
     /// The config that it is of; `None` for a program by its defaults.
     pub config: Option<String>,
     /// How it would be set.
     pub plan: ProbePlan,
     /// What would become of it.
-    pub outlook: Outlook,
+    pub preflight: Preflight,
 }
 
-impl Subject {
+impl ProbeDiagnosis {
     /// How good that is. What may be skipped does not fail a capture.
-    pub fn mark(&self) -> Mark {
-        match self.outlook.verdict {
+    pub fn mark(&self) -> Status {
+        match self.preflight.verdict {
             // The records are the same either way
-            Some(Verdict::Ok | Verdict::Fallback) => Mark::Ok,
-            _ if self.config.is_none() || self.is_skipped() => Mark::Warning,
-            _ => Mark::Problem,
+            Some(Verdict::Ok | Verdict::Fallback) => Status::Ok,
+            _ if self.config.is_none() || self.is_skipped() => Status::Warning,
+            _ => Status::Problem,
         }
     }
 
     /// Whether a run goes on without it.
     fn is_skipped(&self) -> bool {
-        let unable = matches!(self.outlook.verdict, Some(Verdict::Unsupported | Verdict::Broken));
+        let unable = matches!(self.preflight.verdict, Some(Verdict::Unsupported | Verdict::Broken));
         self.plan.skip_unsupported && unable
     }
 }
 
 /// All that was found.
 #[derive(Debug, Clone)]
-pub struct Examination {
+pub struct Diagnosis {
     /// This machine and this process.
     pub host: Host,
     /// The kernel's settings.
-    pub facts: Facts,
+    pub capabilities: HostCapabilities,
     /// In the order in which they are told.
     pub checks: Vec<Check>,
     /// The probes of the configs, or every program.
-    pub subjects: Vec<Subject>,
+    pub probes: Vec<ProbeDiagnosis>,
     /// The programs that were tried; `None` if that was not asked for.
     pub trials: Option<Vec<Trial>>,
 }
@@ -109,9 +109,9 @@ pub struct Examination {
 ///
 /// # Errors
 /// If an embedded program is broken.
-pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Examination> {
-    let (host, kernel) = (Host::read(), Kernel::default());
-    let facts = Facts::read(&host, &kernel);
+pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Diagnosis> {
+    let (host, kernel) = (Host::read(), KernelInfo::default());
+    let facts = HostCapabilities::read(&host, &kernel);
     // Without the rights every load is refused, and tells nothing of the kernel
     let load = host.check().is_ok();
     let mut names = Vec::new();
@@ -128,13 +128,13 @@ pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Examinatio
         }
     }
     let look = |(config, plan): (Option<String>, ProbePlan)| {
-        let outlook = outlook(&plan, &host, &kernel, load);
-        Subject { config, plan, outlook }
+        let preflight = kernel::preflight(&plan, &host, &kernel, load);
+        ProbeDiagnosis { config, plan, preflight }
     };
-    let subjects: Vec<Subject> = subjects.into_iter().map(look).collect();
+    let subjects: Vec<ProbeDiagnosis> = subjects.into_iter().map(look).collect();
     let mut checks = checks::all(&host, &facts, &subjects);
     checks.extend(names);
-    Ok(Examination { host, facts, checks, subjects, trials: None })
+    Ok(Diagnosis { host, capabilities: facts, checks, probes: subjects, trials: None })
 }
 
 /// A probe that says nothing but its program.
@@ -151,7 +151,7 @@ fn checked_plan(yaml: &str, catalog: &Catalog) -> Result<Plan> {
     plan(&source, catalog, &overrides)
 }
 
-impl Examination {
+impl Diagnosis {
     /// Runs each program of the probes by its defaults, while a load of its own is made; `own_program` is the file of this
     /// program.
     ///
@@ -159,7 +159,7 @@ impl Examination {
     /// If a signal interrupts it, or an embedded program is broken.
     pub fn try_programs(&mut self, catalog: &Catalog, own_program: &Path) -> Result<()> {
         let mut programs: Vec<String> = Vec::new();
-        for subject in &self.subjects {
+        for subject in &self.probes {
             let name = subject.plan.program.name;
             if !programs.iter().any(|known| known == name) {
                 programs.push(name.to_owned());
@@ -172,19 +172,20 @@ impl Examination {
     /// What a run of the configs would end with before its window begins: what the kernel lacks goes before what this process
     /// may not do, and that before programs that were tried and do not work.
     pub fn exit_code(&self) -> u8 {
-        let problems = || self.checks.iter().filter(|check| check.mark == Mark::Problem);
-        let failing = || self.subjects.iter().filter(|subject| subject.mark() == Mark::Problem);
-        let is_right =
-            |subject: &Subject| subject.outlook.error.as_ref().map(|error| error.kind) == Some(Kind::NotPermitted);
+        let problems = || self.checks.iter().filter(|check| check.status == Status::Problem);
+        let failing = || self.probes.iter().filter(|subject| subject.mark() == Status::Problem);
+        let is_right = |subject: &ProbeDiagnosis| {
+            subject.preflight.error.as_ref().map(|error| error.kind) == Some(Kind::NotPermitted)
+        };
         let none_left = self.configs().any(|config| {
-            let mut of = self.subjects.iter().filter(|subject| subject.config.as_deref() == Some(config));
-            of.all(Subject::is_skipped)
+            let mut of = self.probes.iter().filter(|subject| subject.config.as_deref() == Some(config));
+            of.all(ProbeDiagnosis::is_skipped)
         });
         if problems().any(|check| !check.rights) || failing().any(|subject| !is_right(subject)) || none_left {
             Kind::Unsupported.code()
         } else if problems().next().is_some() || failing().next().is_some() {
             Kind::NotPermitted.code()
-        } else if self.trials.iter().flatten().any(|trial| trial.mark == Mark::Problem) {
+        } else if self.trials.iter().flatten().any(|trial| trial.status == Status::Problem) {
             Kind::Failed.code()
         } else {
             0
@@ -194,7 +195,7 @@ impl Examination {
     /// The configs, each once.
     fn configs(&self) -> impl Iterator<Item = &str> {
         let mut last = None;
-        self.subjects.iter().filter_map(move |subject| {
+        self.probes.iter().filter_map(move |subject| {
             let config = subject.config.as_deref();
             (config != last).then(|| last = config)?;
             config

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Examination, Mark, Subject};
+use super::{Diagnosis, ProbeDiagnosis, Status};
 use crate::kernel::{HookState, Verdict};
 
 /// Columns of the marks.
@@ -12,22 +12,22 @@ const NAME: usize = 22;
 
 /// An examination as text.
 #[derive(Debug)]
-pub struct Shown<'a> {
+pub struct DiagnosisView<'a> {
     /// What was found.
-    pub examination: &'a Examination,
+    pub diagnosis: &'a Diagnosis,
     /// With every hook of every probe.
     pub hooks: bool,
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for DiagnosisView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Examination { host, checks, subjects, trials, .. } = self.examination;
+        let Diagnosis { host, checks, probes: subjects, trials, .. } = self.diagnosis;
         writeln!(f, "This machine and this process")?;
         for (i, check) in checks.iter().enumerate() {
-            line(f, check.mark.key(), &check.name, &check.found)?;
+            line(f, check.status.key(), &check.name, &check.found)?;
             // What helps against several is told once
             let again = checks.get(i + 1).is_some_and(|next| next.hint == check.hint);
-            hint(f, check.hint.as_deref().filter(|_| check.mark != Mark::Ok && !again))?;
+            hint(f, check.hint.as_deref().filter(|_| check.status != Status::Ok && !again))?;
         }
         let mut config = None;
         for (i, subject) in subjects.iter().enumerate() {
@@ -35,7 +35,7 @@ impl fmt::Display for Shown<'_> {
                 config = subject.config.as_deref();
                 let what =
                     config.map_or("Every program by its defaults".to_owned(), |config| format!("Probes of {config}"));
-                let how = match subject.outlook.loaded {
+                let how = match subject.preflight.loaded {
                     true => "loaded into this kernel, not attached",
                     false => {
                         "by the kernel's types and symbols; what the kernel says when it loads them is not known without root"
@@ -48,13 +48,13 @@ impl fmt::Display for Shown<'_> {
         if let Some(trials) = trials {
             writeln!(f, "\nPrograms tried (each by its defaults, with a load of its own)")?;
             for trial in trials {
-                line(f, trial.mark.key(), &trial.program, &trial.found)?;
+                line(f, trial.status.key(), &trial.program, &trial.found)?;
                 hint(f, trial.hint.as_deref())?;
             }
         }
-        let problems = checks.iter().filter(|check| check.mark == Mark::Problem).count()
-            + subjects.iter().filter(|subject| subject.mark() == Mark::Problem).count()
-            + trials.iter().flatten().filter(|trial| trial.mark == Mark::Problem).count();
+        let problems = checks.iter().filter(|check| check.status == Status::Problem).count()
+            + subjects.iter().filter(|subject| subject.mark() == Status::Problem).count()
+            + trials.iter().flatten().filter(|trial| trial.status == Status::Problem).count();
         let what = match (problems, config) {
             (0, Some(_)) => "Everything that is needed is there.".to_owned(),
             (0, None) => "Nothing is in the way of a capture.".to_owned(),
@@ -65,44 +65,44 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-impl Shown<'_> {
-    fn subject(&self, f: &mut fmt::Formatter<'_>, subject: &Subject) -> fmt::Result {
-        let Subject { plan, outlook, .. } = subject;
-        let verdict = outlook.verdict.map_or("not possible", Verdict::key);
+impl DiagnosisView<'_> {
+    fn subject(&self, f: &mut fmt::Formatter<'_>, subject: &ProbeDiagnosis) -> fmt::Result {
+        let ProbeDiagnosis { plan, preflight, .. } = subject;
+        let verdict = preflight.verdict.map_or("not possible", Verdict::key);
         // What places alone tell, the kernel may yet refuse
-        let certain = outlook.loaded || outlook.error.is_some();
+        let certain = preflight.loaded || preflight.error.is_some();
         let verdict = format!("{verdict}{}", if certain { "" } else { "?" });
         let name = match plan.name == plan.program.name {
             true => plan.name.clone(),
             false => format!("{} ({})", plan.name, plan.program.name),
         };
-        let taken = outlook.hooks.iter().filter(|hook| hook.taken).count();
-        let mut found = match (&outlook.reason, outlook.error.is_some()) {
+        let taken = preflight.hooks.iter().filter(|hook| hook.taken).count();
+        let mut found = match (&preflight.reason, preflight.error.is_some()) {
             (Some(reason), true) => reason.clone(),
             _ if taken == 1 => "1 hook".to_owned(),
             _ => format!("{taken} hooks"),
         };
-        let variants: Vec<&str> = outlook.variants.values().map(String::as_str).collect();
+        let variants: Vec<&str> = preflight.variants.values().map(String::as_str).collect();
         if !variants.is_empty() {
             found += &format!(", by {}", variants.join(" and "));
         }
         line(f, &verdict, &name, &found)?;
-        if let Some(reason) = outlook.reason.as_ref().filter(|_| outlook.error.is_none()) {
+        if let Some(reason) = preflight.reason.as_ref().filter(|_| preflight.error.is_none()) {
             writeln!(f, "  {:MARK$}{:NAME$} {reason}", "", "")?;
         }
-        if !outlook.loaded && outlook.hooks.iter().any(|hook| hook.taken && hook.hook.perf_event.is_some()) {
+        if !preflight.loaded && preflight.hooks.iter().any(|hook| hook.taken && hook.hook.perf_event.is_some()) {
             let what = "whether this machine has its perf events is not known without root";
             writeln!(f, "  {:MARK$}{:NAME$} {what}", "", "")?;
         }
-        hint(f, outlook.error.as_ref().and_then(|error| error.hint.as_deref()))?;
+        hint(f, preflight.error.as_ref().and_then(|error| error.hint.as_deref()))?;
         if self.hooks || subject.config.is_some() {
-            outlook.hooks.iter().try_for_each(|hook| self.hook(f, hook))?;
+            preflight.hooks.iter().try_for_each(|hook| self.hook(f, hook))?;
         }
         Ok(())
     }
 
     fn hook(&self, f: &mut fmt::Formatter<'_>, state: &HookState) -> fmt::Result {
-        let there = match self.examination.is_there(state) {
+        let there = match self.diagnosis.is_there(state) {
             Some(_) if state.refused => "refused",
             Some(true) => "there",
             Some(false) => "not there",

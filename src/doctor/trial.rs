@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::load::{Effect, Ready, effect};
-use super::{Mark, checked_plan};
+use super::load::{LoadEffect, ReadyLoad, effect};
+use super::{Status, checked_plan};
 use crate::catalog::{Catalog, Load, Program};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Host;
@@ -15,8 +15,8 @@ use crate::run::{self, Options, StopSignal};
 pub struct Trial {
     /// The program.
     pub program: String,
-    /// The result: [`Mark::NotKnown`] if the program could not be tried.
-    pub mark: Mark,
+    /// The result: [`Status::NotKnown`] if the program could not be tried.
+    pub status: Status,
     /// What was found.
     pub found: String,
     /// What can be done about it.
@@ -47,7 +47,7 @@ pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_p
         let program = catalog.program(name).ok_or_else(|| Error::failed(format!("there is no program {name}")))??;
         let mut trial = Trial {
             program: name.clone(),
-            mark: Mark::NotKnown,
+            status: Status::NotKnown,
             found: String::new(),
             hint: None,
             load: program.load,
@@ -58,7 +58,7 @@ pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_p
         match (program.load, &unable) {
             (None, _) => trial.found = not_tried("no harmless load"),
             (Some(_), Some(why)) => trial.found = not_tried(why),
-            (Some(load), None) => match Ready::start(load, own_program) {
+            (Some(load), None) => match ReadyLoad::start(load, own_program) {
                 Err(why) => trial.found = not_tried(&why),
                 Ok(mut ready) => trial.run(&program, effect(load), &mut ready, catalog)?,
             },
@@ -73,7 +73,7 @@ pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_p
 
 impl Trial {
     /// Runs the program while the load is made, and judges.
-    fn run(&mut self, program: &Program, effect: Effect, ready: &mut Ready, catalog: &Catalog) -> Result<()> {
+    fn run(&mut self, program: &Program, effect: LoadEffect, ready: &mut ReadyLoad, catalog: &Catalog) -> Result<()> {
         let alone = program.filter("pid").is_some();
         let yaml = config(program, ready);
         let plan = checked_plan(&yaml, catalog)?;
@@ -91,7 +91,7 @@ impl Trial {
             Ok(report) => report,
             Err(error) => {
                 let known = matches!(error.kind, Kind::Unsupported | Kind::Broken | Kind::NotPermitted);
-                self.mark = if known { Mark::NotKnown } else { Mark::Problem };
+                self.status = if known { Status::NotKnown } else { Status::Problem };
                 self.found = if known { format!("not tried: {}", error.message) } else { error.message };
                 self.hint = error.hint;
                 return Ok(());
@@ -104,16 +104,16 @@ impl Trial {
         let failure = report.verdict().filter(|error| error.kind != Kind::Loss);
         match (report.accounts.first(), failure) {
             _ if report.end == End::Interrupted => {}
-            (_, Some(error)) => (self.mark, self.found, self.hint) = (Mark::Problem, error.message, error.hint),
-            (None, None) => (self.mark, self.found) = (Mark::Problem, "the run has no account of it".into()),
+            (_, Some(error)) => (self.status, self.found, self.hint) = (Status::Problem, error.message, error.hint),
+            (None, None) => (self.status, self.found) = (Status::Problem, "the run has no account of it".into()),
             (Some(account), None) => self.judge(account, effect, alone),
         }
         Ok(())
     }
 
     /// Compares what arrived with what the load caused. Without `alone`, events of other processes are among them.
-    fn judge(&mut self, account: &Account, effect: Effect, alone: bool) {
-        let Effect { noun, exact, .. } = effect;
+    fn judge(&mut self, account: &Account, effect: LoadEffect, alone: bool) {
+        let LoadEffect { noun, exact, .. } = effect;
         let expected = u64::from(effect.events);
         // The whole way: into a sink, or into the rows of an aggregate
         let arrived = account.counted.unwrap_or(account.written);
@@ -126,13 +126,13 @@ impl Trial {
             self.found += " (those of other processes count too)";
         }
         if arrived == expected || arrived > expected && !(exact && alone) {
-            self.mark = Mark::Ok;
+            self.status = Status::Ok;
         } else if effect.hidden_at_times && arrived < expected && arrived >= expected / 2 {
-            self.mark = Mark::Warning;
+            self.status = Status::Warning;
             self.found += "; some hosts hide a few of these from every tracing program";
             self.hint = Some("captures on this machine may lack a share of these events: see docs/limits.md".into());
         } else {
-            self.mark = Mark::Problem;
+            self.status = Status::Problem;
             self.found +=
                 &format!("; the program counted {}, of which {} were lost", account.kernel.seen, account.lost());
             let hint = "do not rely on captures of this program on this machine; report it with the output of \
@@ -143,7 +143,7 @@ impl Trial {
 }
 
 /// A capture of what the processes of the load do, by the defaults of the program.
-fn config(program: &Program, ready: &Ready) -> String {
+fn config(program: &Program, ready: &ReadyLoad) -> String {
     let pids: Vec<String> = ready.pids().map(|pid| pid.to_string()).collect();
     let filters = match &ready.disk {
         _ if program.filter("pid").is_some() => format!("{{pid: [{}]}}", pids.join(", ")),

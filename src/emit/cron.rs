@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::folders::Folders;
-use super::{File, Start, quote, schedule};
+use super::folders::CaptureDirs;
+use super::{StartOptions, UnitFile, quote, schedule};
 use crate::error::{Error, Kind, Result};
 use crate::files::target::is_standard_stream;
 use crate::plan::Plan;
@@ -18,10 +18,10 @@ fn is_name(name: &str) -> bool {
 /// # Errors
 /// [`Kind::Config`] if the plan says no schedule, if the folder of a file is not known, or if something can't be written into
 /// a crontab.
-pub fn cron(plan: &Plan, start: &Start) -> Result<Vec<File>> {
+pub fn cron(plan: &Plan, start: &StartOptions) -> Result<Vec<UnitFile>> {
     start.check()?;
     let schedule = schedule(plan)?;
-    Folders::of(plan, start.report.as_deref())?;
+    CaptureDirs::of(plan, start.report.as_deref())?;
     if !is_name(&start.unit) {
         let what = format!("`{}` is no name for a file of cron: it passes over it", quote::shown(&start.unit));
         return Err(Error::new(Kind::Config, what).hint("letters, digits, `_` and `-` are what it takes: --unit NAME"));
@@ -55,5 +55,5 @@ pub fn cron(plan: &Plan, start: &Start) -> Result<Vec<File>> {
     for fields in schedule.cron() {
         writeln!(text, "{fields} root {}", quote::crontab(&command)).expect("a String takes all");
     }
-    Ok(vec![File { folder: "/etc/cron.d", name: start.unit.clone(), text }])
+    Ok(vec![UnitFile { folder: "/etc/cron.d", name: start.unit.clone(), text }])
 }

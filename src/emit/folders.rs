@@ -15,7 +15,7 @@ const OURS: &str = "ebpf-run";
 
 /// The folders of a capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Folders {
+pub(super) struct CaptureDirs {
     /// Those that systemd makes and hands over, by the setting that does: names below its own folder.
     pub own: Vec<(&'static str, BTreeSet<String>)>,
     /// Those that are there, with what is in them.
@@ -44,7 +44,7 @@ pub(super) fn hidden(path: &str) -> Option<&'static str> {
     }
 }
 
-impl Folders {
+impl CaptureDirs {
     /// Those of the sinks' files, of the lock and of the report.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Folders {
         }
         paths.extend(plan.window.lock.as_deref().map(|lock| ("the lock".to_owned(), lock, None)));
         paths.extend(report.map(|report| ("the report".to_owned(), report, None)));
-        let mut folders = Folders::default();
+        let mut folders = CaptureDirs::default();
         for (what, template, probe) in paths {
             if is_standard_stream(template) {
                 continue;

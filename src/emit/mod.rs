@@ -18,7 +18,7 @@ pub use systemd::systemd;
 
 /// How the capture will be started.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct StartOptions {
     /// The name of the files, without their endings.
     pub unit: String,
     /// The path of `ebpf-run` there.
@@ -43,7 +43,7 @@ pub struct Start {
 
 /// A file to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
+pub struct UnitFile {
     /// Where it belongs.
     pub folder: &'static str,
     /// Its name there.
@@ -52,7 +52,7 @@ pub struct File {
     pub text: String,
 }
 
-impl Start {
+impl StartOptions {
     /// The command with its arguments.
     fn command(&self) -> Vec<&str> {
         let mut command = vec![self.binary.as_str(), "run", "--quiet"];
@@ -107,7 +107,7 @@ fn schedule(plan: &Plan) -> Result<&SchedulePlan> {
 }
 
 /// All files for standard output, each with its place above it.
-pub fn shown(files: &[File]) -> String {
-    let one = |File { folder, name, text }: &File| format!("# {folder}/{name}\n{text}");
+pub fn shown(files: &[UnitFile]) -> String {
+    let one = |UnitFile { folder, name, text }: &UnitFile| format!("# {folder}/{name}\n{text}");
     files.iter().map(one).collect::<Vec<_>>().join("\n")
 }

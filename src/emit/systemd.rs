@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::folders::Folders;
-use super::{File, Start, memory, quote, schedule};
+use super::folders::CaptureDirs;
+use super::{StartOptions, UnitFile, memory, quote, schedule};
 use crate::config::quantity::Bytes;
 use crate::config::window::OnLocked;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Capability, Gates, Plan, Uses};
+use crate::plan::{Capability, HostRestrictions, Plan, Requirements};
 
 /// For the report, flushing and compressing, beside what `drain` gives the sinks.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const MAX_NAME: usize = 200;
 
 /// Who a service runs as.
 #[derive(Debug, PartialEq, Eq)]
-enum Who {
+enum ServiceUser {
     /// A user that is there only while the service runs.
     Dynamic,
     /// A user that is there.
@@ -35,10 +35,10 @@ enum Who {
 /// # Errors
 /// [`Kind::Config`] if the plan says no schedule, if the folder of a file is not known, or if something can't be written into
 /// a unit.
-pub fn systemd(plan: &Plan, start: &Start) -> Result<Vec<File>> {
+pub fn systemd(plan: &Plan, start: &StartOptions) -> Result<Vec<UnitFile>> {
     start.check()?;
     let schedule = schedule(plan)?;
-    let folders = Folders::of(plan, start.report.as_deref())?;
+    let folders = CaptureDirs::of(plan, start.report.as_deref())?;
     let plain = |c: char| c.is_ascii_alphanumeric() || ":_.-".contains(c);
     let name = &start.unit;
     if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') || !name.chars().all(plain) {
@@ -62,7 +62,7 @@ pub fn systemd(plan: &Plan, start: &Start) -> Result<Vec<File>> {
         );
     }
     let folder = "/etc/systemd/system";
-    let service = File { folder, name: format!("{name}.service"), text: service(plan, start, &folders) };
+    let service = UnitFile { folder, name: format!("{name}.service"), text: service(plan, start, &folders) };
     let mut text = format!(
         "# Made by `ebpf-run emit systemd`.\n[Unit]\nDescription=Starts the eBPF capture {} {schedule}\n\n[Timer]\n",
         quote::words(&plan.name)
@@ -71,12 +71,12 @@ pub fn systemd(plan: &Plan, start: &Start) -> Result<Vec<File>> {
         writeln!(text, "OnCalendar={calendar}").expect("a String takes all");
     }
     text += "# On time; by default systemd may be a minute late\nAccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n";
-    Ok(vec![service, File { folder, name: format!("{name}.timer"), text }])
+    Ok(vec![service, UnitFile { folder, name: format!("{name}.timer"), text }])
 }
 
-fn who(plan: &Plan, start: &Start, folders: &Folders) -> Who {
+fn who(plan: &Plan, start: &StartOptions, folders: &CaptureDirs) -> ServiceUser {
     if let Some(user) = start.user.as_ref().filter(|user| *user != "root" && *user != "0") {
-        return Who::User(user.clone());
+        return ServiceUser::User(user.clone());
     }
     let mut why = Vec::new();
     for (folder, what) in &folders.others {
@@ -91,15 +91,15 @@ fn who(plan: &Plan, start: &Start, folders: &Folders) -> Who {
             ));
         }
     }
-    if start.user.is_none() && why.is_empty() { Who::Dynamic } else { Who::Root(why) }
+    if start.user.is_none() && why.is_empty() { ServiceUser::Dynamic } else { ServiceUser::Root(why) }
 }
 
 /// What the capture needs on any kernel, each with the reason.
-fn capabilities(plan: &Plan, start: &Start, who: &Who) -> Vec<(Capability, &'static str)> {
+fn capabilities(plan: &Plan, start: &StartOptions, who: &ServiceUser) -> Vec<(Capability, &'static str)> {
     // tracefs belongs to root, who needs no capability to look into it
-    let closed_tracefs = !matches!(who, Who::Root(_));
-    let gates = Gates { strict_perf_events: start.strict_perf_events, closed_tracefs };
-    let needs = Uses::anywhere(plan).capabilities(gates);
+    let closed_tracefs = !matches!(who, ServiceUser::Root(_));
+    let gates = HostRestrictions { strict_perf_events: start.strict_perf_events, closed_tracefs };
+    let needs = Requirements::anywhere(plan).capabilities(gates);
     let mut all: Vec<(Capability, &str)> = needs.iter().map(|need| (need.capability, need.what)).collect();
     if plan.sinks.iter().any(|sink| sink.files.owner.is_some() || sink.files.group.is_some()) {
         all.push((Capability::Chown, "gives files their owner and group"));
@@ -113,8 +113,8 @@ fn seconds(time: Duration) -> String {
     format!("{}s", time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
 
-fn service(plan: &Plan, start: &Start, folders: &Folders) -> String {
-    let mut out = Lines::default();
+fn service(plan: &Plan, start: &StartOptions, folders: &CaptureDirs) -> String {
+    let mut out = UnitLines::default();
     let window = &plan.window;
     out.put("# Made by `ebpf-run emit systemd`: make it anew when the config changes.");
     out.put("[Unit]");
@@ -152,13 +152,13 @@ fn service(plan: &Plan, start: &Start, folders: &Folders) -> String {
     out.put("");
     let who = who(plan, start, folders);
     match &who {
-        Who::Dynamic => {
+        ServiceUser::Dynamic => {
             out.put("# A user of its own, who is there only while a capture runs");
             out.set("DynamicUser", "yes");
             out.set("User", DYNAMIC);
         }
-        Who::User(name) => out.set("User", name),
-        Who::Root(why) => {
+        ServiceUser::User(name) => out.set("User", name),
+        ServiceUser::Root(why) => {
             out.put("# Root, without root's capabilities but those below");
             why.iter().for_each(|why| out.put(&format!("# - {}", quote::shown(why))));
             out.set("User", "root");
@@ -180,15 +180,15 @@ fn service(plan: &Plan, start: &Start, folders: &Folders) -> String {
     capabilities.iter().for_each(|(capability, what)| out.put(&format!("# {}: {what}", capability.name())));
     let names: Vec<&str> = capabilities.iter().map(|(capability, _)| capability.name()).collect();
     out.set("CapabilityBoundingSet", &names.join(" "));
-    if !matches!(who, Who::Root(_)) {
+    if !matches!(who, ServiceUser::Root(_)) {
         out.set("AmbientCapabilities", &names.join(" "));
     }
     limits(&mut out, plan, start);
-    sandbox(&mut out, Uses::anywhere(plan));
+    sandbox(&mut out, Requirements::anywhere(plan));
     out.0
 }
 
-fn limits(out: &mut Lines, plan: &Plan, start: &Start) {
+fn limits(out: &mut UnitLines, plan: &Plan, start: &StartOptions) {
     out.put("\n# The reader may go before others, and what the kernel keeps for it is no matter of locked memory (before 5.11)");
     out.put("LimitNICE=-15\nLimitMEMLOCK=infinity");
     let buffers = Bytes(plan.probes.iter().map(|probe| probe.buffer_memory(start.cpus)).sum());
@@ -198,7 +198,7 @@ fn limits(out: &mut Lines, plan: &Plan, start: &Start) {
 }
 
 /// What a capture never does, and what it never sees.
-fn sandbox(out: &mut Lines, uses: Uses) {
+fn sandbox(out: &mut UnitLines, uses: Requirements) {
     let yes = |needed: bool| if needed { "no" } else { "yes" };
     out.put(
         "\nNoNewPrivileges=yes\nUMask=0027\nProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nPrivateDevices=yes",
@@ -220,9 +220,9 @@ fn sandbox(out: &mut Lines, uses: Uses) {
 
 /// The lines of a unit.
 #[derive(Debug, Default)]
-struct Lines(String);
+struct UnitLines(String);
 
-impl Lines {
+impl UnitLines {
     fn put(&mut self, line: &str) {
         self.0 += line;
         self.0.push('\n');

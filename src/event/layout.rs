@@ -7,14 +7,14 @@ use super::record::{CUT, List, Scalar};
 
 /// Names of an enum's values, in the order of the C source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names(Vec<(u64, String)>);
+pub struct ValueNames(Vec<(u64, String)>);
 
-impl Names {
+impl ValueNames {
     /// From the C enumerators. The prefix that all of them share up to an underscore is dropped and the rest is
     /// written in lower case: `OP_READ, OP_WRITE` give `read`, `write`.
     pub fn from_c(values: Vec<(u64, String)>) -> Self {
         let prefix = common_prefix(&values);
-        Names(values.into_iter().map(|(value, name)| (value, name[prefix..].to_ascii_lowercase())).collect())
+        ValueNames(values.into_iter().map(|(value, name)| (value, name[prefix..].to_ascii_lowercase())).collect())
     }
 
     /// The name of `value`, if it has one.
@@ -45,7 +45,7 @@ fn common_prefix(values: &[(u64, String)]) -> usize {
 
 /// How the bytes of a field are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldKind {
     /// An unsigned integer of the field's size (1, 2, 4 or 8 bytes).
     Uint,
     /// A signed integer of the field's size.
@@ -62,9 +62,9 @@ pub enum Kind {
     /// An IP address of 16 bytes, one of version 4 as `::ffff:a.b.c.d`.
     Ip,
     /// One of several named values.
-    Enum(Arc<Names>),
+    Enum(Arc<ValueNames>),
     /// Any of several named bits.
-    Bits(Arc<Names>),
+    Bits(Arc<ValueNames>),
     /// A list of texts that lies in the record's tail.
     List {
         /// Where the tail begins.
@@ -89,7 +89,7 @@ pub struct Field {
     /// Whether a negative value is an error number.
     pub errno: bool,
     /// How to read it.
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// Bytes from the start of the record.
     pub offset: usize,
     /// Bytes.
@@ -122,25 +122,25 @@ impl Layout {
         let (at, kind) = (field.offset, &field.kind);
         // The two that most fields are, without a look at how many bytes there might be
         match (kind, field.size) {
-            (Kind::Uint, 8) => return Scalar::Uint(u64::from_ne_bytes(fixed(raw, at))),
-            (Kind::Uint, 4) => return Scalar::Uint(u32::from_ne_bytes(fixed(raw, at)).into()),
+            (FieldKind::Uint, 8) => return Scalar::Uint(u64::from_ne_bytes(fixed(raw, at))),
+            (FieldKind::Uint, 4) => return Scalar::Uint(u32::from_ne_bytes(fixed(raw, at)).into()),
             _ => {}
         }
         let bytes = &raw[at..at + field.size];
         match kind {
-            Kind::Uint => Scalar::Uint(unsigned(bytes)),
-            Kind::Int => Scalar::Int(signed(bytes)),
-            Kind::Text => Scalar::Text(until_nul(bytes)),
-            Kind::Tail { tail } => Scalar::Text(counted(bytes, &raw[*tail..])),
-            Kind::Bool => Scalar::Bool(bytes[0] != 0),
-            Kind::Ip => Scalar::Ip(Ipv6Addr::from(fixed::<16>(raw, at))),
-            Kind::Enum(names) => {
+            FieldKind::Uint => Scalar::Uint(unsigned(bytes)),
+            FieldKind::Int => Scalar::Int(signed(bytes)),
+            FieldKind::Text => Scalar::Text(until_nul(bytes)),
+            FieldKind::Tail { tail } => Scalar::Text(counted(bytes, &raw[*tail..])),
+            FieldKind::Bool => Scalar::Bool(bytes[0] != 0),
+            FieldKind::Ip => Scalar::Ip(Ipv6Addr::from(fixed::<16>(raw, at))),
+            FieldKind::Enum(names) => {
                 let value = unsigned(bytes);
                 names.name(value).map_or(Scalar::Unnamed(value), Scalar::Name)
             }
-            Kind::Bits(names) => Scalar::Bits(unsigned(bytes), names),
-            Kind::List { tail } => Scalar::List(List::new(bytes, &raw[*tail..])),
-            Kind::Stack { tail } => Scalar::Stack(List::within(bytes, &raw[*tail..])),
+            FieldKind::Bits(names) => Scalar::Bits(unsigned(bytes), names),
+            FieldKind::List { tail } => Scalar::List(List::new(bytes, &raw[*tail..])),
+            FieldKind::Stack { tail } => Scalar::Stack(List::within(bytes, &raw[*tail..])),
         }
     }
 
@@ -195,7 +195,7 @@ mod tests {
 
     fn names(list: &[&str]) -> Vec<String> {
         let values = list.iter().enumerate().map(|(i, name)| (i as u64, name.to_string())).collect();
-        Names::from_c(values).iter().map(|(_, name)| name.to_owned()).collect()
+        ValueNames::from_c(values).iter().map(|(_, name)| name.to_owned()).collect()
     }
 
     #[test]

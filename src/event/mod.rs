@@ -5,5 +5,5 @@ mod layout;
 mod record;
 pub mod text;
 
-pub use layout::{Field, Kind, Layout, Names};
+pub use layout::{Field, FieldKind, Layout, ValueNames};
 pub use record::{CUT, List, Record, Scalar};

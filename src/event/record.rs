@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::layout::{Layout, Names};
+use super::layout::{Layout, ValueNames};
 
 /// A record as a sink sees it: the kernel's bytes with what the runner knows of them.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub enum Scalar<'a> {
     /// The value of an enum that has no name for it: text like its other values.
     Unnamed(u64),
     /// Bits with their names.
-    Bits(u64, &'a Names),
+    Bits(u64, &'a ValueNames),
     /// An IP address; one of version 4 is mapped into version 6.
     Ip(Ipv6Addr),
     /// A list of texts.

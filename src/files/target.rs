@@ -19,9 +19,9 @@ use super::rotate::{RotatingFile, numbered};
 use crate::config::files::Compress;
 use crate::error::{Error, Kind, Result};
 use crate::output::template::render_global;
-use crate::output::{Globals, Output, STANDARD_OUTPUT};
+use crate::output::{Destination, Globals, STANDARD_OUTPUT};
 use crate::plan::{FilesPlan, SinkPlan};
-use crate::stream;
+use crate::stdio;
 
 /// How long a pipe may be without a reader at the start.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ pub enum Target {
 #[derive(Debug)]
 pub struct OpenTarget {
     /// What records are written to.
-    pub output: Output,
+    pub output: Destination,
     /// The sink's files; `None` for standard output, pipes and devices.
     pub files: Option<RotatingFile>,
 }
@@ -57,7 +57,7 @@ pub struct OpenTarget {
 impl OpenTarget {
     /// Whether it is standard output.
     pub fn is_stdout(&self) -> bool {
-        matches!(self.output, Output::Stdout)
+        matches!(self.output, Destination::Stdout)
     }
 }
 
@@ -77,12 +77,12 @@ pub fn open_all(
     let mut opened = Vec::new();
     for (sink, found) in sinks.iter().zip(found) {
         opened.push(match found {
-            Target::Stdout => OpenTarget { output: Output::Stdout, files: None },
-            Target::Stream(file) => OpenTarget { output: Output::File(file), files: None },
+            Target::Stdout => OpenTarget { output: Destination::Stdout, files: None },
+            Target::Stream(file) => OpenTarget { output: Destination::File(file), files: None },
             Target::File(folder) => {
                 let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
                 let (store, file) = RotatingFile::open(sink, place, &folder.name, globals, warn)?;
-                OpenTarget { output: Output::File(file), files: Some(store) }
+                OpenTarget { output: Destination::File(file), files: Some(store) }
             }
         });
     }
@@ -94,7 +94,7 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Target> {
     let path = rendered.map_err(|what| Error::failed(format!("sink `{}`: {what}", sink.name)))?;
     if STANDARD_OUTPUT.contains(&path.as_str()) {
         let system = |error: Errno| explain(&sink.name, Path::new("standard output"), error);
-        stream::check_writable(rustix::stdio::stdout()).map_err(system)?;
+        stdio::check_writable(rustix::stdio::stdout()).map_err(system)?;
         return Ok(Target::Stdout);
     }
     let path = PathBuf::from(path);
@@ -146,7 +146,7 @@ fn duplicate(number: RawFd) -> Result<File, Errno> {
     if rustix::io::fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC) {
         return Err(Errno::BADF);
     }
-    stream::check_writable(fd)?;
+    stdio::check_writable(fd)?;
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?.into())
 }
 
@@ -292,10 +292,10 @@ pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Shape;
+    use crate::output::SinkFormat;
 
     fn sink(path: &Path) -> SinkPlan {
-        let shape = Shape::Jsonl { fields: None };
+        let shape = SinkFormat::Jsonl { fields: None };
         SinkPlan { name: "s".into(), path: path.display().to_string(), probe: None, shape, files: FilesPlan::default() }
     }
 

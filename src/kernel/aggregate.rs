@@ -21,7 +21,7 @@ const MAX_REMEMBERED: usize = 1 << 20;
 
 /// One entry of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct MapEntry {
     /// The key's bytes.
     pub key: Vec<u8>,
     /// The value; of a map that keeps CPUs apart, one a *possible* CPU, in their order.
@@ -34,21 +34,21 @@ pub struct Entry {
 /// that reads them.
 #[derive(Debug)]
 pub struct AggregateMap {
-    entries: Swapped,
+    entries: SwappedMap,
     dense: Option<MapHandle>,
-    stacks: Option<Swapped>,
-    remembered: Remembered,
+    stacks: Option<SwappedMap>,
+    remembered: StackCache,
 }
 
 /// One map, or two of which one is in use.
 #[derive(Debug)]
-struct Swapped {
+struct SwappedMap {
     map: MapHandle,
-    other: Option<Other>,
+    other: Option<SecondMap>,
 }
 
 #[derive(Debug)]
-struct Other {
+struct SecondMap {
     first: MapHandle,
     now: MapHandle,
     first_is_used: bool,
@@ -56,13 +56,13 @@ struct Other {
 
 /// Stacks in two generations.
 #[derive(Debug, Default)]
-struct Remembered {
+struct StackCache {
     recent: HashMap<u64, Vec<u64>>,
     older: HashMap<u64, Vec<u64>>,
     addresses: usize,
 }
 
-impl Remembered {
+impl StackCache {
     fn add(&mut self, id: u64, addresses: Vec<u64>) {
         self.addresses += addresses.len();
         self.recent.insert(id, addresses);
@@ -77,9 +77,9 @@ impl Remembered {
     }
 }
 
-impl Swapped {
+impl SwappedMap {
     /// Everything, without taking it out.
-    fn entries(&self) -> Result<Vec<Entry>> {
+    fn entries(&self) -> Result<Vec<MapEntry>> {
         let mut entries = read(&self.map)?;
         if let Some(other) = &self.other {
             entries.extend(read(&other.first)?);
@@ -88,7 +88,7 @@ impl Swapped {
     }
 
     /// Everything; if there are two maps, it is taken out of the one that was in use until now.
-    fn take(&mut self) -> Result<Vec<Entry>> {
+    fn take(&mut self) -> Result<Vec<MapEntry>> {
         let Some(other) = &mut self.other else { return read(&self.map) };
         let (used, free) = if other.first_is_used { (&other.first, &self.map) } else { (&self.map, &other.first) };
         let failed = |error: libbpf_rs::Error| Error::failed(format!("a map can't be swapped: {error:#}"));
@@ -113,17 +113,17 @@ impl Loaded {
     pub fn aggregate(&self, name: &str, swaps: bool) -> Result<AggregateMap> {
         let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be used: {error:#}"));
         let handle = |map: libbpf_rs::Map<'_>| MapHandle::try_from(&map).map_err(failed);
-        let swapped = |name: &str| -> Result<Swapped> {
-            let other = |name: &str| -> Result<Other> {
+        let swapped = |name: &str| -> Result<SwappedMap> {
+            let other = |name: &str| -> Result<SecondMap> {
                 let first = handle(self.map(&format!("{name}{SECOND}"))?)?;
-                Ok(Other { first, now: handle(self.map(&format!("{name}{NOW}"))?)?, first_is_used: true })
+                Ok(SecondMap { first, now: handle(self.map(&format!("{name}{NOW}"))?)?, first_is_used: true })
             };
             let other = if swaps { Some(other(name)?) } else { None };
-            Ok(Swapped { map: handle(self.map(name)?)?, other })
+            Ok(SwappedMap { map: handle(self.map(name)?)?, other })
         };
         let stacks = if self.map(STACKS).is_ok() { Some(swapped(STACKS)?) } else { None };
         let dense = self.map(&format!("{name}{DENSE}")).ok().map(handle).transpose()?;
-        Ok(AggregateMap { entries: swapped(name)?, dense, stacks, remembered: Remembered::default() })
+        Ok(AggregateMap { entries: swapped(name)?, dense, stacks, remembered: StackCache::default() })
     }
 }
 
@@ -132,7 +132,7 @@ impl AggregateMap {
     ///
     /// # Errors
     /// If the kernel does not give them.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
+    pub fn entries(&self) -> Result<Vec<MapEntry>> {
         let mut entries = self.entries.entries()?;
         self.add_dense(&mut entries)?;
         Ok(entries)
@@ -142,7 +142,7 @@ impl AggregateMap {
     ///
     /// # Errors
     /// If the kernel does not give them.
-    pub fn take(&mut self) -> Result<Vec<Entry>> {
+    pub fn take(&mut self) -> Result<Vec<MapEntry>> {
         let mut entries = self.entries.take()?;
         self.add_dense(&mut entries)?;
         // The stacks last: those of all keys that were taken are in the map that is in use until now, or were in one before
@@ -157,10 +157,10 @@ impl AggregateMap {
         Ok(entries)
     }
 
-    fn add_dense(&self, entries: &mut Vec<Entry>) -> Result<()> {
+    fn add_dense(&self, entries: &mut Vec<MapEntry>) -> Result<()> {
         if let Some(dense) = &self.dense {
             // An array has all of its entries from the start; what is zero was never used
-            let used = |entry: &Entry| entry.values.iter().flatten().any(|byte| *byte != 0);
+            let used = |entry: &MapEntry| entry.values.iter().flatten().any(|byte| *byte != 0);
             entries.extend(read(dense)?.into_iter().filter(used).map(|mut entry| {
                 entry.key.resize(self.entries.map.key_size() as usize, 0);
                 entry
@@ -184,7 +184,7 @@ fn addresses(bytes: &[u8]) -> Vec<u64> {
     words.take_while(|address| *address != 0).collect()
 }
 
-fn read(map: &MapHandle) -> Result<Vec<Entry>> {
+fn read(map: &MapHandle) -> Result<Vec<MapEntry>> {
     let failed = |error: libbpf_rs::Error| {
         Error::failed(format!("map `{}` can't be read: {error:#}", map.name().to_string_lossy()))
     };
@@ -197,7 +197,7 @@ fn read(map: &MapHandle) -> Result<Vec<Entry>> {
         } else {
             map.lookup(&key, MapFlags::ANY).map_err(failed)?.map(|value| vec![value])
         };
-        entries.extend(values.map(|values| Entry { key, values, taken: false }));
+        entries.extend(values.map(|values| MapEntry { key, values, taken: false }));
     }
     Ok(entries)
 }

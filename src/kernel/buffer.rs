@@ -13,12 +13,12 @@ use crate::plan::{BufferPlan, Transport};
 const AT_ONCE: usize = 16 << 10;
 
 /// The reading end of a probe's buffer.
-pub struct Buffer<'a> {
-    reader: Reader<'a>,
+pub struct EventBuffer<'a> {
+    reader: BufferSource<'a>,
     wakeups: OwnedFd,
 }
 
-enum Reader<'a> {
+enum BufferSource<'a> {
     Ring(RingBuffer<'a>),
     Perf(PerfBuffer<'a>),
 }
@@ -27,7 +27,7 @@ pub(super) fn failed(what: impl std::fmt::Display) -> Error {
     Error::failed(format!("the buffer can't be read: {what}"))
 }
 
-impl<'a> Buffer<'a> {
+impl<'a> EventBuffer<'a> {
     /// `take` is given every record; its bytes are valid only during the call.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl<'a> Buffer<'a> {
         if plan.transport == Transport::Perf {
             let perf = PerfBuffer::new(map.as_fd(), plan, Box::new(take))?;
             let wakeups = perf.wakeups().try_clone_to_owned().map_err(failed)?;
-            return Ok(Buffer { reader: Reader::Perf(perf), wakeups });
+            return Ok(EventBuffer { reader: BufferSource::Perf(perf), wakeups });
         }
         let mut builder = RingBufferBuilder::new();
         let callback = move |bytes: &[u8]| {
@@ -49,7 +49,7 @@ impl<'a> Buffer<'a> {
         // The map itself is what is waited on: libbpf's own epoll is level-triggered and returns at once for as long
         // as a single record is unread, whatever the wakeup policy
         let wakeups = map.as_fd().try_clone_to_owned().map_err(failed)?;
-        Ok(Buffer { reader: Reader::Ring(ring), wakeups })
+        Ok(EventBuffer { reader: BufferSource::Ring(ring), wakeups })
     }
 
     /// Gives records that are there to `take`, a bounded number of them: against a flood that outruns the reader, a look
@@ -59,27 +59,27 @@ impl<'a> Buffer<'a> {
     /// If the buffer is damaged.
     pub fn consume(&mut self) -> Result<bool> {
         match &mut self.reader {
-            Reader::Ring(ring) => match ring.consume_raw_n(AT_ONCE) {
+            BufferSource::Ring(ring) => match ring.consume_raw_n(AT_ONCE) {
                 error if error < 0 => Err(failed(std::io::Error::from_raw_os_error(-error))),
                 count => Ok(count as usize >= AT_ONCE),
             },
-            Reader::Perf(perf) => perf.consume().map(|()| false),
+            BufferSource::Perf(perf) => perf.consume().map(|()| false),
         }
     }
 
     /// The most bytes that were unread, where only the reader can tell: in the fullest of the perf buffers.
     pub fn peak(&self) -> Option<u64> {
         match &self.reader {
-            Reader::Ring(_) => None,
-            Reader::Perf(perf) => Some(perf.peak()),
+            BufferSource::Ring(_) => None,
+            BufferSource::Perf(perf) => Some(perf.peak()),
         }
     }
 
     /// Records that the kernel has told of losing, where it does: in a perf buffer.
     pub fn lost(&self) -> Option<u64> {
         match &self.reader {
-            Reader::Ring(_) => None,
-            Reader::Perf(perf) => Some(perf.lost()),
+            BufferSource::Ring(_) => None,
+            BufferSource::Perf(perf) => Some(perf.lost()),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 
 /// A variant that this kernel does not take, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct VariantRejection {
     /// The group of alternatives.
     pub group: String,
     /// The variant of it.
@@ -15,12 +15,12 @@ pub struct Refusal {
     /// Why it is not taken, without a full stop.
     pub reason: String,
     /// What kind of reason that is.
-    pub cause: Cause,
+    pub cause: RejectionCause,
 }
 
 /// Kinds of reasons against a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum RejectionCause {
     /// A place that it attaches to is not there.
     Missing,
     /// The kernel was asked and can't do it.
@@ -31,14 +31,14 @@ pub enum Cause {
     Forbidden,
 }
 
-impl Cause {
+impl RejectionCause {
     /// What a refusal means for the variant that it is about. What is forbidden to a process that has all rights, is so by
     /// the kernel's mode or make, and no other way will be open just by asking for more.
     pub fn of(error: &Error, has_all_rights: bool) -> Self {
         match error.kind {
-            Kind::Broken => Cause::Judged,
-            Kind::NotPermitted if !has_all_rights => Cause::Forbidden,
-            _ => Cause::Refused,
+            Kind::Broken => RejectionCause::Judged,
+            Kind::NotPermitted if !has_all_rights => RejectionCause::Forbidden,
+            _ => RejectionCause::Refused,
         }
     }
 }
@@ -79,11 +79,11 @@ impl Verdict {
 
 /// What a probe has come to when no variant of a group is left. A right that is missing goes before a fault of the program,
 /// because it can be had; a fault before what the kernel lacks, because it can be mended.
-fn exhausted<'a>(refused: impl Iterator<Item = &'a Refusal> + Clone) -> Kind {
+fn exhausted<'a>(refused: impl Iterator<Item = &'a VariantRejection> + Clone) -> Kind {
     let any = |cause| refused.clone().any(|refusal| refusal.cause == cause);
-    if any(Cause::Forbidden) {
+    if any(RejectionCause::Forbidden) {
         Kind::NotPermitted
-    } else if any(Cause::Judged) {
+    } else if any(RejectionCause::Judged) {
         Kind::Broken
     } else {
         Kind::Unsupported
@@ -91,15 +91,15 @@ fn exhausted<'a>(refused: impl Iterator<Item = &'a Refusal> + Clone) -> Kind {
 }
 
 /// What the kernel tells of places to attach to, as far as it can be known without trying.
-pub trait Places {
+pub trait AttachTargets {
     /// Why nothing can be attached to `section` here; `None` if there is no reason against it.
     fn missing(&self, section: &str) -> Option<String>;
 }
 
 /// Nothing is known, so there is nothing against any place: the kernel has the last word.
-pub struct Unknown;
+pub struct NoTargetInfo;
 
-impl Places for Unknown {
+impl AttachTargets for NoTargetInfo {
     fn missing(&self, _: &str) -> Option<String> {
         None
     }
@@ -107,7 +107,7 @@ impl Places for Unknown {
 
 /// The hooks to be attached, by name, and for each group the variant that is taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Choice {
+pub struct HookChoice {
     /// Names of the hooks.
     pub hooks: Vec<String>,
     /// Group and variant.
@@ -124,9 +124,9 @@ pub fn choose(
     program: &str,
     release: &str,
     hooks: &[&Hook],
-    places: &dyn Places,
-    refused: &mut Vec<Refusal>,
-) -> Result<Choice> {
+    places: &dyn AttachTargets,
+    refused: &mut Vec<VariantRejection>,
+) -> Result<HookChoice> {
     let cannot = |kind: Kind, what: String| {
         let hint = match kind {
             Kind::NotPermitted => "run it as root, outside of user namespaces and of containers with a seccomp profile",
@@ -134,7 +134,7 @@ pub fn choose(
         };
         Error::new(kind, format!("this kernel ({release}) can't run program `{program}`: {what}")).hint(hint)
     };
-    let mut choice = Choice::default();
+    let mut choice = HookChoice::default();
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for (group, variant) in hooks.iter().filter_map(|hook| hook.alternative.as_ref()) {
         match groups.iter_mut().find(|(known, _)| known == group) {
@@ -156,7 +156,7 @@ pub fn choose(
                 break;
             };
             let (group, variant) = (group.to_owned(), (*variant).to_owned());
-            refused.push(Refusal { group, variant, reason, cause: Cause::Missing });
+            refused.push(VariantRejection { group, variant, reason, cause: RejectionCause::Missing });
         }
         match left {
             Some(variant) => choice.variants.insert(group.to_owned(), (*variant).to_owned()),
@@ -186,7 +186,7 @@ fn is_of(hook: &Hook, group: &str, variant: &str) -> bool {
 }
 
 /// All reasons in one sentence.
-pub fn reasons<'a>(refused: impl Iterator<Item = &'a Refusal>) -> String {
+pub fn reasons<'a>(refused: impl Iterator<Item = &'a VariantRejection>) -> String {
     let each: Vec<String> = refused.map(|refusal| format!("not by {}: {}", refusal.variant, refusal.reason)).collect();
     each.join("; ")
 }
@@ -195,9 +195,9 @@ pub fn reasons<'a>(refused: impl Iterator<Item = &'a Refusal>) -> String {
 mod tests {
     use super::*;
 
-    struct Only(&'static [&'static str]);
+    struct OnlyTargets(&'static [&'static str]);
 
-    impl Places for Only {
+    impl AttachTargets for OnlyTargets {
         fn missing(&self, section: &str) -> Option<String> {
             (!self.0.contains(&section)).then(|| format!("there is no {section}"))
         }
@@ -223,57 +223,67 @@ mod tests {
         ]
     }
 
-    fn chosen(places: &Only, refused: &mut Vec<Refusal>) -> Result<Choice> {
+    fn chosen(places: &OnlyTargets, refused: &mut Vec<VariantRejection>) -> Result<HookChoice> {
         let hooks = three();
         choose("p", "6.1", &hooks.iter().collect::<Vec<_>>(), places, refused)
     }
 
-    fn refusal(variant: &str, cause: Cause) -> Refusal {
-        Refusal { group: "a".into(), variant: variant.into(), reason: "it won't".into(), cause }
+    fn refusal(variant: &str, cause: RejectionCause) -> VariantRejection {
+        VariantRejection { group: "a".into(), variant: variant.into(), reason: "it won't".into(), cause }
     }
 
     #[test]
     fn the_first_variant_that_is_whole_is_taken_and_only_that() {
-        let all = Only(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
+        let all = OnlyTargets(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
         assert_eq!(chosen(&all, &mut Vec::new()).unwrap().hooks, ["fentry/a", "fexit/a", "tp_btf/b"]);
         let mut refused = Vec::new();
-        let half = Only(&["fentry/a", "kprobe/a"]);
+        let half = OnlyTargets(&["fentry/a", "kprobe/a"]);
         assert_eq!(chosen(&half, &mut refused).unwrap().hooks, ["kprobe/a"], "half a variant is none");
         assert_eq!(reasons(refused.iter()), "not by fentry: there is no fexit/a");
-        let mut refused = vec![refusal("fentry", Cause::Refused)];
+        let mut refused = vec![refusal("fentry", RejectionCause::Refused)];
         assert_eq!(chosen(&all, &mut refused).unwrap().variants["a"], "kprobe");
         let mut refused = Vec::new();
-        assert_eq!(chosen(&Only(&["fentry/a", "fexit/a"]), &mut refused).unwrap().hooks, ["fentry/a", "fexit/a"]);
+        assert_eq!(
+            chosen(&OnlyTargets(&["fentry/a", "fexit/a"]), &mut refused).unwrap().hooks,
+            ["fentry/a", "fexit/a"]
+        );
         assert_eq!(refused, [], "that a later choice is missing is no fallback");
     }
 
     #[test]
     fn where_nothing_is_left_every_reason_is_told() {
-        let error = chosen(&Only(&["tp_btf/b"]), &mut Vec::new()).unwrap_err();
+        let error = chosen(&OnlyTargets(&["tp_btf/b"]), &mut Vec::new()).unwrap_err();
         assert_eq!(error.kind, Kind::Unsupported);
         let says = "this kernel (6.1) can't run program `p`: not by fentry: there is no fentry/a; not by kprobe: there is \
                     no kprobe/a";
         assert_eq!(error.message, says);
         let needed = hook("tp_btf/b", None, false);
-        let error = choose("p", "6.1", &[&needed], &Only(&[]), &mut Vec::new()).unwrap_err();
+        let error = choose("p", "6.1", &[&needed], &OnlyTargets(&[]), &mut Vec::new()).unwrap_err();
         assert!(error.message.ends_with("there is no tp_btf/b, which hook `tp_btf/b` needs"), "{error}");
     }
     #[test]
     fn the_verdict_follows_from_why_each_variant_was_not_taken() {
-        let all = Only(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
+        let all = OnlyTargets(&["fentry/a", "fexit/a", "kprobe/a", "tp_btf/b"]);
         let ends = |first, second| {
             let error = chosen(&all, &mut vec![refusal("fentry", first), refusal("kprobe", second)]).unwrap_err();
             assert!(error.message.ends_with("not by fentry: it won't; not by kprobe: it won't"), "{error}");
             (error.kind, Verdict::of(&error))
         };
-        assert_eq!(ends(Cause::Missing, Cause::Refused), (Kind::Unsupported, Some(Verdict::Unsupported)));
-        assert_eq!(ends(Cause::Judged, Cause::Missing), (Kind::Broken, Some(Verdict::Broken)));
-        assert_eq!(ends(Cause::Refused, Cause::Judged), (Kind::Broken, Some(Verdict::Broken)));
-        assert_eq!(ends(Cause::Forbidden, Cause::Judged), (Kind::NotPermitted, None), "that is for the user to mend");
-        let of = |kind, rights| Cause::of(&Error::new(kind, ""), rights);
-        assert_eq!(of(Kind::Broken, true), Cause::Judged);
-        assert_eq!(of(Kind::NotPermitted, false), Cause::Forbidden);
-        assert_eq!(of(Kind::NotPermitted, true), Cause::Refused, "lockdown: no right helps");
-        assert_eq!(of(Kind::Unsupported, false), Cause::Refused);
+        assert_eq!(
+            ends(RejectionCause::Missing, RejectionCause::Refused),
+            (Kind::Unsupported, Some(Verdict::Unsupported))
+        );
+        assert_eq!(ends(RejectionCause::Judged, RejectionCause::Missing), (Kind::Broken, Some(Verdict::Broken)));
+        assert_eq!(ends(RejectionCause::Refused, RejectionCause::Judged), (Kind::Broken, Some(Verdict::Broken)));
+        assert_eq!(
+            ends(RejectionCause::Forbidden, RejectionCause::Judged),
+            (Kind::NotPermitted, None),
+            "that is for the user to mend"
+        );
+        let of = |kind, rights| RejectionCause::of(&Error::new(kind, ""), rights);
+        assert_eq!(of(Kind::Broken, true), RejectionCause::Judged);
+        assert_eq!(of(Kind::NotPermitted, false), RejectionCause::Forbidden);
+        assert_eq!(of(Kind::NotPermitted, true), RejectionCause::Refused, "lockdown: no right helps");
+        assert_eq!(of(Kind::Unsupported, false), RejectionCause::Refused);
     }
 }

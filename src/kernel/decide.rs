@@ -3,9 +3,9 @@
 
 use libbpf_rs::ErrorKind;
 
-use super::choice::{Cause, Choice, Places, Refusal, Unknown, choose};
+use super::choice::{AttachTargets, HookChoice, NoTargetInfo, RejectionCause, VariantRejection, choose};
 use super::explain::{Stage, explain, in_words, refusal};
-use super::places::Kernel;
+use super::kernel_info::KernelInfo;
 use super::{Host, log};
 use crate::catalog::Hook;
 use crate::error::{Error, Kind, Result};
@@ -13,9 +13,9 @@ use crate::plan::ProbePlan;
 
 /// When to look whether the places to attach to are there. Reading the kernel's types takes milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum TargetCheck {
     /// Where there is something to choose, or to explain.
-    WhereItMatters,
+    OnDemand,
     /// In any case: the attempts will not find out.
     Always,
 }
@@ -34,13 +34,13 @@ pub(super) fn wanted(plan: &ProbePlan) -> Vec<&Hook> {
 pub(super) fn decide<T>(
     plan: &ProbePlan,
     host: &Host,
-    kernel: &Kernel,
-    look: Look,
-    attempt: &mut dyn FnMut(&Choice) -> Result<T, Box<Refused>>,
-) -> Result<(T, Vec<Refusal>)> {
+    kernel: &KernelInfo,
+    look: TargetCheck,
+    attempt: &mut dyn FnMut(&HookChoice) -> Result<T, Box<KernelRejection>>,
+) -> Result<(T, Vec<VariantRejection>)> {
     let (program, wanted) = (plan.program.name, wanted(plan));
-    let choices = look == Look::Always || wanted.iter().any(|hook| hook.optional || hook.alternative.is_some());
-    let places: &dyn Places = if choices { kernel.read(host)? } else { &Unknown };
+    let choices = look == TargetCheck::Always || wanted.iter().any(|hook| hook.optional || hook.alternative.is_some());
+    let places: &dyn AttachTargets = if choices { kernel.read(host)? } else { &NoTargetInfo };
     let mut refused = Vec::new();
     // Each turn takes a variant away, or ends
     loop {
@@ -61,7 +61,7 @@ pub(super) fn decide<T>(
 }
 
 /// Why the kernel did not take an object or a hook.
-pub(super) struct Refused {
+pub(super) struct KernelRejection {
     pub error: Error,
     /// The hook that it was about, if that is known.
     pub hook: Option<String>,
@@ -71,25 +71,30 @@ pub(super) struct Refused {
     pub kind: Option<ErrorKind>,
 }
 
-impl Refused {
+impl KernelRejection {
     pub fn new(host: &Host, stage: Stage, program: &str, hook: Option<&str>, error: &libbpf_rs::Error) -> Box<Self> {
         let log = log::take();
         let (failed, words) = refusal(error, &log);
         // An interruption tells nothing of the kernel
         let hook = hook.map(str::to_owned).or(failed).filter(|_| error.kind() != ErrorKind::WouldBlock);
         let kind = Some(error.kind());
-        Box::new(Refused { error: explain(host, stage, program, hook.as_deref(), error, &log), hook, words, kind })
+        Box::new(KernelRejection {
+            error: explain(host, stage, program, hook.as_deref(), error, &log),
+            hook,
+            words,
+            kind,
+        })
     }
 
     /// Of a hook, for a reason that has its words already.
     pub fn of_hook(program: &str, hook: &str, error: Error) -> Box<Self> {
         let message = format!("hook `{hook}` of program `{program}`: {}", error.message);
         let words = error.message.clone();
-        Box::new(Refused { error: Error { message, ..error }, hook: Some(hook.to_owned()), words, kind: None })
+        Box::new(KernelRejection { error: Error { message, ..error }, hook: Some(hook.to_owned()), words, kind: None })
     }
 
     /// The variant that the refusal is about, if it is about one of several.
-    fn variant(&self, hooks: &[&Hook], host: &Host) -> Option<Refusal> {
+    fn variant(&self, hooks: &[&Hook], host: &Host) -> Option<VariantRejection> {
         if self.error.kind == Kind::Failed {
             return None; // not the kernel's answer: another variant would meet the same limit
         }
@@ -97,6 +102,6 @@ impl Refused {
         let (group, variant) = hook.alternative.clone()?;
         let plain = self.kind.and_then(|kind| in_words(host, &hook.section, kind));
         let reason = plain.map_or_else(|| self.words.clone(), str::to_owned);
-        Some(Refusal { group, variant, reason, cause: Cause::of(&self.error, host.has_all_rights()) })
+        Some(VariantRejection { group, variant, reason, cause: RejectionCause::of(&self.error, host.has_all_rights()) })
     }
 }

@@ -8,12 +8,12 @@ use std::os::fd::AsFd as _;
 use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::aggregate::NOW;
-use super::choice::{Choice, Verdict, reasons};
-use super::decide::{Look, Refused, decide};
+use super::choice::{HookChoice, Verdict, reasons};
+use super::decide::{KernelRejection, TargetCheck, decide};
 use super::explain::Stage;
-use super::followed::FollowedValues;
+use super::kernel_info::KernelInfo;
+use super::live_variables::LiveVariables;
 use super::perf_events::{self, Rate};
-use super::places::Kernel;
 use super::{Host, log, prog_info};
 use crate::catalog::{MapSpec, PerfEvent, SECOND};
 use crate::error::{Error, Result};
@@ -78,16 +78,16 @@ impl Loaded {
     /// # Errors
     /// [`Kind::Unsupported`] if this kernel lacks something that the program needs, [`Kind::Broken`] if it has all of it and
     /// refuses the program nevertheless, [`Kind::NotPermitted`].
-    pub fn load(plan: &ProbePlan, host: &Host, kernel: &Kernel) -> Result<Self> {
+    pub fn load(plan: &ProbePlan, host: &Host, kernel: &KernelInfo) -> Result<Self> {
         log::start();
-        let mut attempt = |choice: &Choice| Loaded::try_chosen(plan, host, choice);
-        let (loaded, refused) = decide(plan, host, kernel, Look::WhereItMatters, &mut attempt)?;
+        let mut attempt = |choice: &HookChoice| Loaded::try_chosen(plan, host, choice);
+        let (loaded, refused) = decide(plan, host, kernel, TargetCheck::OnDemand, &mut attempt)?;
         Ok(Loaded { not_first: (!refused.is_empty()).then(|| reasons(refused.iter())), ..loaded })
     }
 
     /// Loads it, and where that matters tries whether it can be attached: the kernel tells by doing it. What the hooks have
     /// seen meanwhile is not of the window, so another copy takes the place of the one that was tried.
-    fn try_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
+    fn try_chosen(plan: &ProbePlan, host: &Host, choice: &HookChoice) -> Result<Self, Box<KernelRejection>> {
         let mut loaded = Loaded::load_chosen(plan, host, choice)?;
         if choice.variants.is_empty() && !plan.skip_unsupported {
             return Ok(loaded);
@@ -97,12 +97,16 @@ impl Loaded {
         Loaded::load_chosen(plan, host, choice)
     }
 
-    pub(super) fn load_chosen(plan: &ProbePlan, host: &Host, choice: &Choice) -> Result<Self, Box<Refused>> {
+    pub(super) fn load_chosen(
+        plan: &ProbePlan,
+        host: &Host,
+        choice: &HookChoice,
+    ) -> Result<Self, Box<KernelRejection>> {
         log::take();
         let program = &plan.program;
         let broken = |error: libbpf_rs::Error| {
             let error = Error::failed(format!("program {} can't be set up: {error:#}", program.name));
-            Box::new(Refused { error, hook: None, words: String::new(), kind: None })
+            Box::new(KernelRejection { error, hook: None, words: String::new(), kind: None })
         };
         let mut open = ObjectBuilder::default()
             .name(program.name)
@@ -126,7 +130,8 @@ impl Loaded {
             let name = prog.name().to_string_lossy().into_owned();
             prog.set_autoload(choice.hooks.contains(&name));
         }
-        let object = open.load().map_err(|error| Refused::new(host, Stage::Load, program.name, None, &error))?;
+        let object =
+            open.load().map_err(|error| KernelRejection::new(host, Stage::Load, program.name, None, &error))?;
         let hooks = choice.hooks.clone();
         let variants = choice.variants.clone();
         Ok(Loaded {
@@ -150,7 +155,7 @@ impl Loaded {
         self.attach_all(host).map_err(|refused| refused.error)
     }
 
-    fn attach_all(&mut self, host: &Host) -> Result<(), Box<Refused>> {
+    fn attach_all(&mut self, host: &Host) -> Result<(), Box<KernelRejection>> {
         log::take();
         let mut hooks: Vec<_> = self.object.progs_mut().filter(|hook| hook.autoload()).collect();
         hooks.reverse();
@@ -158,15 +163,16 @@ impl Loaded {
             let name = hook.name().to_string_lossy().into_owned();
             if let Some((_, event, chosen, rate)) = self.perf_events.iter().find(|(of, ..)| *of == name) {
                 let (links, reason) = perf_events::attach(&hook, event, *chosen, *rate)
-                    .map_err(|error| Refused::of_hook(self.program, &name, error))?;
+                    .map_err(|error| KernelRejection::of_hook(self.program, &name, error))?;
                 let (links, events): (Vec<_>, Vec<_>) = links.into_iter().unzip();
                 self.links.extend(links);
                 self.on_cpus.extend(events);
                 add_reason(&mut self.not_first, reason);
                 continue;
             }
-            let link =
-                hook.attach().map_err(|error| Refused::new(host, Stage::Attach, self.program, Some(&name), &error))?;
+            let link = hook
+                .attach()
+                .map_err(|error| KernelRejection::new(host, Stage::Attach, self.program, Some(&name), &error))?;
             self.links.push(link);
         }
         Ok(())
@@ -174,12 +180,12 @@ impl Loaded {
 
     /// Whether this machine has the perf events of the hooks, as [`Loaded::attach`] would find it. Returns why those that
     /// come first are not taken, if they are not.
-    pub(super) fn find_perf_events(&self) -> Result<Option<String>, Box<Refused>> {
+    pub(super) fn find_perf_events(&self) -> Result<Option<String>, Box<KernelRejection>> {
         let mut not_first = None;
         let used = self.perf_events.iter().filter(|(name, ..)| self.hooks.contains(name));
         for (name, event, chosen, rate) in used.rev() {
             let reason = perf_events::find(event, *chosen, *rate)
-                .map_err(|error| Refused::of_hook(self.program, name, error))?;
+                .map_err(|error| KernelRejection::of_hook(self.program, name, error))?;
             add_reason(&mut not_first, reason);
         }
         Ok(not_first)
@@ -250,7 +256,7 @@ impl Loaded {
     ///
     /// # Errors
     /// If the kernel does not give the counts.
-    pub fn refusals(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
+    pub fn insert_failures(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
         self.counters_in_bss(maps.iter().map(|map| map.refusals))
     }
 
@@ -287,10 +293,10 @@ impl Loaded {
     ///
     /// # Errors
     /// If the kernel does not share them.
-    pub fn followed_values(&self) -> Result<FollowedValues> {
+    pub fn followed_values(&self) -> Result<LiveVariables> {
         let failed = |what: &str| Error::failed(format!("the variables of {} can't be followed: {what}", self.program));
         let bss = self.bss().ok_or_else(|| failed("there are none"))?;
-        FollowedValues::of(bss.as_fd(), bss.value_size() as usize).map_err(|error| failed(&error.to_string()))
+        LiveVariables::of(bss.as_fd(), bss.value_size() as usize).map_err(|error| failed(&error.to_string()))
     }
 
     /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has

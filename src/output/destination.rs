@@ -9,7 +9,7 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::{FileType, SeekFrom, fstat, ftruncate, seek};
 use rustix::io::pread;
 
-use crate::stream;
+use crate::stdio;
 
 /// The paths that stand for standard output.
 pub const STANDARD_OUTPUT: &[&str] = &["-", "/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"];
@@ -19,35 +19,35 @@ pub const BUFFER_BYTES: usize = 64 << 10;
 
 /// The file behind a sink.
 #[derive(Debug)]
-pub enum Output {
+pub enum Destination {
     /// Standard output.
     Stdout,
     /// An open file.
     File(File),
 }
 
-impl Output {
+impl Destination {
     /// Whether a person may be looking.
     pub fn is_terminal(&self) -> bool {
         match self {
-            Output::Stdout => io::stdout().is_terminal(),
-            Output::File(file) => file.is_terminal(),
+            Destination::Stdout => io::stdout().is_terminal(),
+            Destination::File(file) => file.is_terminal(),
         }
     }
 
     /// Columns of the terminal, if it is one.
     pub fn width(&self) -> Option<usize> {
         let size = match self {
-            Output::Stdout => rustix::termios::tcgetwinsize(rustix::stdio::stdout()),
-            Output::File(file) => rustix::termios::tcgetwinsize(file),
+            Destination::Stdout => rustix::termios::tcgetwinsize(rustix::stdio::stdout()),
+            Destination::File(file) => rustix::termios::tcgetwinsize(file),
         };
         size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
-            Output::Stdout => rustix::stdio::stdout(),
-            Output::File(file) => file.as_fd(),
+            Destination::Stdout => rustix::stdio::stdout(),
+            Destination::File(file) => file.as_fd(),
         }
     }
 }
@@ -79,7 +79,7 @@ impl RecordEnd {
 /// A file, and how much has been written to it.
 #[derive(Debug)]
 pub struct Counted {
-    output: Output,
+    output: Destination,
     // Cells, because a `csv::Writer` lends what it writes to only for reading
     bytes: Cell<u64>,
     /// So many of them were written when everything was flushed the last time: they are whole records.
@@ -88,8 +88,8 @@ pub struct Counted {
     failed: Cell<bool>,
 }
 
-impl From<Output> for Counted {
-    fn from(output: Output) -> Self {
+impl From<Destination> for Counted {
+    fn from(output: Destination) -> Self {
         Counted { output, bytes: Cell::new(0), flushed: Cell::new(0), failed: Cell::new(false) }
     }
 }
@@ -125,9 +125,9 @@ impl Counted {
     /// The error of earlier writes that a file system has kept until now.
     ///
     /// # Errors
-    /// See [`stream::delayed_error`].
+    /// See [`stdio::delayed_error`].
     pub fn delayed_error(&self) -> io::Result<()> {
-        stream::delayed_error(self.output.fd())
+        stdio::delayed_error(self.output.fd())
     }
 }
 
@@ -149,7 +149,7 @@ impl Write for Counted {
             return Err(io::Error::other("an earlier write has failed"));
         }
         // Not `io::stdout()`: its line buffer would write every record on its own
-        let written = stream::write(self.output.fd(), bytes);
+        let written = stdio::write(self.output.fd(), bytes);
         match &written {
             Ok(written) => self.bytes.set(self.bytes.get() + *written as u64),
             // A table that is dropped writes what it still has
@@ -170,14 +170,14 @@ impl Write for Counted {
 
 /// Whole lines on their way to a file.
 #[derive(Debug)]
-pub struct Lines {
+pub struct BufferedLines {
     /// What waits.
     pub buffer: String,
     /// Where it goes.
     pub output: Counted,
 }
 
-impl Lines {
+impl BufferedLines {
     /// Hands everything over, and forgets it even where that fails.
     pub fn flush(&mut self) -> io::Result<()> {
         let result = self.output.write_all(self.buffer.as_bytes()).and_then(|()| self.output.flush());
@@ -210,7 +210,7 @@ mod tests {
     fn a_file_ends_with_a_whole_record() {
         let after = |flushed: &str, partly: &str, other: &str| {
             let mut file = tempfile::tempfile().expect("a file");
-            let mut counted = Counted::from(Output::File(file.try_clone().expect("it can be")));
+            let mut counted = Counted::from(Destination::File(file.try_clone().expect("it can be")));
             counted.write_all(flushed.as_bytes()).and_then(|()| counted.flush()).expect("there is room");
             counted.write_all(partly.as_bytes()).expect("there is room");
             if !other.is_empty() {

@@ -1,9 +1,9 @@
 //! JSON Lines. Valid whatever bytes a name holds, integers exact to 64 bits.
 
+use super::field_value::{TextMode, push_bits, push_ip};
 use super::formatters::{push_int, push_uint};
 use super::sink::Cell;
 use super::time;
-use super::value::{TextMode, push_bits, push_ip};
 use crate::event::{Record, Scalar, text};
 
 /// Most lines are shorter: room for one is made once, not piece by piece.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::field_value::Globals;
 use super::template::render_global;
-use super::value::Globals;
 
 /// The names that a template gives files for any `start`, with `name`, `host` and `labels` as they are.
 ///
@@ -12,11 +12,11 @@ use super::value::Globals;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     /// Text as it is, or digits.
-    pieces: Vec<Piece>,
+    pieces: Vec<PatternPart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+enum PatternPart {
     Text(String),
     Digits(usize),
 }
@@ -94,14 +94,14 @@ impl PathPattern {
         let mut pieces = Vec::new();
         for (expression, text) in parts(&source[source.rfind('/').map_or(0, |at| at + 1)..])? {
             if !expression {
-                pieces.push(Piece::Text(text.to_owned()));
+                pieces.push(PatternPart::Text(text.to_owned()));
                 continue;
             }
             let rendered = render_global(&format!("{{{{{text}}}}}"), globals).ok()?;
             if mentions(text, "start") {
                 pieces.extend(digits(&rendered));
             } else {
-                pieces.push(Piece::Text(rendered));
+                pieces.push(PatternPart::Text(rendered));
             }
         }
         Some(PathPattern { pieces })
@@ -110,8 +110,8 @@ impl PathPattern {
     /// What is left of `name` once the pattern has matched its beginning.
     pub fn strip<'a>(&self, name: &'a str) -> Option<&'a str> {
         self.pieces.iter().try_fold(name, |rest, piece| match piece {
-            Piece::Text(text) => rest.strip_prefix(text.as_str()),
-            Piece::Digits(count) => {
+            PatternPart::Text(text) => rest.strip_prefix(text.as_str()),
+            PatternPart::Digits(count) => {
                 let (digits, rest) = rest.split_at_checked(*count)?;
                 digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(rest)
             }
@@ -119,14 +119,14 @@ impl PathPattern {
     }
 }
 
-fn digits(text: &str) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
+fn digits(text: &str) -> Vec<PatternPart> {
+    let mut pieces: Vec<PatternPart> = Vec::new();
     for c in text.chars() {
         match pieces.last_mut() {
-            Some(Piece::Digits(count)) if c.is_ascii_digit() => *count += 1,
-            Some(Piece::Text(text)) if !c.is_ascii_digit() => text.push(c),
-            _ if c.is_ascii_digit() => pieces.push(Piece::Digits(1)),
-            _ => pieces.push(Piece::Text(c.into())),
+            Some(PatternPart::Digits(count)) if c.is_ascii_digit() => *count += 1,
+            Some(PatternPart::Text(text)) if !c.is_ascii_digit() => text.push(c),
+            _ if c.is_ascii_digit() => pieces.push(PatternPart::Digits(1)),
+            _ => pieces.push(PatternPart::Text(c.into())),
         }
     }
     pieces

@@ -3,48 +3,48 @@
 use std::io;
 use std::sync::Arc;
 
-use super::destination::{BUFFER_BYTES, Counted, Lines, Output, RecordEnd};
-use super::draw::{Row, draw};
+use super::destination::{BUFFER_BYTES, BufferedLines, Counted, Destination, RecordEnd};
+use super::field_value::{FieldRef, Globals, TextMode, push_scalar};
 use super::jsonl::{self, Member};
+use super::table_view::{TableRow, draw};
 use super::template::{RecordTemplate, render_global};
-use super::value::{Field, Globals, TextMode, push_scalar};
 use crate::event::{Layout, Record, Scalar, text};
 
 /// A column of a CSV file or a member of a JSON object, as the config asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Column {
+pub enum SinkColumn {
     /// A field by its name.
     Field(String),
     /// A name and the template of its text.
     Template(String, String),
 }
 
-impl Column {
+impl SinkColumn {
     /// The column's or member's name.
     pub fn name(&self) -> &str {
-        let (Column::Field(name) | Column::Template(name, _)) = self;
+        let (SinkColumn::Field(name) | SinkColumn::Template(name, _)) = self;
         name
     }
 }
 
 /// The shape of a sink's records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shape {
+pub enum SinkFormat {
     /// Lines of text.
     Text { template: String, header: Option<String> },
     /// What a program adds up, as tables and histograms for a person.
-    Drawn { header: Option<String> },
+    Pretty { header: Option<String> },
     /// Comma-separated values. The columns are never empty.
-    Csv { columns: Vec<Column> },
+    Csv { columns: Vec<SinkColumn> },
     /// JSON Lines; `None`: every field of the record's program.
-    Jsonl { fields: Option<Vec<Column>> },
+    Jsonl { fields: Option<Vec<SinkColumn>> },
 }
 
 /// Where one value of a record comes from, for one probe.
 #[derive(Debug)]
 pub enum Cell {
     /// A field.
-    Field(Field),
+    Field(FieldRef),
     /// A template.
     Template(Box<RecordTemplate>),
     /// A field that this probe's program does not have, but another one's of the same sink.
@@ -62,7 +62,7 @@ pub enum WriteError {
 
 /// A probe that a sink writes the records of.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct RecordSource<'a> {
     /// The shape of its events.
     pub layout: &'a Arc<Layout>,
     /// Its name.
@@ -71,8 +71,8 @@ pub struct Source<'a> {
 
 /// A sink at work.
 #[derive(Debug)]
-pub struct Sink {
-    writer: Writer,
+pub struct OpenSink {
+    writer: SinkWriter,
     scratch: String,
     /// What each of its files begins with.
     header: Header,
@@ -87,24 +87,40 @@ enum Header {
 
 /// The lists have one entry a probe of the config, `None` where it does not write here.
 #[derive(Debug)]
-enum Writer {
-    Text { templates: Vec<Option<RecordTemplate>>, lines: Lines },
-    Drawn { probes: Vec<Option<(String, Arc<Layout>)>>, waiting: Vec<(usize, Row)>, width: Option<usize>, lines: Lines },
-    Csv { cells: Vec<Option<Vec<Cell>>>, mode: TextMode, row: csv::ByteRecord, csv: Box<csv::Writer<Counted>> },
-    Jsonl { members: Vec<Option<Vec<Member>>>, lines: Lines },
+enum SinkWriter {
+    Text {
+        templates: Vec<Option<RecordTemplate>>,
+        lines: BufferedLines,
+    },
+    Drawn {
+        probes: Vec<Option<(String, Arc<Layout>)>>,
+        waiting: Vec<(usize, TableRow)>,
+        width: Option<usize>,
+        lines: BufferedLines,
+    },
+    Csv {
+        cells: Vec<Option<Vec<Cell>>>,
+        mode: TextMode,
+        row: csv::ByteRecord,
+        csv: Box<csv::Writer<Counted>>,
+    },
+    Jsonl {
+        members: Vec<Option<Vec<Member>>>,
+        lines: BufferedLines,
+    },
 }
 
-impl Sink {
+impl OpenSink {
     /// A sink of `shape`. `sources` has an entry for each probe of the config, by its index: `None` where the probe
     /// does not write here.
     ///
     /// # Errors
     /// If a template is wrong, or the header can't be made; the plan finds both before.
     pub fn new(
-        shape: &Shape,
-        sources: &[Option<Source<'_>>],
+        shape: &SinkFormat,
+        sources: &[Option<RecordSource<'_>>],
         globals: &Arc<Globals>,
-        output: Output,
+        output: Destination,
     ) -> Result<Self, String> {
         let line = |header: &Option<String>| match header {
             None => Ok(Header::None),
@@ -113,40 +129,44 @@ impl Sink {
         // On a terminal a person reads it, and names must not run the terminal
         let table_mode = if output.is_terminal() { TextMode::Shown } else { TextMode::Lossless };
         let width = output.width();
-        let lines = |output| Lines { buffer: String::new(), output: Counted::from(output) };
+        let lines = |output| BufferedLines { buffer: String::new(), output: Counted::from(output) };
         let (writer, header) = match shape {
-            Shape::Text { template, header } => {
-                let make = |source: Source<'_>| {
+            SinkFormat::Text { template, header } => {
+                let make = |source: RecordSource<'_>| {
                     RecordTemplate::new(template, source.layout, source.name, globals, TextMode::Shown)
                 };
-                (Writer::Text { templates: each(sources, make)?, lines: lines(output) }, line(header)?)
+                (SinkWriter::Text { templates: each(sources, make)?, lines: lines(output) }, line(header)?)
             }
-            Shape::Drawn { header } => {
-                let probe = |source: &Option<Source<'_>>| {
+            SinkFormat::Pretty { header } => {
+                let probe = |source: &Option<RecordSource<'_>>| {
                     source.map(|source| (source.name.to_owned(), Arc::clone(source.layout)))
                 };
                 let probes = sources.iter().map(probe).collect();
-                (Writer::Drawn { probes, waiting: Vec::new(), width, lines: lines(output) }, line(header)?)
+                (SinkWriter::Drawn { probes, waiting: Vec::new(), width, lines: lines(output) }, line(header)?)
             }
-            Shape::Csv { columns } => {
+            SinkFormat::Csv { columns } => {
                 let cells = each(sources, |source| cells(columns, source, globals, table_mode))?;
                 let columns = columns.iter().map(|column| column.name().to_owned()).collect();
                 let csv = Box::new(table(output));
-                (Writer::Csv { cells, mode: table_mode, row: csv::ByteRecord::new(), csv }, Header::Columns(columns))
+                (
+                    SinkWriter::Csv { cells, mode: table_mode, row: csv::ByteRecord::new(), csv },
+                    Header::Columns(columns),
+                )
             }
-            Shape::Jsonl { fields } => {
-                let make = |source: Source<'_>| {
-                    let all = || Field::all(source.layout).iter().map(|(_, n)| Column::Field((*n).into())).collect();
-                    let columns: Vec<Column> = fields.clone().unwrap_or_else(all);
+            SinkFormat::Jsonl { fields } => {
+                let make = |source: RecordSource<'_>| {
+                    let all =
+                        || FieldRef::all(source.layout).iter().map(|(_, n)| SinkColumn::Field((*n).into())).collect();
+                    let columns: Vec<SinkColumn> = fields.clone().unwrap_or_else(all);
                     let cells = cells(&columns, source, globals, TextMode::Lossless)?;
                     let named = columns.iter().map(|column| column.name().to_owned()).zip(cells);
                     // What this program does not have is left out: unlike a row, an object can do without
                     Ok(jsonl::members(named.filter(|(_, cell)| !matches!(cell, Cell::Absent)).collect()))
                 };
-                (Writer::Jsonl { members: each(sources, make)?, lines: lines(output) }, Header::None)
+                (SinkWriter::Jsonl { members: each(sources, make)?, lines: lines(output) }, Header::None)
             }
         };
-        let mut sink = Sink { writer, scratch: String::new(), header };
+        let mut sink = OpenSink { writer, scratch: String::new(), header };
         sink.begin().map_err(|error| error.to_string())?;
         Ok(sink)
     }
@@ -154,10 +174,10 @@ impl Sink {
     /// Puts the header into a file that is empty.
     fn begin(&mut self) -> io::Result<()> {
         match (&mut self.writer, &self.header) {
-            (Writer::Text { lines, .. } | Writer::Drawn { lines, .. }, Header::Line(line)) => {
+            (SinkWriter::Text { lines, .. } | SinkWriter::Drawn { lines, .. }, Header::Line(line)) => {
                 lines.buffer.push_str(line)
             }
-            (Writer::Csv { csv, .. }, Header::Columns(columns)) => csv.write_record(columns).map_err(csv_io)?,
+            (SinkWriter::Csv { csv, .. }, Header::Columns(columns)) => csv.write_record(columns).map_err(csv_io)?,
             _ => {}
         }
         Ok(())
@@ -167,12 +187,12 @@ impl Sink {
     ///
     /// # Errors
     /// If the new file takes nothing.
-    pub fn continue_in(&mut self, output: Output) -> io::Result<()> {
+    pub fn continue_in(&mut self, output: Destination) -> io::Result<()> {
         match &mut self.writer {
-            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+            SinkWriter::Text { lines, .. } | SinkWriter::Drawn { lines, .. } | SinkWriter::Jsonl { lines, .. } => {
                 lines.output = Counted::from(output);
             }
-            Writer::Csv { csv, .. } => **csv = table(output),
+            SinkWriter::Csv { csv, .. } => **csv = table(output),
         }
         self.begin()
     }
@@ -181,33 +201,33 @@ impl Sink {
     #[inline]
     pub fn bytes(&self) -> u64 {
         match &self.writer {
-            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+            SinkWriter::Text { lines, .. } | SinkWriter::Drawn { lines, .. } | SinkWriter::Jsonl { lines, .. } => {
                 lines.output.bytes() + lines.buffer.len() as u64
             }
-            Writer::Csv { csv, .. } => csv.get_ref().bytes(),
+            SinkWriter::Csv { csv, .. } => csv.get_ref().bytes(),
         }
     }
 
-    /// Takes a record of the probe with index `probe`; the file has it after the next [`Sink::flush`].
+    /// Takes a record of the probe with index `probe`; the file has it after the next [`OpenSink::flush`].
     ///
     /// # Errors
     /// See [`WriteError`].
     #[inline]
     pub fn write(&mut self, probe: usize, record: &Record<'_>) -> Result<(), WriteError> {
         match &mut self.writer {
-            Writer::Text { templates, lines } => {
+            SinkWriter::Text { templates, lines } => {
                 let Some(template) = &mut templates[probe] else { return Ok(()) };
                 template.render(record, &mut lines.buffer).map_err(WriteError::Record)?;
                 lines.buffer.push('\n');
                 lines.flush_if_full().map_err(WriteError::File)
             }
-            Writer::Drawn { probes, waiting, .. } => {
+            SinkWriter::Drawn { probes, waiting, .. } => {
                 let Some((_, layout)) = &probes[probe] else { return Ok(()) };
                 let (layout, raw) = (Arc::clone(layout), record.raw.to_vec());
-                waiting.push((probe, Row { layout, raw, time: record.time }));
+                waiting.push((probe, TableRow { layout, raw, time: record.time }));
                 Ok(())
             }
-            Writer::Csv { cells, mode, row, csv } => {
+            SinkWriter::Csv { cells, mode, row, csv } => {
                 let Some(cells) = &mut cells[probe] else { return Ok(()) };
                 row.clear();
                 for cell in cells {
@@ -215,7 +235,7 @@ impl Sink {
                 }
                 csv.write_byte_record(row).map_err(|error| WriteError::File(csv_io(error)))
             }
-            Writer::Jsonl { members, lines } => {
+            SinkWriter::Jsonl { members, lines } => {
                 let Some(members) = &mut members[probe] else { return Ok(()) };
                 let start = lines.buffer.len();
                 jsonl::push_line(members, record, &mut self.scratch, &mut lines.buffer).map_err(|error| {
@@ -233,11 +253,11 @@ impl Sink {
     /// If the file takes no more.
     pub fn gap(&mut self, time: i64, probe: &str, lost: u64, cause: &str) -> io::Result<()> {
         match &mut self.writer {
-            Writer::Jsonl { lines, .. } => {
+            SinkWriter::Jsonl { lines, .. } => {
                 jsonl::push_gap(time, probe, lost, cause, &mut lines.buffer);
                 lines.flush_if_full()
             }
-            Writer::Text { .. } | Writer::Csv { .. } | Writer::Drawn { .. } => Ok(()),
+            SinkWriter::Text { .. } | SinkWriter::Csv { .. } | SinkWriter::Drawn { .. } => Ok(()),
         }
     }
 
@@ -246,12 +266,12 @@ impl Sink {
     /// # Errors
     /// If the file takes no more.
     pub fn end_of_reading(&mut self, streams: std::ops::Range<usize>) -> io::Result<()> {
-        let Writer::Drawn { probes, waiting, width, lines } = &mut self.writer else { return Ok(()) };
+        let SinkWriter::Drawn { probes, waiting, width, lines } = &mut self.writer else { return Ok(()) };
         let (rows, others): (Vec<_>, Vec<_>) =
             std::mem::take(waiting).into_iter().partition(|(stream, _)| streams.contains(stream));
         *waiting = others;
         let Some((name, _)) = streams.clone().find_map(|stream| probes.get(stream)?.as_ref()) else { return Ok(()) };
-        let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+        let rows: Vec<TableRow> = rows.into_iter().map(|(_, row)| row).collect();
         draw(name, &rows, *width, &mut lines.buffer);
         lines.flush_if_full()
     }
@@ -262,8 +282,10 @@ impl Sink {
     /// If the file takes no more.
     pub fn flush(&mut self) -> io::Result<()> {
         match &mut self.writer {
-            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => lines.flush(),
-            Writer::Csv { csv, .. } => csv.flush(),
+            SinkWriter::Text { lines, .. } | SinkWriter::Drawn { lines, .. } | SinkWriter::Jsonl { lines, .. } => {
+                lines.flush()
+            }
+            SinkWriter::Csv { csv, .. } => csv.flush(),
         }
     }
 
@@ -273,10 +295,10 @@ impl Sink {
     /// As close(2).
     pub fn delayed_error(&self) -> io::Result<()> {
         match &self.writer {
-            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+            SinkWriter::Text { lines, .. } | SinkWriter::Drawn { lines, .. } | SinkWriter::Jsonl { lines, .. } => {
                 lines.output.delayed_error()
             }
-            Writer::Csv { csv, .. } => csv.get_ref().delayed_error(),
+            SinkWriter::Csv { csv, .. } => csv.get_ref().delayed_error(),
         }
     }
 
@@ -284,32 +306,37 @@ impl Sink {
     /// then; a pipe may have taken a part of one.
     pub fn fail(&mut self) {
         match &mut self.writer {
-            Writer::Text { lines, .. } | Writer::Drawn { lines, .. } | Writer::Jsonl { lines, .. } => {
+            SinkWriter::Text { lines, .. } | SinkWriter::Drawn { lines, .. } | SinkWriter::Jsonl { lines, .. } => {
                 lines.buffer.clear();
                 lines.output.cut_to_records(RecordEnd::Line);
             }
-            Writer::Csv { csv, .. } => csv.get_ref().cut_to_records(RecordEnd::UnquotedLine),
+            SinkWriter::Csv { csv, .. } => csv.get_ref().cut_to_records(RecordEnd::UnquotedLine),
         }
     }
 }
 
 /// RFC 4180 but for the line's end: a carriage return would stick to the last column in a shell.
-fn table(output: Output) -> csv::Writer<Counted> {
+fn table(output: Destination) -> csv::Writer<Counted> {
     csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(Counted::from(output))
 }
 
 /// What `make` makes of each probe that writes here.
 fn each<T>(
-    sources: &[Option<Source<'_>>],
-    make: impl Fn(Source<'_>) -> Result<T, String>,
+    sources: &[Option<RecordSource<'_>>],
+    make: impl Fn(RecordSource<'_>) -> Result<T, String>,
 ) -> Result<Vec<Option<T>>, String> {
     sources.iter().map(|source| source.map(&make).transpose()).collect()
 }
 
-fn cells(columns: &[Column], source: Source<'_>, globals: &Arc<Globals>, mode: TextMode) -> Result<Vec<Cell>, String> {
-    let cell = |column: &Column| match column {
-        Column::Field(name) => Ok(Field::find(name, source.layout).map_or(Cell::Absent, Cell::Field)),
-        Column::Template(_, text) => {
+fn cells(
+    columns: &[SinkColumn],
+    source: RecordSource<'_>,
+    globals: &Arc<Globals>,
+    mode: TextMode,
+) -> Result<Vec<Cell>, String> {
+    let cell = |column: &SinkColumn| match column {
+        SinkColumn::Field(name) => Ok(FieldRef::find(name, source.layout).map_or(Cell::Absent, Cell::Field)),
+        SinkColumn::Template(_, text) => {
             let template = RecordTemplate::new(text, source.layout, source.name, globals, mode)?;
             Ok(Cell::Template(Box::new(template)))
         }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use minijinja::Template;
 use minijinja::value::Value;
 
-use super::value::{Globals, RecordObject, TextMode};
+use super::field_value::{Globals, RecordObject, TextMode};
 use crate::event::{Layout, Record};
-pub use check::{Problem, check, check_alone, check_global, check_path, labels};
+pub use check::{TemplateProblem, check, check_alone, check_global, check_path, labels};
 use environment::{environment, render_bounded};
-use fast::{Segment, fast_path, render_segments};
+use fast::{TemplateSegment, fast_path, render_segments};
 
 /// Renders a template of file names or of a header.
 ///
@@ -39,7 +39,7 @@ pub struct RecordTemplate {
     globals: Arc<Globals>,
     mode: TextMode,
     /// The fast path, if the template is simple enough.
-    segments: Option<Vec<Segment>>,
+    segments: Option<Vec<TemplateSegment>>,
     template: Template<'static, 'static>,
     scratch: [String; 2],
 }

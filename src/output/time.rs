@@ -14,24 +14,24 @@ use crate::console;
 const SECOND: i64 = 1_000_000_000;
 
 /// The text of one second.
-struct Cached {
+struct CachedSecond {
     second: i64,
     text: String,
 }
 
 thread_local! {
-    static RFC3339: RefCell<Cached> = const { RefCell::new(Cached { second: i64::MIN, text: String::new() }) };
-    static CLOCK: RefCell<Cached> = const { RefCell::new(Cached { second: i64::MIN, text: String::new() }) };
+    static RFC3339: RefCell<CachedSecond> = const { RefCell::new(CachedSecond { second: i64::MIN, text: String::new() }) };
+    static CLOCK: RefCell<CachedSecond> = const { RefCell::new(CachedSecond { second: i64::MIN, text: String::new() }) };
 }
 
 /// The zone of local times.
-struct Local {
+struct LocalZone {
     zone: TimeZone,
     /// The zone that the machine is set to and does not have.
     unknown: Option<String>,
 }
 
-static LOCAL: OnceLock<Local> = OnceLock::new();
+static LOCAL: OnceLock<LocalZone> = OnceLock::new();
 
 /// Where a machine has its time zone, unless `TZ` says another.
 const LOCALTIME: &str = "/etc/localtime";
@@ -48,7 +48,7 @@ fn local() -> &'static TimeZone {
                  set TZ to a zone of /usr/share/zoneinfo"
             ));
         }
-        Local { zone: found.unwrap_or(TimeZone::UTC), unknown }
+        LocalZone { zone: found.unwrap_or(TimeZone::UTC), unknown }
     });
     &local.zone
 }
@@ -82,7 +82,7 @@ pub fn unknown_zone() -> Option<String> {
 /// Has local times be those of UTC in this process, whatever the machine's zone; to be called before the first of them
 /// is written.
 pub fn be_in_utc() {
-    let _ = LOCAL.set(Local { zone: TimeZone::UTC, unknown: None });
+    let _ = LOCAL.set(LocalZone { zone: TimeZone::UTC, unknown: None });
 }
 
 fn timestamp(time: i64) -> Timestamp {
@@ -91,7 +91,7 @@ fn timestamp(time: i64) -> Timestamp {
 
 /// Appends the text of `time`'s second, from the cache or made by `make`.
 fn push_second(
-    cache: &'static std::thread::LocalKey<RefCell<Cached>>,
+    cache: &'static std::thread::LocalKey<RefCell<CachedSecond>>,
     time: i64,
     out: &mut String,
     make: impl FnOnce(Timestamp) -> String,
@@ -99,7 +99,7 @@ fn push_second(
     let second = time.div_euclid(SECOND);
     cache.with_borrow_mut(|cached| {
         if cached.second != second {
-            *cached = Cached { second, text: make(timestamp(second * SECOND)) };
+            *cached = CachedSecond { second, text: make(timestamp(second * SECOND)) };
         }
         out.push_str(&cached.text);
     });

@@ -12,11 +12,11 @@ use super::priority;
 use super::queue::{BatchSender, Received};
 use crate::catalog::StackKind;
 use crate::error::{Error, Result};
-use crate::kernel::{AggregateMap, Entry, Loaded};
+use crate::kernel::{AggregateMap, Loaded, MapEntry};
 use crate::plan::{Plan, ProbePlan};
 use crate::run::clock;
 use crate::run::signals::StopHandle;
-use crate::symbols::{self, Cause, Image, Name, SymbolCounts, Symbols};
+use crate::symbols::{self, FrameName, Image, SymbolCounts, Symbols, UnresolvedCause};
 
 /// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
 const FRAMES: usize = 127;
@@ -80,7 +80,7 @@ impl AggregateCounter {
     ///
     /// # Errors
     /// If the map can't be read.
-    pub fn entries(&self) -> Result<(Vec<Entry>, Option<u64>)> {
+    pub fn entries(&self) -> Result<(Vec<MapEntry>, Option<u64>)> {
         let entries = self.map.entries()?;
         let counted = self.aggregator.counted(&entries);
         Ok((entries, counted))
@@ -128,7 +128,7 @@ pub struct AggregatePoller {
 #[derive(Debug)]
 pub struct PollerInputs<'a> {
     /// What was in the map of each probe before the window, and is left out.
-    pub before: &'a [Vec<Entry>],
+    pub before: &'a [Vec<MapEntry>],
     /// They are told what is taken out of maps.
     pub tallies: &'a [Option<AggregateCounter>],
     /// Finds the names of stacks.
@@ -250,7 +250,7 @@ impl PolledAggregate {
         let entries = {
             let mut taken = lock(&self.taken);
             let entries = self.map.take()?;
-            let out: Vec<Entry> = entries.iter().filter(|entry| entry.taken).cloned().collect();
+            let out: Vec<MapEntry> = entries.iter().filter(|entry| entry.taken).cloned().collect();
             *taken += self.aggregator.counted_in(&out).unwrap_or(0);
             entries
         };
@@ -306,7 +306,7 @@ impl StackSource for SnapshotStacks<'_> {
             Some(ResolvedStack::Frames(frames)) => return frames.clone(),
             Some(ResolvedStack::Addresses(None)) => Frames { texts: NOT_KEPT.into(), ..Frames::default() },
             Some(ResolvedStack::Addresses(Some(addresses))) => {
-                let names: Vec<Name> = match stack.kind {
+                let names: Vec<FrameName> = match stack.kind {
                     StackKind::Kernel => self.symbols.kernel(addresses),
                     StackKind::User => addresses.iter().map(|at| self.symbols.process(&stack.image, *at)).collect(),
                 };
@@ -314,7 +314,7 @@ impl StackSource for SnapshotStacks<'_> {
                 let mut cannot_know = false;
                 for name in names {
                     let name = name.and_then(|name| {
-                        self.room = self.room.checked_sub(name.len()).ok_or(Cause::NoRoom)?;
+                        self.room = self.room.checked_sub(name.len()).ok_or(UnresolvedCause::NoRoom)?;
                         Ok(name)
                     });
                     self.names.count(&name);

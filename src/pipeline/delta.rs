@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::sync::Arc;
 
-use crate::catalog::{HIST_TRAILER, ImageAt, Shape, StackKind};
+use crate::catalog::{AggregateShape, HIST_TRAILER, ImageAt, StackKind};
 use crate::event::Layout;
-use crate::kernel::Entry;
+use crate::kernel::MapEntry;
 use crate::plan::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD};
 use crate::symbols::Image;
 
@@ -77,9 +77,9 @@ impl DeltaAggregator {
     }
 
     /// Makes rows of `entries`, read at `ts`.
-    pub fn read(&mut self, entries: &[Entry], ts: u64, stacks: &mut dyn StackSource) -> Snapshot {
+    pub fn read(&mut self, entries: &[MapEntry], ts: u64, stacks: &mut dyn StackSource) -> Snapshot {
         let counted = self.counted(entries);
-        let (taken, _): (Vec<Entry>, Vec<_>) = entries.iter().cloned().partition(|entry| entry.taken);
+        let (taken, _): (Vec<MapEntry>, Vec<_>) = entries.iter().cloned().partition(|entry| entry.taken);
         self.taken += self.counted_in(&taken).unwrap_or(0);
         let mut groups = Vec::new();
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
@@ -98,25 +98,25 @@ impl DeltaAggregator {
     }
 
     /// What is in `entries` was before the window: it is in no row.
-    pub fn set_baseline(&mut self, entries: &[Entry]) {
+    pub fn set_baseline(&mut self, entries: &[MapEntry]) {
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
             self.before.insert((group.key, group.cpu), group.words);
         }
     }
 
     /// Events in `entries` and in what was taken out of the map before; `None` if the counters do not tell.
-    pub fn counted(&self, entries: &[Entry]) -> Option<u64> {
+    pub fn counted(&self, entries: &[MapEntry]) -> Option<u64> {
         Some(self.taken + self.counted_in(entries)?)
     }
 
     /// Events in `entries`; `None` if the counters do not tell.
-    pub fn counted_in(&self, entries: &[Entry]) -> Option<u64> {
+    pub fn counted_in(&self, entries: &[MapEntry]) -> Option<u64> {
         self.events(&[])?;
         Some(entries.iter().flat_map(|entry| self.groups(entry)).filter_map(|group| self.events(&group.words)).sum())
     }
 
     /// One group for all CPUs, or one for each.
-    fn groups(&self, entry: &Entry) -> Vec<KeyValues> {
+    fn groups(&self, entry: &MapEntry) -> Vec<KeyValues> {
         let words = |value: &Vec<u8>| -> Vec<u64> {
             value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect()
         };
@@ -137,7 +137,7 @@ impl DeltaAggregator {
     fn add(&self, sum: &mut [u64], words: &[u64]) {
         let last = sum.len().saturating_sub(1);
         for (i, (sum, word)) in sum.iter_mut().zip(words).enumerate() {
-            let largest = i == last && matches!(self.plan.spec.shape, Shape::Histogram { .. });
+            let largest = i == last && matches!(self.plan.spec.shape, AggregateShape::Histogram { .. });
             *sum = if largest { (*sum).max(*word) } else { sum.wrapping_add(*word) };
         }
     }
@@ -175,8 +175,8 @@ impl DeltaAggregator {
     /// Events in the words of a group.
     fn events(&self, words: &[u64]) -> Option<u64> {
         match &self.plan.spec.shape {
-            Shape::Histogram { slots, .. } => Some(words.iter().take(*slots).sum()),
-            Shape::Counters { fields, events } => {
+            AggregateShape::Histogram { slots, .. } => Some(words.iter().take(*slots).sum()),
+            AggregateShape::Counters { fields, events } => {
                 let at = fields[(*events)?].offset / 8;
                 Some(words.get(at).copied().unwrap_or(0))
             }
@@ -189,8 +189,8 @@ impl DeltaAggregator {
         let place = (group.key.clone(), group.cpu);
         if let Some(before) = self.before.get(&place) {
             let counts = match &self.plan.spec.shape {
-                Shape::Histogram { slots, .. } => slots + 1,
-                Shape::Counters { .. } => now.len(),
+                AggregateShape::Histogram { slots, .. } => slots + 1,
+                AggregateShape::Counters { .. } => now.len(),
             };
             group.words.iter_mut().zip(before).take(counts).for_each(|(word, before)| {
                 *word = word.wrapping_sub(*before);
@@ -202,8 +202,8 @@ impl DeltaAggregator {
             self.before.insert(place, now);
         }
         let counts = match &self.plan.spec.shape {
-            Shape::Histogram { slots, .. } => *slots,
-            Shape::Counters { .. } => group.words.len(),
+            AggregateShape::Histogram { slots, .. } => *slots,
+            AggregateShape::Counters { .. } => group.words.len(),
         };
         group.words.iter().take(counts).any(|word| *word != 0).then_some(group)
     }
@@ -211,8 +211,8 @@ impl DeltaAggregator {
     /// Counters: the largest of the one that was chosen first. Histograms, and what is equal: by the key, so that it is always the same.
     fn sort(&self, groups: &mut [KeyValues]) {
         let first = match &self.plan.spec.shape {
-            Shape::Counters { fields, .. } => Some(fields[self.plan.sort].offset / 8),
-            Shape::Histogram { .. } => None,
+            AggregateShape::Counters { fields, .. } => Some(fields[self.plan.sort].offset / 8),
+            AggregateShape::Histogram { .. } => None,
         };
         groups.sort_by(|a, b| {
             let largest = first.map_or(std::cmp::Ordering::Equal, |at| b.words[at].cmp(&a.words[at]));
@@ -225,11 +225,11 @@ impl DeltaAggregator {
             rows.push((stream, self.row(stream, kind, group, ts, values)));
         };
         match &self.plan.spec.shape {
-            Shape::Counters { fields, .. } => {
+            AggregateShape::Counters { fields, .. } => {
                 let values: Vec<u64> = fields.iter().map(|field| group.words[field.offset / 8]).collect();
                 push(0, 0, &values);
             }
-            Shape::Histogram { slots, .. } => {
+            AggregateShape::Histogram { slots, .. } => {
                 let (buckets, trailer) = group.words.split_at(*slots);
                 for (slot, count) in buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
                     push(0, ROW_BUCKET, &[low(slot), high(slot, *slots), *count]);

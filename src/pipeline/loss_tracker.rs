@@ -71,7 +71,7 @@ mod tests {
             effective: 4096,
             wakeup: crate::plan::WakeupPlan::Bytes(1024),
             max_latency: std::time::Duration::from_millis(100),
-            left: crate::plan::Left::default(),
+            left: crate::plan::BufferDefaults::default(),
         };
         let kernel = Counters { lost_buffer_full: 1, ..Counters::default() };
         assert_eq!(losses.suggested_size(&buffer, Received::default(), kernel), None);

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::queue::{BatchSender, WrittenCount};
 use super::stale_entries::StaleEntries;
 use crate::error::{Error, Result};
-use crate::kernel::{Buffer, Counters, Loaded};
+use crate::kernel::{Counters, EventBuffer, Loaded};
 use crate::plan::Plan;
 use crate::report::End;
 use crate::run::CgroupFollower;
@@ -37,7 +37,7 @@ const KEY_CLOCK: u64 = u64::MAX - 2;
 pub(crate) struct Reader<'a> {
     pub plan: &'a Plan,
     /// A probe each; none for an aggregate.
-    pub buffers: Vec<Option<Buffer<'a>>>,
+    pub buffers: Vec<Option<EventBuffer<'a>>>,
     /// A probe each; none for events.
     pub aggregate_counters: Vec<Option<AggregateCounter>>,
     pub losses: Vec<LossTracker>,

@@ -34,7 +34,7 @@ impl StaleEntries {
             if maps.iter().all(|map| map.unseen.is_none()) {
                 continue;
             }
-            let refused = loaded.refusals(maps)?;
+            let refused = loaded.insert_failures(maps)?;
             let before = std::mem::replace(&mut self.refused[index], refused.clone());
             self.dropped[index].resize(maps.len(), 0);
             for (at, map) in maps.iter().enumerate().filter(|(_, map)| map.unseen.is_some()) {

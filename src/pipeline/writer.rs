@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::event::{Layout, Record};
 use crate::files::finalize::{FinalizeFailure, FinalizeResult, Finalizer};
 use crate::files::rotate::RotatingFile;
-use crate::output::Output;
-use crate::output::Sink;
+use crate::output::Destination;
+use crate::output::OpenSink;
 use crate::output::sink::WriteError;
 use crate::report::{End, FileAccount};
 use crate::run::clock::{self, Clock};
@@ -98,7 +98,7 @@ pub struct WriterInputs {
     /// A stream each.
     pub streams: Vec<StreamRoute>,
     /// Where records go.
-    pub sinks: Vec<Sink>,
+    pub sinks: Vec<OpenSink>,
     /// The files of each sink that has some.
     pub files: Vec<Option<RotatingFile>>,
     /// Tells the wall-clock time of records.
@@ -264,7 +264,7 @@ impl Writer {
 
     /// Bytes in all sinks.
     fn bytes(&self) -> u64 {
-        self.done + self.work.sinks.iter().map(Sink::bytes).sum::<u64>()
+        self.done + self.work.sinks.iter().map(OpenSink::bytes).sum::<u64>()
     }
 
     /// The files that are open, for whoever gives the writer up.
@@ -282,7 +282,7 @@ impl Writer {
             let bytes = sink.bytes();
             let next = store.next(bytes, finisher).map_err(SinkFailure::NextFile)?;
             self.done += bytes;
-            sink.continue_in(Output::File(next)).map_err(SinkFailure::File)
+            sink.continue_in(Destination::File(next)).map_err(SinkFailure::File)
         });
         self.publish_files();
         self.went_well(index, result)

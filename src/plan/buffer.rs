@@ -8,8 +8,8 @@ use crate::catalog::Program;
 use crate::config::code::Code;
 use crate::config::model::{self, BufferType, NamedWakeup, Submit, WakeupWhen};
 use crate::config::quantity::Bytes;
-use crate::config::yaml::Step;
-use crate::config::yaml::Step::Key;
+use crate::config::yaml::TreeStep;
+use crate::config::yaml::TreeStep::Key;
 
 /// Default size of a ring buffer, bytes.
 const DEFAULT_RING: u64 = 1 << 20;
@@ -65,12 +65,12 @@ pub struct BufferPlan {
     /// The runner looks by itself at least this often.
     pub max_latency: Duration,
     /// What the config did not decide.
-    pub left: Left,
+    pub left: BufferDefaults,
 }
 
 /// What a config left to the runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct BufferDefaults {
     /// Ring or perf buffer.
     pub kind: bool,
     /// The size.
@@ -136,7 +136,7 @@ impl fmt::Display for BufferPlan {
 impl Planner<'_> {
     pub(super) fn buffer(
         &mut self,
-        path: &[Step<'_>; 3],
+        path: &[TreeStep<'_>; 3],
         buffer: &model::Buffer,
         program: &Program,
         overrides: &Overrides,
@@ -198,7 +198,7 @@ impl Planner<'_> {
             }
             model::Wakeup::When(_) => batch, // the schema does not let an empty mapping pass
         };
-        let left = Left {
+        let left = BufferDefaults {
             kind: buffer.kind == BufferType::Auto,
             size: buffer.size.is_none(),
             wakeup: matches!(buffer.wakeup, model::Wakeup::Named(NamedWakeup::Auto)),
@@ -208,7 +208,7 @@ impl Planner<'_> {
 
     fn transport(
         &mut self,
-        submit_path: &[Step<'_>],
+        submit_path: &[TreeStep<'_>],
         buffer: &model::Buffer,
         program: &Program,
         overrides: &Overrides,

@@ -1,10 +1,10 @@
 //! Defaults in a plan: each has to be of use.
 
 use super::Planner;
-use crate::catalog::{Catalog, Program, Shape};
+use crate::catalog::{AggregateShape, Catalog, Program};
 use crate::config::diagnostic::Code;
 use crate::config::model;
-use crate::config::yaml::Step::Key;
+use crate::config::yaml::TreeStep::Key;
 
 impl Planner<'_> {
     /// Tells defaults that no probe has a use for. Those of an included file are for others too.
@@ -40,7 +40,7 @@ fn takes(program: &Program, key: &str) -> bool {
     match key {
         "buffer" | "order" => program.event().is_some(),
         "interval" | "clear" | "per_cpu" => program.aggregate().is_some(),
-        "top" => program.aggregate().is_some_and(|spec| matches!(spec.shape, Shape::Counters { .. })),
+        "top" => program.aggregate().is_some_and(|spec| matches!(spec.shape, AggregateShape::Counters { .. })),
         _ => true,
     }
 }

@@ -11,7 +11,7 @@ use crate::event::text::meanings;
 
 /// Why a value can't be encoded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct ValueProblem {
     /// Whether it is about what stands behind `not`.
     pub negated: bool,
     /// Which entry of a list it is about.
@@ -23,10 +23,10 @@ pub(super) struct Problem {
 }
 
 /// What is wrong with one value, and what would be right.
-type Fault = (Code, String);
+type ValueFault = (Code, String);
 
 /// The bytes of one value, or room for what has to be looked up.
-type Meaning = (Vec<u8>, Option<Name>);
+type Meaning = (Vec<u8>, Option<LookupName>);
 
 /// A value as the program is to have it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,12 +34,12 @@ pub(super) struct Encoded {
     /// The variable's bytes.
     pub bytes: Vec<u8>,
     /// What only the machine that runs it knows: where in `bytes` it goes, and what it is.
-    pub lookups: Vec<(usize, Name)>,
+    pub lookups: Vec<(usize, LookupName)>,
 }
 
 /// A name that is looked up on the machine that runs the capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Name {
+pub enum LookupName {
     /// A user; its number, a u32, is wanted.
     User(String),
     /// A cgroup by its path below the root; `struct runner_cgroup` is wanted.
@@ -48,20 +48,20 @@ pub enum Name {
     Unit(String),
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for LookupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Name::User(name) => write!(f, "user {name}"),
-            Name::Cgroup(path) => write!(f, "cgroup {path}"),
-            Name::Unit(name) => write!(f, "unit {name}"),
+            LookupName::User(name) => write!(f, "user {name}"),
+            LookupName::Cgroup(path) => write!(f, "cgroup {path}"),
+            LookupName::Unit(name) => write!(f, "unit {name}"),
         }
     }
 }
 
 /// The bytes of `variable` for `value`: a value, a list of values, or `{not: …}` one of these. All that is wrong otherwise.
-pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec<Problem>> {
+pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec<ValueProblem>> {
     let mut encoded = Encoded { bytes: vec![0; variable.size], lookups: Vec::new() };
-    let whole = |code, message: &str| vec![Problem { negated: false, index: None, code, message: message.into() }];
+    let whole = |code, message: &str| vec![ValueProblem { negated: false, index: None, code, message: message.into() }];
     let (value, negated) = match value {
         Yaml::Mapping(map) => match (map.len(), map.get("not")) {
             (1, Some(value)) if variable.list.is_some() => (value, true),
@@ -75,7 +75,7 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
         },
         value => (value, false),
     };
-    let one = |index, (code, message)| Problem { negated, index, code, message };
+    let one = |index, (code, message)| ValueProblem { negated, index, code, message };
     let Some(shape) = variable.list else {
         let found = element(&variable.element, value).map_err(|fault| vec![one(None, fault)])?;
         let (bytes, lookup) = found.into_iter().next().expect("a value has one meaning at least");
@@ -127,18 +127,18 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
 }
 
 /// The bytes of one value, or what has to be looked up for it. Text that was copied from output may mean several.
-fn element(element: &Element, value: &Yaml) -> Result<Vec<Meaning>, Fault> {
+fn element(element: &Element, value: &Yaml) -> Result<Vec<Meaning>, ValueFault> {
     let mut slot = vec![0; element.size];
     let name = match &element.kind {
         ElementKind::User => match value {
             Yaml::String(name) if name.is_empty() || name.contains([':', '/', '\0']) => {
                 return Err((Code::FilterName, format!("`{name}` is no name of a user")));
             }
-            Yaml::String(name) => Some(Name::User(name.clone())),
+            Yaml::String(name) => Some(LookupName::User(name.clone())),
             _ => None,
         },
-        ElementKind::Cgroup => Some(Name::Cgroup(cgroup(value)?)),
-        ElementKind::Unit => Some(Name::Unit(unit(value)?)),
+        ElementKind::Cgroup => Some(LookupName::Cgroup(cgroup(value)?)),
+        ElementKind::Unit => Some(LookupName::Unit(unit(value)?)),
         _ => None,
     };
     if name.is_some() {
@@ -166,7 +166,7 @@ fn padded(text: &[u8], size: usize) -> Vec<u8> {
 }
 
 /// The path of a cgroup as systemd-cgls writes it: from the root of the hierarchy on.
-fn cgroup(value: &Yaml) -> Result<String, Fault> {
+fn cgroup(value: &Yaml) -> Result<String, ValueFault> {
     let Some(path) = value.as_str() else {
         return Err((
             Code::FilterType,
@@ -189,7 +189,7 @@ fn cgroup(value: &Yaml) -> Result<String, Fault> {
 }
 
 /// The name of a unit, with `.service` behind it if it has no type, as systemctl takes it.
-fn unit(value: &Yaml) -> Result<String, Fault> {
+fn unit(value: &Yaml) -> Result<String, ValueFault> {
     let Some(name) = value.as_str().filter(|name| !name.is_empty()) else {
         return Err((
             Code::FilterType,
@@ -204,7 +204,7 @@ fn unit(value: &Yaml) -> Result<String, Fault> {
     Ok(if typed { name.to_owned() } else { format!("{name}.service") })
 }
 
-fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), Fault> {
+fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(), ValueFault> {
     match &element.kind {
         ElementKind::Duration => unsigned(quantity(value, "time", "10ms", parse_duration)?, slot),
         ElementKind::Bytes => unsigned(quantity(value, "size", "64KiB", parse_size)?, slot),
@@ -263,7 +263,7 @@ fn quantity(
     what: &str,
     example: &str,
     parse: impl Fn(&str) -> Result<u64, String>,
-) -> Result<u64, Fault> {
+) -> Result<u64, ValueFault> {
     match value {
         Yaml::String(text) => parse(text).map_err(|words| (Code::Quantity, words)),
         Yaml::Number(number) => parse(&number.to_string()).map_err(|words| (Code::Quantity, words)),
@@ -272,7 +272,7 @@ fn quantity(
 }
 
 /// Every filter of texts is one of beginnings (filter.h).
-fn beginnings(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
+fn beginnings(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, ValueFault> {
     match value.as_str().and_then(|beginning| beginning.strip_suffix('*')) {
         Some("") => Err((Code::FilterFit, "`*` alone lets everything through: leave the filter out for that".into())),
         Some(beginning) => Err((
@@ -284,7 +284,7 @@ fn beginnings(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
 }
 
 /// `struct runner_comm`: text and mask.
-fn comms(value: &Yaml, size: usize) -> Result<Vec<Meaning>, Fault> {
+fn comms(value: &Yaml, size: usize) -> Result<Vec<Meaning>, ValueFault> {
     let half = size / 2;
     let with_mask = |text: Vec<u8>, compared: usize| {
         let mask: Vec<u8> = (0..half).map(|i| if i < compared { 0xff } else { 0 }).collect();
@@ -304,7 +304,7 @@ fn comms(value: &Yaml, size: usize) -> Result<Vec<Meaning>, Fault> {
 }
 
 /// `struct runner_disk`: a name, which is returned, or numbers behind an empty one.
-fn disk(value: &Yaml, slot: &mut [u8]) -> Result<Vec<Vec<u8>>, Fault> {
+fn disk(value: &Yaml, slot: &mut [u8]) -> Result<Vec<Vec<u8>>, ValueFault> {
     let (name, numbers) = slot.split_at_mut(slot.len() - 8);
     let given = value.as_str().unwrap_or_default();
     // A few drivers have a slash in their disks' names (`cciss/c0d0`); links to disks have more than one folder
@@ -347,7 +347,7 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<Vec<Vec<u8>>, Fault> {
 
 /// What a text means that goes into `size` bytes with a NUL behind it: itself and, if it may have been copied from the
 /// output, the bytes that it was written for.
-fn texts(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
+fn texts(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, ValueFault> {
     let Yaml::String(text) = value else {
         return Err((Code::FilterType, format!("text is needed, not {}: put quotes around it", shown(value))));
     };
@@ -370,7 +370,7 @@ fn texts(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, Fault> {
     Ok(meant)
 }
 
-fn unsigned(value: u64, slot: &mut [u8]) -> Result<(), Fault> {
+fn unsigned(value: u64, slot: &mut [u8]) -> Result<(), ValueFault> {
     let (bytes, bits) = (value.to_ne_bytes(), 8 * slot.len());
     if bits < 64 && value >> bits != 0 {
         return Err((Code::FilterFit, format!("{value} does not fit into {bits} bits")));
@@ -380,7 +380,7 @@ fn unsigned(value: u64, slot: &mut [u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn signed(value: i64, slot: &mut [u8]) -> Result<(), Fault> {
+fn signed(value: i64, slot: &mut [u8]) -> Result<(), ValueFault> {
     let bits = 8 * slot.len() as u32;
     if bits < 64 && !(-(1i64 << (bits - 1))..1i64 << (bits - 1)).contains(&value) {
         return Err((Code::FilterFit, format!("{value} does not fit into {bits} bits")));
@@ -401,5 +401,4 @@ fn shown(value: &Yaml) -> String {
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
 mod tests;

@@ -6,8 +6,8 @@ use super::Planner;
 use crate::config::diagnostic::Code;
 use crate::config::files::{Compress, Files, parse_mode};
 use crate::config::quantity::{Bytes, Nanoseconds};
-use crate::config::yaml::Step;
-use crate::config::yaml::Step::Key;
+use crate::config::yaml::TreeStep;
+use crate::config::yaml::TreeStep::Key;
 use crate::output::PathPattern;
 
 /// Readable by the owner's group, writable by the owner.
@@ -98,7 +98,7 @@ impl FilesPlan {
 
 impl Planner<'_> {
     /// `here` is the sink's place.
-    pub(super) fn files(&mut self, here: &[Step<'_>; 2], files: &Files) -> FilesPlan {
+    pub(super) fn files(&mut self, here: &[TreeStep<'_>; 2], files: &Files) -> FilesPlan {
         let path = files.path.as_deref().unwrap_or("-");
         // A `path` with a problem is none that is missing
         let whole = self.source.is_whole(here);

@@ -7,7 +7,7 @@ use crate::catalog::{ElementKind, PerfEvent, Program, Variable};
 use crate::config::diagnostic::{Code, Place, suggest};
 use crate::config::model;
 use crate::config::typed::plain;
-use crate::config::yaml::Step::{Index, Key};
+use crate::config::yaml::TreeStep::{Index, Key};
 use crate::config::yaml::{Node, Value};
 
 impl Planner<'_> {
@@ -43,7 +43,7 @@ impl Planner<'_> {
                 }
                 Err(problems) => {
                     let node = self.source.root.at(&path);
-                    for encode::Problem { negated, index, code, message } in problems {
+                    for encode::ValueProblem { negated, index, code, message } in problems {
                         let node = if negated { node.get("not").unwrap_or(node) } else { node };
                         let what = format!("filter `{name}`: {message}");
                         self.say_at(code, &path, item_place(node, index), what);

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::origin::{Scene, said};
+use super::origin::{RenderContext, said};
 use super::{FilesPlan, Plan, ProbePlan, SchedulePlan, SinkPlan, Starts, Transport, WakeupPlan, decode};
 use crate::catalog;
 use crate::config::files::Compress;
 use crate::config::quantity::{Nanoseconds, Share};
-use crate::config::yaml::Step::{Index, Key};
-use crate::output::{Column, Shape};
+use crate::config::yaml::TreeStep::{Index, Key};
+use crate::output::{SinkColumn, SinkFormat};
 
 /// A plan as JSON, seen in `scene`.
-pub fn json(plan: &Plan, scene: &Scene<'_>) -> Json {
+pub fn json(plan: &Plan, scene: &RenderContext<'_>) -> Json {
     let memory =
         |of: fn(&ProbePlan, u64) -> u64| plan.probes.iter().map(|probe| of(probe, scene.possible_cpus)).sum::<u64>();
     let probes: Vec<Json> =
@@ -42,7 +42,7 @@ fn time(time: Duration) -> String {
     Nanoseconds::from(time).to_string()
 }
 
-fn window_json(plan: &Plan, scene: &Scene<'_>) -> Json {
+fn window_json(plan: &Plan, scene: &RenderContext<'_>) -> Json {
     let window = &plan.window;
     let values = [
         ("duration", json!(window.duration.map(time))),
@@ -58,7 +58,7 @@ fn window_json(plan: &Plan, scene: &Scene<'_>) -> Json {
     values.into_iter().map(|(key, value)| (key.to_owned(), said(value, scene.window_origin(plan, key)))).collect()
 }
 
-fn schedule_json(plan: &SchedulePlan, scene: &Scene<'_>) -> Json {
+fn schedule_json(plan: &SchedulePlan, scene: &RenderContext<'_>) -> Json {
     let from = |key| scene.origin(&[Key("schedule"), Key(key)]);
     let days: Vec<&str> = plan.days.iter().map(|day| day.name()).collect();
     let (key, value) = match &plan.starts {
@@ -68,7 +68,7 @@ fn schedule_json(plan: &SchedulePlan, scene: &Scene<'_>) -> Json {
     json!({ key: said(value, from(key)), "days": said(days, from("days")) })
 }
 
-fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -> Json {
+fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &RenderContext<'_>) -> Json {
     let program = &probe.program;
     let here = [Key("probes"), Index(index)];
     let filter_from = |name| scene.origin(&[here[0], here[1], Key("filters"), Key(name)]);
@@ -113,8 +113,8 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -
     let sinks: Vec<&str> = probe.sinks.iter().map(|index| plan.sinks[*index].name.as_str()).collect();
     let aggregate = probe.aggregate.as_ref().map(|plan| {
         let sort = match &plan.spec.shape {
-            catalog::Shape::Counters { fields, .. } => Some(fields[plan.sort].name.as_str()),
-            catalog::Shape::Histogram { .. } => None,
+            catalog::AggregateShape::Counters { fields, .. } => Some(fields[plan.sort].name.as_str()),
+            catalog::AggregateShape::Histogram { .. } => None,
         };
         json!({
             "interval": said(plan.interval.map(time), key("interval")),
@@ -134,7 +134,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &Scene<'_>) -
     })
 }
 
-fn buffer_json(probe: &ProbePlan, scene: &Scene<'_>, index: usize) -> Json {
+fn buffer_json(probe: &ProbePlan, scene: &RenderContext<'_>, index: usize) -> Json {
     let from = |name| scene.origin(&[Key("probes"), Index(index), Key("buffer"), Key(name)]);
     let buffer = &probe.buffer;
     let kind = match buffer.transport {
@@ -161,24 +161,24 @@ fn buffer_json(probe: &ProbePlan, scene: &Scene<'_>, index: usize) -> Json {
     })
 }
 
-fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &Scene<'_>) -> Json {
-    let columns = |columns: &[Column]| -> Vec<Json> {
-        let one = |column: &Column| match column {
-            Column::Field(name) => json!(name),
-            Column::Template(name, template) => json!({name: template}),
+fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &RenderContext<'_>) -> Json {
+    let columns = |columns: &[SinkColumn]| -> Vec<Json> {
+        let one = |column: &SinkColumn| match column {
+            SinkColumn::Field(name) => json!(name),
+            SinkColumn::Template(name, template) => json!({name: template}),
         };
         columns.iter().map(one).collect()
     };
     let from = |key| scene.origin(&[Key("sinks"), Key(&sink.name), Key(key)]);
     let mut object = match &sink.shape {
-        Shape::Text { template, header } => json!({
+        SinkFormat::Text { template, header } => json!({
             "type": "stdout", "template": said(template, from("template")), "header": said(header, from("header")),
         }),
-        Shape::Drawn { header } => json!({
+        SinkFormat::Pretty { header } => json!({
             "type": "stdout", "template": said(Json::Null, from("template")), "header": said(header, from("header")),
         }),
-        Shape::Csv { columns: list } => json!({"type": "csv", "columns": said(columns(list), from("columns"))}),
-        Shape::Jsonl { fields } => {
+        SinkFormat::Csv { columns: list } => json!({"type": "csv", "columns": said(columns(list), from("columns"))}),
+        SinkFormat::Jsonl { fields } => {
             json!({"type": "jsonl", "fields": said(fields.as_deref().map(columns), from("fields"))})
         }
     };
@@ -241,7 +241,7 @@ sinks:
     pub fn planned(yaml: &str) -> Json {
         let source = Source::parse("x.yaml".into(), "x".into(), yaml.into()).expect("it is YAML");
         let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is good");
-        json(&plan, &Scene { source: &source, possible_cpus: 4, host: "web2", now: 1_767_225_600_000_000_000 })
+        json(&plan, &RenderContext { source: &source, possible_cpus: 4, host: "web2", now: 1_767_225_600_000_000_000 })
     }
 
     #[test]

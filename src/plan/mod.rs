@@ -10,11 +10,11 @@ mod files;
 mod filters;
 mod json;
 mod origin;
+mod requirements;
 mod rows;
 mod schedule;
 mod show;
 mod sinks;
-mod uses;
 mod window;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,21 +24,21 @@ use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
 use crate::config::Source;
 use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
-use crate::config::yaml::Step::{Index, Key};
-use crate::config::yaml::{Node, Step, Value};
+use crate::config::yaml::TreeStep::{Index, Key};
+use crate::config::yaml::{Node, TreeStep, Value};
 use crate::error::Result;
 
-pub use buffer::{BufferPlan, Left, Transport, WakeupPlan};
+pub use buffer::{BufferDefaults, BufferPlan, Transport, WakeupPlan};
 pub use difference::difference;
-pub use encode::Name;
+pub use encode::LookupName;
 pub use files::FilesPlan;
 pub use json::json;
-pub use origin::Scene;
+pub use origin::RenderContext;
+pub use requirements::{Capability, CapabilityNeed, HostRestrictions, Requirements};
 pub use rows::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD, Stream, row_layouts};
 pub use schedule::{SchedulePlan, Starts};
-pub use show::Shown;
+pub use show::PlanView;
 pub use sinks::SinkPlan;
-pub use uses::{Capability, Gates, Need, Uses};
 pub use window::WindowPlan;
 
 /// Everything that a run will do.
@@ -121,7 +121,7 @@ pub struct Lookup {
     /// Whether it is looked up again while the capture runs.
     pub followed: bool,
     /// What is to be looked up.
-    pub name: Name,
+    pub name: LookupName,
 }
 
 impl Lookup {
@@ -221,17 +221,17 @@ impl ProbePlan {
 
 impl Planner<'_> {
     /// A problem with the value at `path`.
-    fn say(&mut self, code: Code, path: &[Step<'_>], message: impl Into<String>) {
+    fn say(&mut self, code: Code, path: &[TreeStep<'_>], message: impl Into<String>) {
         self.say_at(code, path, self.source.root.at(path).place, message);
     }
 
     /// A problem with the key at `path`.
-    fn say_key(&mut self, code: Code, path: &[Step<'_>], message: impl Into<String>) {
+    fn say_key(&mut self, code: Code, path: &[TreeStep<'_>], message: impl Into<String>) {
         self.say_at(code, path, self.source.root.key_at(path), message);
     }
 
     /// A problem with what is at `path`, seen at `place`. One with a default is told once, not for each probe.
-    fn say_at(&mut self, code: Code, path: &[Step<'_>], place: Place, message: impl Into<String>) {
+    fn say_at(&mut self, code: Code, path: &[TreeStep<'_>], place: Place, message: impl Into<String>) {
         let mut message = message.into();
         if let [Key("probes"), Index(index), ..] = path
             && self.source.is_default(path)
@@ -353,7 +353,7 @@ impl Planner<'_> {
             let first = *names.entry(name).or_insert(i);
             if first != i && (probe.name.is_some() || self.is_whole_probe(i)) {
                 let path = [Key("probes"), Index(i), Key("name")];
-                let place = |path: &[Step<'_>]| self.source.root.at(path).place;
+                let place = |path: &[TreeStep<'_>]| self.source.root.at(path).place;
                 let line = self.source.place_in(place(&[Key("probes"), Index(first)]), place(&path));
                 let message = format!("a second probe `{name}` (the first: {line}): give it a `name`");
                 self.say(Code::ProbeTwice, &path, message);

@@ -6,13 +6,13 @@ use serde_json::{Value as Json, json};
 use super::{Plan, SinkPlan, Transport};
 use crate::config::Source;
 use crate::config::origin::Origin;
-use crate::config::yaml::Step::{self, Index, Key};
+use crate::config::yaml::TreeStep::{self, Index, Key};
 use crate::output::Globals;
 use crate::output::template::render_global;
 
 /// What a plan is shown with: what it was made from, and the machine and moment that it is looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Scene<'a> {
+pub struct RenderContext<'a> {
     /// The config.
     pub source: &'a Source,
     /// CPUs that there may ever be: perf buffers are counted for each of them.
@@ -23,16 +23,16 @@ pub struct Scene<'a> {
     pub now: i64,
 }
 
-impl Scene<'_> {
+impl RenderContext<'_> {
     /// Where the value at `path` comes from.
-    pub(super) fn origin(&self, path: &[Step<'_>]) -> String {
+    pub(super) fn origin(&self, path: &[TreeStep<'_>]) -> String {
         self.source.origin(path).to_string()
     }
 
     /// As [`origin`](Self::origin), of what the program decides if nobody else does.
-    pub(super) fn origin_or_program(&self, path: &[Step<'_>]) -> String {
+    pub(super) fn origin_or_program(&self, path: &[TreeStep<'_>]) -> String {
         match self.source.origin(path) {
-            Origin::Unsaid => "program".into(),
+            Origin::Default => "program".into(),
             said => said.to_string(),
         }
     }

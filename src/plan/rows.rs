@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Plan, Planner, ProbePlan};
-use crate::catalog::{Aggregate, Output, Program, Shape};
+use crate::catalog::{Aggregate, AggregateShape, Program, ProgramOutput};
 use crate::config::code::Code;
 use crate::config::diagnostic::suggest;
 use crate::config::model;
-use crate::config::yaml::Step;
-use crate::config::yaml::Step::Key;
-use crate::event::{Field, Kind, Layout, Names};
-use crate::output::sink::Source;
+use crate::config::yaml::TreeStep;
+use crate::config::yaml::TreeStep::Key;
+use crate::event::{Field, FieldKind, Layout, ValueNames};
+use crate::output::sink::RecordSource;
 
 /// Where a row's own words end and the copy of the key begins: `ts`, and which kind of row it is.
 pub const KEY_AT: usize = 16;
@@ -66,10 +66,10 @@ impl Plan {
     }
 
     /// What the sink with this index writes records of: an entry for each stream, `None` where it goes elsewhere.
-    pub fn sources(&self, sink: usize) -> Vec<Option<Source<'_>>> {
+    pub fn sources(&self, sink: usize) -> Vec<Option<RecordSource<'_>>> {
         self.streams()
             .map(|(probe, stream)| {
-                let source = Source { layout: &stream.layout, name: &probe.name };
+                let source = RecordSource { layout: &stream.layout, name: &probe.name };
                 stream.sinks.contains(&sink).then_some(source)
             })
             .collect()
@@ -79,9 +79,9 @@ impl Plan {
 /// The sorts of records that a probe has: its events; or its rows; or its buckets, then its summaries.
 pub(super) fn streams(program: &Program, aggregate: Option<&AggregatePlan>) -> Vec<Stream> {
     let layouts = match (&program.output, aggregate) {
-        (Output::Events(layout), _) => vec![Arc::clone(layout)],
-        (Output::Aggregate(_), Some(plan)) => row_layouts(plan).into_iter().map(Arc::new).collect(),
-        (Output::Aggregate(_), None) => Vec::new(),
+        (ProgramOutput::Events(layout), _) => vec![Arc::clone(layout)],
+        (ProgramOutput::Aggregate(_), Some(plan)) => row_layouts(plan).into_iter().map(Arc::new).collect(),
+        (ProgramOutput::Aggregate(_), None) => Vec::new(),
     };
     layouts.into_iter().map(|layout| Stream { layout, sinks: Vec::new() }).collect()
 }
@@ -89,11 +89,11 @@ pub(super) fn streams(program: &Program, aggregate: Option<&AggregatePlan>) -> V
 /// The shapes of the rows that an aggregate gives: see [`Stream`].
 pub fn row_layouts(plan: &AggregatePlan) -> Vec<Layout> {
     match &plan.spec.shape {
-        Shape::Counters { fields, .. } => {
+        AggregateShape::Counters { fields, .. } => {
             let values = fields.iter().map(|field| (field.name.clone(), field.doc.clone(), field.unit.clone()));
             vec![layout(plan, false, values.collect())]
         }
-        Shape::Histogram { field, .. } => {
+        AggregateShape::Histogram { field, .. } => {
             let unit = || field.unit.clone();
             let value = |name: &str, doc: &str, unit| (name.to_owned(), format!("{doc}: {}", field.doc), unit);
             let bucket = vec![
@@ -126,11 +126,11 @@ fn layout(plan: &AggregatePlan, kinds: bool, values: Vec<(String, String, Option
         offset,
         size,
     };
-    let mut fields = vec![field("ts", "When the map was read", Kind::Uint, 0, 8)];
+    let mut fields = vec![field("ts", "When the map was read", FieldKind::Uint, 0, 8)];
     if kinds {
         let names = vec![(u64::from(ROW_BUCKET), "bucket".into()), (u64::from(ROW_SUMMARY), "summary".into())];
-        let names = Arc::new(Names::from_c(names));
-        fields.push(field("row", "A bucket of a histogram, or its summary", Kind::Enum(names), 8, 4));
+        let names = Arc::new(ValueNames::from_c(names));
+        fields.push(field("row", "A bucket of a histogram, or its summary", FieldKind::Enum(names), 8, 4));
     }
     let stacks = spec.key.iter().filter(|key| key.stack.is_some()).count();
     let cpu_at = KEY_AT + spec.key_size.next_multiple_of(8);
@@ -141,7 +141,7 @@ fn layout(plan: &AggregatePlan, kinds: bool, values: Vec<(String, String, Option
     for key in &spec.key {
         let mut one = key.field.clone();
         if key.stack.is_some() {
-            (one.kind, one.offset, one.size) = (Kind::Stack { tail }, stacks_at + STACK_HEAD * stack, STACK_HEAD);
+            (one.kind, one.offset, one.size) = (FieldKind::Stack { tail }, stacks_at + STACK_HEAD * stack, STACK_HEAD);
             stack += 1;
         } else {
             one.offset += KEY_AT;
@@ -149,10 +149,10 @@ fn layout(plan: &AggregatePlan, kinds: bool, values: Vec<(String, String, Option
         fields.push(one);
     }
     if plan.per_cpu {
-        fields.push(field("cpu", "CPU", Kind::Uint, cpu_at, 4));
+        fields.push(field("cpu", "CPU", FieldKind::Uint, cpu_at, 4));
     }
     for (i, (name, doc, unit)) in values.into_iter().enumerate() {
-        let mut one = field(&name, &doc, Kind::Uint, values_at + 8 * i, 8);
+        let mut one = field(&name, &doc, FieldKind::Uint, values_at + 8 * i, 8);
         one.unit = unit;
         fields.push(one);
     }
@@ -163,7 +163,7 @@ impl Planner<'_> {
     /// What a probe says of its aggregate; problems where the program has none.
     pub(super) fn aggregate(
         &mut self,
-        here: &[Step<'_>; 2],
+        here: &[TreeStep<'_>; 2],
         probe: &model::Probe,
         program: &Program,
     ) -> Option<AggregatePlan> {
@@ -197,7 +197,7 @@ impl Planner<'_> {
         if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
             self.say(Code::Latency, &at("interval"), "an interval of less than 10ms would be the load itself");
         }
-        let histogram = matches!(spec.shape, Shape::Histogram { .. });
+        let histogram = matches!(spec.shape, AggregateShape::Histogram { .. });
         if probe.top.is_some() && histogram && !self.source.is_default(&at("top")) {
             self.say_key(Code::Misplaced, &at("top"), "`top` is for counters; a histogram has all of its buckets");
         }
@@ -212,10 +212,10 @@ impl Planner<'_> {
     }
 
     /// Which counter the rows are sorted by.
-    fn sort(&mut self, here: &[Step<'_>; 2], probe: &model::Probe, spec: &Aggregate) -> usize {
+    fn sort(&mut self, here: &[TreeStep<'_>; 2], probe: &model::Probe, spec: &Aggregate) -> usize {
         let at = [here[0], here[1], Key("sort")];
         let Some(name) = &probe.sort else { return 0 };
-        let Shape::Counters { fields, .. } = &spec.shape else {
+        let AggregateShape::Counters { fields, .. } = &spec.shape else {
             self.say_key(Code::Misplaced, &at, "`sort` is for counters; a histogram has its buckets in their order");
             return 0;
         };

@@ -8,7 +8,7 @@ use super::Planner;
 use crate::config::diagnostic::Code;
 use crate::config::quantity::Nanoseconds;
 use crate::config::schedule::{Day, Schedule, TimeOfDay};
-use crate::config::yaml::Step::{Index, Key};
+use crate::config::yaml::TreeStep::{Index, Key};
 
 const MINUTES_A_DAY: u32 = 24 * 60;
 

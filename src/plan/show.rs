@@ -3,31 +3,31 @@
 use std::fmt::{self, Write as _};
 
 use super::{
-    AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, Scene, Setting, SinkPlan, Transport, WakeupPlan, decode,
+    AggregatePlan, BufferPlan, Lookup, Plan, ProbePlan, RenderContext, Setting, SinkPlan, Transport, WakeupPlan, decode,
 };
 use crate::catalog::{self, PerfEvent};
 use crate::config::quantity::{Bytes, Nanoseconds, Share};
-use crate::config::yaml::Step::{self, Index, Key};
+use crate::config::yaml::TreeStep::{self, Index, Key};
 use crate::event::text::one_line;
-use crate::output::{Column, Shape};
+use crate::output::{SinkColumn, SinkFormat};
 
 /// Columns that the first word of a line takes.
 const FIRST: usize = 22;
 
 /// A plan as text. Behind each value stands in brackets what it comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a> {
+pub struct PlanView<'a> {
     /// What is shown.
     pub plan: &'a Plan,
     /// What it is seen with.
-    pub scene: Scene<'a>,
+    pub context: RenderContext<'a>,
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for PlanView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { name, labels, window, schedule, max_loss, probes, sinks } = self.plan;
         writeln!(f, "plan of {}; nothing is loaded", one_line(name))?;
-        let from = |key: &str| format!("  [{}]", self.scene.window_origin(self.plan, key));
+        let from = |key: &str| format!("  [{}]", self.context.window_origin(self.plan, key));
         if let Some(schedule) = schedule {
             let from = self.from(&[Key("schedule")]);
             line(f, "schedule", &format!("{schedule}, local time; for `ebpf-run emit`{from}"))?;
@@ -50,13 +50,13 @@ impl fmt::Display for Shown<'_> {
             line(f, &format!("label {name}"), &format!("{label}{}", self.from(&[Key("labels"), Key(name)])))?;
         }
         let sum = |of: fn(&ProbePlan, u64) -> u64| {
-            Bytes(probes.iter().map(|probe| of(probe, self.scene.possible_cpus)).sum())
+            Bytes(probes.iter().map(|probe| of(probe, self.context.possible_cpus)).sum())
         };
         line(f, "memory of buffers", &sum(ProbePlan::buffer_memory).to_string())?;
         line(
             f,
             "memory of full maps",
-            &format!("{} with {} possible CPUs", sum(ProbePlan::map_memory), self.scene.possible_cpus),
+            &format!("{} with {} possible CPUs", sum(ProbePlan::map_memory), self.context.possible_cpus),
         )?;
         for (index, probe) in probes.iter().enumerate() {
             self.probe(f, index, probe)?;
@@ -65,10 +65,10 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-impl Shown<'_> {
+impl PlanView<'_> {
     /// The origin of the value at `path`, to be put behind it.
-    fn from(&self, path: &[Step<'_>]) -> String {
-        format!("  [{}]", self.scene.origin(path))
+    fn from(&self, path: &[TreeStep<'_>]) -> String {
+        format!("  [{}]", self.context.origin(path))
     }
 
     fn probe(&self, f: &mut fmt::Formatter<'_>, index: usize, probe: &ProbePlan) -> fmt::Result {
@@ -84,7 +84,7 @@ impl Shown<'_> {
             let value = variable.map(|variable| decode::decode(variable, bytes).join(", ")).unwrap_or_default();
             let from = match program.filters.iter().find(|filter| filter.symbol == *symbol) {
                 Some(filter) => filter_from(&filter.name),
-                None => format!("  [{}]", self.scene.buffer_origin(index, symbol, probe.buffer.transport)),
+                None => format!("  [{}]", self.context.buffer_origin(index, symbol, probe.buffer.transport)),
             };
             line(f, symbol, &format!("{value}{from}  ({} bytes at .rodata+{offset}: {})", bytes.len(), hex(bytes)))?;
         }
@@ -95,7 +95,7 @@ impl Shown<'_> {
             line(f, filter, &format!("{name}{from}  at {section}+{offset}, {when}"))?;
         }
         line(f, "runner_self", "the runner's own process")?;
-        if super::Uses::of(probe, std::iter::empty()).user_stacks {
+        if super::Requirements::of(probe, std::iter::empty()).user_stacks {
             line(f, "runner_helper", "the process that looks up symbols for it")?;
         }
         let set = |symbol: &String| probe.rodata.iter().any(|setting| setting.symbol == *symbol);
@@ -108,7 +108,7 @@ impl Shown<'_> {
             writeln!(f, " maps")?;
         }
         for map in &program.maps {
-            let from = self.scene.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
+            let from = self.context.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
             line(f, &map.name, &format!("{} entries  [{from}]  {}", probe.entries(map), map.doc))?;
         }
         match &probe.aggregate {
@@ -161,7 +161,7 @@ impl Shown<'_> {
         let each = if perf { " a CPU" } else { "" };
         let asked = if buffer.left.size { String::new() } else { format!(" (asked: {asked})") };
         line(f, "size", &format!("{size}{each}{asked}{}", from("size")))?;
-        let possible_cpus = self.scene.possible_cpus;
+        let possible_cpus = self.context.possible_cpus;
         let memory = Bytes(buffer.memory(possible_cpus));
         let cpus = if perf { format!(", {size} for each of {possible_cpus} possible CPUs") } else { "".into() };
         line(f, "memory", &format!("{memory}{cpus}"))?;
@@ -179,12 +179,12 @@ impl Shown<'_> {
 
     fn sink(&self, f: &mut fmt::Formatter<'_>, sink: &SinkPlan) -> fmt::Result {
         let SinkPlan { name, path, probe, shape, files } = sink;
-        let now = self.scene.path_now(self.plan, sink);
+        let now = self.context.path_now(self.plan, sink);
         let to = if path == "-" { "standard output" } else { &now };
         let kind = match shape {
-            Shape::Text { .. } | Shape::Drawn { .. } => "stdout",
-            Shape::Csv { .. } => "csv",
-            Shape::Jsonl { .. } => "jsonl",
+            SinkFormat::Text { .. } | SinkFormat::Pretty { .. } => "stdout",
+            SinkFormat::Csv { .. } => "csv",
+            SinkFormat::Jsonl { .. } => "jsonl",
         };
         let of = probe.as_ref().map(|probe| format!(", of probe {probe}")).unwrap_or_default();
         writeln!(f, "\nsink {}", one_line(&format!("{name}{of}: {kind} to {to}")))?;
@@ -194,16 +194,16 @@ impl Shown<'_> {
             self.from(&path)
         };
         line(f, "path", &format!("{path}{}", from("path")))?;
-        let list = |columns: &[Column]| columns.iter().map(Column::name).collect::<Vec<_>>().join(", ");
+        let list = |columns: &[SinkColumn]| columns.iter().map(SinkColumn::name).collect::<Vec<_>>().join(", ");
         let (key, value) = match shape {
-            Shape::Text { template, .. } => ("template", template.clone()),
-            Shape::Drawn { .. } => ("template", "none: tables and histograms".into()),
-            Shape::Csv { columns } => ("columns", list(columns)),
-            Shape::Jsonl { fields: Some(fields) } => ("fields", list(fields)),
-            Shape::Jsonl { fields: None } => ("fields", "all".into()),
+            SinkFormat::Text { template, .. } => ("template", template.clone()),
+            SinkFormat::Pretty { .. } => ("template", "none: tables and histograms".into()),
+            SinkFormat::Csv { columns } => ("columns", list(columns)),
+            SinkFormat::Jsonl { fields: Some(fields) } => ("fields", list(fields)),
+            SinkFormat::Jsonl { fields: None } => ("fields", "all".into()),
         };
         line(f, key, &(value + &from(key)))?;
-        if let Shape::Text { header: Some(header), .. } | Shape::Drawn { header: Some(header) } = shape {
+        if let SinkFormat::Text { header: Some(header), .. } | SinkFormat::Pretty { header: Some(header) } = shape {
             line(f, "header", &format!("{header}{}", from("header")))?;
         }
         let files = files.shown(&from);
@@ -229,7 +229,7 @@ fn reading(f: &mut fmt::Formatter<'_>, plan: &AggregatePlan, from: &dyn Fn(&'sta
     line(f, "clear", &format!("{clear}{}", from("clear")))?;
     line(f, "per_cpu", &format!("{per_cpu}{}", from("per_cpu")))?;
     line(f, "top", &(top.unwrap_or_else(|| "all".into()) + &from("top")))?;
-    let catalog::Shape::Counters { fields, .. } = &plan.spec.shape else { return Ok(()) };
+    let catalog::AggregateShape::Counters { fields, .. } = &plan.spec.shape else { return Ok(()) };
     line(f, "sort", &format!("{}: largest first{}", fields[plan.sort].name, from("sort")))
 }
 

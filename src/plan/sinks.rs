@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::{FilesPlan, Planner, ProbePlan};
 use crate::config::diagnostic::{Code, Place, suggest};
 use crate::config::model;
-use crate::config::yaml::Step;
-use crate::config::yaml::Step::{Index, Key};
+use crate::config::yaml::TreeStep;
+use crate::config::yaml::TreeStep::{Index, Key};
 use crate::event::Layout;
-use crate::output::template::{self, Problem};
-use crate::output::{Column, Field, Globals, PathPattern, STANDARD_OUTPUT, Shape};
+use crate::output::template::{self, TemplateProblem};
+use crate::output::{FieldRef, Globals, PathPattern, STANDARD_OUTPUT, SinkColumn, SinkFormat};
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct SinkPlan {
     /// The probe that it is for, if its path has `probe` in it: then each probe has a file of its own.
     pub probe: Option<String>,
     /// The shape of its records.
-    pub shape: Shape,
+    pub shape: SinkFormat,
     /// What becomes of its files.
     pub files: FilesPlan,
 }
@@ -70,7 +70,7 @@ impl Planner<'_> {
                 self.say_key(Code::UnusedSink, &here, what);
             }
             let files = self.files(&here, sink.files());
-            let mut plan = |shape: Shape, probe: Option<String>| {
+            let mut plan = |shape: SinkFormat, probe: Option<String>| {
                 let (name, path, files) = (name.clone(), sink.path().to_owned(), files.clone());
                 plans.push(SinkPlan { name, path, probe: probe.clone(), shape, files });
                 (probe, plans.len() - 1)
@@ -117,7 +117,7 @@ impl Planner<'_> {
         self.say_key(Code::PathTwice, &[Key("sinks"), Key(second)], what);
     }
 
-    fn shape(&mut self, here: &[Step<'_>; 2], sink: &model::Sink, writers: &[&ProbePlan]) -> Shape {
+    fn shape(&mut self, here: &[TreeStep<'_>; 2], sink: &model::Sink, writers: &[&ProbePlan]) -> SinkFormat {
         match sink {
             model::Sink::Stdout { template, header, .. } => {
                 let path = [here[0], here[1], Key("template")];
@@ -142,8 +142,8 @@ impl Planner<'_> {
                     self.check_labels(&[here[0], here[1], Key("header")], header);
                 }
                 match template {
-                    Some(template) => Shape::Text { template: template.clone(), header: header.clone() },
-                    None => Shape::Drawn { header: header.clone() },
+                    Some(template) => SinkFormat::Text { template: template.clone(), header: header.clone() },
+                    None => SinkFormat::Pretty { header: header.clone() },
                 }
             }
             model::Sink::Csv { columns, .. } => {
@@ -152,17 +152,17 @@ impl Planner<'_> {
                     None if !self.source.is_whole(here) => Vec::new(),
                     None => self.default_columns(here, writers),
                 };
-                Shape::Csv { columns }
+                SinkFormat::Csv { columns }
             }
             model::Sink::Jsonl { fields, .. } => {
                 let path = [here[0], here[1], Key("fields")];
-                Shape::Jsonl { fields: fields.as_ref().map(|fields| self.columns(&path, fields, writers)) }
+                SinkFormat::Jsonl { fields: fields.as_ref().map(|fields| self.columns(&path, fields, writers)) }
             }
         }
     }
 
     /// A table has one set of columns, so probes of different programs have to agree on them.
-    fn default_columns(&mut self, here: &[Step<'_>; 2], writers: &[&ProbePlan]) -> Vec<Column> {
+    fn default_columns(&mut self, here: &[TreeStep<'_>; 2], writers: &[&ProbePlan]) -> Vec<SinkColumn> {
         let Some(first) = writers.first() else { return Vec::new() };
         if writers.iter().any(|other| other.program.name != first.program.name) {
             self.say_key(
@@ -171,11 +171,16 @@ impl Planner<'_> {
                 "probes of different programs write here: say which `columns` the table has",
             );
         }
-        names(first).into_iter().map(|name| Column::Field(name.to_owned())).collect()
+        names(first).into_iter().map(|name| SinkColumn::Field(name.to_owned())).collect()
     }
 
-    fn columns(&mut self, path: &[Step<'_>; 3], columns: &[model::Column], writers: &[&ProbePlan]) -> Vec<Column> {
-        let mut found: Vec<Column> = Vec::new();
+    fn columns(
+        &mut self,
+        path: &[TreeStep<'_>; 3],
+        columns: &[model::Column],
+        writers: &[&ProbePlan],
+    ) -> Vec<SinkColumn> {
+        let mut found: Vec<SinkColumn> = Vec::new();
         for (i, column) in columns.iter().enumerate() {
             let here = [path[0], path[1], path[2], Index(i)];
             let column = match column {
@@ -188,13 +193,13 @@ impl Planner<'_> {
                         let what = format!("`{name}` is no field of {}", programs.join(" or "));
                         self.say(Code::UnknownField, &here, what + &suggest(name, known));
                     }
-                    Column::Field(name.clone())
+                    SinkColumn::Field(name.clone())
                 }
                 model::Column::Template(map) => {
                     let Some((name, text)) = map.iter().next() else { continue };
                     let here = [path[0], path[1], path[2], Index(i), Key(name.as_str())];
                     self.check_template(&here, text, writers);
-                    Column::Template(name.clone(), text.clone())
+                    SinkColumn::Template(name.clone(), text.clone())
                 }
             };
             if found.iter().any(|other| other.name() == column.name()) {
@@ -206,13 +211,13 @@ impl Planner<'_> {
     }
 
     /// Each problem once, even if several probes have it.
-    fn check_template(&mut self, path: &[Step<'_>], text: &str, writers: &[&ProbePlan]) {
+    fn check_template(&mut self, path: &[TreeStep<'_>], text: &str, writers: &[&ProbePlan]) {
         self.check_labels(path, text);
         if writers.is_empty() {
             // Those that are to write here may have problems of their own: what can be told without them
             template::check_alone(text).into_iter().for_each(|problem| self.say_template(path, text, problem));
         }
-        let mut said: Vec<Problem> = Vec::new();
+        let mut said: Vec<TemplateProblem> = Vec::new();
         for probe in writers {
             // A template is for the records that have all its fields; of several sorts, the last has most of them
             let found = probe.streams.iter().rev().map(|stream| template::check(text, &stream.layout));
@@ -228,18 +233,18 @@ impl Planner<'_> {
     }
 
     /// A label that there is none of would be nothing, silently.
-    pub(super) fn check_labels(&mut self, path: &[Step<'_>], text: &str) {
+    pub(super) fn check_labels(&mut self, path: &[TreeStep<'_>], text: &str) {
         let known: Vec<&str> = self.source.config.labels.keys().map(String::as_str).collect();
         if !self.source.is_whole(&[Key("labels")]) || self.source.is_part() {
             return; // it may be among what is wrong, or in the file that includes this one
         }
         for (range, name) in template::labels(text).into_iter().filter(|(_, name)| !known.contains(&name.as_str())) {
             let message = format!("`labels` has no `{name}`{}", suggest(&name, known.iter().copied()));
-            self.say_template(path, text, Problem { range, code: Code::UnknownVariable, message });
+            self.say_template(path, text, TemplateProblem { range, code: Code::UnknownVariable, message });
         }
     }
 
-    pub(super) fn say_template(&mut self, path: &[Step<'_>], text: &str, problem: Problem) {
+    pub(super) fn say_template(&mut self, path: &[TreeStep<'_>], text: &str, problem: TemplateProblem) {
         let whole = self.source.root.at(path).place;
         let file = &self.source.texts[whole.text].content;
         let exact =
@@ -284,7 +289,7 @@ fn one_way(path: &str) -> String {
 /// The names of all fields of a probe's records, each once.
 fn names(probe: &ProbePlan) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
-    for (_, name) in probe.streams.iter().flat_map(|stream| Field::all(&stream.layout)) {
+    for (_, name) in probe.streams.iter().flat_map(|stream| FieldRef::all(&stream.layout)) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -310,17 +315,17 @@ pub(super) fn route(probes: &mut [ProbePlan], sinks: &[SinkPlan]) {
 }
 
 /// Whether records of this layout have every field that the shape names.
-fn fits(shape: &Shape, layout: &Arc<Layout>) -> bool {
-    let all = |columns: &[Column]| {
+fn fits(shape: &SinkFormat, layout: &Arc<Layout>) -> bool {
+    let all = |columns: &[SinkColumn]| {
         columns.iter().all(|column| match column {
-            Column::Field(name) => Field::find(name, layout).is_some(),
-            Column::Template(_, text) => template::check(text, layout).is_empty(),
+            SinkColumn::Field(name) => FieldRef::find(name, layout).is_some(),
+            SinkColumn::Template(_, text) => template::check(text, layout).is_empty(),
         })
     };
     match shape {
-        Shape::Text { template, .. } => template::check(template, layout).is_empty(),
-        Shape::Csv { columns } | Shape::Jsonl { fields: Some(columns) } => all(columns),
-        Shape::Jsonl { fields: None } | Shape::Drawn { .. } => true,
+        SinkFormat::Text { template, .. } => template::check(template, layout).is_empty(),
+        SinkFormat::Csv { columns } | SinkFormat::Jsonl { fields: Some(columns) } => all(columns),
+        SinkFormat::Jsonl { fields: None } | SinkFormat::Pretty { .. } => true,
     }
 }
 

@@ -42,8 +42,8 @@ fn try_plan(yaml: &str) -> Result<Plan, Error> {
 pub(super) fn shown(yaml: &str, possible_cpus: u64) -> String {
     let source = Source::parse("x.yaml".into(), "x".into(), yaml.into()).expect("it is YAML");
     let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is good");
-    let scene = Scene { source: &source, possible_cpus, host: "web2", now: 1_767_225_600_000_000_000 };
-    Shown { plan: &plan, scene }.to_string()
+    let scene = RenderContext { source: &source, possible_cpus, host: "web2", now: 1_767_225_600_000_000_000 };
+    PlanView { plan: &plan, context: scene }.to_string()
 }
 
 #[track_caller]
@@ -215,12 +215,12 @@ fn a_table_of_different_programs_needs_columns() {
     let both = yaml.replace("csv}", "csv, columns: [time, comm, argv, sector]}");
     assert!(try_plan(&both).is_ok(), "a field of one of them is enough");
     let one = yaml.replace(", {program: execsnoop}", "");
-    let Shape::Csv { columns } = &try_plan(&one).expect("it is good").sinks[0].shape else { panic!("a table") };
-    let names: Vec<&str> = columns.iter().map(crate::output::Column::name).collect();
+    let SinkFormat::Csv { columns } = &try_plan(&one).expect("it is good").sinks[0].shape else { panic!("a table") };
+    let names: Vec<&str> = columns.iter().map(crate::output::SinkColumn::name).collect();
     assert_eq!(names[..5], ["time", "ts", "probe", "pid", "comm"]);
 }
 
-use crate::output::Shape;
+use crate::output::SinkFormat;
 
 #[test]
 fn a_path_with_the_probe_in_it_is_a_file_for_each() {
@@ -235,7 +235,7 @@ fn a_path_with_the_probe_in_it_is_a_file_for_each() {
     let writes: Vec<_> = plan.probes.iter().map(|probe| probe.sinks.clone()).collect();
     assert_eq!(writes, [vec![0, 2], vec![2, 1], vec![2]]);
     let has = |sink: usize, name: &str| {
-        let Shape::Csv { columns } = &plan.sinks[sink].shape else { panic!("a table") };
+        let SinkFormat::Csv { columns } = &plan.sinks[sink].shape else { panic!("a table") };
         columns.iter().any(|column| column.name() == name)
     };
     assert_eq!(

@@ -8,7 +8,7 @@ use crate::config::diagnostic::Code;
 use crate::config::model;
 use crate::config::quantity::{Bytes, Nanoseconds};
 use crate::config::window::{OnLocked, Window};
-use crate::config::yaml::Step::Key;
+use crate::config::yaml::TreeStep::Key;
 use crate::output::{PathPattern, template};
 
 /// The longest time that a start can be put off: a day. What is to start later is a matter of its timer.

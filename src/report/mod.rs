@@ -15,7 +15,7 @@ use crate::error::{Error, Kind};
 pub use account::{Account, CgroupAccount, FileAccount, MapAccount, Skipped};
 pub use json::Circumstances;
 pub use step::{ClockStep, Jump};
-pub use sum::Sum;
+pub use sum::ReportSum;
 
 /// Why a window ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl fmt::Display for End {
 
 /// A moment on both clocks, nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instant {
+pub struct ClockInstant {
     /// Since 1970.
     pub wall: i64,
     /// The clock of event timestamps.
@@ -80,7 +80,7 @@ pub struct Report {
     /// Why the window ended.
     pub end: End,
     /// When every probe was attached.
-    pub start: Instant,
+    pub start: ClockInstant,
     /// From then to the end of the window.
     pub elapsed: Duration,
     /// A probe each.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Instant;
+use super::ClockInstant;
 use crate::output::time::push_rfc3339;
 
 /// Why the wall clock jumped, seen from the clock of event timestamps.
@@ -31,7 +31,7 @@ pub struct ClockStep {
     /// Why.
     pub jump: Jump,
     /// When it was noticed, with the wall clock as it was afterwards. Records from then on have times of this clock.
-    pub noticed: Instant,
+    pub noticed: ClockInstant,
     /// By how much, nanoseconds; negative if back.
     pub by: i64,
 }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_person_reads_which_way_and_how_far() {
-        let noticed = Instant { wall: 1_767_225_600_000_000_000, monotonic: 5 };
+        let noticed = ClockInstant { wall: 1_767_225_600_000_000_000, monotonic: 5 };
         let step = ClockStep { jump: Jump::Set, noticed, by: -3_600_000_000_000 };
         assert_eq!(
             step.to_string(),

@@ -12,7 +12,7 @@ const FORMAT: u64 = super::json::FORMAT as u64;
 
 /// One window, out of its report.
 #[derive(Debug, Clone)]
-struct Window {
+struct ReportWindow {
     file: String,
     name: String,
     host: String,
@@ -26,11 +26,11 @@ struct Window {
     error: Option<String>,
     balances: bool,
     clock_steps: u64,
-    probes: Vec<Probe>,
+    probes: Vec<ProbeTotals>,
 }
 
 #[derive(Debug, Clone)]
-struct Probe {
+struct ProbeTotals {
     name: String,
     verdict: String,
     reason: Option<String>,
@@ -46,18 +46,18 @@ struct Probe {
 struct Capture {
     name: String,
     host: String,
-    windows: Vec<Window>,
+    windows: Vec<ReportWindow>,
 }
 
 /// Many reports, added up.
 #[derive(Debug, Clone, Default)]
-pub struct Sum {
-    windows: Vec<Window>,
+pub struct ReportSum {
+    windows: Vec<ReportWindow>,
 }
 
 /// Time between two windows in which nothing was recorded.
 #[derive(Debug, Clone, PartialEq)]
-struct Gap {
+struct WindowGap {
     from: String,
     to: String,
     /// `None` if the machine was started anew between them: no clock goes through that.
@@ -75,7 +75,7 @@ struct Change {
     reason: Option<String>,
 }
 
-impl Sum {
+impl ReportSum {
     /// Adds the report `text` of the file `file`.
     ///
     /// # Errors
@@ -87,8 +87,8 @@ impl Sum {
             Some(other) => return Err(format!("it has format {other}, and this is about format {FORMAT}")),
             None => return Err("it is no report of ebpf-run".into()),
         }
-        let window = Window::read(file, &report).ok_or("it lacks what a report has")?;
-        let same = |other: &&Window| {
+        let window = ReportWindow::read(file, &report).ok_or("it lacks what a report has")?;
+        let same = |other: &&ReportWindow| {
             (other.span, &other.name, &other.host, &other.boot)
                 == (window.span, &window.name, &window.host, &window.boot)
         };
@@ -100,14 +100,14 @@ impl Sum {
     }
 
     fn captures(&self) -> Vec<Capture> {
-        let mut by: BTreeMap<(String, String), Vec<Window>> = BTreeMap::new();
+        let mut by: BTreeMap<(String, String), Vec<ReportWindow>> = BTreeMap::new();
         for window in &self.windows {
             by.entry((window.name.clone(), window.host.clone())).or_default().push(window.clone());
         }
-        let capture = |((name, host), mut windows): (_, Vec<Window>)| {
+        let capture = |((name, host), mut windows): (_, Vec<ReportWindow>)| {
             // By the clock that nobody sets; boots by the other one, because only that goes through them
             let mut boots: BTreeMap<String, String> = BTreeMap::new();
-            for Window { boot, start, .. } in &windows {
+            for ReportWindow { boot, start, .. } in &windows {
                 let first = boots.entry(boot.clone()).or_insert_with(|| start.clone());
                 *first = start.min(first).clone();
             }
@@ -123,7 +123,7 @@ impl Sum {
     }
 }
 
-impl Window {
+impl ReportWindow {
     fn read(file: &str, report: &Value) -> Option<Self> {
         let text = |at: &str| report.pointer(at).and_then(Value::as_str).map(str::to_owned);
         let number = |at: &str| report.pointer(at).and_then(Value::as_u64);
@@ -132,7 +132,7 @@ impl Window {
             // Only of one that ran; what is there has to be a count
             let optional = |key: &str| if probe.get(key).is_none_or(Value::is_null) { Some(0) } else { count(key) };
             let text = |key: &str| probe.get(key).and_then(Value::as_str).map(str::to_owned);
-            Some(Probe {
+            Some(ProbeTotals {
                 name: text("name")?,
                 verdict: text("verdict")?,
                 reason: text("reason"),
@@ -144,7 +144,7 @@ impl Window {
                 warmup: optional("warmup")?,
             })
         };
-        Some(Window {
+        Some(ReportWindow {
             file: file.to_owned(),
             name: text("/name")?,
             host: text("/host/name")?,
@@ -167,7 +167,7 @@ impl Capture {
     fn recorded(&self) -> u64 {
         let mut last: Option<(&str, u64)> = None;
         let mut sum = 0u64;
-        for Window { boot, span, .. } in &self.windows {
+        for ReportWindow { boot, span, .. } in &self.windows {
             let covered = last.filter(|(of, _)| of == boot).map_or(0, |(_, end)| end);
             sum = sum.saturating_add(span.1.saturating_sub(span.0.max(covered)));
             last = Some((boot, span.1.max(covered)));
@@ -176,7 +176,7 @@ impl Capture {
     }
 
     /// Between each window and what is covered before it.
-    fn gaps(&self) -> Vec<Gap> {
+    fn gaps(&self) -> Vec<WindowGap> {
         let mut gaps = Vec::new();
         let mut windows = self.windows.iter();
         let Some(mut before) = windows.next() else { return gaps };
@@ -187,7 +187,7 @@ impl Capture {
             // Of one that lies within another, its own time
             let nanoseconds = same_boot
                 .then(|| if overlap { end.min(after.span.1).saturating_sub(start) } else { start.saturating_sub(end) });
-            gaps.push(Gap { from: before.end.clone(), to: after.start.clone(), nanoseconds, overlap });
+            gaps.push(WindowGap { from: before.end.clone(), to: after.start.clone(), nanoseconds, overlap });
             if !same_boot || after.span.1 >= end {
                 before = after;
             }
@@ -216,8 +216,8 @@ impl Capture {
     }
 
     /// Each probe's sum, in the order in which they were met.
-    fn probes(&self) -> Vec<Probe> {
-        let mut sums: Vec<Probe> = Vec::new();
+    fn probes(&self) -> Vec<ProbeTotals> {
+        let mut sums: Vec<ProbeTotals> = Vec::new();
         for probe in self.windows.iter().flat_map(|window| &window.probes) {
             match sums.iter_mut().find(|sum| sum.name == probe.name) {
                 None => sums.push(probe.clone()),
@@ -244,22 +244,22 @@ impl Capture {
         self.windows.iter().map(|window| window.clock_steps).sum()
     }
 
-    fn failed(&self) -> impl Iterator<Item = &Window> {
+    fn failed(&self) -> impl Iterator<Item = &ReportWindow> {
         self.windows.iter().filter(|window| window.exit_code != 0 || !window.balances)
     }
 
     fn to_json(&self) -> Value {
-        let probe = |probe: &Probe| {
-            let Probe { name, verdict, seen, written, lost, missed, warmup, .. } = probe;
+        let probe = |probe: &ProbeTotals| {
+            let ProbeTotals { name, verdict, seen, written, lost, missed, warmup, .. } = probe;
             json!({ "name": name, "last_verdict": verdict, "seen": seen, "written": written, "lost": lost,
                     "missed": missed, "warmup": warmup })
         };
-        let gap = |gap: &Gap| json!({ "from": gap.from, "to": gap.to, "nanoseconds": gap.nanoseconds, "overlap": gap.overlap });
+        let gap = |gap: &WindowGap| json!({ "from": gap.from, "to": gap.to, "nanoseconds": gap.nanoseconds, "overlap": gap.overlap });
         let change = |change: &Change| {
             json!({ "at": change.at, "probe": change.probe, "from": change.from, "to": change.to,
                     "reason": change.reason })
         };
-        let failed = |window: &Window| {
+        let failed = |window: &ReportWindow| {
             json!({ "file": window.file, "start": window.start, "exit_code": window.exit_code, "error": window.error,
                     "balances": window.balances })
         };
@@ -299,8 +299,8 @@ mod tests {
         })
     }
 
-    fn sum(reports: &[Value]) -> Sum {
-        let mut sum = Sum::default();
+    fn sum(reports: &[Value]) -> ReportSum {
+        let mut sum = ReportSum::default();
         for (index, report) in reports.iter().enumerate() {
             sum.add(&format!("{index}.json"), &report.to_string()).expect("it is a report");
         }
@@ -345,14 +345,14 @@ mod tests {
             for wrong in [json!(-1), json!("3"), json!(1.5), json!(1e30), json!([])] {
                 let mut report = report(0, 5, "ok", 0);
                 report["probes"][0][key] = wrong.clone();
-                let added = Sum::default().add("x.json", &report.to_string());
+                let added = ReportSum::default().add("x.json", &report.to_string());
                 assert_eq!(added, Err("it lacks what a report has".into()), "{key}: {wrong}");
             }
         }
         for key in ["seen", "written", "lost"] {
             let mut report = report(0, 5, "ok", 0);
             report["probes"][0].as_object_mut().expect("a probe").remove(key).expect("it is there");
-            assert!(Sum::default().add("x.json", &report.to_string()).is_err(), "{key}");
+            assert!(ReportSum::default().add("x.json", &report.to_string()).is_err(), "{key}");
         }
     }
 
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_report_that_is_there_twice_counts_once() {
-        let mut sum = Sum::default();
+        let mut sum = ReportSum::default();
         let text = report(0, 5, "ok", 0).to_string();
         sum.add("a", &text).expect("it is one");
         assert!(sum.add("b", &text).expect_err("it is the same").contains("its window is that of a"));
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_is_no_report_is_refused_in_words() {
-        let says = |text: &str| Sum::default().add("x", text).expect_err("it is none");
+        let says = |text: &str| ReportSum::default().add("x", text).expect_err("it is none");
         assert!(says("{").contains("no JSON"));
         assert!(says("{}").contains("no report of ebpf-run"));
         assert!(says(r#"{"format": 99}"#).contains("format 99"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::kernel::{Counters, Verdict};
-use crate::plan::{BufferPlan, Left, Transport, WakeupPlan};
+use crate::plan::{BufferDefaults, BufferPlan, Transport, WakeupPlan};
 use crate::symbols::SymbolCounts;
 
 fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
@@ -15,7 +15,7 @@ fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         effective: 4096,
         wakeup: WakeupPlan::Bytes(1024),
         max_latency: Duration::from_millis(100),
-        left: Left::default(),
+        left: BufferDefaults::default(),
     };
     Account {
         probe: "slow-io".into(),
@@ -49,7 +49,7 @@ fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
 
 fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
     let elapsed = Duration::from_millis(1234);
-    let start = Instant { wall: 0, monotonic: 0 };
+    let start = ClockInstant { wall: 0, monotonic: 0 };
     let skipped = Vec::new();
     Report {
         end: End::Interrupted,

@@ -55,7 +55,7 @@ pub(super) fn make_report(
     plan: &Plan,
     books: &RunCounts,
     end: End,
-    (start, elapsed): (report::Instant, Duration),
+    (start, elapsed): (report::ClockInstant, Duration),
     outcome: WriterOutcome,
 ) -> Report {
     let sink = |index: usize| plan.sinks[index].name.as_str();
@@ -208,7 +208,7 @@ mod tests {
             missed: vec![0],
             baseline: Baseline::nothing(&plan),
         };
-        let start = report::Instant { wall: 0, monotonic: 0 };
+        let start = report::ClockInstant { wall: 0, monotonic: 0 };
         let report = make_report(&plan, &books, end, (start, Duration::ZERO), outcome);
         (report.verdict().map(|error| error.kind), report.accounts[0].unwritten)
     }

@@ -18,9 +18,9 @@ use rustix::fs::inotify;
 use super::resolve::{Cgroup, directory, hierarchy};
 use crate::config::quantity::Nanoseconds;
 use crate::error::{Error, Result};
-use crate::kernel::{FollowedValues, Loaded};
+use crate::kernel::{LiveVariables, Loaded};
 use crate::pipeline::priority;
-use crate::plan::{Name, Plan};
+use crate::plan::{LookupName, Plan};
 use crate::report::CgroupAccount;
 
 /// How often a cgroup is looked up where nothing tells of a change.
@@ -120,7 +120,7 @@ impl CgroupFollower {
 /// One cgroup, for all filters that name it.
 #[derive(Debug)]
 struct FollowedCgroup {
-    name: Name,
+    name: LookupName,
     /// Where it was last; `None` before the first look.
     path: Option<PathBuf>,
     /// Its id; 0 while it is not there.
@@ -136,9 +136,9 @@ struct FollowedCgroup {
 }
 
 impl FollowedCgroup {
-    fn new(filter: &str, name: &Name) -> Self {
+    fn new(filter: &str, name: &LookupName) -> Self {
         let value = match name {
-            Name::User(value) | Name::Cgroup(value) | Name::Unit(value) => value.clone(),
+            LookupName::User(value) | LookupName::Cgroup(value) | LookupName::Unit(value) => value.clone(),
         };
         let account = CgroupAccount {
             filter: filter.to_owned(),
@@ -164,7 +164,7 @@ impl FollowedCgroup {
     /// The cgroup as it is at `now`.
     fn look(&mut self, root: &Path, now: Instant) -> Option<Cgroup> {
         let known = self.path.as_deref().and_then(|path| Cgroup::at(root, path));
-        let searches = matches!(self.name, Name::Unit(_)) || self.path.is_none();
+        let searches = matches!(self.name, LookupName::Unit(_)) || self.path.is_none();
         if known.is_some() || !searches || self.searched.is_some_and(|last| now - last < SEARCH) {
             return known;
         }
@@ -218,7 +218,7 @@ impl FollowedCgroup {
 /// What the thread works on.
 struct FollowerWorker {
     root: PathBuf,
-    values: Vec<FollowedValues>,
+    values: Vec<LiveVariables>,
     cgroups: Vec<FollowedCgroup>,
     inotify: Option<OwnedFd>,
     notices: NoticeQueue,
@@ -287,7 +287,7 @@ mod tests {
     const B: Option<Cgroup> = Some(Cgroup { id: 9, level: 1 });
 
     fn followed() -> FollowedCgroup {
-        FollowedCgroup { id: 7, ..FollowedCgroup::new("unit", &Name::Unit("a.service".into())) }
+        FollowedCgroup { id: 7, ..FollowedCgroup::new("unit", &LookupName::Unit("a.service".into())) }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustix::time::{
 };
 
 use crate::error::{Error, Result};
-use crate::report::{ClockStep, Instant, Jump};
+use crate::report::{ClockInstant, ClockStep, Jump};
 
 /// Jumps that are kept apart. Of more than that, which no clock has that is worth looking at, the last one has the sum.
 const MAX_STEPS: usize = 100;
@@ -136,7 +136,7 @@ impl ClockMonitor {
             (true, false) => (whole, 0),
             (false, _) => (0, if whole.abs() > error { whole } else { 0 }),
         };
-        let noticed = Instant { wall: (now.at as i64).saturating_add(now.wall), monotonic: now.at };
+        let noticed = ClockInstant { wall: (now.at as i64).saturating_add(now.wall), monotonic: now.at };
         let jumps = [(Jump::Slept, slept), (Jump::Set, set)].into_iter().filter(|(_, by)| *by != 0);
         let steps = self.steps.len();
         for (jump, by) in jumps {

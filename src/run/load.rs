@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::resolve;
 use crate::config::quantity::Nanoseconds;
 use crate::error::Result;
-use crate::kernel::{Host, Kernel, Loaded, Verdict};
+use crate::kernel::{Host, KernelInfo, Loaded, Verdict};
 use crate::plan::{Plan, ProbePlan};
 use crate::report::Skipped;
 
@@ -15,7 +15,7 @@ use crate::report::Skipped;
 /// If a probe can't be loaded and is not to be skipped, or if none is left.
 pub fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
     let (mut loaded, mut skipped, mut probes, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let kernel = Kernel::default();
+    let kernel = KernelInfo::default();
     for probe in &plan.probes {
         match Loaded::load(probe, host, &kernel) {
             Ok(one) => {

@@ -31,10 +31,10 @@ use crate::files::atomic::{AtomicFile, CreateError, FileAttributes, OpenDir, che
 use crate::files::path_safety::{ParentDir, PathPolicy};
 use crate::files::rotate::RotatingFile;
 use crate::files::target::{self, OpenTarget, ReservedName};
-use crate::kernel::{Buffer, Host, Loaded};
+use crate::kernel::{EventBuffer, Host, Loaded};
 use crate::output::template::render_global;
 use crate::output::time;
-use crate::output::{Globals, Sink};
+use crate::output::{Globals, OpenSink};
 use crate::pipeline::aggregate_poller::{AggregateCounter, AggregatePoller, PollResult, PollerInputs};
 use crate::pipeline::loss_tracker::LossTracker;
 use crate::pipeline::progress::Progress;
@@ -44,7 +44,7 @@ use crate::pipeline::writer::{self, StreamRoute, WriterInputs, WriterOutcome, Wr
 use crate::pipeline::{priority, stale_entries};
 use crate::plan::{Plan, SinkPlan};
 use crate::report::{self, Report};
-use crate::symbols::{Cause, Symbols};
+use crate::symbols::{Symbols, UnresolvedCause};
 use accounting::{PerfBufferCounts, RunCounts};
 pub(crate) use cgroup_follower::CgroupFollower;
 use cgroup_follower::Notice;
@@ -266,7 +266,11 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     for (loaded, probe) in loaded.iter().zip(&plan.probes) {
         let (collector, stream) = (&collector, first);
         let take = move |record: &[u8]| collector.borrow_mut().push(stream, record);
-        buffers.push(if probe.aggregate.is_none() { Some(Buffer::new(loaded, &probe.buffer, take)?) } else { None });
+        buffers.push(if probe.aggregate.is_none() {
+            Some(EventBuffer::new(loaded, &probe.buffer, take)?)
+        } else {
+            None
+        });
         first += probe.streams.len();
     }
 
@@ -304,7 +308,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     };
     let waiting = reader.watch(stop, on_stdout)?;
     let early = if reader.recording { None } else { reader.warm_up(&waiting, stop, &loaded)? };
-    let start = report::Instant { wall: clock::now(), monotonic: clock::monotonic() };
+    let start = report::ClockInstant { wall: clock::now(), monotonic: clock::monotonic() };
     let before = if reader.recording {
         Baseline::nothing(plan)
     } else {
@@ -334,7 +338,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     let losses = std::mem::take(&mut reader.losses);
     let stale = std::mem::take(&mut reader.stale);
     let clock_steps = reader.clock.steps_since(start.monotonic);
-    let told = |buffer: &Buffer<'_>| PerfBufferCounts { peak: buffer.peak(), lost: buffer.lost() };
+    let told = |buffer: &EventBuffer<'_>| PerfBufferCounts { peak: buffer.peak(), lost: buffer.lost() };
     let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
     drop(reader);
     let cgroups = following.map(CgroupFollower::finish).transpose()?.unwrap_or_default();
@@ -348,7 +352,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     let verdict = |loaded: &Loaded| (loaded.verdict().0, loaded.verdict().1.map(str::to_owned));
     let verdicts = loaded.iter().map(verdict).collect();
     let variants = loaded.iter().map(|loaded| loaded.variants().clone()).collect();
-    let refused = loaded.iter().zip(&plan.probes).map(|(loaded, probe)| loaded.refusals(&probe.program.maps));
+    let refused = loaded.iter().zip(&plan.probes).map(|(loaded, probe)| loaded.insert_failures(&probe.program.maps));
     let refused = refused.collect::<Result<_>>()?;
     let missed = loaded.iter().map(Loaded::missed).collect::<Result<_>>()?;
     let PollResult { totals: counted, names, helpers_replaced, .. } = read;
@@ -388,9 +392,9 @@ fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
     let needed = privileges::for_symbol_helper(plan);
     let mut symbols = Symbols::start(match needed {
         // The pids of events are those of the initial namespace: here they would be other processes
-        Some(_) if !host.initial_pid_namespace => Err(Cause::PidNamespace),
+        Some(_) if !host.initial_pid_namespace => Err(UnresolvedCause::PidNamespace),
         Some(needed) => Ok(needed),
-        None => Err(Cause::NoHelper),
+        None => Err(UnresolvedCause::NoHelper),
     });
     match symbols.trouble() {
         Some(cause) if needed.is_some() => {
@@ -445,7 +449,7 @@ fn start_writer(
 ) -> Result<WriterThread> {
     let (mut sinks, mut stores) = (Vec::new(), Vec::new());
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
-        let sink = Sink::new(shape, &plan.sources(index), globals, opened.output);
+        let sink = OpenSink::new(shape, &plan.sources(index), globals, opened.output);
         sinks.push(sink.map_err(|words| Error::failed(format!("sink `{name}`: {words}")))?);
         stores.push(opened.files);
     }

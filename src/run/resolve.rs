@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::event::text::restore;
-use crate::plan::{Lookup, Name, ProbePlan, Setting};
+use crate::plan::{Lookup, LookupName, ProbePlan, Setting};
 
 /// Where cgroups are, alone or beside those of the first version.
 const HIERARCHIES: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -25,8 +25,8 @@ const LINE_BEGINNING: u64 = 4096;
 pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
     let one = |lookup: &Lookup| {
         let bytes = match &lookup.name {
-            Name::User(name) => user(name)?.to_ne_bytes().to_vec(),
-            Name::Cgroup(_) | Name::Unit(_) => {
+            LookupName::User(name) => user(name)?.to_ne_bytes().to_vec(),
+            LookupName::Cgroup(_) | LookupName::Unit(_) => {
                 let root = hierarchy()?;
                 found(&root, &directory(&root, &lookup.name)?)?.bytes()
             }
@@ -137,11 +137,11 @@ impl Cgroup {
 }
 
 /// The directory of a cgroup or a unit; of a unit only if it is there.
-pub(super) fn directory(root: &Path, name: &Name) -> Result<PathBuf> {
+pub(super) fn directory(root: &Path, name: &LookupName) -> Result<PathBuf> {
     match name {
-        Name::Cgroup(path) => Ok(root.join(OsString::from_vec(restore(path.trim_start_matches('/'))))),
-        Name::Unit(name) => unit(root, name),
-        Name::User(name) => unreachable!("the user {name} has no directory"),
+        LookupName::Cgroup(path) => Ok(root.join(OsString::from_vec(restore(path.trim_start_matches('/'))))),
+        LookupName::Unit(name) => unit(root, name),
+        LookupName::User(name) => unreachable!("the user {name} has no directory"),
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
         let error = unit(root.path(), "b.service").unwrap_err();
         assert!(error.message.contains("/system.slice/b.service") && error.hint.unwrap().contains("`cgroup`"));
         assert!(unit(root.path(), "c.service").unwrap_err().message.contains("no cgroup"));
-        let nowhere = Name::Cgroup("/x/y".into());
+        let nowhere = LookupName::Cgroup("/x/y".into());
         let path = directory(root.path(), &nowhere).expect("any path is one");
         assert!(super::found(root.path(), &path).unwrap_err().message.contains("`/x/y`"));
     }

@@ -1,7 +1,7 @@
 //! What was before the window: counted by the kernel like everything, and taken out of the books.
 
 use crate::error::Result;
-use crate::kernel::{Counters, Entry, Loaded};
+use crate::kernel::{Counters, Loaded, MapEntry};
 use crate::pipeline::reader::Reader;
 use crate::plan::Plan;
 
@@ -10,7 +10,7 @@ use crate::plan::Plan;
 pub(super) struct Baseline {
     pub counters: Vec<Counters>,
     /// What was in the aggregate.
-    pub entries: Vec<Vec<Entry>>,
+    pub entries: Vec<Vec<MapEntry>>,
     /// Events in the aggregate, where it tells.
     pub counted: Vec<Option<u64>>,
     /// Inserts that each map of the program had refused.
@@ -49,7 +49,7 @@ impl Baseline {
             let counters = loaded.counters()?;
             reader.losses[index].restart(counters.lost());
             before.counters.push(counters);
-            before.refused.push(loaded.refusals(&probe.program.maps)?);
+            before.refused.push(loaded.insert_failures(&probe.program.maps)?);
             before.unseen.push(loaded.unseen(&probe.program.maps)?);
             before.missed.push(loaded.missed()?);
         }

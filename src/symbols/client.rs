@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::CapabilitySet;
 
 use super::helper;
-use super::wire::{Answer, Cause, Image, MAX_ADDRESSES, receive_answers, send_request};
+use super::wire::{Answer, Image, MAX_ADDRESSES, UnresolvedCause, receive_answers, send_request};
 
 /// A worker that answers so much later than it may hangs, or has no CPU.
 const GRACE: Duration = Duration::from_millis(600);
@@ -55,17 +55,17 @@ impl Client {
         addresses: &[u64],
         allowance: Duration,
         deadline: Instant,
-    ) -> Result<Vec<Answer>, Cause> {
+    ) -> Result<Vec<Answer>, UnresolvedCause> {
         let mut answers = Vec::with_capacity(addresses.len());
         for piece in addresses.chunks(MAX_ADDRESSES) {
             let given = self.ask_once(image, piece, allowance, deadline)?;
-            let is_slow = given.contains(&Err(Cause::TimedOut));
+            let is_slow = given.contains(&Err(UnresolvedCause::TimedOut));
             answers.extend(given);
             if is_slow {
                 break; // so will be the next piece
             }
         }
-        answers.resize(addresses.len(), Err(Cause::TimedOut));
+        answers.resize(addresses.len(), Err(UnresolvedCause::TimedOut));
         Ok(answers)
     }
 
@@ -75,17 +75,17 @@ impl Client {
         addresses: &[u64],
         allowance: Duration,
         deadline: Instant,
-    ) -> Result<Vec<Answer>, Cause> {
+    ) -> Result<Vec<Answer>, UnresolvedCause> {
         if self.worker.is_none() {
-            self.worker = Some(self.new_worker(deadline).ok_or(Cause::NoHelper)?);
+            self.worker = Some(self.new_worker(deadline).ok_or(UnresolvedCause::NoHelper)?);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left <= GRACE {
-            return Ok(vec![Err(Cause::TimedOut); addresses.len()]);
+            return Ok(vec![Err(UnresolvedCause::TimedOut); addresses.len()]);
         }
         let allowance = allowance.min(left - GRACE);
         let worker = self.worker.as_mut().expect("there is one");
-        let mut stream = Timed { stream: worker, until: Instant::now() + allowance + GRACE };
+        let mut stream = DeadlineStream { stream: worker, until: Instant::now() + allowance + GRACE };
         // A worker sends nothing that was not asked for: what is read ahead is of this answer
         let answers = send_request(&mut stream, image, addresses, allowance)
             .and_then(|()| receive_answers(&mut BufReader::new(&mut stream), addresses.len()));
@@ -93,7 +93,7 @@ impl Client {
             // An answer that comes later would be taken for that to the next question
             self.worker = None;
             self.replaced += 1;
-            if error.kind() == io::ErrorKind::TimedOut { Cause::TimedOut } else { Cause::NoHelper }
+            if error.kind() == io::ErrorKind::TimedOut { UnresolvedCause::TimedOut } else { UnresolvedCause::NoHelper }
         })
     }
 
@@ -143,12 +143,12 @@ fn receive_socket(control: &UnixStream) -> io::Result<Option<UnixStream>> {
 }
 
 /// A socket on which nothing takes longer than until a moment.
-struct Timed<'a> {
+struct DeadlineStream<'a> {
     stream: &'a mut UnixStream,
     until: Instant,
 }
 
-impl Timed<'_> {
+impl DeadlineStream<'_> {
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.until.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
@@ -159,14 +159,14 @@ fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
 
-impl io::Read for Timed<'_> {
+impl io::Read for DeadlineStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(self.left()?)?;
         self.stream.read(buffer).map_err(timed_out)
     }
 }
 
-impl io::Write for Timed<'_> {
+impl io::Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(self.left()?)?;
         self.stream.write(bytes).map_err(timed_out)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 use std::time::{Duration, Instant};
 
-use super::wire::Cause;
+use super::wire::UnresolvedCause;
 
 /// How far behind the last symbol of all an address may be and still belong to it.
 const MAX_TAIL: u64 = 64 << 10;
@@ -18,12 +18,12 @@ const MAX_LINE: usize = 4096;
 pub struct Kallsyms {
     /// Opened while the process still had the right to see addresses: the kernel asks for it at the opening.
     file: io::Result<File>,
-    table: Table,
+    table: SymbolTable,
     read_at: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SymbolTable {
     /// Sorted by address.
     symbols: Vec<Symbol>,
     /// All names, one behind the other.
@@ -42,7 +42,7 @@ struct Symbol {
 impl Kallsyms {
     /// Opens the table and reads nothing yet.
     pub fn open() -> Self {
-        Kallsyms { file: File::open("/proc/kallsyms"), table: Table::default(), read_at: None }
+        Kallsyms { file: File::open("/proc/kallsyms"), table: SymbolTable::default(), read_at: None }
     }
 
     /// Whether it shows any address: it shows zeros to a reader without the right to see them.
@@ -52,35 +52,35 @@ impl Kallsyms {
             file.rewind().ok()?;
             file.take(1 << 16).read_to_end(&mut beginning).ok()
         });
-        read.is_some() && Table::read(beginning.as_slice()).is_ok_and(|table| !table.symbols.is_empty())
+        read.is_some() && SymbolTable::read(beginning.as_slice()).is_ok_and(|table| !table.symbols.is_empty())
     }
 
     /// The name of the function at `address`.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn name(&mut self, address: u64) -> Result<&[u8], Cause> {
+    pub fn name(&mut self, address: u64) -> Result<&[u8], UnresolvedCause> {
         let found = self.table.find(address).is_some();
         if !found && self.read_at.is_none_or(|read| read.elapsed() >= MIN_AGE) {
             self.read_at = Some(Instant::now());
             let table = self.file.as_mut().ok().and_then(|file| {
                 file.rewind().ok()?;
-                Table::read(BufReader::with_capacity(1 << 16, file)).ok()
+                SymbolTable::read(BufReader::with_capacity(1 << 16, file)).ok()
             });
             self.table = table.unwrap_or_default();
         }
         if self.table.symbols.is_empty() {
-            return Err(Cause::NotPermitted);
+            return Err(UnresolvedCause::NotPermitted);
         }
-        self.table.find(address).ok_or(Cause::NoSymbol)
+        self.table.find(address).ok_or(UnresolvedCause::NoSymbol)
     }
 }
 
-impl Table {
+impl SymbolTable {
     /// Lines of `ADDRESS TYPE NAME [MODULE]`. All addresses are zero for a reader without the right to see them: then the
     /// table is empty.
     fn read(mut lines: impl BufRead) -> io::Result<Self> {
-        let mut table = Table::default();
+        let mut table = SymbolTable::default();
         let mut line = Vec::new();
         loop {
             line.clear();
@@ -124,8 +124,8 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn table(text: &[u8]) -> Table {
-        Table::read(text).expect("a slice can be read")
+    fn table(text: &[u8]) -> SymbolTable {
+        SymbolTable::read(text).expect("a slice can be read")
     }
 
     #[test]
@@ -149,8 +149,11 @@ mod tests {
     #[test]
     fn addresses_that_are_hidden_are_not_permitted() {
         assert!(table(b"0000000000000000 T first\n0000000000000000 t second\n").symbols.is_empty());
-        let mut hidden =
-            Kallsyms { file: Err(io::ErrorKind::PermissionDenied.into()), table: Table::default(), read_at: None };
-        assert_eq!(hidden.name(0xffff_ffff_8100_0000), Err(Cause::NotPermitted));
+        let mut hidden = Kallsyms {
+            file: Err(io::ErrorKind::PermissionDenied.into()),
+            table: SymbolTable::default(),
+            read_at: None,
+        };
+        assert_eq!(hidden.name(0xffff_ffff_8100_0000), Err(UnresolvedCause::NotPermitted));
     }
 }

@@ -18,7 +18,7 @@ use client::Client;
 use kallsyms::Kallsyms;
 
 pub use helper::MAX_MEMORY;
-pub use wire::{Cause, Image};
+pub use wire::{Image, UnresolvedCause};
 
 /// Functions by which the kernel comes from what is traced to a program, innermost first: `bpf_prog_…` is the program.
 const WAY_IN: &[&str] =
@@ -38,7 +38,7 @@ const MAX_ADDRESSES: usize = 1 << 16;
 const FIRST_TURN: Duration = Duration::from_millis(400);
 
 /// A frame's name, or why it has none.
-pub type Name = Result<Arc<[u8]>, Cause>;
+pub type FrameName = Result<Arc<[u8]>, UnresolvedCause>;
 
 /// What became of the frames of stacks, each counted once for each snapshot that has its stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,12 +46,12 @@ pub struct SymbolCounts {
     /// All of them.
     pub frames: u64,
     /// Those without a name, by the cause.
-    pub unresolved: BTreeMap<Cause, u64>,
+    pub unresolved: BTreeMap<UnresolvedCause, u64>,
 }
 
 impl SymbolCounts {
     /// Counts one frame.
-    pub fn count(&mut self, name: &Name) {
+    pub fn count(&mut self, name: &FrameName) {
         self.frames += 1;
         if let Err(cause) = name {
             *self.unresolved.entry(*cause).or_default() += 1;
@@ -60,7 +60,7 @@ impl SymbolCounts {
 }
 
 #[derive(Debug)]
-struct Known {
+struct CachedName {
     name: Arc<[u8]>,
     since: Instant,
 }
@@ -71,12 +71,12 @@ pub struct Symbols {
     kernel: Kallsyms,
     /// Where the code of the run's own programs is.
     own_code: Vec<Range<u64>>,
-    processes: Result<Client, Cause>,
+    processes: Result<Client, UnresolvedCause>,
     /// Names that were found, by program and address, and how many bytes they have.
-    known: HashMap<(Image, u64), Known>,
+    known: HashMap<(Image, u64), CachedName>,
     known_bytes: usize,
     /// The other addresses of this snapshot that were looked up, and why they have none. Not kept: names may come later.
-    unknown: HashMap<(Image, u64), Cause>,
+    unknown: HashMap<(Image, u64), UnresolvedCause>,
     /// Programs whose names took too long: they are asked for last.
     slow: HashSet<Image>,
     /// The time that the names of each user's processes took; what is long ago counts less.
@@ -86,8 +86,8 @@ pub struct Symbols {
 impl Symbols {
     /// To be called while this process has the right to find names: `needed`, which the helper keeps. With `Err`, names of
     /// processes are not looked for, for that cause.
-    pub fn start(needed: Result<CapabilitySet, Cause>) -> Self {
-        let processes = needed.and_then(|needed| Client::start(needed).map_err(|_| Cause::NoHelper));
+    pub fn start(needed: Result<CapabilitySet, UnresolvedCause>) -> Self {
+        let processes = needed.and_then(|needed| Client::start(needed).map_err(|_| UnresolvedCause::NoHelper));
         Symbols {
             kernel: Kallsyms::open(),
             own_code: Vec::new(),
@@ -116,7 +116,7 @@ impl Symbols {
     }
 
     /// Why there can't be names of processes at all.
-    pub fn trouble(&self) -> Option<Cause> {
+    pub fn trouble(&self) -> Option<UnresolvedCause> {
         self.processes.as_ref().err().copied()
     }
 
@@ -126,8 +126,9 @@ impl Symbols {
     }
 
     /// The names of kernel addresses, the innermost first, without the program that took the stack and the way to it.
-    pub fn kernel(&mut self, addresses: &[u64]) -> Vec<Name> {
-        let mut names: Vec<Name> = addresses.iter().map(|address| self.kernel.name(*address).map(Arc::from)).collect();
+    pub fn kernel(&mut self, addresses: &[u64]) -> Vec<FrameName> {
+        let mut names: Vec<FrameName> =
+            addresses.iter().map(|address| self.kernel.name(*address).map(Arc::from)).collect();
         let own = addresses.iter().take_while(|at| self.own_code.iter().any(|code| code.contains(at))).count();
         names.drain(..taken_by(&names, own));
         names
@@ -168,7 +169,7 @@ impl Symbols {
             && let Some((image, addresses)) = queues.get_mut(&user).and_then(Vec::pop)
         {
             let began = Instant::now();
-            if self.ask(image, &addresses, FIRST_TURN, deadline) == Some(Cause::TimedOut) {
+            if self.ask(image, &addresses, FIRST_TURN, deadline) == Some(UnresolvedCause::TimedOut) {
                 again.push((image, addresses));
             }
             *self.spent.entry(user).or_default() += began.elapsed();
@@ -185,7 +186,13 @@ impl Symbols {
     }
 
     /// Asks for names and remembers them; returns why some are missing, if that may be otherwise with more time.
-    fn ask(&mut self, image: Image, addresses: &[u64], allowance: Duration, deadline: Instant) -> Option<Cause> {
+    fn ask(
+        &mut self,
+        image: Image,
+        addresses: &[u64],
+        allowance: Duration,
+        deadline: Instant,
+    ) -> Option<UnresolvedCause> {
         let client = self.processes.as_mut().ok()?;
         let since = Instant::now();
         let answers = match client.ask(&image, addresses, allowance, deadline) {
@@ -202,15 +209,15 @@ impl Symbols {
                 Ok(name) => {
                     self.unknown.remove(&(image, *address));
                     if self.known_bytes + name.len() > MAX_KNOWN {
-                        self.unknown.insert((image, *address), Cause::NoRoom);
+                        self.unknown.insert((image, *address), UnresolvedCause::NoRoom);
                         continue;
                     }
                     self.known_bytes += name.len();
-                    self.known.insert((image, *address), Known { name: name.into(), since });
+                    self.known.insert((image, *address), CachedName { name: name.into(), since });
                 }
                 Err(cause) => {
                     self.unknown.insert((image, *address), cause);
-                    if cause == Cause::TimedOut {
+                    if cause == UnresolvedCause::TimedOut {
                         self.slow.insert(image);
                         trouble = Some(cause);
                     }
@@ -221,12 +228,12 @@ impl Symbols {
     }
 
     /// The name of an address of a process, which was among those of the last [`Symbols::prepare`].
-    pub fn process(&self, image: &Image, address: u64) -> Name {
+    pub fn process(&self, image: &Image, address: u64) -> FrameName {
         if let Some(known) = self.known.get(&(*image, address)) {
             return Ok(Arc::clone(&known.name));
         }
         let without_helper = self.processes.as_ref().err();
-        Err(*without_helper.or_else(|| self.unknown.get(&(*image, address))).unwrap_or(&Cause::TimedOut))
+        Err(*without_helper.or_else(|| self.unknown.get(&(*image, address))).unwrap_or(&UnresolvedCause::TimedOut))
     }
 }
 
@@ -240,9 +247,9 @@ fn user_of(pid: u32) -> u32 {
 
 /// How many of the innermost frames are those of the program that took the stack: `own` by their addresses, or by names
 /// where addresses are not known. A trampoline behind them has no name where the kernel hides those of programs.
-fn taken_by(names: &[Name], own: usize) -> usize {
-    let begins = |name: &Name, prefix: &str| name.as_ref().is_ok_and(|name| name.starts_with(prefix.as_bytes()));
-    let way_in = |name: &&Name| name.is_err() || WAY_IN.iter().any(|prefix| begins(name, prefix));
+fn taken_by(names: &[FrameName], own: usize) -> usize {
+    let begins = |name: &FrameName, prefix: &str| name.as_ref().is_ok_and(|name| name.starts_with(prefix.as_bytes()));
+    let way_in = |name: &&FrameName| name.is_err() || WAY_IN.iter().any(|prefix| begins(name, prefix));
     let by_name = names.iter().take_while(|name| begins(name, PROGRAM)).count();
     let programs = own.max(by_name);
     if programs == 0 { 0 } else { programs + names[programs..].iter().take_while(way_in).count() }
@@ -265,11 +272,11 @@ mod tests {
             (&[], &[]),
         ];
         for (names, wanted) in cases {
-            let names: Vec<Name> = names.iter().map(|name| Ok(Arc::from(name.as_bytes()))).collect();
-            let wanted: Vec<Name> = wanted.iter().map(|name| Ok(Arc::from(name.as_bytes()))).collect();
+            let names: Vec<FrameName> = names.iter().map(|name| Ok(Arc::from(name.as_bytes()))).collect();
+            let wanted: Vec<FrameName> = wanted.iter().map(|name| Ok(Arc::from(name.as_bytes()))).collect();
             assert_eq!(names[taken_by(&names, 0)..], wanted);
         }
-        let hidden = || Err(Cause::NoSymbol);
+        let hidden = || Err(UnresolvedCause::NoSymbol);
         let named = |name: &str| Ok(Arc::from(name.as_bytes()));
         let names = [hidden(), hidden(), named("bpf_trace_run4"), named("__schedule"), hidden()];
         assert_eq!(taken_by(&names, 1), 3, "a program and a trampoline without names");

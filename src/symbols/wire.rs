@@ -28,7 +28,7 @@ pub struct Image {
 /// Why a frame has no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Cause {
+pub enum UnresolvedCause {
     /// The file that is mapped there has no symbol for the address, or the kernel has none.
     NoSymbol = 1,
     /// Code in memory that belongs to no file, and that no perf map names.
@@ -51,65 +51,65 @@ pub enum Cause {
     NoRoom,
 }
 
-impl Cause {
+impl UnresolvedCause {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Cause; 10] = [
-        Cause::NoSymbol,
-        Cause::NoFile,
-        Cause::FileRefused,
-        Cause::ProcessGone,
-        Cause::NotPermitted,
-        Cause::NotMapped,
-        Cause::TimedOut,
-        Cause::NoHelper,
-        Cause::PidNamespace,
-        Cause::NoRoom,
+    pub const ALL: [UnresolvedCause; 10] = [
+        UnresolvedCause::NoSymbol,
+        UnresolvedCause::NoFile,
+        UnresolvedCause::FileRefused,
+        UnresolvedCause::ProcessGone,
+        UnresolvedCause::NotPermitted,
+        UnresolvedCause::NotMapped,
+        UnresolvedCause::TimedOut,
+        UnresolvedCause::NoHelper,
+        UnresolvedCause::PidNamespace,
+        UnresolvedCause::NoRoom,
     ];
 
     /// For machines.
     pub fn key(self) -> &'static str {
         match self {
-            Cause::NoSymbol => "no_symbol",
-            Cause::NoFile => "no_file",
-            Cause::FileRefused => "file_refused",
-            Cause::ProcessGone => "process_gone",
-            Cause::NotPermitted => "not_permitted",
-            Cause::NotMapped => "not_mapped",
-            Cause::TimedOut => "timed_out",
-            Cause::NoHelper => "no_helper",
-            Cause::PidNamespace => "pid_namespace",
-            Cause::NoRoom => "no_room",
+            UnresolvedCause::NoSymbol => "no_symbol",
+            UnresolvedCause::NoFile => "no_file",
+            UnresolvedCause::FileRefused => "file_refused",
+            UnresolvedCause::ProcessGone => "process_gone",
+            UnresolvedCause::NotPermitted => "not_permitted",
+            UnresolvedCause::NotMapped => "not_mapped",
+            UnresolvedCause::TimedOut => "timed_out",
+            UnresolvedCause::NoHelper => "no_helper",
+            UnresolvedCause::PidNamespace => "pid_namespace",
+            UnresolvedCause::NoRoom => "no_room",
         }
     }
 
     /// For a person.
     pub fn words(self) -> &'static str {
         match self {
-            Cause::NoSymbol => "no symbol",
-            Cause::NoFile => "code without a file or perf map",
-            Cause::FileRefused => "file not opened",
-            Cause::ProcessGone => "process ended or executed another program",
-            Cause::NotPermitted => "not permitted",
-            Cause::NotMapped => "no longer mapped",
-            Cause::TimedOut => "lookup took too long",
-            Cause::NoHelper => "symbol helper failed",
-            Cause::PidNamespace => "the runner is in a pid namespace",
-            Cause::NoRoom => "names take too much memory",
+            UnresolvedCause::NoSymbol => "no symbol",
+            UnresolvedCause::NoFile => "code without a file or perf map",
+            UnresolvedCause::FileRefused => "file not opened",
+            UnresolvedCause::ProcessGone => "process ended or executed another program",
+            UnresolvedCause::NotPermitted => "not permitted",
+            UnresolvedCause::NotMapped => "no longer mapped",
+            UnresolvedCause::TimedOut => "lookup took too long",
+            UnresolvedCause::NoHelper => "symbol helper failed",
+            UnresolvedCause::PidNamespace => "the runner is in a pid namespace",
+            UnresolvedCause::NoRoom => "names take too much memory",
         }
     }
 
     /// Whether names can't be had at all, whatever the address.
     pub fn is_for_all(self) -> bool {
-        matches!(self, Cause::NotPermitted | Cause::NoHelper | Cause::PidNamespace)
+        matches!(self, UnresolvedCause::NotPermitted | UnresolvedCause::NoHelper | UnresolvedCause::PidNamespace)
     }
 
-    fn of(number: u8) -> Option<Cause> {
-        Cause::ALL.into_iter().find(|cause| *cause as u8 == number)
+    fn of(number: u8) -> Option<UnresolvedCause> {
+        UnresolvedCause::ALL.into_iter().find(|cause| *cause as u8 == number)
     }
 }
 
 /// A name, or why there is none.
-pub type Answer = Result<Vec<u8>, Cause>;
+pub type Answer = Result<Vec<u8>, UnresolvedCause>;
 
 /// What the runner asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ pub fn receive_answers(from: &mut impl Read, count: usize) -> io::Result<Vec<Ans
         let mut status = [0];
         from.read_exact(&mut status)?;
         if status[0] != 0 {
-            answers.push(Err(Cause::of(status[0]).ok_or_else(|| invalid("an unknown status"))?));
+            answers.push(Err(UnresolvedCause::of(status[0]).ok_or_else(|| invalid("an unknown status"))?));
             continue;
         }
         let mut length = [0; 2];
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(receive_request(&mut from).expect("valid"), request(vec![]));
         assert_eq!(receive_request(&mut from).expect("the end"), None);
 
-        let mut answers: Vec<Answer> = Cause::ALL.into_iter().map(Err).collect();
+        let mut answers: Vec<Answer> = UnresolvedCause::ALL.into_iter().map(Err).collect();
         answers.extend([Ok(b"main".to_vec()), Ok(Vec::new()), Ok(vec![0xff; MAX_NAME])]);
         let mut bytes = Vec::new();
         send_answers(&mut bytes, &answers).expect("a vector takes it");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use ebpf_run::catalog::{Catalog, Program};
 use ebpf_run::event::{Record, text};
-use ebpf_run::output::sink::Source;
-use ebpf_run::output::{Column, Globals, Output, Shape, Sink};
+use ebpf_run::output::sink::RecordSource;
+use ebpf_run::output::{Destination, Globals, OpenSink, SinkColumn, SinkFormat};
 
 /// 2025-11-21T06:00:00Z at a monotonic time of 0.
 const BOOT: i64 = 1_763_704_800_000_000_000;
@@ -33,12 +33,12 @@ fn records(name: &str) -> Vec<Vec<u8>> {
     text.split("\n\n").map(hex).filter(|record| !record.is_empty()).collect()
 }
 
-fn rendered(program: &Program, shape: &Shape) -> String {
+fn rendered(program: &Program, shape: &SinkFormat) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("out");
-    let sources = [Some(Source { layout: program.event().expect("it has events"), name: "probe" })];
-    let output = Output::File(fs::File::create(&file).expect("a file"));
-    let mut sink = Sink::new(shape, &sources, &Arc::new(Globals::default()), output).expect("the shape is right");
+    let sources = [Some(RecordSource { layout: program.event().expect("it has events"), name: "probe" })];
+    let output = Destination::File(fs::File::create(&file).expect("a file"));
+    let mut sink = OpenSink::new(shape, &sources, &Arc::new(Globals::default()), output).expect("the shape is right");
     for raw in records(program.name) {
         assert!(
             raw.len() >= program.event().expect("it has events").min_size,
@@ -63,10 +63,10 @@ fn golden(program: &str, ending: &str, actual: &str) {
     assert!(expected == actual, "{} is not what it was:\n{actual}", path.display());
 }
 
-fn all(program: &Program) -> Vec<Column> {
-    ebpf_run::output::Field::all(program.event().expect("it has events"))
+fn all(program: &Program) -> Vec<SinkColumn> {
+    ebpf_run::output::FieldRef::all(program.event().expect("it has events"))
         .iter()
-        .map(|(_, name)| Column::Field((*name).to_owned()))
+        .map(|(_, name)| SinkColumn::Field((*name).to_owned()))
         .collect()
 }
 
@@ -80,7 +80,7 @@ fn text_is_for_people() {
     let tcp = "{{ time | date('%T') }} {{ comm | left(16) }} {{ family }} {{ saddr | left(24) }} {{ sport }} {{ daddr }} {{ dport }}\
                {% if daddr == '::1' %} here: {{ daddr | upper }}{% endif %}";
     for (name, template) in [("biosnoop", bio), ("execsnoop", exec), ("tcpconnect", tcp)] {
-        let shape = Shape::Text { template: template.into(), header: Some("HEADER".into()) };
+        let shape = SinkFormat::Text { template: template.into(), header: Some("HEADER".into()) };
         let shown = rendered(&program(name), &shape);
         assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "nothing that a terminal obeys: {shown:?}");
         assert_eq!(shown.lines().count(), records(name).len() + 1, "a line a record, whatever names hold");
@@ -93,8 +93,8 @@ fn csv_is_for_spreadsheets_and_safe_there() {
     for name in ["biosnoop", "execsnoop", "tcpconnect"] {
         let program = program(name);
         let mut columns = all(&program);
-        columns.push(Column::Template("upper".into(), "{{ comm | upper }}".into()));
-        let table = rendered(&program, &Shape::Csv { columns });
+        columns.push(SinkColumn::Template("upper".into(), "{{ comm | upper }}".into()));
+        let table = rendered(&program, &SinkFormat::Csv { columns });
         golden(name, "csv", &table);
         let mut reader = csv::Reader::from_reader(table.as_bytes());
         let names = reader.headers().expect("a header").clone();
@@ -115,7 +115,7 @@ fn csv_is_for_spreadsheets_and_safe_there() {
 fn json_is_for_programs_and_exact() {
     for name in ["biosnoop", "execsnoop", "tcpconnect"] {
         let program = program(name);
-        let lines = rendered(&program, &Shape::Jsonl { fields: None });
+        let lines = rendered(&program, &SinkFormat::Jsonl { fields: None });
         golden(name, "jsonl", &lines);
         assert_eq!(lines.lines().count(), records(name).len());
         for (line, raw) in lines.lines().zip(records(name)) {
@@ -125,7 +125,7 @@ fn json_is_for_programs_and_exact() {
             assert_eq!(keys.len(), all(&program).len());
         }
     }
-    let lines = rendered(&program("execsnoop"), &Shape::Jsonl { fields: None });
+    let lines = rendered(&program("execsnoop"), &SinkFormat::Jsonl { fields: None });
     let second: serde_json::Value = serde_json::from_str(lines.lines().nth(1).expect("a line")).expect("JSON");
     let argv: Vec<Vec<u8>> =
         second["argv"].as_array().expect("a list").iter().map(|a| text::restore(a.as_str().expect("text"))).collect();

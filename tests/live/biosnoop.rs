@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::config::Source;
-use ebpf_run::kernel::{Host, Kernel, Loaded};
+use ebpf_run::kernel::{Host, KernelInfo, Loaded};
 use ebpf_run::plan::{Overrides, Plan, plan};
 use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
@@ -424,7 +424,7 @@ fn biosnoop_of(disk: &Loop) -> (Plan, Loaded) {
     let config = to_jsonl_of_busy(json!([{"program": "biosnoop", "filters": {"device": disk.name}}]));
     let source = Source::parse("x.yaml".into(), "x".into(), config.to_string()).expect("it is a config");
     let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
-    let loaded = Loaded::load(&plan.probes[0], &Host::read(), &Kernel::default()).expect("it loads");
+    let loaded = Loaded::load(&plan.probes[0], &Host::read(), &KernelInfo::default()).expect("it loads");
     (plan, loaded)
 }
 

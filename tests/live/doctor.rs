@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ebpf_run::catalog::Catalog;
 use ebpf_run::config::Source;
-use ebpf_run::doctor::{Mark, Shown, examine};
+use ebpf_run::doctor::{DiagnosisView, Status, examine};
 use ebpf_run::kernel::{Host, Verdict};
 use ebpf_run::plan::{Overrides, plan};
 use ebpf_run::run::{Options, run as run_plan};
@@ -123,17 +123,17 @@ fn refused_programs_are_told_as_a_run_tells_them(of_alternatives: u8) {
         let plan = plan(&source, &catalog, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
         let examination =
             examine(&[("x.yaml".into(), plan.clone())], &catalog).unwrap_or_else(|error| panic!("{error}"));
-        let outlook = &examination.subjects[0].outlook;
-        assert_eq!(examination.exit_code(), code, "{probe}: {outlook:?}");
+        let preflight = &examination.probes[0].preflight;
+        assert_eq!(examination.exit_code(), code, "{probe}: {preflight:?}");
         match run_plan(&plan, &Options { quiet: true }) {
             Ok(report) => {
                 let account = &report.accounts[0];
-                let verdict = (outlook.verdict, &outlook.reason, &outlook.variants);
+                let verdict = (preflight.verdict, &preflight.reason, &preflight.variants);
                 assert_eq!(verdict, (Some(account.verdict), &account.reason, &account.variants), "{probe}");
             }
             Err(error) => {
-                assert_eq!((outlook.verdict, code), (Verdict::of(&error), error.kind.code()), "{probe}");
-                assert_eq!(outlook.reason.as_ref(), Some(&error.message), "{probe}");
+                assert_eq!((preflight.verdict, code), (Verdict::of(&error), error.kind.code()), "{probe}");
+                assert_eq!(preflight.reason.as_ref(), Some(&error.message), "{probe}");
             }
         }
     }
@@ -273,10 +273,10 @@ fn a_program_whose_events_do_not_all_arrive_is_a_problem() {
     examination.try_programs(&catalog, BINARY.as_ref()).unwrap_or_else(|error| panic!("{error}"));
     let trials = examination.trials.as_deref().expect("it was tried");
     let [trial] = trials else { panic!("{trials:?}") };
-    assert_eq!((trial.mark, trial.expected, trial.arrived), (Mark::Problem, Some(20), Some(10)), "{trial:?}");
+    assert_eq!((trial.status, trial.expected, trial.arrived), (Status::Problem, Some(20), Some(10)), "{trial:?}");
     assert_eq!(trial.found, "10 of 20 signals arrived; the program counted 10, of which 0 were lost");
     assert_eq!(examination.exit_code(), 1);
-    let text = Shown { examination: &examination, hooks: false }.to_string();
+    let text = DiagnosisView { diagnosis: &examination, hooks: false }.to_string();
     assert!(text.contains("\n  problem      halved                 10 of 20 signals arrived"), "{text}");
     assert!(text.contains("hint: do not rely on captures of this program") && text.contains("\n1 problem."), "{text}");
 }
@@ -290,7 +290,7 @@ fn without_a_process_for_the_load_nothing_is_tried() {
     let mut examination = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
     examination.try_programs(&catalog, "/nonexistent".as_ref()).unwrap_or_else(|error| panic!("{error}"));
     let trial = &examination.trials.as_deref().expect("it was to be tried")[0];
-    assert_eq!((trial.mark, trial.arrived), (Mark::NotKnown, None));
+    assert_eq!((trial.status, trial.arrived), (Status::NotKnown, None));
     assert!(trial.found.starts_with("not tried: no process can be started"), "{trial:?}");
     assert_eq!(examination.exit_code(), 0);
 }

@@ -10,7 +10,7 @@ use super::super::quantity::{parse_duration, parse_percent, parse_size};
 use super::super::schedule::parse_time_of_day;
 use super::super::typed::plain;
 use super::super::yaml::{Node, Value};
-use super::Walker;
+use super::SchemaChecker;
 
 /// JSON's type of a YAML value, as serde_yaml reads it too (YAML 1.2 core schema).
 pub(super) fn json_type(node: &Node) -> &'static str {
@@ -42,7 +42,7 @@ pub(super) fn name_of(json_type: &str) -> &str {
     }
 }
 
-impl Walker<'_> {
+impl SchemaChecker<'_> {
     /// Whether the value has a type that the schema takes; if not, that has been told.
     pub(super) fn check_type(&mut self, node: &Node, schema: &Json, what: &str) -> bool {
         let allowed: Vec<&str> = match schema.get("type") {
@@ -72,7 +72,7 @@ impl Walker<'_> {
         if let Value::List(items) = &node.value
             && items.iter().any(|item| matches!(item.value, Value::Broken))
         {
-            self.bad.insert(ptr::from_ref(node));
+            self.invalid.insert(ptr::from_ref(node));
             return false;
         }
         if let Some(only) = schema.get("const").filter(|_| actual == "number") {

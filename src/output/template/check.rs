@@ -8,15 +8,15 @@ use minijinja::machinery::{Instruction, get_compiled_template, parse};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 
-use super::super::value::{Field, GLOBALS, Globals, PATH_NAMES, RecordObject, TextMode};
-use super::super::{formatters, growth};
+use super::super::field_value::{FieldRef, GLOBALS, Globals, PATH_NAMES, RecordObject, TextMode};
+use super::super::{formatters, template_limits};
 use super::environment::{BUILTIN_FILTERS, BUILTIN_TESTS, environment};
 use crate::config::diagnostic::{Code, suggest};
-use crate::event::{Kind, Layout};
+use crate::event::{FieldKind, Layout};
 
 /// A problem in a template: which bytes of it, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct TemplateProblem {
     /// Bytes of the template; `None` if minijinja does not tell.
     pub range: Option<Range<usize>>,
     /// Which kind of fault.
@@ -26,8 +26,8 @@ pub struct Problem {
 }
 
 /// The problems of a template of records of `layout`.
-pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<Problem> {
-    let fields = Field::all(layout);
+pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<TemplateProblem> {
+    let fields = FieldRef::all(layout);
     let names: Vec<&str> = fields.iter().map(|(_, name)| *name).chain(GLOBALS.iter().copied()).collect();
     let sample = RecordObject {
         layout: Arc::clone(layout),
@@ -38,22 +38,22 @@ pub fn check(source: &str, layout: &Arc<Layout>) -> Vec<Problem> {
         mode: TextMode::Shown,
     };
     let is_number = |name: &str| {
-        let of = |index: usize| matches!(layout.fields[index].kind, Kind::Uint | Kind::Int | Kind::Bool);
-        matches!(Field::find(name, layout), Some(Field::Event(index)) if of(index))
+        let of = |index: usize| matches!(layout.fields[index].kind, FieldKind::Uint | FieldKind::Int | FieldKind::Bool);
+        matches!(FieldRef::find(name, layout), Some(FieldRef::Event(index)) if of(index))
     };
-    let known = Known { names: &names, what: "a field of this program", is_number: &is_number };
+    let known = KnownNames { names: &names, what: "a field of this program", is_number: &is_number };
     check_with(source, Some(&known), Some(Value::from_object(sample)))
 }
 
 /// The problems of a template of records that nothing is known of.
-pub fn check_alone(source: &str) -> Vec<Problem> {
+pub fn check_alone(source: &str) -> Vec<TemplateProblem> {
     check_with(source, None, None)
 }
 
 /// A record in which every number is 1.
 fn sample(layout: &Layout) -> Vec<u8> {
     let mut raw = vec![0; layout.size];
-    for field in layout.fields.iter().filter(|field| matches!(field.kind, Kind::Uint | Kind::Int)) {
+    for field in layout.fields.iter().filter(|field| matches!(field.kind, FieldKind::Uint | FieldKind::Int)) {
         let one = if cfg!(target_endian = "little") { field.offset } else { field.offset + field.size - 1 };
         raw[one] = 1;
     }
@@ -61,20 +61,20 @@ fn sample(layout: &Layout) -> Vec<u8> {
 }
 
 /// The problems of a template of a sink's path.
-pub fn check_path(source: &str) -> Vec<Problem> {
-    let known = Known { names: PATH_NAMES, what: "a name that a path can use", is_number: &|_| false };
+pub fn check_path(source: &str) -> Vec<TemplateProblem> {
+    let known = KnownNames { names: PATH_NAMES, what: "a name that a path can use", is_number: &|_| false };
     let sample = Globals { probe: Some(String::new()), ..Globals::default() };
     check_with(source, Some(&known), Some(Value::from_object(sample)))
 }
 
 /// The problems of a template that is for no record and no sink alone: a header, the path of a lock.
-pub fn check_global(source: &str) -> Vec<Problem> {
-    let known = Known { names: GLOBALS, what: "a name that can be used here", is_number: &|_| false };
+pub fn check_global(source: &str) -> Vec<TemplateProblem> {
+    let known = KnownNames { names: GLOBALS, what: "a name that can be used here", is_number: &|_| false };
     check_with(source, Some(&known), Some(Value::from_object(Globals::default())))
 }
 
 /// What is known of the names that a template can use.
-struct Known<'a> {
+struct KnownNames<'a> {
     /// All that there are.
     names: &'a [&'a str],
     /// What one of them is, for messages.
@@ -84,12 +84,12 @@ struct Known<'a> {
 }
 
 /// Without `known`, every name is taken to be right. `sample` is what is rendered to try.
-fn check_with(source: &str, known: Option<&Known<'_>>, sample: Option<Value>) -> Vec<Problem> {
+fn check_with(source: &str, known: Option<&KnownNames<'_>>, sample: Option<Value>) -> Vec<TemplateProblem> {
     let env = environment();
     // Before it is compiled, which computes what is constant
     if let Ok(parsed) = parse(source, "", SyntaxConfig::default()) {
         let is_number = |name: &str| known.is_none_or(|known| (known.is_number)(name));
-        let problems = growth::problems(&parsed, &is_number);
+        let problems = template_limits::problems(&parsed, &is_number);
         if !problems.is_empty() {
             return problems;
         }
@@ -104,7 +104,7 @@ fn check_with(source: &str, known: Option<&Known<'_>>, sample: Option<Value>) ->
     for index in 0.. {
         let Some(instruction) = instructions.get(index) else { break };
         let range = instructions.get_span(index).map(|span| span.start_offset as usize..span.end_offset as usize);
-        let unknown = |code, kind: &str, name: &str, others: &mut dyn Iterator<Item = &str>| Problem {
+        let unknown = |code, kind: &str, name: &str, others: &mut dyn Iterator<Item = &str>| TemplateProblem {
             range: range.clone().map(|range| narrow(source, range, name)),
             code,
             message: format!("`{name}` is not {kind}{}", suggest(name, others)),
@@ -125,7 +125,7 @@ fn check_with(source: &str, known: Option<&Known<'_>>, sample: Option<Value>) ->
                 let others = &mut BUILTIN_TESTS.iter().copied();
                 problems.push(unknown(Code::UnknownFormatter, "a template test", name, others));
             }
-            Instruction::CallFunction(name, ..) => problems.push(Problem {
+            Instruction::CallFunction(name, ..) => problems.push(TemplateProblem {
                 range: range.clone(),
                 code: Code::UnknownFormatter,
                 message: format!("`{name}` is called, but templates have no functions; filters are written `| {name}`"),
@@ -163,7 +163,7 @@ pub fn labels(source: &str) -> Vec<(Option<Range<usize>>, String)> {
     found
 }
 
-fn problem_of(error: &minijinja::Error, source: &str) -> Problem {
+fn problem_of(error: &minijinja::Error, source: &str) -> TemplateProblem {
     let (code, message) = match (error.kind(), error.detail()) {
         (ErrorKind::SyntaxError, detail) => {
             (Code::TemplateSyntax, format!("the template is wrong: {}", detail.unwrap_or("syntax error")))
@@ -171,7 +171,7 @@ fn problem_of(error: &minijinja::Error, source: &str) -> Problem {
         (_, Some(detail)) => (Code::Misapplied, detail.to_owned()),
         (kind, None) => (Code::Misapplied, kind.to_string()),
     };
-    Problem { range: error.range().filter(|range| range.end <= source.len()), code, message }
+    TemplateProblem { range: error.range().filter(|range| range.end <= source.len()), code, message }
 }
 
 /// The place of `name` within `range`, which spans a whole expression.

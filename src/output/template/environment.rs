@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, Template, UndefinedBehavior, filters, tests};
 
+use super::super::field_value::operand_of;
 use super::super::formatters::{self, Arg, Formatter};
-use super::super::value::operand_of;
 
 /// Jinja's own filters that templates have. Nothing that reads, runs or grows without bound.
 pub const BUILTIN_FILTERS: &[&str] = &[
@@ -81,12 +81,12 @@ pub fn arg_of(value: &Value) -> Option<Arg<'_>> {
 }
 
 /// Takes as much as a record may have.
-struct Bounded<'a> {
+struct BoundedWriter<'a> {
     out: &'a mut Vec<u8>,
     left: usize,
 }
 
-impl io::Write for Bounded<'_> {
+impl io::Write for BoundedWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.left = self.left.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         self.out.extend_from_slice(bytes);
@@ -101,7 +101,7 @@ impl io::Write for Bounded<'_> {
 /// Appends what `template` makes of `context`.
 pub fn render_bounded(template: &Template<'_, '_>, context: Value, out: &mut String) -> Result<(), String> {
     let mut bytes = Vec::new();
-    let rendered = template.render_captured_to(context, Bounded { out: &mut bytes, left: MAX_TEXT });
+    let rendered = template.render_captured_to(context, BoundedWriter { out: &mut bytes, left: MAX_TEXT });
     match rendered {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::WriteFailure => return Err(too_long()),

@@ -5,18 +5,18 @@ use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 
+use super::super::field_value::{FieldRef, TextMode, operand, push_scalar};
 use super::super::formatters::{Arg, Formatter, Operand};
-use super::super::value::{Field, TextMode, operand, push_scalar};
 use super::environment::arg_of;
 use crate::event::{Layout, Record, Scalar};
 
 /// A piece of a template.
 #[derive(Debug)]
-pub enum Segment {
+pub enum TemplateSegment {
     /// What stands there.
     Text(String),
     /// A field, and what its value goes through.
-    Field(Field, Vec<Formatter>),
+    Field(FieldRef, Vec<Formatter>),
 }
 
 /// Appends `record`.
@@ -25,7 +25,7 @@ pub enum Segment {
 /// If a formatter meets a value that it is not made for; what was appended till then is left.
 #[inline]
 pub fn render_segments(
-    segments: &[Segment],
+    segments: &[TemplateSegment],
     record: &Record<'_>,
     mode: TextMode,
     scratch: &mut [String; 2],
@@ -33,8 +33,8 @@ pub fn render_segments(
 ) -> Result<(), String> {
     for segment in segments {
         match segment {
-            Segment::Text(text) => out.push_str(text),
-            Segment::Field(field, formatters) => match formatters.as_slice() {
+            TemplateSegment::Text(text) => out.push_str(text),
+            TemplateSegment::Field(field, formatters) => match formatters.as_slice() {
                 [] => push_scalar(field.read(record), mode, out),
                 [only] => only.apply(operand(field.read(record), mode, &mut scratch[0]), out)?,
                 chain => push_chain(chain, field.read(record), mode, scratch, out)?,
@@ -69,26 +69,26 @@ fn push_chain(
 }
 
 /// The segments of a template that consists of text and `{{ field | formatter }}` only.
-pub fn fast_path(source: &str, layout: &Layout) -> Option<Vec<Segment>> {
+pub fn fast_path(source: &str, layout: &Layout) -> Option<Vec<TemplateSegment>> {
     let Stmt::Template(template) = parse(source, "", SyntaxConfig::default()).ok()? else { return None };
     template
         .children
         .iter()
         .map(|child| match child {
-            Stmt::EmitRaw(text) => Some(Segment::Text(text.raw.to_owned())),
+            Stmt::EmitRaw(text) => Some(TemplateSegment::Text(text.raw.to_owned())),
             Stmt::EmitExpr(emit) => {
                 let mut formatters = Vec::new();
                 let field = field_of(&emit.expr, layout, &mut formatters)?;
-                Some(Segment::Field(field, formatters))
+                Some(TemplateSegment::Field(field, formatters))
             }
             _ => None,
         })
         .collect()
 }
 
-fn field_of(expr: &Expr<'_>, layout: &Layout, formatters: &mut Vec<Formatter>) -> Option<Field> {
+fn field_of(expr: &Expr<'_>, layout: &Layout, formatters: &mut Vec<Formatter>) -> Option<FieldRef> {
     match expr {
-        Expr::Var(var) => Field::find(var.id, layout),
+        Expr::Var(var) => FieldRef::find(var.id, layout),
         Expr::Filter(filter) => {
             let field = field_of(filter.expr.as_ref()?, layout, formatters)?;
             formatters.push(formatter_of(filter)?);

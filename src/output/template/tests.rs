@@ -1,27 +1,27 @@
 //! The two ways of rendering agree, and problems are found before anything runs.
 
 use super::*;
-use crate::event::{Kind, Names};
+use crate::event::{FieldKind, ValueNames};
 
-fn field(name: &str, kind: Kind, offset: usize, size: usize) -> crate::event::Field {
+fn field(name: &str, kind: FieldKind, offset: usize, size: usize) -> crate::event::Field {
     crate::event::Field { name: name.into(), doc: "x".into(), unit: None, errno: false, kind, offset, size }
 }
 
 fn layout() -> Arc<Layout> {
     let names = |list: &[(u64, &str)]| {
-        Arc::new(Names::from_c(list.iter().map(|(value, name)| (*value, name.to_string())).collect()))
+        Arc::new(ValueNames::from_c(list.iter().map(|(value, name)| (*value, name.to_string())).collect()))
     };
     Arc::new(Layout {
         doc: "A test".into(),
         fields: vec![
-            field("ts", Kind::Uint, 0, 8),
-            field("lat", Kind::Uint, 8, 8),
-            field("ret", Kind::Int, 16, 8),
-            field("ok", Kind::Bool, 24, 1),
-            field("op", Kind::Enum(names(&[(0, "OP_READ"), (1, "OP_WRITE")])), 28, 4),
-            field("flags", Kind::Bits(names(&[(1, "F_SYNC"), (2, "F_META")])), 32, 4),
-            field("comm", Kind::Text, 36, 16),
-            field("argv", Kind::List { tail: 60 }, 52, 8),
+            field("ts", FieldKind::Uint, 0, 8),
+            field("lat", FieldKind::Uint, 8, 8),
+            field("ret", FieldKind::Int, 16, 8),
+            field("ok", FieldKind::Bool, 24, 1),
+            field("op", FieldKind::Enum(names(&[(0, "OP_READ"), (1, "OP_WRITE")])), 28, 4),
+            field("flags", FieldKind::Bits(names(&[(1, "F_SYNC"), (2, "F_META")])), 32, 4),
+            field("comm", FieldKind::Text, 36, 16),
+            field("argv", FieldKind::List { tail: 60 }, 52, 8),
         ],
         size: 92,
         min_size: 60,

@@ -1,18 +1,18 @@
 use super::*;
 use crate::catalog::{Aggregate, KeyField, StackKind};
-use crate::event::{Field, Kind, Scalar};
+use crate::event::{Field, FieldKind, Scalar};
 
-fn field(name: &str, kind: Kind, offset: usize, size: usize) -> Field {
+fn field(name: &str, kind: FieldKind, offset: usize, size: usize) -> Field {
     Field { name: name.into(), doc: "x".into(), unit: None, errno: false, kind, offset, size }
 }
 
 /// Keys are a pid, a stack, and the program that the stack is of; values two counters, or a histogram of eight slots.
 fn plan(histogram: bool) -> AggregatePlan {
     let shape = if histogram {
-        Shape::Histogram { field: field("latency_ns", Kind::Uint, 0, 80), slots: 8 }
+        AggregateShape::Histogram { field: field("latency_ns", FieldKind::Uint, 0, 80), slots: 8 }
     } else {
-        let fields = vec![field("calls", Kind::Uint, 0, 8), field("total_ns", Kind::Uint, 8, 8)];
-        Shape::Counters { fields, events: Some(0) }
+        let fields = vec![field("calls", FieldKind::Uint, 0, 8), field("total_ns", FieldKind::Uint, 8, 8)];
+        AggregateShape::Counters { fields, events: Some(0) }
     };
     let spec = Aggregate {
         map: "m".into(),
@@ -20,8 +20,8 @@ fn plan(histogram: bool) -> AggregatePlan {
         per_cpu: true,
         is_hash: true,
         key: vec![
-            KeyField { field: field("pid", Kind::Uint, 0, 4), stack: None },
-            KeyField { field: field("stack", Kind::Uint, 16, 8), stack: Some(StackKind::User) },
+            KeyField { field: field("pid", FieldKind::Uint, 0, 4), stack: None },
+            KeyField { field: field("stack", FieldKind::Uint, 16, 8), stack: Some(StackKind::User) },
         ],
         key_size: 24,
         image: Some(ImageAt { pid: 0, exe: 4, layout: 8 }),
@@ -31,16 +31,16 @@ fn plan(histogram: bool) -> AggregatePlan {
     AggregatePlan { spec: Arc::new(spec), interval: None, clear: true, per_cpu: false, top: None, sort: 0 }
 }
 
-fn entry(pid: u32, stack: u64, values: &[&[u64]]) -> Entry {
+fn entry(pid: u32, stack: u64, values: &[&[u64]]) -> MapEntry {
     entry_of(pid, stack, 0, values)
 }
 
 /// Of one of several programs that the process ran.
-fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> Entry {
+fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> MapEntry {
     let values = values.iter().map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect()).collect();
     let mut key = [pid.to_ne_bytes(), 7_u32.to_ne_bytes()].concat();
     key.extend([layout.to_ne_bytes(), stack.to_ne_bytes()].concat());
-    Entry { key, values, taken: false }
+    MapEntry { key, values, taken: false }
 }
 
 /// Names each stack by a function of what is known of it; holds that every stack was asked for before.
@@ -76,7 +76,7 @@ impl Run {
     }
 
     /// The rows as text, `name=value` each but for `ts`, and the count of events.
-    fn read(&mut self, entries: &[Entry]) -> (Vec<String>, Option<u64>) {
+    fn read(&mut self, entries: &[MapEntry]) -> (Vec<String>, Option<u64>) {
         let mut stacks = named(|stack| format!("f{}\0of{}\0", stack.id, stack.image.pid));
         let reading = self.aggregator.read(entries, 7, &mut stacks);
         let shown = |(stream, raw): &(usize, Vec<u8>)| {
@@ -209,7 +209,7 @@ fn programs_of_one_process_are_told_apart_by_names_alone() {
 #[test]
 fn what_was_taken_out_of_the_map_is_no_difference() {
     let mut run = Run::new(&plan(false));
-    let taken = |entry: Entry| Entry { taken: true, ..entry };
+    let taken = |entry: MapEntry| MapEntry { taken: true, ..entry };
     run.aggregator.set_baseline(&[entry(1, 5, &[&[1, 10]])]);
     let (rows, counted) = run.read(&[taken(entry(1, 5, &[&[4, 40]])), entry(2, 5, &[&[2, 2]])]);
     assert_eq!(rows, ["pid=1 stack=f5<of1 calls=3 total_ns=30", "pid=2 stack=f5<of2 calls=2 total_ns=2"]);

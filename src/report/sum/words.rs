@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::{Capture, Change, Probe, Sum};
+use super::{Capture, Change, ProbeTotals, ReportSum};
 
 fn seconds(nanoseconds: u64) -> String {
     format!("{:.1}s", nanoseconds as f64 / 1e9)
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for ReportSum {
     /// For a person.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, capture) in self.captures().iter().enumerate() {
@@ -31,7 +31,7 @@ impl fmt::Display for Capture {
         let probes = self.probes();
         let width = probes.iter().map(|probe| probe.name.len()).max().unwrap_or(0).max(5);
         writeln!(f, "  {:width$}  {:>12}  {:>12}  {:>12}", "probe", "seen", "written", "lost")?;
-        for Probe { name, seen, written, lost, missed, warmup, verdict, .. } in &probes {
+        for ProbeTotals { name, seen, written, lost, missed, warmup, verdict, .. } in &probes {
             write!(f, "  {name:width$}  {seen:>12}  {written:>12}  {lost:>12}")?;
             if *missed > 0 {
                 write!(f, "  (up to {missed} more may be missing)")?;

@@ -38,14 +38,14 @@ struct Function {
 
 /// A symbol table, sorted by address.
 #[derive(Debug)]
-struct Table {
+struct SymbolSection {
     functions: Vec<Function>,
-    strings: Strings,
+    strings: SymbolNames,
 }
 
 /// The names of a table's functions.
 #[derive(Debug)]
-enum Strings {
+enum SymbolNames {
     /// At an offset of the file, so many bytes.
     InFile(u64, u64),
     /// Of a table that was compressed.
@@ -54,7 +54,7 @@ enum Strings {
 
 /// A part of the file that is mapped: file offset, bytes in the file, address.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
+struct LoadSegment {
     offset: u64,
     size: u64,
     address: u64,
@@ -63,9 +63,9 @@ struct Segment {
 /// The functions of one file.
 #[derive(Debug)]
 pub struct Functions {
-    segments: Vec<Segment>,
+    segments: Vec<LoadSegment>,
     /// `.symtab` first or, where it was removed, the one in `.gnu_debugdata`; then `.dynsym`.
-    tables: Vec<Table>,
+    tables: Vec<SymbolSection>,
 }
 
 /// Why a file has no functions.
@@ -84,7 +84,7 @@ impl From<io::Error> for Unreadable {
 }
 
 /// Bytes that can be read at an offset.
-pub trait Source {
+pub trait ReadAt {
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
@@ -92,13 +92,13 @@ pub trait Source {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-impl Source for File {
+impl ReadAt for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(buffer, offset)
     }
 }
 
-impl Source for &[u8] {
+impl ReadAt for &[u8] {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).ok();
         let bytes = start.and_then(|start| self.get(start..start.checked_add(buffer.len())?));
@@ -107,7 +107,7 @@ impl Source for &[u8] {
     }
 }
 
-fn read(source: &dyn Source, offset: u64, size: u64, most: u64) -> Result<Vec<u8>, Unreadable> {
+fn read(source: &dyn ReadAt, offset: u64, size: u64, most: u64) -> Result<Vec<u8>, Unreadable> {
     if size > most {
         return Err(Unreadable::Invalid);
     }
@@ -121,7 +121,7 @@ impl Functions {
     ///
     /// # Errors
     /// See [`Unreadable`].
-    pub fn read(source: &dyn Source, deadline: Deadline) -> Result<Self, Unreadable> {
+    pub fn read(source: &dyn ReadAt, deadline: Deadline) -> Result<Self, Unreadable> {
         let ident = read(source, 0, 16, 16)?;
         if ident[..4] != elf::ELFMAG {
             return Err(Unreadable::Invalid);
@@ -135,7 +135,7 @@ impl Functions {
 
     /// With `unpacks`, a table that is compressed counts.
     fn of<Elf: FileHeader<Endian = Endianness>>(
-        source: &dyn Source,
+        source: &dyn ReadAt,
         unpacks: bool,
         deadline: Deadline,
     ) -> Result<Self, Unreadable> {
@@ -153,7 +153,7 @@ impl Functions {
             read(source, header.e_phoff(endian).into(), size(count, size_of::<Elf::ProgramHeader>())?, MAX_HEADERS)?;
         let headers = pod::slice_from_all_bytes::<Elf::ProgramHeader>(&bytes).map_err(|()| Unreadable::Invalid)?;
         let loaded = headers.iter().filter(|header| header.p_type(endian) == elf::PT_LOAD);
-        let segments = loaded.map(|header| Segment {
+        let segments = loaded.map(|header| LoadSegment {
             offset: header.p_offset(endian).into(),
             size: header.p_filesz(endian).into(),
             address: header.p_vaddr(endian).into(),
@@ -189,29 +189,29 @@ impl Functions {
                 Err(Unreadable::Invalid) => continue, // the other table may be whole
                 functions => functions?,
             };
-            let strings = Strings::InFile(strings.sh_offset(endian).into(), strings.sh_size(endian).into());
-            tables.push(Table { functions, strings });
+            let strings = SymbolNames::InFile(strings.sh_offset(endian).into(), strings.sh_size(endian).into());
+            tables.push(SymbolSection { functions, strings });
         }
         Ok(Functions { segments, tables })
     }
 
     /// How many functions are kept in memory, names that are kept too counted as if they were some.
     pub fn len(&self) -> usize {
-        let names = |table: &Table| if let Strings::Here(names) = &table.strings { names.len() } else { 0 };
+        let names = |table: &SymbolSection| if let SymbolNames::Here(names) = &table.strings { names.len() } else { 0 };
         self.tables.iter().map(|table| table.functions.len() + names(table) / size_of::<Function>()).sum()
     }
 
     /// The name, as it is in the file, of the function that has the byte at `offset` of the file; `None` if there is none.
-    pub fn name(&self, source: &dyn Source, offset: u64) -> Option<Vec<u8>> {
-        let inside = |segment: &&Segment| offset >= segment.offset && offset - segment.offset < segment.size;
+    pub fn name(&self, source: &dyn ReadAt, offset: u64) -> Option<Vec<u8>> {
+        let inside = |segment: &&LoadSegment| offset >= segment.offset && offset - segment.offset < segment.size;
         let segment = self.segments.iter().find(inside)?;
         let address = segment.address.wrapping_add(offset - segment.offset);
         self.tables.iter().find_map(|table| table.name(source, address))
     }
 }
 
-impl Table {
-    fn name(&self, source: &dyn Source, address: u64) -> Option<Vec<u8>> {
+impl SymbolSection {
+    fn name(&self, source: &dyn ReadAt, address: u64) -> Option<Vec<u8>> {
         let behind = self.functions.partition_point(|function| function.start <= address);
         // A function may lie within another one: look a little further than the nearest
         let near = self.functions[..behind].iter().rev().take(4);
@@ -222,8 +222,8 @@ impl Table {
         };
         let function = near.into_iter().find(has)?;
         let (at, size) = match &self.strings {
-            Strings::InFile(at, size) => (*at, *size),
-            Strings::Here(names) => {
+            SymbolNames::InFile(at, size) => (*at, *size),
+            SymbolNames::Here(names) => {
                 let name = names.get(function.name as usize..)?.split(|byte| *byte == 0).next()?;
                 return (!name.is_empty()).then(|| name[..name.len().min(super::MAX_MANGLED)].to_vec());
             }
@@ -245,7 +245,7 @@ impl Table {
 
 /// The functions in a symbol table at (offset, bytes).
 fn functions<Elf: FileHeader<Endian = Endianness>>(
-    source: &dyn Source,
+    source: &dyn ReadAt,
     endian: Endianness,
     (offset, size): (u64, u64),
     deadline: Deadline,
@@ -293,12 +293,12 @@ fn functions<Elf: FileHeader<Endian = Endianness>>(
 /// The table of the functions that were removed from `.symtab`, where the distribution left it in `.gnu_debugdata`: as an ELF
 /// file, compressed by xz.
 fn compressed<Elf: FileHeader<Endian = Endianness>>(
-    source: &dyn Source,
+    source: &dyn ReadAt,
     endian: Endianness,
     header: &Elf,
     sections: &[Elf::SectionHeader],
     deadline: Deadline,
-) -> Result<Option<Table>, Unreadable> {
+) -> Result<Option<SymbolSection>, Unreadable> {
     let names = sections.get(usize::from(header.e_shstrndx(endian).0));
     let names = names.and_then(|names| {
         read(source, names.sh_offset(endian).into(), names.sh_size(endian).into(), MAX_SECTION_NAMES).ok()
@@ -328,11 +328,11 @@ fn compressed<Elf: FileHeader<Endian = Endianness>>(
         Err(Unreadable::Invalid) => return Ok(None),
     };
     let table = inner.tables.into_iter().next();
-    Ok(table.and_then(|Table { functions, strings }| {
-        let Strings::InFile(at, size) = strings else { return None };
+    Ok(table.and_then(|SymbolSection { functions, strings }| {
+        let SymbolNames::InFile(at, size) = strings else { return None };
         let (at, size) = (usize::try_from(at).ok()?, usize::try_from(size).ok()?);
-        let strings = Strings::Here(unpacked.get(at..at.checked_add(size)?)?.to_vec());
-        Some(Table { functions, strings })
+        let strings = SymbolNames::Here(unpacked.get(at..at.checked_add(size)?)?.to_vec());
+        Some(SymbolSection { functions, strings })
     }))
 }
 
@@ -344,15 +344,15 @@ mod tests {
 
     /// A file with one function, `hot`, at offsets 0x10 to 0x1f of the file, in `.symtab` or in a section that is called
     /// `.gnu_debugdata` and holds no archive.
-    struct Made {
+    struct ElfBuilder {
         wide: bool,
         big: bool,
         bytes: Vec<u8>,
     }
 
-    impl Made {
+    impl ElfBuilder {
         fn new(wide: bool, big: bool, compressed: bool) -> Self {
-            let mut made = Made { wide, big, bytes: Vec::new() };
+            let mut made = ElfBuilder { wide, big, bytes: Vec::new() };
             let names = b"\0hot\0.gnu_debugdata\0";
             let (header, segment, section, symbol): (u64, u64, u64, u64) =
                 if wide { (64, 56, 64, 24) } else { (52, 32, 40, 16) };
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn functions_are_found_in_files_of_either_class_and_byte_order() {
         for (wide, big) in KINDS {
-            let made = Made::new(wide, big, false);
+            let made = ElfBuilder::new(wide, big, false);
             let found = [0x0f, 0x10, 0x1f, 0x20, 0x100, u64::MAX].map(|offset| name(&made.bytes, offset));
             let hot = Some(b"hot".to_vec());
             assert_eq!(found, [None, hot.clone(), hot, None, None, None], "wide: {wide}, big: {big}");
@@ -437,7 +437,7 @@ mod tests {
     #[test]
     fn a_file_that_is_cut_short_or_made_up_is_no_harm() {
         for ((wide, big), compressed) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
-            let whole = Made::new(wide, big, compressed).bytes;
+            let whole = ElfBuilder::new(wide, big, compressed).bytes;
             for length in 0..whole.len() {
                 name(&whole[..length], 0x10);
             }
@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn more_sections_than_fit_are_counted_by_the_first_one() {
-        let mut made = Made::new(true, false, false).bytes;
+        let mut made = ElfBuilder::new(true, false, false).bytes;
         let sections = u64::from_le_bytes(made[40..48].try_into().expect("eight bytes")) as usize;
         made[60..62].fill(0); // e_shnum
         assert_eq!(name(&made, 0x10), None, "there are none");
@@ -472,7 +472,7 @@ mod tests {
     fn a_function_in_another_one_ends_before_it() {
         let function = |start, size| Function { start, size, name: 1 };
         let functions = vec![function(0x10, 0x100), function(0x20, 8), function(0x40, 0)];
-        let table = Table { functions, strings: Strings::Here(b"\0a\0".to_vec()) };
+        let table = SymbolSection { functions, strings: SymbolNames::Here(b"\0a\0".to_vec()) };
         let has = |address| table.name(&&b""[..], address).is_some();
         assert!(!has(0x0f) && has(0x10) && has(0x20) && has(0x30) && has(0x41) && !has(0x8));
     }

@@ -9,7 +9,7 @@ use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use rustix::fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags, Statx, StatxFlags, memfd_create, openat, statx};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-use crate::symbols::wire::Cause;
+use crate::symbols::wire::UnresolvedCause;
 
 /// Bytes of a list of mounts that are read.
 const MAX_MOUNTS: u64 = 64 << 20;
@@ -51,14 +51,14 @@ impl Opener {
     /// Opens the regular file that `path`, found by O_PATH, stands for; `stat` are its attributes.
     ///
     /// # Errors
-    /// [`Cause::FileRefused`] for everything else, and [`Cause::NotPermitted`].
-    pub fn open(&mut self, dir: &mut ProcDir, path: BorrowedFd<'_>, stat: &Statx) -> Result<File, Cause> {
+    /// [`UnresolvedCause::FileRefused`] for everything else, and [`UnresolvedCause::NotPermitted`].
+    pub fn open(&mut self, dir: &mut ProcDir, path: BorrowedFd<'_>, stat: &Statx) -> Result<File, UnresolvedCause> {
         if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
-            return Err(Cause::FileRefused);
+            return Err(UnresolvedCause::FileRefused);
         }
         let in_memory = self.memory == Some((stat.stx_dev_major, stat.stx_dev_minor));
         if !in_memory && !self.may_open_on_mount_of(dir, path) {
-            return Err(Cause::FileRefused);
+            return Err(UnresolvedCause::FileRefused);
         }
         // O_NONBLOCK: a lease is not waited for
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -84,15 +84,15 @@ impl Opener {
     }
 }
 
-fn cause(errno: Errno) -> Cause {
+fn cause(errno: Errno) -> UnresolvedCause {
     match errno {
-        Errno::ACCESS | Errno::PERM => Cause::NotPermitted,
-        _ => Cause::FileRefused,
+        Errno::ACCESS | Errno::PERM => UnresolvedCause::NotPermitted,
+        _ => UnresolvedCause::FileRefused,
     }
 }
 
 /// The attributes as the kernel has them at hand, without asking a server for newer ones.
-pub fn look_at(path: BorrowedFd<'_>) -> Result<Statx, Cause> {
+pub fn look_at(path: BorrowedFd<'_>) -> Result<Statx, UnresolvedCause> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     statx(path, c"", flags, StatxFlags::BASIC_STATS).map_err(cause)
 }
@@ -103,21 +103,21 @@ impl ProcDir {
     /// The process `pid`.
     ///
     /// # Errors
-    /// [`Cause::ProcessGone`]
-    pub fn open(pid: u32) -> Result<Self, Cause> {
+    /// [`UnresolvedCause::ProcessGone`]
+    pub fn open(pid: u32) -> Result<Self, UnresolvedCause> {
         let fd = openat(rustix::fs::CWD, format!("/proc/{pid}"), PATH | OFlags::DIRECTORY, Mode::empty());
-        Ok(ProcDir { fd: fd.map_err(|_| Cause::ProcessGone)?, mounts: HashMap::new() })
+        Ok(ProcDir { fd: fd.map_err(|_| UnresolvedCause::ProcessGone)?, mounts: HashMap::new() })
     }
 
     /// A file of /proc/PID, to be read.
     ///
     /// # Errors
-    /// [`Cause::ProcessGone`] or [`Cause::NotPermitted`].
-    pub fn read(&self, name: &str) -> Result<File, Cause> {
+    /// [`UnresolvedCause::ProcessGone`] or [`UnresolvedCause::NotPermitted`].
+    pub fn read(&self, name: &str) -> Result<File, UnresolvedCause> {
         let file = openat(&self.fd, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         file.map(File::from).map_err(|errno| match errno {
-            Errno::ACCESS | Errno::PERM => Cause::NotPermitted,
-            _ => Cause::ProcessGone,
+            Errno::ACCESS | Errno::PERM => UnresolvedCause::NotPermitted,
+            _ => UnresolvedCause::ProcessGone,
         })
     }
 
@@ -125,38 +125,38 @@ impl ProcDir {
     ///
     /// # Errors
     /// As [`ProcDir::read`].
-    pub fn text(&self, name: &str) -> Result<Vec<u8>, Cause> {
+    pub fn text(&self, name: &str) -> Result<Vec<u8>, UnresolvedCause> {
         let mut text = Vec::new();
-        self.read(name)?.take(MAX_SMALL).read_to_end(&mut text).map_err(|_| Cause::ProcessGone)?;
+        self.read(name)?.take(MAX_SMALL).read_to_end(&mut text).map_err(|_| UnresolvedCause::ProcessGone)?;
         Ok(text)
     }
 
     /// What a link of /proc/PID leads to, not opened.
     ///
     /// # Errors
-    /// [`Cause::NotPermitted`], or [`Cause::NotMapped`] if there is no such link (any more).
-    pub fn link(&self, name: &str) -> Result<OwnedFd, Cause> {
+    /// [`UnresolvedCause::NotPermitted`], or [`UnresolvedCause::NotMapped`] if there is no such link (any more).
+    pub fn link(&self, name: &str) -> Result<OwnedFd, UnresolvedCause> {
         openat(&self.fd, name, PATH, Mode::empty()).map_err(|errno| match errno {
-            Errno::ACCESS | Errno::PERM => Cause::NotPermitted,
-            _ => Cause::NotMapped,
+            Errno::ACCESS | Errno::PERM => UnresolvedCause::NotPermitted,
+            _ => UnresolvedCause::NotMapped,
         })
     }
 
     /// The file `name` in the directory /tmp of the process's own root, not opened. No link is followed.
     ///
     /// # Errors
-    /// [`Cause::NoFile`] if there is none, [`Cause::FileRefused`] if it can't be looked for.
-    pub fn in_tmp(&mut self, opener: &mut Opener, name: &str) -> Result<OwnedFd, Cause> {
+    /// [`UnresolvedCause::NoFile`] if there is none, [`UnresolvedCause::FileRefused`] if it can't be looked for.
+    pub fn in_tmp(&mut self, opener: &mut Opener, name: &str) -> Result<OwnedFd, UnresolvedCause> {
         let flags = PATH | OFlags::NOFOLLOW;
-        let not_there = |_| Cause::NoFile;
-        let root = self.link("root").map_err(|_| Cause::NoFile)?;
+        let not_there = |_| UnresolvedCause::NoFile;
+        let root = self.link("root").map_err(|_| UnresolvedCause::NoFile)?;
         // Looking for a name asks the file system: on each step it has to be one that answers
         if !opener.may_open_on_mount_of(self, root.as_fd()) {
-            return Err(Cause::FileRefused);
+            return Err(UnresolvedCause::FileRefused);
         }
         let tmp = openat(&root, "tmp", flags | OFlags::DIRECTORY, Mode::empty()).map_err(not_there)?;
         if !opener.may_open_on_mount_of(self, tmp.as_fd()) {
-            return Err(Cause::FileRefused);
+            return Err(UnresolvedCause::FileRefused);
         }
         openat(&tmp, name, flags, Mode::empty()).map_err(not_there)
     }
@@ -297,7 +297,7 @@ mod tests {
         open(&file).expect("a file").read_to_string(&mut text).expect("it is read");
         assert_eq!(text, "text");
         for odd in [dir.path().join("fifo").as_path(), dir.path(), Path::new("/dev/null")] {
-            assert_eq!(open(odd).expect_err("no file"), Cause::FileRefused, "{}", odd.display());
+            assert_eq!(open(odd).expect_err("no file"), UnresolvedCause::FileRefused, "{}", odd.display());
         }
     }
 

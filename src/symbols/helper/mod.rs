@@ -8,7 +8,7 @@
 
 mod elf;
 mod files;
-mod library;
+mod function_cache;
 mod perf_map;
 mod process;
 mod sandbox;
@@ -30,7 +30,7 @@ use rustix::thread::CapabilitySet;
 
 use super::wire::{MAX_NAME, Request, receive_request, send_answers};
 use files::Opener;
-use library::Library;
+use function_cache::FunctionCache;
 
 pub use sandbox::MAX_MEMORY;
 
@@ -63,7 +63,7 @@ impl Deadline {
 fn demangle(name: &[u8]) -> Vec<u8> {
     let as_it_is = || name[..name.len().min(MAX_NAME)].to_vec();
     let Ok(text) = std::str::from_utf8(name) else { return as_it_is() };
-    let mut readable = Short::default();
+    let mut readable = TruncatedText::default();
     let written = if let Ok(symbol) = rustc_demangle::try_demangle(text) {
         write!(readable, "{symbol:#}")
     } else if let Ok(symbol) = cpp_demangle::BorrowedSymbol::new(name) {
@@ -77,12 +77,12 @@ fn demangle(name: &[u8]) -> Vec<u8> {
 
 /// The beginning of a text. A short mangled name can stand for one of any length.
 #[derive(Default)]
-struct Short {
+struct TruncatedText {
     text: String,
     is_cut: bool,
 }
 
-impl fmt::Write for Short {
+impl fmt::Write for TruncatedText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             if self.text.len() + character.len_utf8() > MAX_NAME {
@@ -194,15 +194,16 @@ fn start_worker(control: &UnixStream) -> io::Result<(Pid, OwnedFd)> {
 }
 
 /// What a worker has for all requests.
-struct Tools {
+struct WorkerState {
     opener: Opener,
-    library: Library,
+    library: FunctionCache,
     /// Nanoseconds by which times since the boot are shown later than they are.
     boot_offset: i128,
 }
 
 fn work(mut socket: File) -> io::Result<()> {
-    let mut tools = Tools { opener: Opener::new(), library: Library::default(), boot_offset: process::boot_offset() };
+    let mut tools =
+        WorkerState { opener: Opener::new(), library: FunctionCache::default(), boot_offset: process::boot_offset() };
     sandbox::confine()?;
     while let Some(Request { image, addresses, allowance }) = receive_request(&mut socket)? {
         alarm(allowance + GRACE)?;

@@ -7,9 +7,9 @@ use rustix::fd::AsFd as _;
 
 use super::elf::{Functions, Unreadable};
 use super::files::{Opener, ProcDir, look_at};
-use super::library::Key;
-use super::{Deadline, Tools, demangle, perf_map, vdso};
-use crate::symbols::wire::{Answer, Cause, Image};
+use super::function_cache::FileKey;
+use super::{Deadline, WorkerState, demangle, perf_map, vdso};
+use crate::symbols::wire::{Answer, Image, UnresolvedCause};
 
 /// Bytes of a list of mappings that are read.
 const MAX_MAPS: u64 = 64 << 20;
@@ -32,48 +32,53 @@ struct Mapping {
 }
 
 /// The answers for `addresses` of a program.
-pub fn names(image: &Image, addresses: &[u64], tools: &mut Tools, deadline: Deadline) -> Vec<Answer> {
+pub fn names(image: &Image, addresses: &[u64], tools: &mut WorkerState, deadline: Deadline) -> Vec<Answer> {
     find(image, addresses, tools, deadline).unwrap_or_else(|cause| vec![Err(cause); addresses.len()])
 }
 
-fn find(image: &Image, addresses: &[u64], tools: &mut Tools, deadline: Deadline) -> Result<Vec<Answer>, Cause> {
+fn find(
+    image: &Image,
+    addresses: &[u64],
+    tools: &mut WorkerState,
+    deadline: Deadline,
+) -> Result<Vec<Answer>, UnresolvedCause> {
     let mut dir = ProcDir::open(image.pid)?;
     if !runs(&dir, image, tools.boot_offset)? {
-        return Err(Cause::ProcessGone);
+        return Err(UnresolvedCause::ProcessGone);
     }
     let mut order: Vec<usize> = (0..addresses.len()).collect();
     order.sort_by_key(|at| addresses[*at]);
     let sorted: Vec<u64> = order.iter().map(|at| addresses[*at]).collect();
-    let mappings = mappings(dir.read("maps")?, &sorted).ok_or(Cause::ProcessGone)?;
+    let mappings = mappings(dir.read("maps")?, &sorted).ok_or(UnresolvedCause::ProcessGone)?;
 
-    let mut answers = vec![Err(Cause::NotMapped); sorted.len()];
+    let mut answers = vec![Err(UnresolvedCause::NotMapped); sorted.len()];
     let mut without_file = Vec::new();
     for mapping in &mappings {
         let first = sorted.partition_point(|address| *address < mapping.start);
         let behind = sorted.partition_point(|address| *address < mapping.end);
         let (addresses, answers) = (&sorted[first..behind], &mut answers[first..behind]);
         if deadline.is_over() {
-            answers.fill(Err(Cause::TimedOut));
+            answers.fill(Err(UnresolvedCause::TimedOut));
         } else if mapping.name == b"[vdso]" {
             vdso::names(mapping.start, addresses, answers);
         } else if mapping.inode == 0 {
-            answers.fill(Err(Cause::NoFile));
+            answers.fill(Err(UnresolvedCause::NoFile));
             without_file.extend(first..behind);
         } else {
             in_file(&mut dir, mapping, addresses, answers, tools, deadline);
         }
     }
     // Code of a compiler at run time may be in a file too (a memfd that is mapped twice), which has no symbols then
-    let unnamed = |at: &usize| matches!(answers[*at], Err(Cause::NoSymbol | Cause::NoFile));
+    let unnamed = |at: &usize| matches!(answers[*at], Err(UnresolvedCause::NoSymbol | UnresolvedCause::NoFile));
     let unnamed: Vec<usize> = (0..sorted.len()).filter(unnamed).collect();
-    if !without_file.is_empty() || unnamed.iter().any(|at| answers[*at] == Err(Cause::NoSymbol)) {
+    if !without_file.is_empty() || unnamed.iter().any(|at| answers[*at] == Err(UnresolvedCause::NoSymbol)) {
         let wanted: Vec<u64> = unnamed.iter().map(|at| sorted[*at]).collect();
         if let Some(map) = open_perf_map(&mut dir, &mut tools.opener) {
             let (names, is_whole) = perf_map::names(map, &wanted, deadline);
             for (at, name) in unnamed.iter().zip(names) {
                 match name {
                     Some(name) => answers[*at] = Ok(name),
-                    None if !is_whole => answers[*at] = Err(Cause::TimedOut),
+                    None if !is_whole => answers[*at] = Err(UnresolvedCause::TimedOut),
                     None => {}
                 }
             }
@@ -81,9 +86,9 @@ fn find(image: &Image, addresses: &[u64], tools: &mut Tools, deadline: Deadline)
     }
     // Another program since then: what was found is the other one's
     if !runs(&dir, image, tools.boot_offset)? {
-        return Err(Cause::ProcessGone);
+        return Err(UnresolvedCause::ProcessGone);
     }
-    let mut found = vec![Err(Cause::NotMapped); addresses.len()];
+    let mut found = vec![Err(UnresolvedCause::NotMapped); addresses.len()];
     order.into_iter().zip(answers).for_each(|(at, answer)| found[at] = answer);
     Ok(found)
 }
@@ -93,17 +98,17 @@ fn in_file(
     mapping: &Mapping,
     addresses: &[u64],
     answers: &mut [Answer],
-    tools: &mut Tools,
+    tools: &mut WorkerState,
     deadline: Deadline,
 ) {
-    let Tools { opener, library, .. } = tools;
+    let WorkerState { opener, library, .. } = tools;
     let found = dir.link(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end)).and_then(|path| {
         let stat = look_at(path.as_fd())?;
-        library.get(Key::of(&stat), || {
+        library.get(FileKey::of(&stat), || {
             let file = opener.open(dir, path.as_fd(), &stat)?;
             let functions = Functions::read(&file, deadline).map_err(|unreadable| match unreadable {
-                Unreadable::Invalid => Cause::NoSymbol,
-                Unreadable::TimedOut => Cause::TimedOut,
+                Unreadable::Invalid => UnresolvedCause::NoSymbol,
+                Unreadable::TimedOut => UnresolvedCause::TimedOut,
             })?;
             Ok((file, functions))
         })
@@ -112,11 +117,11 @@ fn in_file(
         Ok(found) => found,
         Err(cause) => return answers.fill(Err(cause)),
     };
-    answers.fill(Err(Cause::TimedOut));
+    answers.fill(Err(UnresolvedCause::TimedOut));
     for (address, answer) in addresses.iter().zip(answers) {
         let offset = (address - mapping.start).checked_add(mapping.offset);
         let name = offset.and_then(|offset| functions.name(file, offset));
-        *answer = name.map(|name| demangle(&name)).ok_or(Cause::NoSymbol);
+        *answer = name.map(|name| demangle(&name)).ok_or(UnresolvedCause::NoSymbol);
         if deadline.is_over() {
             break;
         }
@@ -179,11 +184,11 @@ fn open_perf_map(dir: &mut ProcDir, opener: &mut Opener) -> Option<File> {
 }
 
 /// Whether the process still runs the program of `image`.
-fn runs(dir: &ProcDir, image: &Image, boot_offset: i128) -> Result<bool, Cause> {
-    let stat = Stat::of(&dir.text("stat")?).ok_or(Cause::ProcessGone)?;
+fn runs(dir: &ProcDir, image: &Image, boot_offset: i128) -> Result<bool, UnresolvedCause> {
+    let stat = Stat::of(&dir.text("stat")?).ok_or(UnresolvedCause::ProcessGone)?;
     if stat.start_stack == 0 {
         // The kernel shows the layout of an address space to those only who may look into the process
-        return Err(if stat.is_zombie { Cause::ProcessGone } else { Cause::NotPermitted });
+        return Err(if stat.is_zombie { UnresolvedCause::ProcessGone } else { UnresolvedCause::NotPermitted });
     }
     if !stat.is_of(image.layout, boot_offset) {
         return Ok(false);

@@ -5,29 +5,29 @@ use std::time::Duration;
 
 use super::elf::Functions;
 use super::{Deadline, demangle};
-use crate::symbols::wire::{Answer, Cause};
+use crate::symbols::wire::{Answer, UnresolvedCause};
 
 /// A 32-bit process has another vDSO, and it is below this.
 const LOWEST: u64 = 1 << 32;
 /// Larger than that of any kernel.
 const MAX_SIZE: usize = 1 << 20;
 
-struct Own {
+struct OwnVdso {
     bytes: Vec<u8>,
     functions: Functions,
 }
 
 /// Fills in the names of `addresses` in a vDSO that is mapped at `start`.
 pub fn names(start: u64, addresses: &[u64], answers: &mut [Answer]) {
-    static OWN: OnceLock<Option<Own>> = OnceLock::new();
+    static OWN: OnceLock<Option<OwnVdso>> = OnceLock::new();
     let own = OWN.get_or_init(read_own).as_ref().filter(|_| start >= LOWEST);
     for (address, answer) in addresses.iter().zip(answers) {
         let name = own.and_then(|own| own.functions.name(&own.bytes.as_slice(), address - start));
-        *answer = name.map(|name| demangle(&name)).ok_or(Cause::NoSymbol);
+        *answer = name.map(|name| demangle(&name)).ok_or(UnresolvedCause::NoSymbol);
     }
 }
 
-fn read_own() -> Option<Own> {
+fn read_own() -> Option<OwnVdso> {
     use std::os::unix::fs::FileExt as _;
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let line = maps.split(|byte| *byte == b'\n').find(|line| line.ends_with(b"[vdso]"))?;
@@ -38,7 +38,7 @@ fn read_own() -> Option<Own> {
     let mut bytes = vec![0; size];
     std::fs::File::open("/proc/self/mem").ok()?.read_exact_at(&mut bytes, start).ok()?;
     let functions = Functions::read(&bytes.as_slice(), Deadline::within(Duration::from_secs(1))).ok()?;
-    Some(Own { bytes, functions })
+    Some(OwnVdso { bytes, functions })
 }
 
 #[cfg(test)]
@@ -49,8 +49,8 @@ mod tests {
     fn one_s_own_vdso_has_names() {
         let Some(own) = read_own() else { panic!("this machine maps no vDSO") };
         assert!(own.functions.len() > 0);
-        let mut answers = vec![Err(Cause::NotMapped)];
+        let mut answers = vec![Err(UnresolvedCause::NotMapped)];
         names(0x1000, &[0x1000], &mut answers);
-        assert_eq!(answers, [Err(Cause::NoSymbol)], "a 32-bit process");
+        assert_eq!(answers, [Err(UnresolvedCause::NoSymbol)], "a 32-bit process");
     }
 }

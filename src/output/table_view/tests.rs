@@ -1,6 +1,6 @@
 use super::*;
 
-fn field(name: &str, kind: Kind, offset: usize, size: usize, unit: Option<&str>) -> Field {
+fn field(name: &str, kind: FieldKind, offset: usize, size: usize, unit: Option<&str>) -> Field {
     Field { name: name.into(), doc: "x".into(), unit: unit.map(Into::into), errno: false, kind, offset, size }
 }
 
@@ -8,25 +8,25 @@ fn layout(fields: Vec<Field>, size: usize) -> Arc<Layout> {
     Arc::new(Layout { doc: "x".into(), fields, size, min_size: size })
 }
 
-fn row(layout: &Arc<Layout>, comm: &[u8], values: &[u64]) -> Row {
+fn row(layout: &Arc<Layout>, comm: &[u8], values: &[u64]) -> TableRow {
     let mut raw = vec![0; layout.size];
     raw[8..8 + comm.len()].copy_from_slice(comm);
     for (i, value) in values.iter().enumerate() {
         raw[24 + 8 * i..32 + 8 * i].copy_from_slice(&value.to_ne_bytes());
     }
-    Row { layout: Arc::clone(layout), raw, time: 0 }
+    TableRow { layout: Arc::clone(layout), raw, time: 0 }
 }
 
 /// `ts`, `comm`, then numbers.
 fn with(values: &[(&str, Option<&str>)]) -> Arc<Layout> {
-    let mut fields = vec![field("ts", Kind::Uint, 0, 8, None), field("comm", Kind::Text, 8, 16, None)];
+    let mut fields = vec![field("ts", FieldKind::Uint, 0, 8, None), field("comm", FieldKind::Text, 8, 16, None)];
     let values = values.iter().enumerate();
-    fields.extend(values.map(|(i, (name, unit))| field(name, Kind::Uint, 24 + 8 * i, 8, *unit)));
+    fields.extend(values.map(|(i, (name, unit))| field(name, FieldKind::Uint, 24 + 8 * i, 8, *unit)));
     let size = 24 + 8 * (fields.len() - 2);
     layout(fields, size)
 }
 
-fn drawn(rows: &[Row], width: usize) -> Vec<String> {
+fn drawn(rows: &[TableRow], width: usize) -> Vec<String> {
     let mut out = String::new();
     draw("runqlat", rows, Some(width), &mut out);
     let lines: Vec<String> = out.lines().map(str::to_owned).collect();
@@ -34,11 +34,11 @@ fn drawn(rows: &[Row], width: usize) -> Vec<String> {
     lines[1..].to_vec()
 }
 
-fn histogram(comm: &[u8], buckets: &[(u64, u64, u64)]) -> Vec<Row> {
+fn histogram(comm: &[u8], buckets: &[(u64, u64, u64)]) -> Vec<TableRow> {
     let bucket = with(&[("bucket_low", Some("ns")), ("bucket_high", Some("ns")), ("count", None)]);
     let names = ["count", "sum", "p50", "p90", "p99", "max"];
     let summary = with(&names.map(|name| (name, (name != "count").then_some("ns"))));
-    let mut rows: Vec<Row> = buckets.iter().map(|(low, high, n)| row(&bucket, comm, &[*low, *high, *n])).collect();
+    let mut rows: Vec<TableRow> = buckets.iter().map(|(low, high, n)| row(&bucket, comm, &[*low, *high, *n])).collect();
     let count = buckets.iter().map(|(.., n)| n).sum();
     rows.push(row(&summary, comm, &[count, 6000 * count, 5000, 9000, 9900, 10000]));
     rows
@@ -77,7 +77,7 @@ fn a_stack_stands_above_its_histogram() {
     let bucket = with(&[("bucket_low", Some("ns")), ("bucket_high", Some("ns")), ("count", None)]);
     let mut layout = Layout::clone(&bucket);
     let tail = layout.size + 16;
-    layout.fields.push(field("kernel_stack", Kind::Stack { tail }, layout.size, 12, None));
+    layout.fields.push(field("kernel_stack", FieldKind::Stack { tail }, layout.size, 12, None));
     layout.min_size = tail;
     let layout = Arc::new(layout);
     let with_stack = |texts: &[u8]| {

@@ -9,7 +9,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, Value, ValueKind};
 
 use super::formatters::{Operand, push_int, push_uint};
 use super::time;
-use crate::event::{Layout, List, Names, Record, Scalar, text};
+use crate::event::{Layout, List, Record, Scalar, ValueNames, text};
 
 /// What text from the kernel becomes where it is written as part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl TextMode {
 
 /// A value of a record that a template or a column can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
+pub enum FieldRef {
     /// Wall-clock time of the event.
     Time,
     /// The probe's name.
@@ -45,22 +45,22 @@ pub enum Field {
     Event(usize),
 }
 
-impl Field {
+impl FieldRef {
     /// The field called `name`.
     pub fn find(name: &str, layout: &Layout) -> Option<Self> {
         match name {
-            "time" => Some(Field::Time),
-            "probe" => Some(Field::Probe),
-            _ => layout.index(name).map(Field::Event),
+            "time" => Some(FieldRef::Time),
+            "probe" => Some(FieldRef::Probe),
+            _ => layout.index(name).map(FieldRef::Event),
         }
     }
 
     /// All fields in the order in which records are written: `time`, `ts`, `probe`, then the program's.
-    pub fn all(layout: &Layout) -> Vec<(Field, &str)> {
-        let events = layout.fields.iter().enumerate().map(|(i, field)| (Field::Event(i), field.name.as_str()));
+    pub fn all(layout: &Layout) -> Vec<(FieldRef, &str)> {
+        let events = layout.fields.iter().enumerate().map(|(i, field)| (FieldRef::Event(i), field.name.as_str()));
         let mut all: Vec<_> = events.collect();
-        all.insert(0, (Field::Time, "time"));
-        all.insert(2, (Field::Probe, "probe"));
+        all.insert(0, (FieldRef::Time, "time"));
+        all.insert(2, (FieldRef::Probe, "probe"));
         all
     }
 
@@ -68,9 +68,9 @@ impl Field {
     #[inline]
     pub fn read<'a>(self, record: &Record<'a>) -> Scalar<'a> {
         match self {
-            Field::Time => Scalar::Time(record.time),
-            Field::Probe => Scalar::Name(record.probe),
-            Field::Event(index) => record.layout.read(index, record.raw),
+            FieldRef::Time => Scalar::Time(record.time),
+            FieldRef::Probe => Scalar::Name(record.probe),
+            FieldRef::Event(index) => record.layout.read(index, record.raw),
         }
     }
 }
@@ -94,7 +94,7 @@ pub fn push_scalar(scalar: Scalar<'_>, mode: TextMode, out: &mut String) {
 }
 
 /// Names with `|` between them, and what has no name as a number.
-pub fn push_bits(bits: u64, names: &Names, out: &mut String) {
+pub fn push_bits(bits: u64, names: &ValueNames, out: &mut String) {
     let (mut left, start) = (bits, out.len());
     let mut push = |text: &str| {
         if out.len() > start {
@@ -195,7 +195,7 @@ impl Globals {
         Some(match name {
             "name" => Value::from(self.name.as_str()),
             "host" => Value::from(self.host.as_str()),
-            "start" => Value::from_object(Time(self.start)),
+            "start" => Value::from_object(TemplateTime(self.start)),
             "labels" => Value::from(self.labels.clone()),
             "probe" => Value::from(self.probe.as_deref()?),
             _ => return None,
@@ -232,14 +232,14 @@ impl Object for RecordObject {
     }
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        let Some(field) = Field::find(key, &self.layout) else { return self.globals.value(key) };
+        let Some(field) = FieldRef::find(key, &self.layout) else { return self.globals.value(key) };
         let record = Record { layout: &self.layout, raw: &self.raw, time: self.time, probe: &self.probe };
         Some(match field.read(&record) {
             Scalar::Uint(value) => Value::from(value),
             Scalar::Int(value) => Value::from(value),
             Scalar::Float(value) => Value::from(value),
             Scalar::Bool(value) => Value::from(value),
-            Scalar::Time(at) => Value::from_object(Time(at)),
+            Scalar::Time(at) => Value::from_object(TemplateTime(at)),
             Scalar::List(list) => Value::from_object(ListObject::new(list, self.mode)),
             Scalar::Stack(frames) => Value::from_object(ListObject::of_frames(frames, self.mode)),
             text => {
@@ -253,9 +253,9 @@ impl Object for RecordObject {
 
 /// A wall-clock time in a template.
 #[derive(Debug)]
-pub struct Time(pub i64);
+pub struct TemplateTime(pub i64);
 
-impl Object for Time {
+impl Object for TemplateTime {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
     }
@@ -317,7 +317,7 @@ impl Object for ListObject {
 
 /// What a formatter makes of a value of minijinja.
 pub fn operand_of<'a>(value: &Value, scratch: &'a mut String) -> Operand<'a> {
-    if let Some(Time(at)) = value.downcast_object_ref() {
+    if let Some(TemplateTime(at)) = value.downcast_object_ref() {
         return Operand::Time(*at);
     }
     if value.is_number() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::Statx;
 
 use super::elf::{Functions, MAX_FUNCTIONS};
-use crate::symbols::wire::Cause;
+use crate::symbols::wire::UnresolvedCause;
 
 /// Files that are kept open.
 const MAX_FILES: usize = 128;
@@ -18,7 +18,7 @@ const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// What makes a file another one: it was replaced, or written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct FileKey {
     device: (u32, u32),
     inode: u64,
     size: u64,
@@ -26,10 +26,10 @@ pub struct Key {
     changed: (i64, u32),
 }
 
-impl Key {
+impl FileKey {
     /// The file that has these attributes.
     pub fn of(stat: &Statx) -> Self {
-        Key {
+        FileKey {
             device: (stat.stx_dev_major, stat.stx_dev_minor),
             inode: stat.stx_ino,
             size: stat.stx_size,
@@ -41,33 +41,33 @@ impl Key {
 
 /// Files by their attributes. A file that has no functions is read again each time: it may yet become one.
 #[derive(Debug, Default)]
-pub struct Library {
-    files: HashMap<Key, Known>,
+pub struct FunctionCache {
+    files: HashMap<FileKey, CachedFile>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct CachedFile {
     file: File,
     functions: Functions,
     used: Instant,
 }
 
-impl Library {
+impl FunctionCache {
     /// The functions of a file, read by `read` unless they are known.
     ///
     /// # Errors
     /// Those of `read`.
     pub fn get(
         &mut self,
-        key: Key,
-        read: impl FnOnce() -> Result<(File, Functions), Cause>,
-    ) -> Result<(&File, &Functions), Cause> {
+        key: FileKey,
+        read: impl FnOnce() -> Result<(File, Functions), UnresolvedCause>,
+    ) -> Result<(&File, &Functions), UnresolvedCause> {
         let now = Instant::now();
         if !self.files.contains_key(&key) {
             let (file, functions) = read()?;
             self.files.retain(|_, known| now.duration_since(known.used) < MAX_IDLE);
             self.make_room(functions.len());
-            self.files.insert(key, Known { file, functions, used: now });
+            self.files.insert(key, CachedFile { file, functions, used: now });
         }
         let known = self.files.get_mut(&key).expect("it was just put there");
         known.used = now;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::places::{self, Kernel};
+use super::kernel_info::{self, KernelInfo};
 use super::{Host, log};
 
 /// The kernel's number of the helper that reads its memory.
@@ -16,7 +16,7 @@ const KPROBES_ENABLED: &str = "/sys/kernel/debug/kprobes/enabled";
 
 /// Settings and abilities of the kernel. `None`, where nothing else is said: it does not tell, or not to this process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct HostCapabilities {
     /// `uname -m`
     pub machine: String,
     /// Whether the types in sysfs can be read.
@@ -51,13 +51,13 @@ pub enum Tracefs {
     Open(PathBuf),
 }
 
-impl Facts {
+impl HostCapabilities {
     /// Looks at this machine. What it takes rights to know, a process that has them asks the kernel for: by making a map
     /// and loading a program of two instructions, which are given up at once.
-    pub fn read(host: &Host, kernel: &Kernel) -> Self {
+    pub fn read(host: &Host, kernel: &KernelInfo) -> Self {
         log::start();
         let tables = kernel.read(host);
-        Facts {
+        HostCapabilities {
             machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
             types: tables.is_ok(),
             reads_memory: reads_memory(host),
@@ -105,7 +105,7 @@ fn tracefs(mounts: &[u8]) -> Tracefs {
         let (path, kind) = (words.nth(1)?, words.next()?);
         (kind == b"tracefs").then(|| PathBuf::from(OsStr::from_bytes(path)))
     });
-    match mounted.or_else(|| places::tracefs().ok().flatten()) {
+    match mounted.or_else(|| kernel_info::tracefs().ok().flatten()) {
         None => Tracefs::Missing,
         Some(path) if fs::read_dir(path.join("events")).is_ok() => Tracefs::Open(path),
         Some(path) => Tracefs::Closed(path),
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_machine_is_read_by_anybody() {
-        let facts = Facts::read(&Host::read(), &Kernel::default());
+        let facts = HostCapabilities::read(&Host::read(), &KernelInfo::default());
         assert!(!facts.machine.is_empty());
         assert_eq!(facts.types, Path::new(super::super::host::VMLINUX_BTF).exists());
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use libbpf_rs::ErrorKind;
 
-use super::choice::{Cause, Choice, Places, Refusal, Verdict, reasons};
-use super::decide::{Look, Refused, decide};
+use super::choice::{AttachTargets, HookChoice, RejectionCause, VariantRejection, Verdict, reasons};
+use super::decide::{KernelRejection, TargetCheck, decide};
 use super::explain::in_words;
-use super::places::{Kernel, Tables};
+use super::kernel_info::{KernelInfo, KernelSymbols};
 use super::probe::{Loaded, add_reason};
 use super::{Host, log};
 use crate::catalog::Hook;
@@ -31,7 +31,7 @@ pub struct HookState {
 
 /// What would become of a probe.
 #[derive(Debug, Clone)]
-pub struct Outlook {
+pub struct Preflight {
     /// `None` where something is in the way that is not the kernel's: a right, a limit, too much memory asked for.
     pub verdict: Option<Verdict>,
     /// Why it is not its first choice, if it is not; or why it would not run.
@@ -48,10 +48,10 @@ pub struct Outlook {
 
 /// Asks the kernel about the probe of `plan`. With `load` it is loaded, in every way until one works, and given up at once;
 /// that takes the rights that a run takes. Without, only the kernel's types, symbols and lists are looked at.
-pub fn outlook(plan: &ProbePlan, host: &Host, kernel: &Kernel, load: bool) -> Outlook {
+pub fn preflight(plan: &ProbePlan, host: &Host, kernel: &KernelInfo, load: bool) -> Preflight {
     log::start();
     let tables = kernel.read(host);
-    let mut attempt = |choice: &Choice| {
+    let mut attempt = |choice: &HookChoice| {
         // In the order of a run: all is loaded, then attached, the last hook first
         let loaded = if load { Some(Loaded::load_chosen(plan, host, choice)?) } else { None };
         if let Ok(tables) = &tables {
@@ -60,22 +60,22 @@ pub fn outlook(plan: &ProbePlan, host: &Host, kernel: &Kernel, load: bool) -> Ou
             if let Some((hook, reason)) = chosen.find_map(|hook| Some((hook, unattachable(hook, host, tables)?))) {
                 let what = format!("this kernel ({}) can't attach hook `{}`: {reason}", host.release, hook.name);
                 let (error, hook) = (Error::new(Kind::Unsupported, what), Some(hook.name.clone()));
-                return Err(Box::new(Refused { error, hook, words: reason, kind: None }));
+                return Err(Box::new(KernelRejection { error, hook, words: reason, kind: None }));
             }
         }
         let perf_events = loaded.map_or(Ok(None), |loaded| loaded.find_perf_events())?;
         Ok((choice.clone(), perf_events))
     };
-    let decided = decide(plan, host, kernel, Look::Always, &mut attempt);
+    let decided = decide(plan, host, kernel, TargetCheck::Always, &mut attempt);
     let state = |(hook, left_out): &(Hook, Option<String>)| {
         let missing = tables
             .as_ref()
             .ok()
             .and_then(|tables| tables.missing(&hook.section).or_else(|| unattachable(hook, host, tables)));
         let taken = decided.as_ref().is_ok_and(|((choice, _), _)| choice.hooks.contains(&hook.name));
-        let of = |refusal: &Refusal| {
+        let of = |refusal: &VariantRejection| {
             let (group, variant) = (refusal.group.as_str(), refusal.variant.as_str());
-            refusal.cause != Cause::Missing
+            refusal.cause != RejectionCause::Missing
                 && hook.alternative.as_ref().is_some_and(|(g, v)| (g.as_str(), v.as_str()) == (group, variant))
         };
         let refused = missing.is_none() && decided.as_ref().is_ok_and(|(_, refused)| refused.iter().any(of));
@@ -88,18 +88,18 @@ pub fn outlook(plan: &ProbePlan, host: &Host, kernel: &Kernel, load: bool) -> Ou
             add_reason(&mut reason, perf_events);
             let verdict = if reason.is_some() { Verdict::Fallback } else { Verdict::Ok };
             let variants = choice.variants;
-            Outlook { verdict: Some(verdict), reason, error: None, hooks, variants, loaded: load }
+            Preflight { verdict: Some(verdict), reason, error: None, hooks, variants, loaded: load }
         }
         Err(error) => {
             let reason = Some(error.message.clone());
             let (verdict, variants) = (Verdict::of(&error), BTreeMap::new());
-            Outlook { verdict, reason, error: Some(error), hooks, variants, loaded: load }
+            Preflight { verdict, reason, error: Some(error), hooks, variants, loaded: load }
         }
     }
 }
 
 /// Why an attempt to attach to `hook` would be refused although its place is there, as far as that can be known before.
-fn unattachable(hook: &Hook, host: &Host, tables: &Tables) -> Option<String> {
+fn unattachable(hook: &Hook, host: &Host, tables: &KernelSymbols) -> Option<String> {
     let (kind, target) = hook.section.split_once('/')?;
     if !matches!(kind, "fentry" | "fexit" | "kprobe" | "kretprobe") {
         return None;

@@ -12,12 +12,12 @@ fn var(kind: ElementKind, size: usize, max: Option<usize>) -> Variable {
     Variable { name, symbol, doc, offset: 0, size: whole, list, element, followed: None }
 }
 
-fn encoded(variable: &Variable, yaml: &str) -> Result<Encoded, Problem> {
+fn encoded(variable: &Variable, yaml: &str) -> Result<Encoded, ValueProblem> {
     let encoded = super::variable(variable, &serde_yaml::from_str(yaml).expect("YAML"));
     encoded.map_err(|mut problems| problems.remove(0))
 }
 
-fn set(variable: &Variable, yaml: &str) -> Result<Vec<u8>, Problem> {
+fn set(variable: &Variable, yaml: &str) -> Result<Vec<u8>, ValueProblem> {
     encoded(variable, yaml).map(|encoded| encoded.bytes)
 }
 
@@ -132,15 +132,15 @@ fn a_disk_has_a_name_or_numbers() {
 fn names_that_only_the_machine_knows_are_left_for_it() {
     let uid = var(ElementKind::User, 4, Some(4));
     let both = encoded(&uid, "[0, postgres]").unwrap();
-    assert_eq!(both.lookups, [(12, Name::User("postgres".into()))]);
+    assert_eq!(both.lookups, [(12, LookupName::User("postgres".into()))]);
     assert!(encoded(&uid, "-1").is_err());
     let group = var(ElementKind::Cgroup, 16, Some(4));
     let one = |yaml| encoded(&group, yaml).unwrap().lookups[0].1.clone();
-    assert_eq!(one("system.slice/"), Name::Cgroup("/system.slice".into()));
-    assert_eq!(one("/sys/fs/cgroup/a/b"), Name::Cgroup("/a/b".into()));
+    assert_eq!(one("system.slice/"), LookupName::Cgroup("/system.slice".into()));
+    assert_eq!(one("/sys/fs/cgroup/a/b"), LookupName::Cgroup("/a/b".into()));
     assert!(encoded(&group, "/a/../b").is_err());
     let unit = var(ElementKind::Unit, 16, Some(4));
-    assert_eq!(encoded(&unit, "nginx").unwrap().lookups, [(8, Name::Unit("nginx.service".into()))]);
-    assert_eq!(encoded(&unit, "user.slice").unwrap().lookups, [(8, Name::Unit("user.slice".into()))]);
+    assert_eq!(encoded(&unit, "nginx").unwrap().lookups, [(8, LookupName::Unit("nginx.service".into()))]);
+    assert_eq!(encoded(&unit, "user.slice").unwrap().lookups, [(8, LookupName::Unit("user.slice".into()))]);
     assert!(encoded(&unit, "a/b").unwrap_err().message.contains("cgroup"));
 }

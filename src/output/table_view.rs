@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use unicode_width::UnicodeWidthStr;
 
+use super::field_value::{TextMode, push_scalar};
 use super::formatters::{Formatter, Operand};
 use super::time;
-use super::value::{TextMode, push_scalar};
-use crate::event::{Field, Kind, Layout, Scalar};
+use crate::event::{Field, FieldKind, Layout, Scalar};
 
 /// Columns where no terminal tells its own.
 const WIDTH: usize = 80;
@@ -22,7 +22,7 @@ const BUCKET: [&str; 3] = ["bucket_low", "bucket_high", "count"];
 
 /// One row: its bytes and what they mean.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct TableRow {
     /// The shape of `raw`.
     pub layout: Arc<Layout>,
     /// The row's bytes.
@@ -43,7 +43,7 @@ struct Histogram {
 }
 
 /// Draws one reading of the probe called `probe`, `width` columns wide; 80 if the width is not known.
-pub fn draw(probe: &str, rows: &[Row], width: Option<usize>, out: &mut String) {
+pub fn draw(probe: &str, rows: &[TableRow], width: Option<usize>, out: &mut String) {
     let width = width.unwrap_or(WIDTH).max(40);
     let Some(first) = rows.first() else { return };
     time::push_clock(first.time, out);
@@ -58,7 +58,7 @@ pub fn draw(probe: &str, rows: &[Row], width: Option<usize>, out: &mut String) {
     }
 }
 
-fn histograms(rows: &[Row], width: usize, out: &mut String) {
+fn histograms(rows: &[TableRow], width: usize, out: &mut String) {
     let mut found: Vec<Histogram> = Vec::new();
     for row in rows {
         let (title, stacks) = (title(row), stacks(row));
@@ -170,16 +170,16 @@ fn block(histogram: &Histogram, label: usize, width: usize, bars: usize, each: u
 }
 
 /// The stacks of a row's key, a line a frame.
-fn stacks(row: &Row) -> String {
+fn stacks(row: &TableRow) -> String {
     let mut out = String::new();
-    for (index, field) in key_fields(&row.layout).filter(|(_, field)| matches!(field.kind, Kind::Stack { .. })) {
+    for (index, field) in key_fields(&row.layout).filter(|(_, field)| matches!(field.kind, FieldKind::Stack { .. })) {
         push_stack(row.layout.read(index, &row.raw), field, &mut out);
     }
     out
 }
 
 /// `comm=postgres device=vda`: the members of the key that say something.
-fn title(row: &Row) -> String {
+fn title(row: &TableRow) -> String {
     let mut out = String::new();
     for (index, field) in key_fields(&row.layout) {
         let value = row.layout.read(index, &row.raw);
@@ -208,14 +208,14 @@ fn key_fields(layout: &Layout) -> impl Iterator<Item = (usize, &Field)> {
     layout.fields.iter().enumerate().filter(move |(_, field)| !values.contains(&field.name.as_str()))
 }
 
-fn number(row: &Row, name: &str) -> Option<u64> {
+fn number(row: &TableRow, name: &str) -> Option<u64> {
     match row.layout.read(row.layout.index(name)?, &row.raw) {
         Scalar::Uint(value) => Some(value),
         _ => None,
     }
 }
 
-fn summary(row: &Row) -> Vec<String> {
+fn summary(row: &TableRow) -> Vec<String> {
     let unit = row.layout.index("sum").and_then(|at| row.layout.fields[at].unit.clone());
     let value = |name: &str| number(row, name).unwrap_or(0);
     let shown = |value| quantity(value, unit.as_deref());
@@ -242,16 +242,16 @@ fn quantity(value: u64, unit: Option<&str>) -> String {
 }
 
 /// Counters: a line a row, aligned; stacks below their row, the innermost frame first.
-fn table(rows: &[Row], out: &mut String) {
+fn table(rows: &[TableRow], out: &mut String) {
     let Some(layout) = rows.first().map(|row| &row.layout) else { return };
     let columns: Vec<(usize, &Field)> = layout.fields.iter().enumerate().skip(1).collect();
     let (stacks, mut columns): (Vec<_>, Vec<_>) =
-        columns.into_iter().partition(|(_, field)| matches!(field.kind, Kind::Stack { .. }));
+        columns.into_iter().partition(|(_, field)| matches!(field.kind, FieldKind::Stack { .. }));
     // A text that no row has is of a key that was not asked for; and so is the process, if it is the command's
     let without = |index: usize| rows.iter().all(|row| matches!(layout.read(index, &row.raw), Scalar::Text(b"")));
     let nobody = layout.index("comm").is_some_and(without);
     columns.retain(|(index, field)| !(without(*index) || (nobody && field.name == "pid")));
-    let cell = |row: &Row, index: usize, field: &Field| match layout.read(index, &row.raw) {
+    let cell = |row: &TableRow, index: usize, field: &Field| match layout.read(index, &row.raw) {
         Scalar::Uint(value) => quantity(value, field.unit.as_deref()),
         other => {
             let mut text = String::new();
@@ -262,11 +262,11 @@ fn table(rows: &[Row], out: &mut String) {
     let names: Vec<String> = columns.iter().map(|(_, field)| heading(field)).collect();
     let cells: Vec<Vec<String>> =
         rows.iter().map(|row| columns.iter().map(|(index, field)| cell(row, *index, field)).collect()).collect();
-    let column = |i: usize| Column {
+    let column = |i: usize| TableColumn {
         width: cells.iter().map(|row| row[i].width()).chain([names[i].len()]).max().unwrap_or(0),
-        number: matches!(columns[i].1.kind, Kind::Uint | Kind::Int),
+        number: matches!(columns[i].1.kind, FieldKind::Uint | FieldKind::Int),
     };
-    let shape: Vec<Column> = (0..columns.len()).map(column).collect();
+    let shape: Vec<TableColumn> = (0..columns.len()).map(column).collect();
     push_line(&names, &shape, out);
     for (row, line) in rows.iter().zip(&cells) {
         push_line(line, &shape, out);
@@ -277,12 +277,12 @@ fn table(rows: &[Row], out: &mut String) {
 }
 
 /// A column of a table.
-struct Column {
+struct TableColumn {
     width: usize,
     number: bool,
 }
 
-fn push_line(line: &[String], shape: &[Column], out: &mut String) {
+fn push_line(line: &[String], shape: &[TableColumn], out: &mut String) {
     let start = out.len();
     for (text, column) in line.iter().zip(shape) {
         if out.len() > start {

@@ -6,7 +6,7 @@ use crate::catalog::{Hook, StackKind};
 
 /// What probes use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Uses {
+pub struct Requirements {
     /// Perf events: of hooks, kprobes, tracepoints by number, or perf buffers.
     pub perf_events: bool,
     /// The numbers of tracepoints.
@@ -21,10 +21,10 @@ pub struct Uses {
     pub user_stacks: bool,
 }
 
-impl Uses {
+impl Requirements {
     /// What a probe with these of its hooks uses.
     pub fn of<'a>(probe: &ProbePlan, hooks: impl Iterator<Item = &'a Hook>) -> Self {
-        let mut uses = Uses::default();
+        let mut uses = Requirements::default();
         for hook in hooks {
             let kind = hook.section.split('/').next().unwrap_or_default();
             uses.tracefs |= matches!(kind, "tp" | "tracepoint");
@@ -45,21 +45,21 @@ impl Uses {
     pub fn anywhere(plan: &Plan) -> Self {
         let of = |probe: &ProbePlan| {
             let wanted = probe.hooks.iter().filter(|(_, left_out)| left_out.is_none());
-            Uses::of(probe, wanted.map(|(hook, _)| hook))
+            Requirements::of(probe, wanted.map(|(hook, _)| hook))
         };
-        let mut all = plan.probes.iter().map(of).fold(Uses::default(), Uses::or);
+        let mut all = plan.probes.iter().map(of).fold(Requirements::default(), Requirements::or);
         // Of alternatives, one takes no perf events; where they are refused, that one is left
         let alone = |probe: &ProbePlan| {
             let wanted = probe.hooks.iter().filter(|(hook, left_out)| left_out.is_none() && hook.alternative.is_none());
-            Uses::of(probe, wanted.map(|(hook, _)| hook)).perf_events
+            Requirements::of(probe, wanted.map(|(hook, _)| hook)).perf_events
         };
         all.perf_events = plan.probes.iter().any(alone);
         all
     }
 
     /// What either uses.
-    pub fn or(self, other: Uses) -> Uses {
-        Uses {
+    pub fn or(self, other: Requirements) -> Requirements {
+        Requirements {
             perf_events: self.perf_events || other.perf_events,
             tracefs: self.tracefs || other.tracefs,
             functions: self.functions || other.functions,
@@ -70,9 +70,9 @@ impl Uses {
     }
 
     /// The capabilities that this takes from one who has no other rights, in a fixed order.
-    pub fn capabilities(self, gates: Gates) -> Vec<Need> {
+    pub fn capabilities(self, gates: HostRestrictions) -> Vec<CapabilityNeed> {
         let mut needs = Vec::new();
-        let mut need = |capability, what, only_names| needs.push(Need { capability, what, only_names });
+        let mut need = |capability, what, only_names| needs.push(CapabilityNeed { capability, what, only_names });
         need(Capability::Bpf, "loads programs and makes their maps", false);
         need(Capability::Perfmon, "lets programs read the kernel's memory", false);
         if self.perf_events && gates.strict_perf_events {
@@ -97,7 +97,7 @@ impl Uses {
 
 /// What stands between an unprivileged process and things that are otherwise open to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gates {
+pub struct HostRestrictions {
     /// `kernel.perf_event_paranoid` is above 2, which some distributions make it: perf events are for CAP_SYS_ADMIN.
     pub strict_perf_events: bool,
     /// tracefs can't be looked into by this user.
@@ -106,7 +106,7 @@ pub struct Gates {
 
 /// A capability that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
+pub struct CapabilityNeed {
     /// Which.
     pub capability: Capability,
     /// What it does for the capture: `loads programs`.

@@ -12,7 +12,7 @@ use clap_complete::env::Shells;
 use super::Cli;
 use crate::catalog::{Catalog, configs};
 use crate::check::{self, Format};
-use crate::config::Outside;
+use crate::config::Overlay;
 use crate::config::diagnostic::suggest;
 use crate::config::structure::schema_text;
 use crate::console;
@@ -62,7 +62,7 @@ pub(super) struct ManArgs {
 pub(super) fn check(args: &CheckArgs) -> Result<u8> {
     let files = check::files(&args.paths)?;
     let catalog = Catalog::embedded();
-    let outside = Outside { sets: &args.set, environment: &super::environment };
+    let outside = Overlay { sets: &args.set, environment: &super::environment };
     let (mut problems, mut faulty, mut told) = (0, 0, HashSet::new());
     for path in &files {
         if let Some(mut file) = check::check(path, &catalog, outside)? {

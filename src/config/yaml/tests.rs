@@ -19,10 +19,10 @@ fn good(text: &str) -> Node {
 #[test]
 fn keys_and_values_know_their_places() {
     let root = good("a: 1\nb:\n  - x\n  - {c: 'd'}\n");
-    let path = [Step::Key("b"), Step::Index(1), Step::Key("c")];
+    let path = [TreeStep::Key("b"), TreeStep::Index(1), TreeStep::Key("c")];
     assert_eq!(root.at(&path).place, Place::new(4, 9, 3));
     assert_eq!(root.key_at(&path), Place::new(4, 6, 1));
-    assert_eq!(root.at(&[Step::Key("b"), Step::Index(7)]).place.line, 3, "what is not there: its parent");
+    assert_eq!(root.at(&[TreeStep::Key("b"), TreeStep::Index(7)]).place.line, 3, "what is not there: its parent");
 }
 
 #[test]

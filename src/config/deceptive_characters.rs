@@ -224,5 +224,4 @@ fn name(c: char) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-#[path = "characters_tests.rs"]
 mod tests;

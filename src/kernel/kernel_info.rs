@@ -8,7 +8,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, Typedef};
 
 use super::Host;
-use super::choice::Places;
+use super::choice::AttachTargets;
 use crate::error::{Error, Kind, Result};
 
 /// Where tracefs is mounted: in a place of its own, or below debugfs.
@@ -16,29 +16,29 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// The running kernel. Nothing is read before it is asked for, and nothing twice.
 #[derive(Default)]
-pub struct Kernel {
-    tables: OnceCell<Tables>,
+pub struct KernelInfo {
+    tables: OnceCell<KernelSymbols>,
 }
 
-impl Kernel {
+impl KernelInfo {
     /// What it tells.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] if the kernel's types can't be read.
-    pub(super) fn read(&self, host: &Host) -> Result<&Tables> {
+    pub(super) fn read(&self, host: &Host) -> Result<&KernelSymbols> {
         if self.tables.get().is_none() {
             let btf = Btf::from_vmlinux().map_err(|error| {
                 let what = format!("the types of this kernel ({}) can't be read: {error}", host.release);
                 Error::new(Kind::Unsupported, what)
             })?;
-            let _ = self.tables.set(Tables { btf, symbols: OnceCell::new(), traceable: OnceCell::new() });
+            let _ = self.tables.set(KernelSymbols { btf, symbols: OnceCell::new(), traceable: OnceCell::new() });
         }
         Ok(self.tables.get().expect("it is set"))
     }
 }
 
 /// The kernel's types and symbols.
-pub(super) struct Tables {
+pub(super) struct KernelSymbols {
     btf: Btf<'static>,
     /// /proc/kallsyms, modules included; megabytes, and the kernel takes its time for them.
     symbols: OnceCell<Vec<u8>>,
@@ -46,7 +46,7 @@ pub(super) struct Tables {
     traceable: OnceCell<Option<Vec<u8>>>,
 }
 
-impl Tables {
+impl KernelSymbols {
     fn has_tracepoint(&self, name: &str) -> bool {
         self.btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some()
     }
@@ -71,7 +71,7 @@ impl Tables {
     }
 }
 
-impl Places for Tables {
+impl AttachTargets for KernelSymbols {
     fn missing(&self, section: &str) -> Option<String> {
         let (kind, target) = section.split_once('/').unwrap_or((section, ""));
         let target = target.split('+').next().unwrap_or_default();

@@ -166,5 +166,4 @@ fn disagreement(place: Place, what: &str) -> Diagnostic {
 }
 
 #[cfg(test)]
-#[path = "agreement_tests.rs"]
 mod tests;

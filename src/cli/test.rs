@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
-use super::offline::print;
+use super::commands::print;
 use crate::catalog::Catalog;
 use crate::check;
-use crate::config::{Outside, shown};
+use crate::config::{Overlay, shown};
 use crate::console;
 use crate::error::{Error, Kind, Result};
-use crate::fixture::{Rehearsal, fixture_path, rehearse};
+use crate::fixture::{TestRun, fixture_path, rehearse};
 
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
@@ -39,8 +39,8 @@ pub(super) fn test(args: &TestArgs) -> Result<u8> {
             .hint("a config is tested if NAME.fixture.jsonl lies beside its NAME.yaml; name one to learn how"));
     }
     let catalog = Catalog::embedded();
-    let outside = Outside { sets: &args.set, environment: &super::environment };
-    let (mut total, mut faulty, mut different) = (Rehearsal::default(), 0, 0);
+    let outside = Overlay { sets: &args.set, environment: &super::environment };
+    let (mut total, mut faulty, mut different) = (TestRun::default(), 0, 0);
     for path in &files {
         match rehearse(path, &catalog, outside, args.update) {
             Ok(found) => {
@@ -81,7 +81,7 @@ pub(super) fn test(args: &TestArgs) -> Result<u8> {
     })
 }
 
-fn report(path: &std::path::Path, found: &Rehearsal, total: &mut Rehearsal) -> Result<()> {
+fn report(path: &std::path::Path, found: &TestRun, total: &mut TestRun) -> Result<()> {
     total.records += found.records;
     total.sinks += found.sinks;
     for what in found.problems.iter().chain(&found.differences) {

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The `.bss` of a loaded program.
 #[derive(Debug)]
-pub struct FollowedValues {
+pub struct LiveVariables {
     start: NonNull<u8>,
     bytes: usize,
 }
 
 // SAFETY: the memory is the kernel's and belongs to no thread; it is written by atomics only.
-unsafe impl Send for FollowedValues {}
+unsafe impl Send for LiveVariables {}
 
-impl FollowedValues {
+impl LiveVariables {
     pub(super) fn of(map: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
         let page = rustix::param::page_size();
         let bytes = size.div_ceil(page) * page;
@@ -27,7 +27,7 @@ impl FollowedValues {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(FollowedValues { start, bytes })
+        Ok(LiveVariables { start, bytes })
     }
 
     /// Writes a `struct runner_cgroup` at `offset`. A program that runs at the same moment finds it whole or empty.
@@ -47,7 +47,7 @@ impl FollowedValues {
     }
 }
 
-impl Drop for FollowedValues {
+impl Drop for LiveVariables {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };

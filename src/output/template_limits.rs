@@ -6,7 +6,7 @@ use std::ops::Range;
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, Stmt};
 
-use super::template::Problem;
+use super::template::TemplateProblem;
 use crate::config::diagnostic::Code;
 
 /// Filters that give numbers whatever they get.
@@ -15,32 +15,32 @@ const NUMBERS: &[&str] = &["abs", "float", "int", "length", "round"];
 const MAX_JOINED: usize = 10;
 
 /// The problems of the template `parsed`. `is_number` tells of a name whether it stands for a number.
-pub(super) fn problems(parsed: &Stmt<'_>, is_number: &dyn Fn(&str) -> bool) -> Vec<Problem> {
-    let mut growth = Growth { is_number, joined: 0, remembers: false, problems: Vec::new() };
+pub(super) fn problems(parsed: &Stmt<'_>, is_number: &dyn Fn(&str) -> bool) -> Vec<TemplateProblem> {
+    let mut growth = TemplateLimits { is_number, joined: 0, remembers: false, problems: Vec::new() };
     growth.statement(parsed);
     if growth.remembers && growth.joined > MAX_JOINED {
         let message = format!(
             "this puts values together {} times and remembers them: {MAX_JOINED} times are enough to grow a thousandfold",
             growth.joined
         );
-        growth.problems.push(Problem { range: None, code: Code::Growth, message });
+        growth.problems.push(TemplateProblem { range: None, code: Code::Growth, message });
     }
     growth.problems
 }
 
-struct Growth<'a> {
+struct TemplateLimits<'a> {
     is_number: &'a dyn Fn(&str) -> bool,
     /// How often something is made of two things.
     joined: usize,
     /// Whether a name is given to what was made, so that more can be made of it.
     remembers: bool,
-    problems: Vec<Problem>,
+    problems: Vec<TemplateProblem>,
 }
 
-impl Growth<'_> {
+impl TemplateLimits<'_> {
     fn say(&mut self, span: Span, message: &str) {
         let range: Range<usize> = span.start_offset as usize..span.end_offset as usize;
-        self.problems.push(Problem { range: Some(range), code: Code::Growth, message: message.to_owned() });
+        self.problems.push(TemplateProblem { range: Some(range), code: Code::Growth, message: message.to_owned() });
     }
 
     fn all(&mut self, statements: &[Stmt<'_>]) {
