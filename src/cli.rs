@@ -214,18 +214,18 @@ fn capture(args: &RunArgs) -> Result<()> {
     let source = find(&args.config, &args.set)?;
     let plan = make_plan(&source, &args.window)?;
     let options = Options { quiet: args.quiet };
-    let Some(mut begun) = run::begin(&plan, &options)? else {
+    let Some(mut session) = run::begin(&plan, &options)? else {
         if !args.quiet {
             console::say("ebpf-run: ended before the window began: interrupted");
         }
         return Ok(());
     };
-    begun.will_give_up_privileges();
+    session.will_give_up_privileges();
     if let Some(path) = &args.report {
-        begun.will_report_to(path)?;
+        session.will_report_to(path)?;
     }
-    let report = run::window(&plan, &options, &begun)?;
-    let written = begun.write_report(&format!("{:#}\n", report.to_json(&circumstances(&source, &plan))));
+    let report = run::window(&plan, &options, &session)?;
+    let written = session.write_report(&format!("{:#}\n", report.to_json(&circumstances(&source, &plan))));
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() || written.is_err() {
         console::say(&format!("ebpf-run: {report}"));

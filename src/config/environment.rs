@@ -30,16 +30,16 @@ fn expand_by(
     texts: &[Text],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> (EnvRefs, Vec<Diagnostic>) {
-    let mut expander = Expander { schema, texts, environment, asked: EnvRefs::new(), problems: Vec::new() };
+    let mut expander = Expander { schema, texts, environment, env_refs: EnvRefs::new(), problems: Vec::new() };
     expander.node(root, &[schema], false);
-    (expander.asked, expander.problems)
+    (expander.env_refs, expander.problems)
 }
 
 struct Expander<'a> {
     schema: &'a Json,
     texts: &'a [Text],
     environment: &'a dyn Fn(&str) -> Option<String>,
-    asked: EnvRefs,
+    env_refs: EnvRefs,
     problems: Vec<Diagnostic>,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Expander<'a> {
                     match self.text(text, place, allowed) {
                         // It is text, whatever it looks like; a filter that wants a number says so
                         Some(expanded) => {
-                            *plain = *plain && !self.asked.contains_key(&place);
+                            *plain = *plain && !self.env_refs.contains_key(&place);
                             *text = expanded;
                         }
                         None => node.value = Value::Broken,
@@ -123,7 +123,7 @@ impl<'a> Expander<'a> {
                         sound = false;
                     } else if let Some(value) = self.value(name, default, place, (before, whole)) {
                         out.push_str(&value);
-                        self.asked.entry(place).or_default().push(name.to_owned());
+                        self.env_refs.entry(place).or_default().push(name.to_owned());
                     } else {
                         sound = false;
                     }
@@ -234,13 +234,13 @@ sinks:
         let environment =
             |name: &str| known.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
         let texts = [Text::new(TextKind::Config, "x.yaml", yaml)];
-        let (asked, problems) = expand(&mut root, &texts, &environment);
-        (root, asked, problems)
+        let (env_refs, problems) = expand(&mut root, &texts, &environment);
+        (root, env_refs, problems)
     }
 
     #[test]
     fn it_is_replaced_where_the_schema_allows_it() {
-        let (root, asked, problems) = expanded(YAML);
+        let (root, env_refs, problems) = expanded(YAML);
         assert_eq!(problems, []);
         let yaml = root.to_yaml();
         let labels = &yaml["labels"];
@@ -249,7 +249,7 @@ sinks:
         let filters = &yaml["probes"][0]["filters"];
         assert_eq!((&filters["pid"], &filters["comm"][0]), (&"12".into(), &"storage".into()));
         assert_eq!(yaml["sinks"]["s"]["path"], "/x/storage/{{ name }}.csv");
-        let names: Vec<&str> = asked.values().flatten().map(String::as_str).collect();
+        let names: Vec<&str> = env_refs.values().flatten().map(String::as_str).collect();
         assert_eq!(names, ["TEAM", "NONE", "TEAM", "PID", "TEAM", "TEAM"]);
     }
 
@@ -288,9 +288,9 @@ sinks:
 
     #[test]
     fn what_is_no_variable_stays() {
-        let (root, asked, problems) =
+        let (root, env_refs, problems) =
             expanded("name: $TEAM ${\ndescription: '${{ x }} $${A}'\nlabels: {e: '${EMPTY}'}\n");
-        assert_eq!((asked.len(), problems), (1, Vec::new()));
+        assert_eq!((env_refs.len(), problems), (1, Vec::new()));
         let yaml = root.to_yaml();
         assert_eq!((&yaml["name"], &yaml["description"]), (&"$TEAM ${".into(), &"${{ x }} ${A}".into()));
         assert_eq!(yaml["labels"]["e"], "");

@@ -25,9 +25,9 @@ struct ProbeUsage {
 }
 
 impl ProbeUsage {
-    fn by(subjects: &[ProbeDiagnosis]) -> Self {
+    fn by(probes: &[ProbeDiagnosis]) -> Self {
         let mut used = ProbeUsage::default();
-        for ProbeDiagnosis { config, plan, preflight } in subjects {
+        for ProbeDiagnosis { config, plan, preflight } in probes {
             used.named |= config.is_some();
             // Of what can't run, all ways may be asked about
             let taken = |taken: bool| taken || preflight.error.is_some();
@@ -52,20 +52,20 @@ fn check(name: &str, mark: Status, found: impl Into<String>, hint: Option<&str>)
 }
 
 /// All checks of the machine and of this process.
-pub(super) fn all(host: &Host, facts: &HostCapabilities, subjects: &[ProbeDiagnosis]) -> Vec<Check> {
-    let used = ProbeUsage::by(subjects);
+pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeDiagnosis]) -> Vec<Check> {
+    let used = ProbeUsage::by(probes);
     let uses = used.uses;
-    let mut checks = vec![check("kernel", Status::Ok, format!("{}, {}", host.release, facts.machine), None)];
-    checks.push(if host.btf && facts.types {
+    let mut checks = vec![check("kernel", Status::Ok, format!("{}, {}", host.release, capabilities.machine), None)];
+    checks.push(if host.btf && capabilities.types {
         check("types (BTF)", Status::Ok, VMLINUX_BTF, None)
     } else {
         let hint =
             "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed; in a container, mount the host's /sys read-only";
         check("types (BTF)", Status::Problem, format!("{VMLINUX_BTF} is missing, or can't be read"), Some(hint))
     });
-    checks.push(lockdown(host, facts));
-    checks.extend(rights(host, facts, used));
-    checks.push(match facts.unprivileged_bpf_disabled {
+    checks.push(lockdown(host, capabilities));
+    checks.extend(rights(host, capabilities, used));
+    checks.push(match capabilities.unprivileged_bpf_disabled {
         Some(0) => check(
             "unprivileged BPF",
             Status::Ok,
@@ -78,7 +78,7 @@ pub(super) fn all(host: &Host, facts: &HostCapabilities, subjects: &[ProbeDiagno
         }
         None => check("unprivileged BPF", Status::NotKnown, "kernel.unprivileged_bpf_disabled is not there", None),
     });
-    checks.push(match facts.ring_buffer {
+    checks.push(match capabilities.ring_buffer {
         Some(true) => check("ring buffer", Status::Ok, "there", None),
         Some(false) => {
             let what = "this kernel has none (Linux 5.8 is the first that does): `auto` takes perf buffers";
@@ -86,9 +86,9 @@ pub(super) fn all(host: &Host, facts: &HostCapabilities, subjects: &[ProbeDiagno
         }
         None => check("ring buffer", Status::NotKnown, WITHOUT_ROOT, None),
     });
-    checks.push(perf_events(facts, used));
-    checks.push(tracefs(facts, used));
-    checks.push(match facts.ftrace_enabled {
+    checks.push(perf_events(capabilities, used));
+    checks.push(tracefs(capabilities, used));
+    checks.push(match capabilities.ftrace_enabled {
         Some(0) => {
             let what = "kernel.ftrace_enabled = 0: hooks of functions attach, and never fire";
             let mark = if uses.functions { used.missing(true) } else { Status::Warning };
@@ -102,7 +102,7 @@ pub(super) fn all(host: &Host, facts: &HostCapabilities, subjects: &[ProbeDiagno
             None,
         ),
     });
-    checks.push(kprobes(host, facts, used));
+    checks.push(kprobes(host, capabilities, used));
     checks.push(match run::cgroups() {
         Some(path) => check("cgroups (v2)", Status::Ok, path.display().to_string(), None),
         None => {
@@ -120,9 +120,9 @@ pub(super) fn all(host: &Host, facts: &HostCapabilities, subjects: &[ProbeDiagno
     checks
 }
 
-fn lockdown(host: &Host, facts: &HostCapabilities) -> Check {
+fn lockdown(host: &Host, capabilities: &HostCapabilities) -> Check {
     let file = "/sys/kernel/security/lockdown";
-    match (host.lockdown.as_deref(), facts.reads_memory) {
+    match (host.lockdown.as_deref(), capabilities.reads_memory) {
         (Some("confidentiality"), _) | (_, Some(false)) => {
             let hint = "boot with lockdown=integrity or without lockdown; nothing else helps";
             check(
@@ -145,11 +145,11 @@ fn lockdown(host: &Host, facts: &HostCapabilities) -> Check {
 }
 
 /// Each capability that a run needs, and what cuts them short.
-fn rights(host: &Host, facts: &HostCapabilities, used: ProbeUsage) -> Vec<Check> {
+fn rights(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Vec<Check> {
     let uses = used.uses;
     let gates = HostRestrictions {
-        strict_perf_events: facts.perf_event_paranoid.is_some_and(|value| value > 2),
-        closed_tracefs: !matches!(facts.tracefs, Tracefs::Open(_)),
+        strict_perf_events: capabilities.perf_event_paranoid.is_some_and(|value| value > 2),
+        closed_tracefs: !matches!(capabilities.tracefs, Tracefs::Open(_)),
     };
     let admin = host.has(CAP_SYS_ADMIN);
     let one = |CapabilityNeed { capability, what, only_names }: CapabilityNeed| {
@@ -169,7 +169,7 @@ fn rights(host: &Host, facts: &HostCapabilities, used: ProbeUsage) -> Vec<Check>
         Check { name: capability.name().into(), status: mark, found, hint, rights: true }
     };
     let mut checks: Vec<Check> = uses.capabilities(gates).into_iter().map(one).collect();
-    if uses.kernel_stacks && facts.kptr_restrict == Some(2) {
+    if uses.kernel_stacks && capabilities.kptr_restrict == Some(2) {
         let what = "kernel.kptr_restrict = 2: nobody gets the addresses of functions, kernel stacks have no names";
         checks.push(check("kernel symbols", Status::Warning, what, Some("sysctl kernel.kptr_restrict=1")));
     }
@@ -195,8 +195,8 @@ fn rights(host: &Host, facts: &HostCapabilities, used: ProbeUsage) -> Vec<Check>
     checks
 }
 
-fn perf_events(facts: &HostCapabilities, used: ProbeUsage) -> Check {
-    let Some(value) = facts.perf_event_paranoid else {
+fn perf_events(capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
+    let Some(value) = capabilities.perf_event_paranoid else {
         let what = "kernel.perf_event_paranoid is not there: this kernel has none";
         let mark = used.missing(used.uses.perf_events);
         return check("perf events", mark, what, None);
@@ -206,9 +206,9 @@ fn perf_events(facts: &HostCapabilities, used: ProbeUsage) -> Check {
     check("perf events", Status::Ok, format!("kernel.perf_event_paranoid = {value}{admin}"), None)
 }
 
-fn tracefs(facts: &HostCapabilities, used: ProbeUsage) -> Check {
+fn tracefs(capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
     let unused = if used.uses.tracefs { "" } else { "; no probe needs it" };
-    match &facts.tracefs {
+    match &capabilities.tracefs {
         Tracefs::Open(path) => check("tracefs", Status::Ok, path.display().to_string(), None),
         Tracefs::Closed(path) => {
             let what = format!("{}, {}{unused}", path.display(), "what is in it is not known without root");
@@ -221,8 +221,8 @@ fn tracefs(facts: &HostCapabilities, used: ProbeUsage) -> Check {
     }
 }
 
-fn kprobes(host: &Host, facts: &HostCapabilities, used: ProbeUsage) -> Check {
-    match (host.kprobes, facts.kprobes_enabled) {
+fn kprobes(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
+    match (host.kprobes, capabilities.kprobes_enabled) {
         (false, _) => check("kprobes", Status::Ok, "this kernel has none: programs with another way take that", None),
         (true, Some(false)) => {
             let what = "switched off: they attach, and never fire";

@@ -13,21 +13,21 @@ impl Diagnosis {
     /// One object; docs/doctor.md has its members.
     pub fn json(&self) -> Json {
         let checks: Vec<Json> = self.checks.iter().map(check).collect();
-        let subjects: Vec<Json> = self.probes.iter().map(|subject| self.subject(subject)).collect();
+        let probes: Vec<Json> = self.probes.iter().map(|probe| self.probe(probe)).collect();
         let trials: Option<Vec<Json>> = self.trials.as_ref().map(|trials| trials.iter().map(trial).collect());
         json!({
             "format": FORMAT, "ebpf_run": env!("CARGO_PKG_VERSION"),
             "kernel": self.host.release, "machine": self.capabilities.machine,
-            "exit_code": self.exit_code(), "checks": checks, "probes": subjects, "tried": trials,
+            "exit_code": self.exit_code(), "checks": checks, "probes": probes, "tried": trials,
         })
     }
 
-    fn subject(&self, subject: &ProbeDiagnosis) -> Json {
-        let ProbeDiagnosis { config, plan, preflight } = subject;
+    fn probe(&self, probe: &ProbeDiagnosis) -> Json {
+        let ProbeDiagnosis { config, plan, preflight } = probe;
         let hooks: Vec<Json> = preflight.hooks.iter().map(|hook| self.hook(hook)).collect();
         json!({
             "config": config, "probe": plan.name, "program": plan.program.name,
-            "mark": subject.mark().key(), "verdict": preflight.verdict.map(Verdict::key), "reason": preflight.reason,
+            "mark": probe.mark().key(), "verdict": preflight.verdict.map(Verdict::key), "reason": preflight.reason,
             "hint": preflight.error.as_ref().and_then(|error| error.hint.as_deref()),
             "loaded": preflight.loaded, "variants": preflight.variants, "hooks": hooks,
         })

@@ -111,30 +111,30 @@ pub struct Diagnosis {
 /// If an embedded program is broken.
 pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Diagnosis> {
     let (host, kernel) = (Host::read(), KernelInfo::default());
-    let facts = HostCapabilities::read(&host, &kernel);
+    let capabilities = HostCapabilities::read(&host, &kernel);
     // Without the rights every load is refused, and tells nothing of the kernel
     let load = host.check().is_ok();
     let mut names = Vec::new();
-    let mut subjects = Vec::new();
+    let mut probes = Vec::new();
     for (config, plan) in plans {
         names.extend(checks::names(config, plan));
         // What can't be looked up is told as such, and has no say in whether it can be loaded
         let plan = run::resolved(plan).unwrap_or_else(|_| plan.clone());
-        subjects.extend(plan.probes.into_iter().map(|plan| (Some(config.clone()), plan)));
+        probes.extend(plan.probes.into_iter().map(|plan| (Some(config.clone()), plan)));
     }
     if plans.is_empty() {
         for program in catalog.names() {
-            subjects.push((None, by_defaults(program, catalog)?));
+            probes.push((None, by_defaults(program, catalog)?));
         }
     }
     let look = |(config, plan): (Option<String>, ProbePlan)| {
         let preflight = kernel::preflight(&plan, &host, &kernel, load);
         ProbeDiagnosis { config, plan, preflight }
     };
-    let subjects: Vec<ProbeDiagnosis> = subjects.into_iter().map(look).collect();
-    let mut checks = checks::all(&host, &facts, &subjects);
+    let probes: Vec<ProbeDiagnosis> = probes.into_iter().map(look).collect();
+    let mut checks = checks::all(&host, &capabilities, &probes);
     checks.extend(names);
-    Ok(Diagnosis { host, capabilities: facts, checks, probes: subjects, trials: None })
+    Ok(Diagnosis { host, capabilities, checks, probes, trials: None })
 }
 
 /// A probe that says nothing but its program.
@@ -159,8 +159,8 @@ impl Diagnosis {
     /// If a signal interrupts it, or an embedded program is broken.
     pub fn try_programs(&mut self, catalog: &Catalog, own_program: &Path) -> Result<()> {
         let mut programs: Vec<String> = Vec::new();
-        for subject in &self.probes {
-            let name = subject.plan.program.name;
+        for probe in &self.probes {
+            let name = probe.plan.program.name;
             if !programs.iter().any(|known| known == name) {
                 programs.push(name.to_owned());
             }
@@ -173,15 +173,14 @@ impl Diagnosis {
     /// may not do, and that before programs that were tried and do not work.
     pub fn exit_code(&self) -> u8 {
         let problems = || self.checks.iter().filter(|check| check.status == Status::Problem);
-        let failing = || self.probes.iter().filter(|subject| subject.mark() == Status::Problem);
-        let is_right = |subject: &ProbeDiagnosis| {
-            subject.preflight.error.as_ref().map(|error| error.kind) == Some(Kind::NotPermitted)
-        };
+        let failing = || self.probes.iter().filter(|probe| probe.mark() == Status::Problem);
+        let is_right =
+            |probe: &ProbeDiagnosis| probe.preflight.error.as_ref().map(|error| error.kind) == Some(Kind::NotPermitted);
         let none_left = self.configs().any(|config| {
-            let mut of = self.probes.iter().filter(|subject| subject.config.as_deref() == Some(config));
+            let mut of = self.probes.iter().filter(|probe| probe.config.as_deref() == Some(config));
             of.all(ProbeDiagnosis::is_skipped)
         });
-        if problems().any(|check| !check.rights) || failing().any(|subject| !is_right(subject)) || none_left {
+        if problems().any(|check| !check.rights) || failing().any(|probe| !is_right(probe)) || none_left {
             Kind::Unsupported.code()
         } else if problems().next().is_some() || failing().next().is_some() {
             Kind::NotPermitted.code()
@@ -195,8 +194,8 @@ impl Diagnosis {
     /// The configs, each once.
     fn configs(&self) -> impl Iterator<Item = &str> {
         let mut last = None;
-        self.probes.iter().filter_map(move |subject| {
-            let config = subject.config.as_deref();
+        self.probes.iter().filter_map(move |probe| {
+            let config = probe.config.as_deref();
             (config != last).then(|| last = config)?;
             config
         })

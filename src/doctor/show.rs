@@ -21,7 +21,7 @@ pub struct DiagnosisView<'a> {
 
 impl fmt::Display for DiagnosisView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Diagnosis { host, checks, probes: subjects, trials, .. } = self.diagnosis;
+        let Diagnosis { host, checks, probes, trials, .. } = self.diagnosis;
         writeln!(f, "This machine and this process")?;
         for (i, check) in checks.iter().enumerate() {
             line(f, check.status.key(), &check.name, &check.found)?;
@@ -30,12 +30,12 @@ impl fmt::Display for DiagnosisView<'_> {
             hint(f, check.hint.as_deref().filter(|_| check.status != Status::Ok && !again))?;
         }
         let mut config = None;
-        for (i, subject) in subjects.iter().enumerate() {
-            if i == 0 || config != subject.config.as_deref() {
-                config = subject.config.as_deref();
+        for (i, probe) in probes.iter().enumerate() {
+            if i == 0 || config != probe.config.as_deref() {
+                config = probe.config.as_deref();
                 let what =
                     config.map_or("Every program by its defaults".to_owned(), |config| format!("Probes of {config}"));
-                let how = match subject.preflight.loaded {
+                let how = match probe.preflight.loaded {
                     true => "loaded into this kernel, not attached",
                     false => {
                         "by the kernel's types and symbols; what the kernel says when it loads them is not known without root"
@@ -43,7 +43,7 @@ impl fmt::Display for DiagnosisView<'_> {
                 };
                 writeln!(f, "\n{what} ({how})")?;
             }
-            self.subject(f, subject)?;
+            self.probe(f, probe)?;
         }
         if let Some(trials) = trials {
             writeln!(f, "\nPrograms tried (each by its defaults, with a load of its own)")?;
@@ -53,7 +53,7 @@ impl fmt::Display for DiagnosisView<'_> {
             }
         }
         let problems = checks.iter().filter(|check| check.status == Status::Problem).count()
-            + subjects.iter().filter(|subject| subject.mark() == Status::Problem).count()
+            + probes.iter().filter(|probe| probe.mark() == Status::Problem).count()
             + trials.iter().flatten().filter(|trial| trial.status == Status::Problem).count();
         let what = match (problems, config) {
             (0, Some(_)) => "Everything that is needed is there.".to_owned(),
@@ -66,8 +66,8 @@ impl fmt::Display for DiagnosisView<'_> {
 }
 
 impl DiagnosisView<'_> {
-    fn subject(&self, f: &mut fmt::Formatter<'_>, subject: &ProbeDiagnosis) -> fmt::Result {
-        let ProbeDiagnosis { plan, preflight, .. } = subject;
+    fn probe(&self, f: &mut fmt::Formatter<'_>, probe: &ProbeDiagnosis) -> fmt::Result {
+        let ProbeDiagnosis { plan, preflight, .. } = probe;
         let verdict = preflight.verdict.map_or("not possible", Verdict::key);
         // What places alone tell, the kernel may yet refuse
         let certain = preflight.loaded || preflight.error.is_some();
@@ -95,7 +95,7 @@ impl DiagnosisView<'_> {
             writeln!(f, "  {:MARK$}{:NAME$} {what}", "", "")?;
         }
         hint(f, preflight.error.as_ref().and_then(|error| error.hint.as_deref()))?;
-        if self.hooks || subject.config.is_some() {
+        if self.hooks || probe.config.is_some() {
             preflight.hooks.iter().try_for_each(|hook| self.hook(f, hook))?;
         }
         Ok(())

@@ -94,34 +94,34 @@ impl AtomicFile {
     ///
     /// # Errors
     /// See [`CreateError`].
-    pub fn create(place: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<Self, CreateError> {
-        Self::create_or(place, name, attributes, |partial| quarantine_stale(place, partial).map(drop))
+    pub fn create(dir: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<Self, CreateError> {
+        Self::create_or(dir, name, attributes, |partial| quarantine_stale(dir, partial).map(drop))
     }
 
     /// The same for a file that has content only at the end. An empty one that was left is removed.
     ///
     /// # Errors
     /// See [`CreateError`].
-    pub fn reserve(place: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<Self, CreateError> {
-        Self::create_or(place, name, attributes, |partial| {
-            if remove_stale(place, partial)? { Ok(()) } else { quarantine_stale(place, partial).map(drop) }
+    pub fn reserve(dir: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<Self, CreateError> {
+        Self::create_or(dir, name, attributes, |partial| {
+            if remove_stale(dir, partial)? { Ok(()) } else { quarantine_stale(dir, partial).map(drop) }
         })
     }
 
     fn create_or(
-        place: &OpenDir,
+        dir: &OpenDir,
         name: &OsStr,
         attributes: FileAttributes,
         clear: impl Fn(&OsStr) -> Result<(), CreateError>,
     ) -> Result<Self, CreateError> {
         let partial = with_suffix(name, PARTIAL);
         for _ in 0..TRIES {
-            let (file, temporary) = temporary(place)?;
-            match rename_to_free(place, &temporary, &partial) {
+            let (file, temporary) = temporary(dir)?;
+            match rename_to_free(dir, &temporary, &partial) {
                 Ok(()) => {}
                 Err(error) => {
                     // Where that fails too, an empty file stays, which the next run of a sink removes
-                    let _ = unlinkat(&place.fd, temporary.as_os_str(), AtFlags::empty());
+                    let _ = unlinkat(&dir.fd, temporary.as_os_str(), AtFlags::empty());
                     match error {
                         Errno::EXIST => clear(&partial)?,
                         // Another run has taken the temporary file for one that was left
@@ -131,7 +131,7 @@ impl AtomicFile {
                     continue;
                 }
             }
-            let made = AtomicFile { dir: place.clone(), name: name.to_owned(), file, state: FileState::Untouched };
+            let made = AtomicFile { dir: dir.clone(), name: name.to_owned(), file, state: FileState::Untouched };
             // The mode first: who has given a file away can't set it any more
             fchmod(&made.file, Mode::from_raw_mode(attributes.mode))?;
             if attributes.owner.is_some() || attributes.group.is_some() {
@@ -242,13 +242,13 @@ impl Drop for AtomicFile {
 }
 
 /// Makes a file with a name that no other file has, and locks it.
-fn temporary(place: &OpenDir) -> Result<(File, OsString), CreateError> {
+fn temporary(dir: &OpenDir) -> Result<(File, OsString), CreateError> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = OsString::from(format!("{TEMPORARY}{}-{count}{PARTIAL}", std::process::id()));
-        let file = match openat(&place.fd, name.as_os_str(), flags, Mode::RUSR | Mode::WUSR) {
+        let file = match openat(&dir.fd, name.as_os_str(), flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => File::from(file),
             Err(Errno::EXIST) => continue,
             Err(error) => return Err(error.into()),
@@ -259,7 +259,7 @@ fn temporary(place: &OpenDir) -> Result<(File, OsString), CreateError> {
             Ok(false) => {}
             Err(error) if has_no_locks(error) => return Ok((file, name)),
             Err(error) => {
-                let _ = unlinkat(&place.fd, name.as_os_str(), AtFlags::empty());
+                let _ = unlinkat(&dir.fd, name.as_os_str(), AtFlags::empty());
                 return Err(error.into());
             }
         }
@@ -284,15 +284,15 @@ fn has_no_locks(error: Errno) -> bool {
 }
 
 /// Renames `from` to `to`, if nothing has that name.
-fn rename_to_free(place: &OpenDir, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-    match renameat_with(&place.fd, from, &place.fd, to, RenameFlags::NOREPLACE) {
+fn rename_to_free(dir: &OpenDir, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    match renameat_with(&dir.fd, from, &dir.fd, to, RenameFlags::NOREPLACE) {
         // Not every file system can. A second name can't take the place of another file either
-        Err(Errno::INVAL | Errno::NOSYS) => match linkat(&place.fd, from, &place.fd, to, AtFlags::empty()) {
-            Ok(()) => unlinkat(&place.fd, from, AtFlags::empty()),
+        Err(Errno::INVAL | Errno::NOSYS) => match linkat(&dir.fd, from, &dir.fd, to, AtFlags::empty()) {
+            Ok(()) => unlinkat(&dir.fd, from, AtFlags::empty()),
             Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP)
-                if statat(&place.fd, to, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT) =>
+                if statat(&dir.fd, to, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT) =>
             {
-                renameat(&place.fd, from, &place.fd, to)
+                renameat(&dir.fd, from, &dir.fd, to)
             }
             result => result,
         },
@@ -302,8 +302,8 @@ fn rename_to_free(place: &OpenDir, from: &OsStr, to: &OsStr) -> Result<(), Errno
 
 /// A name is on the disk when its folder is. Not every file system can do that, and a folder that can only be searched
 /// can't be flushed.
-fn sync(place: &OpenDir) -> io::Result<()> {
-    match fsync(&place.fd) {
+fn sync(dir: &OpenDir) -> io::Result<()> {
+    match fsync(&dir.fd) {
         Err(Errno::INVAL | Errno::BADF | Errno::NOTSUP) => Ok(()),
         result => result.map_err(Into::into),
     }
@@ -314,13 +314,13 @@ fn sync(place: &OpenDir) -> io::Result<()> {
 ///
 /// # Errors
 /// [`CreateError::InUse`] if a run is at work on it; `ENOENT` if it is gone.
-fn lock_stale(place: &OpenDir, name: &OsStr) -> Result<Option<File>, CreateError> {
+fn lock_stale(dir: &OpenDir, name: &OsStr) -> Result<Option<File>, CreateError> {
     let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
-    if !is_file(statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
+    if !is_file(statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
         return Ok(None);
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match openat(&place.fd, name, flags, Mode::empty()) {
+    let file = match openat(&dir.fd, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::LOOP) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -333,15 +333,15 @@ fn lock_stale(place: &OpenDir, name: &OsStr) -> Result<Option<File>, CreateError
         Err(error) => return Err(error.into()),
     }
     // Between the two, its run may have finished it
-    if is_called(&file, &place.fd, name) { Ok(Some(file)) } else { Err(CreateError::System(Errno::NOENT)) }
+    if is_called(&file, &dir.fd, name) { Ok(Some(file)) } else { Err(CreateError::System(Errno::NOENT)) }
 }
 
 /// Whether a run is at work on the file `name`.
 ///
 /// # Errors
 /// If that can't be found out.
-pub fn is_held(place: &OpenDir, name: &OsStr) -> Result<bool, Errno> {
-    match lock_stale(place, name) {
+pub fn is_held(dir: &OpenDir, name: &OsStr) -> Result<bool, Errno> {
+    match lock_stale(dir, name) {
         Ok(_) | Err(CreateError::System(Errno::NOENT)) => Ok(false),
         Err(CreateError::InUse) => Ok(true),
         Err(CreateError::System(error) | CreateError::Owner(error)) => Err(error),
@@ -362,11 +362,11 @@ pub fn is_temporary(name: &OsStr) -> bool {
 ///
 /// # Errors
 /// [`CreateError::InUse`] if a run is at work on it; or if the directory refuses.
-pub fn remove_stale(place: &OpenDir, name: &OsStr) -> Result<bool, CreateError> {
-    match lock_stale(place, name) {
+pub fn remove_stale(dir: &OpenDir, name: &OsStr) -> Result<bool, CreateError> {
+    match lock_stale(dir, name) {
         Err(CreateError::System(Errno::NOENT)) => Ok(true),
         Ok(Some(file)) if fstat(&file)?.st_size == 0 => {
-            unlinkat(&place.fd, name, AtFlags::empty())?;
+            unlinkat(&dir.fd, name, AtFlags::empty())?;
             Ok(true)
         }
         result => result.map(|_| false),
@@ -377,8 +377,8 @@ pub fn remove_stale(place: &OpenDir, name: &OsStr) -> Result<bool, CreateError> 
 ///
 /// # Errors
 /// `EISDIR`: a folder has it; `ELOOP`: a link; `EEXIST`: a device, a pipe or a socket; or why that can't be seen.
-pub fn check_replaceable(place: &OpenDir, name: &OsStr) -> Result<(), Errno> {
-    match statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+pub fn check_replaceable(dir: &OpenDir, name: &OsStr) -> Result<(), Errno> {
+    match statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Err(Errno::NOENT) | Ok(FileType::RegularFile) => Ok(()),
         Err(errno) => Err(errno),
         Ok(FileType::Directory) => Err(Errno::ISDIR),
@@ -400,18 +400,18 @@ pub fn is_called(file: &File, folder: &OwnedFd, name: &OsStr) -> bool {
 ///
 /// # Errors
 /// [`CreateError::InUse`] if a run is at work on it; or if the directory refuses.
-pub fn quarantine_stale(place: &OpenDir, partial: &OsStr) -> Result<Option<OsString>, CreateError> {
-    let _held = match lock_stale(place, partial) {
+pub fn quarantine_stale(dir: &OpenDir, partial: &OsStr) -> Result<Option<OsString>, CreateError> {
+    let _held = match lock_stale(dir, partial) {
         Err(CreateError::System(Errno::NOENT)) => return Ok(None),
         result => result?,
     };
-    let written = statat(&place.fd, partial, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime;
+    let written = statat(&dir.fd, partial, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime;
     let mut aside = String::from("-");
     let _ = push_date(written.saturating_mul(1_000_000_000), "%Y%m%dT%H%M%SZ", false, &mut aside); // a format that is one
     for number in 1.. {
         let more = if number == 1 { String::new() } else { format!("-{number}") };
         let name = with_suffix(partial, &format!("{aside}{more}"));
-        match rename_to_free(place, partial, &name) {
+        match rename_to_free(dir, partial, &name) {
             Err(Errno::EXIST) => {}
             Err(Errno::NOENT) => return Ok(None),
             result => return Ok(result.map(|()| Some(name))?),
@@ -437,7 +437,7 @@ mod tests {
 
     const PLAIN: FileAttributes = FileAttributes { mode: 0o640, owner: None, group: None };
 
-    fn place(folder: &Path) -> OpenDir {
+    fn dir(folder: &Path) -> OpenDir {
         let folder = ParentDir::of(&folder.join("x"), PathPolicy::Checked).expect("a folder");
         OpenDir { fd: Arc::new(folder.fd), path: folder.path }
     }
@@ -453,9 +453,9 @@ mod tests {
     #[test]
     fn a_file_has_its_name_only_when_it_is_whole() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
+        let dir = dir(folder.path());
         fs::write(folder.path().join("a"), "old").expect("written");
-        let mut file = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        let mut file = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
         file.writer().and_then(|mut file| file.write_all(b"new")).expect("written");
         assert_eq!(names(folder.path()), ["a", "a.partial"]);
         assert_eq!(fs::read_to_string(folder.path().join("a")).expect("there"), "old");
@@ -468,10 +468,10 @@ mod tests {
     #[test]
     fn what_never_began_leaves_nothing_and_what_did_stays() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
-        drop(AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        let dir = dir(folder.path());
+        drop(AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made"));
         assert!(names(folder.path()).is_empty());
-        let mut begun = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+        let mut begun = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
         begun.begin();
         drop(begun);
         assert_eq!(names(folder.path()), ["a.partial"]);
@@ -480,18 +480,18 @@ mod tests {
     #[test]
     fn a_left_file_is_set_aside_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
+        let dir = dir(folder.path());
         for content in ["first", "second"] {
             fs::write(folder.path().join("a.partial"), content).expect("written");
-            drop(AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made"));
+            drop(AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made"));
         }
         let left = names(folder.path());
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left.iter().all(|name| name.starts_with("a.partial-2") && name.contains('Z')), "{left:?}");
         let texts = left.iter().map(|name| fs::read_to_string(folder.path().join(name)).expect("there"));
         assert_eq!(texts.collect::<std::collections::BTreeSet<_>>().len(), 2, "neither took the other's place");
-        let _held = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
-        let again = AtomicFile::create(&place, "a".as_ref(), PLAIN);
+        let _held = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
+        let again = AtomicFile::create(&dir, "a".as_ref(), PLAIN);
         assert!(matches!(again, Err(CreateError::InUse)), "{again:?}");
     }
 
@@ -500,19 +500,19 @@ mod tests {
     #[test]
     fn of_many_at_the_same_moment_one_has_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
+        let dir = dir(folder.path());
         let made = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for id in ["a", "b", "c", "d"] {
-                let (place, made) = (&place, &made);
+                let (dir, made) = (&dir, &made);
                 scope.spawn(move || {
                     for _ in 0..300 {
-                        let Ok(mut file) = AtomicFile::create(place, "x".as_ref(), PLAIN) else { continue };
+                        let Ok(mut file) = AtomicFile::create(dir, "x".as_ref(), PLAIN) else { continue };
                         file.begin();
                         file.writer().and_then(|mut to| to.write_all(id.repeat(5000).as_bytes())).expect("written");
                         file.finish().expect("only this one has the name");
                         made.fetch_add(1, Ordering::Relaxed);
-                        let whole = fs::read_to_string(place.path.join("x")).expect("it is there from now on");
+                        let whole = fs::read_to_string(dir.path.join("x")).expect("it is there from now on");
                         assert!(whole.len() == 5000 && whole.chars().all(|c| whole.starts_with(c)), "it is one's own");
                     }
                 });
@@ -525,11 +525,11 @@ mod tests {
     #[test]
     fn a_file_in_use_is_not_set_aside_and_not_removed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
-        let _held = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
-        assert!(matches!(quarantine_stale(&place, "a.partial".as_ref()), Err(CreateError::InUse)));
-        assert!(matches!(remove_stale(&place, "a.partial".as_ref()), Err(CreateError::InUse)));
-        assert_eq!(is_held(&place, "a.partial".as_ref()), Ok(true));
+        let dir = dir(folder.path());
+        let _held = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
+        assert!(matches!(quarantine_stale(&dir, "a.partial".as_ref()), Err(CreateError::InUse)));
+        assert!(matches!(remove_stale(&dir, "a.partial".as_ref()), Err(CreateError::InUse)));
+        assert_eq!(is_held(&dir, "a.partial".as_ref()), Ok(true));
         assert_eq!(names(folder.path()), ["a.partial"]);
     }
 
@@ -537,10 +537,10 @@ mod tests {
     #[test]
     fn a_file_that_was_moved_is_not_finished_and_nothing_else_in_its_place_either() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
+        let dir = dir(folder.path());
         let at = |name: &str| folder.path().join(name);
         for other in [None, Some("other")] {
-            let mut file = AtomicFile::create(&place, "a".as_ref(), PLAIN).expect("it is made");
+            let mut file = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
             fs::rename(at("a.partial"), at("moved")).expect("it is there");
             if let Some(other) = other {
                 fs::write(at("a.partial"), other).expect("written");
@@ -556,12 +556,12 @@ mod tests {
     #[test]
     fn an_empty_file_that_only_kept_others_away_leaves_no_trace() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = place(folder.path());
+        let dir = dir(folder.path());
         fs::write(folder.path().join("a.partial"), "").expect("written");
-        drop(AtomicFile::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        drop(AtomicFile::reserve(&dir, "a".as_ref(), PLAIN).expect("it is made"));
         assert!(names(folder.path()).is_empty());
         fs::write(folder.path().join("a.partial"), "content").expect("written");
-        drop(AtomicFile::reserve(&place, "a".as_ref(), PLAIN).expect("it is made"));
+        drop(AtomicFile::reserve(&dir, "a".as_ref(), PLAIN).expect("it is made"));
         assert!(names(folder.path())[0].starts_with("a.partial-2"), "what has content is kept");
     }
 
@@ -573,7 +573,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let attributes = FileAttributes { mode: 0o604, owner: Some(12), group: Some(34) };
-        AtomicFile::create(&place(folder.path()), "a".as_ref(), attributes).expect("made").finish().expect("finished");
+        AtomicFile::create(&dir(folder.path()), "a".as_ref(), attributes).expect("made").finish().expect("finished");
         let meta = fs::metadata(folder.path().join("a")).expect("there");
         assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (12, 34, 0o604));
     }

@@ -105,9 +105,8 @@ fn work(todo: &Receiver<FinalizeJob>) -> FinalizeResult {
 }
 
 fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
-    let FinalizeJob { sink, file: mut unfinished, bytes, compress, attributes, retention: rules, reserved: _reserved } =
-        job;
-    let place = unfinished.dir().clone();
+    let FinalizeJob { sink, file: mut unfinished, bytes, compress, attributes, retention, reserved: _reserved } = job;
+    let dir = unfinished.dir().clone();
     let (path, partial) = (unfinished.path(), unfinished.partial_path());
     let failed = |path: &PathBuf, what, error| FinalizeFailure { sink: sink.clone(), path: path.clone(), what, error };
     let mut failure;
@@ -131,10 +130,10 @@ fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
             if unfinished.is_finished() { account(path, true) } else { account(partial, false) }
         }
     };
-    if let Some(rules) = rules.filter(|_| account.whole)
-        && let Err(error) = rules.apply(&place, account.path.file_name())
+    if let Some(retention) = retention.filter(|_| account.whole)
+        && let Err(error) = retention.apply(&dir, account.path.file_name())
     {
-        failure.get_or_insert(failed(&place.path, "cleared of old files", error.into()));
+        failure.get_or_insert(failed(&dir.path, "cleared of old files", error.into()));
     }
     (account, failure)
 }

@@ -40,21 +40,21 @@ impl RetentionPolicy {
         RetentionPolicy { pattern, files: plan.keep_files, age: plan.keep_age, bytes: plan.keep_bytes }
     }
 
-    /// Removes what is not to stay; never a file that a run is still at work on, nor `just`, which has only now become whole:
+    /// Removes what is not to stay; never a file that a run is still at work on, nor `newest`, which has only now become whole:
     /// where clocks go back, it may look older than the others.
     ///
     /// # Errors
     /// If the folder refuses.
-    pub fn apply(&self, place: &OpenDir, just: Option<&OsStr>) -> rustix::io::Result<()> {
+    pub fn apply(&self, dir: &OpenDir, newest: Option<&OsStr>) -> rustix::io::Result<()> {
         let mut there = Vec::new();
-        for entry in Dir::read_from(&place.fd)? {
+        for entry in Dir::read_from(&dir.fd)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
             if !is_of(&self.pattern, stale_name(name).unwrap_or(name)) {
                 continue;
             }
             // What is gone in this moment needs no removal
-            let Ok(stat) = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let Ok(stat) = statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 let written = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec);
                 there.push(RetainedFile {
@@ -65,15 +65,15 @@ impl RetentionPolicy {
                 });
             }
         }
-        for file in self.expired(there, just.and_then(OsStr::to_str), clock::now()) {
+        for file in self.expired(there, newest.and_then(OsStr::to_str), clock::now()) {
             let name = OsStr::new(&file.name);
             // Another run may be about to give its file this name, or has just done so; in this order it is not missed
-            if is_held(place, &partial_name(name)) != Ok(false)
-                || statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ino) != Ok(file.inode)
+            if is_held(dir, &partial_name(name)) != Ok(false)
+                || statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ino) != Ok(file.inode)
             {
                 continue;
             }
-            match unlinkat(&place.fd, name, AtFlags::empty()) {
+            match unlinkat(&dir.fd, name, AtFlags::empty()) {
                 Err(rustix::io::Errno::NOENT) => {}
                 result => result?,
             }
@@ -81,9 +81,9 @@ impl RetentionPolicy {
         Ok(())
     }
 
-    /// Those that are not to stay. The newest file does, whatever its size; that is `just` if there is one.
-    fn expired(&self, mut there: Vec<RetainedFile>, just: Option<&str>, now: i64) -> Vec<RetainedFile> {
-        let rank = |file: &RetainedFile| (Some(file.name.as_str()) == just, file.written);
+    /// Those that are not to stay. The newest file does, whatever its size; that is `newest` if there is one.
+    fn expired(&self, mut there: Vec<RetainedFile>, newest: Option<&str>, now: i64) -> Vec<RetainedFile> {
+        let rank = |file: &RetainedFile| (Some(file.name.as_str()) == newest, file.written);
         there.sort_by(|a, b| (rank(b), &b.name).cmp(&(rank(a), &a.name)));
         let mut bytes = 0u64;
         let mut surplus = Vec::new();
@@ -132,7 +132,7 @@ mod tests {
     use crate::files::path_safety::{ParentDir, PathPolicy};
     use crate::output::Globals;
 
-    fn rules(plan: FilesPlan) -> RetentionPolicy {
+    fn policy(plan: FilesPlan) -> RetentionPolicy {
         let globals = Globals { start: 1_767_225_600_000_000_000, ..Globals::default() };
         let pattern = PathPattern::new("/x/io-{{ start | date('%Y%m%d') }}.csv", &Arc::new(globals));
         RetentionPolicy::new(&plan, pattern.expect("it can be told"))
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn parts_and_compressed_files_are_known_and_strangers_are_not() {
-        let pattern = rules(FilesPlan::default()).pattern;
+        let pattern = policy(FilesPlan::default()).pattern;
         for name in ["io-20250101.csv", "io-20250101.0007.csv", "io-20250101.12345.csv.zst", "io-20250101.csv.gz"] {
             assert!(is_of(&pattern, name), "{name}");
         }
@@ -161,13 +161,13 @@ mod tests {
     fn the_newest_stay_by_number_age_and_size() {
         let there = || vec![file("a", 10, 5), file("c", 30, 5), file("b", 20, 5)];
         let names = |files: Vec<RetainedFile>| files.into_iter().map(|file| file.name).collect::<Vec<_>>();
-        let surplus = |plan: FilesPlan| names(rules(plan).expired(there(), None, 31_000_000_000));
+        let surplus = |plan: FilesPlan| names(policy(plan).expired(there(), None, 31_000_000_000));
         assert!(surplus(FilesPlan::default()).is_empty());
         assert_eq!(surplus(FilesPlan { keep_files: Some(1), ..FilesPlan::default() }), ["b", "a"]);
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(10), ..FilesPlan::default() }), ["a"]);
         assert_eq!(surplus(FilesPlan { keep_age: Some(Duration::from_secs(11)), ..FilesPlan::default() }), ["a"]);
         assert_eq!(surplus(FilesPlan { keep_bytes: Some(1), ..FilesPlan::default() }), ["b", "a"], "the newest stays");
-        let one = rules(FilesPlan { keep_files: Some(1), ..FilesPlan::default() });
+        let one = policy(FilesPlan { keep_files: Some(1), ..FilesPlan::default() });
         assert_eq!(
             names(one.expired(there(), Some("a"), 0)),
             ["c", "b"],
@@ -180,7 +180,7 @@ mod tests {
     fn what_a_run_is_about_to_replace_stays() {
         let folder = tempfile::tempdir().expect("a folder");
         let opened = ParentDir::of(&folder.path().join("x"), PathPolicy::Checked).expect("a folder");
-        let place = OpenDir { fd: Arc::new(opened.fd), path: opened.path };
+        let dir = OpenDir { fd: Arc::new(opened.fd), path: opened.path };
         for name in ["io-20250101.csv", "io-20250102.csv", "io-20250103.csv"] {
             std::fs::write(folder.path().join(name), "x").expect("written");
             let then = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
@@ -188,9 +188,9 @@ mod tests {
             file.set_modified(then).expect("its time is set");
         }
         let attributes = FileAttributes { mode: 0o600, owner: None, group: None };
-        let _other = AtomicFile::create(&place, "io-20250101.csv".as_ref(), attributes).expect("it is made");
+        let _other = AtomicFile::create(&dir, "io-20250101.csv".as_ref(), attributes).expect("it is made");
         let plan = FilesPlan { keep_age: Some(Duration::from_secs(60)), ..FilesPlan::default() };
-        rules(plan).apply(&place, None).expect("the folder can be read");
+        policy(plan).apply(&dir, None).expect("the folder can be read");
         let there = |name: &str| folder.path().join(name).exists();
         assert!(there("io-20250101.csv"), "another run works on it");
         assert!(!there("io-20250102.csv"), "it is old, and no run works on it");

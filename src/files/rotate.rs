@@ -56,7 +56,7 @@ impl RotatingFile {
     /// If it can't be made, or if the file system has not enough room already.
     pub fn open(
         sink: &SinkPlan,
-        place: OpenDir,
+        dir: OpenDir,
         name: &OsStr,
         globals: &Arc<Globals>,
         warn: &dyn Fn(String),
@@ -65,48 +65,48 @@ impl RotatingFile {
         let attributes = attributes(&sink.name, &plan)?;
         let pattern = PathPattern::new(&sink.path, &sink.globals(globals));
         let reserved = if plan.rotates() {
-            Some(make(&sink.name, &place, name, || AtomicFile::reserve(&place, name, attributes))?)
+            Some(make(&sink.name, &dir, name, || AtomicFile::reserve(&dir, name, attributes))?)
         } else {
             None
         };
-        quarantine_stale_files(&place, name, pattern.as_ref(), warn);
-        let rules = pattern.filter(|_| plan.keeps()).map(|pattern| RetentionPolicy::new(&plan, pattern));
+        quarantine_stale_files(&dir, name, pattern.as_ref(), warn);
+        let retention = pattern.filter(|_| plan.keeps()).map(|pattern| RetentionPolicy::new(&plan, pattern));
         // Before there is a look at the room: what is to go may be what fills the disk
-        if let Some(Err(error)) = rules.as_ref().map(|rules| rules.apply(&place, None)) {
-            warn(format!("sink `{}`: {} can't be cleared of old files: {error}", sink.name, place.path.display()));
+        if let Some(Err(error)) = retention.as_ref().map(|retention| retention.apply(&dir, None)) {
+            warn(format!("sink `{}`: {} can't be cleared of old files: {error}", sink.name, dir.path.display()));
         }
         let first = if plan.rotates() { numbered(name, 1) } else { name.to_owned() };
         let ending = plan.compress.map_or("", Compress::ending);
-        check_final_name(&sink.name, &place, &[first.as_bytes(), ending.as_bytes()].concat())?;
-        let current = create(&sink.name, &place, &first, attributes)?;
+        check_final_name(&sink.name, &dir, &[first.as_bytes(), ending.as_bytes()].concat())?;
+        let current = create(&sink.name, &dir, &first, attributes)?;
         let file = current.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", sink.name)))?;
-        let store = RotatingFile {
+        let rotating = RotatingFile {
             sink: sink.name.clone(),
             plan,
-            dir: place,
+            dir,
             name: name.to_owned(),
             attributes,
-            retention: rules,
+            retention,
             current,
             reserved,
             opened_at: Instant::now(),
             segment: 1,
             checked: None,
         };
-        match store.room() {
-            Ok(room) if store.plan.min_free.is_some_and(|min| room < min) => Err(store.no_room(room)),
-            Err(error) => Err(explain(&sink.name, &store.current.path(), error)),
-            Ok(_) => Ok((store, file)),
+        match rotating.room() {
+            Ok(room) if rotating.plan.min_free.is_some_and(|min| room < min) => Err(rotating.no_room(room)),
+            Err(error) => Err(explain(&sink.name, &rotating.current.path(), error)),
+            Ok(_) => Ok((rotating, file)),
         }
     }
 
     fn no_room(&self, room: u64) -> Error {
-        let RotatingFile { sink, dir: place, plan, .. } = self;
+        let RotatingFile { sink, dir, plan, .. } = self;
         let room = Bytes(room >> 20 << 20);
         let min = Bytes(plan.min_free.unwrap_or(0));
         let what = format!(
             "sink `{sink}`: the file system of {} has {room} left, and `min_free` asks for {min}",
-            place.path.display()
+            dir.path.display()
         );
         Error::failed(what).hint("make room, or write to another file system")
     }
@@ -160,7 +160,7 @@ impl RotatingFile {
     ///
     /// # Errors
     /// If it can't be made; the current one is finished all the same.
-    pub fn next(&mut self, bytes: u64, finisher: &Finalizer) -> Result<File> {
+    pub fn next(&mut self, bytes: u64, finalizer: &Finalizer) -> Result<File> {
         self.segment += 1;
         let name = numbered(&self.name, self.segment);
         let mut next = create(&self.sink, &self.dir, &name, self.attributes)?;
@@ -168,20 +168,20 @@ impl RotatingFile {
         let file = next.writer().map_err(|error| Error::failed(format!("sink `{}`: {error}", self.sink)))?;
         let done = std::mem::replace(&mut self.current, next);
         self.opened_at = Instant::now();
-        finisher.take(self.job(done, bytes));
+        finalizer.take(self.job(done, bytes));
         Ok(file)
     }
 
     /// Gives the last file away to be finished.
-    pub fn finish(self, bytes: u64, finisher: &Finalizer) {
-        let RotatingFile { sink, plan, retention: rules, current, attributes, reserved, .. } = self;
-        finisher.take(FinalizeJob {
+    pub fn finish(self, bytes: u64, finalizer: &Finalizer) {
+        let RotatingFile { sink, plan, retention, current, attributes, reserved, .. } = self;
+        finalizer.take(FinalizeJob {
             sink,
             file: current,
             bytes,
             compress: plan.compress,
             attributes,
-            retention: rules,
+            retention,
             reserved,
         });
     }
@@ -221,22 +221,22 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<FileAttributes> {
 }
 
 /// What the file could not take the place of would be met at the end only, when the window is over.
-fn check_final_name(sink: &str, place: &OpenDir, name: &[u8]) -> Result<()> {
+fn check_final_name(sink: &str, dir: &OpenDir, name: &[u8]) -> Result<()> {
     let name = OsStr::from_bytes(name);
-    check_replaceable(place, name).map_err(|errno| explain(sink, &place.path.join(name), errno))
+    check_replaceable(dir, name).map_err(|errno| explain(sink, &dir.path.join(name), errno))
 }
 
-fn create(sink: &str, place: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<AtomicFile> {
-    make(sink, place, name, || AtomicFile::create(place, name, attributes))
+fn create(sink: &str, dir: &OpenDir, name: &OsStr, attributes: FileAttributes) -> Result<AtomicFile> {
+    make(sink, dir, name, || AtomicFile::create(dir, name, attributes))
 }
 
 fn make(
     sink: &str,
-    place: &OpenDir,
+    dir: &OpenDir,
     name: &OsStr,
     make: impl FnOnce() -> Result<AtomicFile, CreateError>,
 ) -> Result<AtomicFile> {
-    let path = place.path.join(name);
+    let path = dir.path.join(name);
     make().map_err(|refused| match refused {
         CreateError::System(errno) => explain(sink, &path, errno),
         CreateError::InUse => {
@@ -261,14 +261,14 @@ pub fn numbered(name: &OsStr, part: u32) -> OsString {
 }
 
 /// Renames what killed runs have left, and says so: once, because the next run does not find it again.
-fn quarantine_stale_files(place: &OpenDir, name: &OsStr, pattern: Option<&PathPattern>, warn: &dyn Fn(String)) {
+fn quarantine_stale_files(dir: &OpenDir, name: &OsStr, pattern: Option<&PathPattern>, warn: &dyn Fn(String)) {
     let mut left = Vec::new();
     // A folder that can't be read has its file of this very name looked at, when it is made
-    for entry in rustix::fs::Dir::read_from(&place.fd).into_iter().flatten().flatten() {
+    for entry in rustix::fs::Dir::read_from(&dir.fd).into_iter().flatten().flatten() {
         let found = OsStr::from_bytes(entry.file_name().to_bytes());
         if is_temporary(found) {
             // A run was killed in the moment in which it had no other name; where it can't be removed it does no harm
-            let _ = remove_stale(place, found);
+            let _ = remove_stale(dir, found);
             continue;
         }
         let Some(whole) = whole_name(found) else { continue };
@@ -281,8 +281,8 @@ fn quarantine_stale_files(place: &OpenDir, name: &OsStr, pattern: Option<&PathPa
         }
     }
     for partial in left {
-        let path = place.path.join(&partial);
-        match quarantine_stale(place, &partial) {
+        let path = dir.path.join(&partial);
+        match quarantine_stale(dir, &partial) {
             Ok(Some(aside)) => warn(format!(
                 "{} is of a run that was killed or failed; its whole lines are valid, and it is kept as {}",
                 path.display(),

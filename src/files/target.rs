@@ -65,24 +65,24 @@ impl OpenTarget {
 /// until they are whole, so that a failed start does not cost the last capture.
 ///
 /// # Errors
-/// If one can't be opened for writing, or has a name that is `taken`, with what to do.
+/// If one can't be opened for writing, or has a name that is `reserved`, with what to do.
 pub fn open_all(
     sinks: &[SinkPlan],
     globals: &Arc<Globals>,
-    taken: &[ReservedName<'_>],
+    reserved: &[ReservedName<'_>],
     warn: &dyn Fn(String),
 ) -> Result<Vec<OpenTarget>> {
     let found = sinks.iter().map(|sink| find(sink, globals)).collect::<Result<Vec<_>>>()?;
-    check_apart(sinks, &found, taken)?;
+    check_apart(sinks, &found, reserved)?;
     let mut opened = Vec::new();
     for (sink, found) in sinks.iter().zip(found) {
         opened.push(match found {
             Target::Stdout => OpenTarget { output: Destination::Stdout, files: None },
             Target::Stream(file) => OpenTarget { output: Destination::File(file), files: None },
             Target::File(folder) => {
-                let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
-                let (store, file) = RotatingFile::open(sink, place, &folder.name, globals, warn)?;
-                OpenTarget { output: Destination::File(file), files: Some(store) }
+                let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
+                let (files, file) = RotatingFile::open(sink, dir, &folder.name, globals, warn)?;
+                OpenTarget { output: Destination::File(file), files: Some(files) }
             }
         });
     }
@@ -224,7 +224,7 @@ fn identity(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
 
 /// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
 /// comes, as it comes.)
-fn check_apart(sinks: &[SinkPlan], found: &[Target], taken: &[ReservedName<'_>]) -> Result<()> {
+fn check_apart(sinks: &[SinkPlan], found: &[Target], reserved: &[ReservedName<'_>]) -> Result<()> {
     let names = |index: usize| match &found[index] {
         Target::File(folder) => {
             Some(SinkFileNames { folder: identity(folder.fd.as_fd())?, name: &folder.name, files: &sinks[index].files })
@@ -233,9 +233,10 @@ fn check_apart(sinks: &[SinkPlan], found: &[Target], taken: &[ReservedName<'_>])
     };
     for (index, sink) in sinks.iter().enumerate() {
         let Some(own) = names(index) else { continue };
-        let used =
-            |taken: &&ReservedName<'_>| identity(taken.folder).is_some_and(|folder| own.have(folder, taken.name));
-        if let Some(ReservedName { what, .. }) = taken.iter().find(used) {
+        let used = |reserved: &&ReservedName<'_>| {
+            identity(reserved.folder).is_some_and(|folder| own.have(folder, reserved.name))
+        };
+        if let Some(ReservedName { what, .. }) = reserved.iter().find(used) {
             let error = format!("sink `{}` and the {what} would be the same file", sink.name);
             return Err(Error::failed(error).hint(format!("give the {what} a path of its own")));
         }

@@ -60,11 +60,11 @@ impl AggregateCounter {
     /// # Errors
     /// If there is no file descriptor left.
     pub fn all(plan: &Plan, loaded: &[Loaded]) -> Result<Vec<Option<AggregateCounter>>> {
-        let tally = |(probe, loaded): (&ProbePlan, &Loaded)| {
+        let counter = |(probe, loaded): (&ProbePlan, &Loaded)| {
             let parts = parts(probe, loaded)?;
             Ok(parts.map(|(aggregator, map)| AggregateCounter { aggregator, map, taken: TakenEvents::default() }))
         };
-        plan.probes.iter().zip(loaded).map(tally).collect()
+        plan.probes.iter().zip(loaded).map(counter).collect()
     }
 
     /// Events that are in the map now or were taken out of it; `None` if its counters do not tell.
@@ -128,15 +128,15 @@ pub struct AggregatePoller {
 #[derive(Debug)]
 pub struct PollerInputs<'a> {
     /// What was in the map of each probe before the window, and is left out.
-    pub before: &'a [Vec<MapEntry>],
+    pub baseline: &'a [Vec<MapEntry>],
     /// They are told what is taken out of maps.
-    pub tallies: &'a [Option<AggregateCounter>],
+    pub counters: &'a [Option<AggregateCounter>],
     /// Finds the names of stacks.
     pub symbols: Symbols,
 }
 
 impl AggregatePoller {
-    /// Starts the thread, if any probe has an aggregate. `collector` makes its end of the queue. If a map can't be read,
+    /// Starts the thread, if any probe has an aggregate. `sender` makes its end of the queue. If a map can't be read,
     /// `bell` ends the window.
     ///
     /// # Errors
@@ -144,19 +144,19 @@ impl AggregatePoller {
     pub fn start(
         plan: &Plan,
         loaded: &[Loaded],
-        collector: &BatchSender,
+        sender: &BatchSender,
         started: Instant,
         bell: StopHandle,
-        PollerInputs { before, tallies, symbols }: PollerInputs<'_>,
+        PollerInputs { baseline, counters, symbols }: PollerInputs<'_>,
     ) -> Result<Option<AggregatePoller>> {
         let mut first = 0;
         let mut readings = Vec::new();
-        for (((probe, loaded), before), tally) in plan.probes.iter().zip(loaded).zip(before).zip(tallies) {
+        for (((probe, loaded), baseline), counter) in plan.probes.iter().zip(loaded).zip(baseline).zip(counters) {
             let streams = (first, probe.streams.len());
             first += probe.streams.len();
             let interval = probe.aggregate.as_ref().and_then(|aggregate| aggregate.interval);
             readings.push(parts(probe, loaded)?.map(|(mut aggregator, map)| {
-                aggregator.set_baseline(before);
+                aggregator.set_baseline(baseline);
                 let next = interval.map(|interval| started + interval);
                 PolledAggregate {
                     aggregator,
@@ -166,7 +166,7 @@ impl AggregatePoller {
                     next,
                     total: None,
                     names: SymbolCounts::default(),
-                    taken: tally.as_ref().map(|tally| Arc::clone(&tally.taken)).unwrap_or_default(),
+                    taken: counter.as_ref().map(|counter| Arc::clone(&counter.taken)).unwrap_or_default(),
                 }
             }));
         }
@@ -174,10 +174,10 @@ impl AggregatePoller {
             return Ok(None);
         }
         let (end, ended) = channel();
-        let collector = collector.another_sender();
+        let sender = sender.another_sender();
         let work = move || {
             priority::restore_priority();
-            let read = read_all(readings, collector, symbols, &ended);
+            let read = read_all(readings, sender, symbols, &ended);
             if read.is_err() {
                 bell.trigger();
             }
@@ -203,7 +203,7 @@ impl AggregatePoller {
 /// The thread: reads what is due until `ended`, then all once more.
 fn read_all(
     mut readings: Vec<Option<PolledAggregate>>,
-    mut collector: BatchSender,
+    mut sender: BatchSender,
     mut symbols: Symbols,
     ended: &Receiver<()>,
 ) -> Result<PollResult> {
@@ -219,19 +219,19 @@ fn read_all(
         let now = Instant::now();
         let deadline = now + symbols::PATIENCE;
         for reading in readings.iter_mut().flatten().filter(|reading| reading.next.is_some_and(|due| due <= now)) {
-            reading.read(&mut symbols, deadline, &mut collector)?;
+            reading.read(&mut symbols, deadline, &mut sender)?;
             reading.plan_next();
         }
     }
     let deadline = Instant::now() + symbols::PATIENCE;
     for reading in readings.iter_mut().flatten() {
-        reading.read(&mut symbols, deadline, &mut collector)?;
+        reading.read(&mut symbols, deadline, &mut sender)?;
     }
     let totals = readings.iter().map(|reading| reading.as_ref().and_then(|reading| reading.total)).collect();
     let names =
         readings.iter().map(|reading| reading.as_ref().map_or_else(SymbolCounts::default, |of| of.names.clone()));
     let (names, helpers_replaced) = (names.collect(), symbols.replaced());
-    Ok(PollResult { totals, names, helpers_replaced, received: collector.finish() })
+    Ok(PollResult { totals, names, helpers_replaced, received: sender.finish() })
 }
 
 impl PolledAggregate {
@@ -246,7 +246,7 @@ impl PolledAggregate {
     }
 
     /// Reads the map and hands its rows over; names are looked for until `deadline`.
-    fn read(&mut self, symbols: &mut Symbols, deadline: Instant, collector: &mut BatchSender) -> Result<()> {
+    fn read(&mut self, symbols: &mut Symbols, deadline: Instant, sender: &mut BatchSender) -> Result<()> {
         let entries = {
             let mut taken = lock(&self.taken);
             let entries = self.map.take()?;
@@ -259,10 +259,10 @@ impl PolledAggregate {
         let reading = aggregator.read(&entries, clock::monotonic(), &mut stacks);
         self.total = reading.counted;
         for (stream, row) in &reading.rows {
-            collector.push_row(self.streams.0 + stream, row);
+            sender.push_row(self.streams.0 + stream, row);
         }
-        collector.push_snapshot_end(self.streams.0, self.streams.1);
-        collector.flush();
+        sender.push_snapshot_end(self.streams.0, self.streams.1);
+        sender.flush();
         Ok(())
     }
 }

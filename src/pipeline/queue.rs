@@ -111,7 +111,7 @@ pub fn queue(
     let batch = Batch::default();
     let shared_too = Arc::clone(&shared);
     let (looks, warmup) = (true, None);
-    let collector = BatchSender {
+    let sender = BatchSender {
         batch,
         sender,
         shared: shared_too,
@@ -124,7 +124,7 @@ pub fn queue(
         looks,
         warmup,
     };
-    (collector, BatchReceiver { receiver, shared })
+    (sender, BatchReceiver { receiver, shared })
 }
 
 impl BatchSender {
@@ -280,11 +280,11 @@ mod tests {
 
     #[test]
     fn records_come_out_as_they_went_in() {
-        let (mut collector, queue) = queue(vec![1, 1], QUEUE_BYTES, None, false);
-        collector.push(0, b"one");
-        collector.push(1, b"three");
-        collector.flush();
-        drop(collector);
+        let (mut sender, queue) = queue(vec![1, 1], QUEUE_BYTES, None, false);
+        sender.push(0, b"one");
+        sender.push(1, b"three");
+        sender.flush();
+        drop(sender);
         let batch = queue.next().expect("a batch");
         let pieces: Vec<_> = batch.items().collect();
         assert_eq!(pieces, [(0, Item::Record(b"one")), (1, Item::Record(b"three"))]);
@@ -294,19 +294,16 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts_and_takes_again_when_there_is_room() {
-        let (mut collector, queue) = queue(vec![1], 50, None, false);
+        let (mut sender, queue) = queue(vec![1], 50, None, false);
         for _ in 0..3 {
-            collector.push(0, b"12345678");
-            collector.flush();
+            sender.push(0, b"12345678");
+            sender.flush();
         }
-        assert_eq!(
-            collector.counts()[0],
-            Received { records: 3, lost_queue_full: 2, bytes: 24, ..Received::default() }
-        );
+        assert_eq!(sender.counts()[0], Received { records: 3, lost_queue_full: 2, bytes: 24, ..Received::default() });
         queue.done(queue.next().expect("the first batch"));
-        collector.push(0, b"12345678");
-        collector.flush();
-        assert_eq!(collector.counts()[0].lost_queue_full, 2);
+        sender.push(0, b"12345678");
+        sender.flush();
+        assert_eq!(sender.counts()[0].lost_queue_full, 2);
         let batch = queue.next().expect("the next batch");
         let gap = Gap { lost: 2, cause: LossCause::Queue };
         assert_eq!(batch.items().nth(1), Some((0, Item::Gap(gap))), "the stream says what is missing");
@@ -314,12 +311,12 @@ mod tests {
 
     #[test]
     fn what_is_dropped_last_is_told_too() {
-        let (mut collector, queue) = queue(vec![1], 50, None, false);
+        let (mut sender, queue) = queue(vec![1], 50, None, false);
         for _ in 0..3 {
-            collector.push(0, b"12345678");
-            collector.flush();
+            sender.push(0, b"12345678");
+            sender.flush();
         }
-        assert_eq!(collector.finish()[0].lost_queue_full, 2);
+        assert_eq!(sender.finish()[0].lost_queue_full, 2);
         queue.done(queue.next().expect("the first batch"));
         let batch = queue.next().expect("a batch of nothing but a gap");
         let gap = Gap { lost: 2, cause: LossCause::Queue };
@@ -328,10 +325,10 @@ mod tests {
 
     #[test]
     fn the_window_takes_no_more_than_it_wants() {
-        let (mut collector, _queue) = queue(vec![1], QUEUE_BYTES, Some(2), false);
-        (0..5).for_each(|_| collector.push(0, b"x"));
-        assert!(collector.is_full());
-        assert_eq!(collector.counts()[0], Received { records: 2, after_end: 3, bytes: 2, ..Received::default() });
+        let (mut sender, _queue) = queue(vec![1], QUEUE_BYTES, Some(2), false);
+        (0..5).for_each(|_| sender.push(0, b"x"));
+        assert!(sender.is_full());
+        assert_eq!(sender.counts()[0], Received { records: 2, after_end: 3, bytes: 2, ..Received::default() });
     }
 
     #[test]
@@ -357,11 +354,11 @@ mod tests {
 
     #[test]
     fn what_is_too_short_is_never_decoded() {
-        let (mut collector, queue) = queue(vec![8], QUEUE_BYTES, None, false);
-        collector.push(0, b"short");
-        collector.flush();
-        assert_eq!(collector.counts()[0].malformed, 1);
-        drop(collector);
+        let (mut sender, queue) = queue(vec![8], QUEUE_BYTES, None, false);
+        sender.push(0, b"short");
+        sender.flush();
+        assert_eq!(sender.counts()[0].malformed, 1);
+        drop(sender);
         assert!(queue.next().is_none());
     }
 }

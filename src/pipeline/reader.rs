@@ -174,12 +174,12 @@ impl Reader<'_> {
             if let Some(buffer) = &mut self.buffers[index] {
                 more |= buffer.consume()?;
             }
-            let mut collector = self.batches.borrow_mut();
+            let mut batches = self.batches.borrow_mut();
             if let Some(lost) = self.losses[index].update(loaded[index].counters()?.lost()).filter(|_| self.recording) {
                 let cause = if probe.aggregate.is_some() { LossCause::Map } else { LossCause::Kernel };
-                collector.push_gap(stream, lost, cause);
+                batches.push_gap(stream, lost, cause);
             }
-            collector.flush();
+            batches.flush();
             stream += probe.streams.len();
         }
         Ok(more)
@@ -205,10 +205,10 @@ impl Reader<'_> {
         let mut stream = 0;
         for (index, probe) in self.plan.probes.iter().enumerate() {
             let counted = match &self.aggregate_counters[index] {
-                Some(tally) => tally.counted()?,
+                Some(counter) => counter.counted()?,
                 None => {
-                    let collector = self.batches.borrow();
-                    let user = collector.counts()[stream];
+                    let batches = self.batches.borrow();
+                    let user = batches.counts()[stream];
                     Some(user.records.saturating_add(user.warmup).saturating_add(user.after_end))
                 }
             };

@@ -158,12 +158,13 @@ pub fn start(work: WriterInputs) -> io::Result<WriterThread> {
     let zero = vec![0; work.streams.len()];
     let outcome = Arc::new(Mutex::new(WriterOutcome::of(work.streams.len())));
     let published = Arc::clone(&outcome);
-    let finisher = if work.files.iter().any(Option::is_some) { Some(Finalizer::start()?) } else { None };
+    let finalizer = if work.files.iter().any(Option::is_some) { Some(Finalizer::start()?) } else { None };
     let thread = thread::Builder::new().name("ebpf-run-writer".into()).spawn(move || {
         priority::restore_priority();
-        let sorters = work.streams.iter().map(|probe| probe.sort_within.map(ReorderBuffer::new)).collect();
+        let reorder_buffers = work.streams.iter().map(|probe| probe.sort_within.map(ReorderBuffer::new)).collect();
         let outcome = WriterOutcome::of(work.streams.len());
-        let mut writer = Writer { work, sorters, in_flight: zero, outcome, published, done: 0, full: false, finisher };
+        let mut writer =
+            Writer { work, reorder_buffers, in_flight: zero, outcome, published, done: 0, full: false, finalizer };
         writer.run();
         writer.finish();
     })?;
@@ -172,7 +173,7 @@ pub fn start(work: WriterInputs) -> io::Result<WriterThread> {
 
 struct Writer {
     work: WriterInputs,
-    sorters: Vec<Option<ReorderBuffer>>,
+    reorder_buffers: Vec<Option<ReorderBuffer>>,
     /// Records that the sinks have and their files may not have yet.
     in_flight: Vec<u64>,
     outcome: WriterOutcome,
@@ -182,7 +183,7 @@ struct Writer {
     done: u64,
     /// The window has all the bytes that it wants.
     full: bool,
-    finisher: Option<Finalizer>,
+    finalizer: Option<Finalizer>,
 }
 
 impl Writer {
@@ -217,27 +218,27 @@ impl Writer {
         let closed = self.outcome.is_closed();
         // Until their last file is finished, other runs are kept away
         let mut failed = Vec::new();
-        for (index, store) in std::mem::take(&mut self.work.files).into_iter().enumerate() {
-            let (Some(store), Some(finisher)) = (store, &self.finisher) else { continue };
+        for (index, file) in std::mem::take(&mut self.work.files).into_iter().enumerate() {
+            let (Some(file), Some(finalizer)) = (file, &self.finalizer) else { continue };
             let sink = &mut self.work.sinks[index];
             // One pipe is closed: what the others have got is theirs
             let whole = self.outcome.broken.is_none() || (closed && sink.flush().is_ok());
             if whole {
-                store.finish(sink.bytes(), finisher);
+                file.finish(sink.bytes(), finalizer);
             } else {
                 // One that has failed takes nothing any more; what the others have got is theirs too
                 let _ = sink.flush();
                 sink.fail();
-                let file = store.abandon(sink.bytes());
+                let account = file.abandon(sink.bytes());
                 if self.outcome.broken.as_ref().is_some_and(|(broken, _)| *broken == index) {
-                    self.outcome.broken_file = Some(file.path.clone());
+                    self.outcome.broken_file = Some(account.path.clone());
                 }
-                self.outcome.files.push(file);
-                failed.push(store);
+                self.outcome.files.push(account);
+                failed.push(file);
             }
         }
-        if let Some(finisher) = self.finisher.take() {
-            let FinalizeResult { files, failure } = finisher.wait();
+        if let Some(finalizer) = self.finalizer.take() {
+            let FinalizeResult { files, failure } = finalizer.wait();
             self.outcome.files.splice(0..0, files);
             self.outcome.unfinished = failure;
         }
@@ -269,18 +270,18 @@ impl Writer {
 
     /// The files that are open, for whoever gives the writer up.
     fn publish_files(&self) {
-        let stores = self.work.files.iter().zip(&self.work.sinks);
-        let open = stores.filter_map(|(store, sink)| Some(store.as_ref()?.abandon(sink.bytes()))).collect();
+        let files = self.work.files.iter().zip(&self.work.sinks);
+        let open = files.filter_map(|(file, sink)| Some(file.as_ref()?.abandon(sink.bytes()))).collect();
         lock(&self.published).files = open;
     }
 
     /// Another file for a sink whose file is full.
     fn rotate(&mut self, index: usize) -> bool {
-        let Some(finisher) = &self.finisher else { return true };
-        let (Some(store), sink) = (&mut self.work.files[index], &mut self.work.sinks[index]) else { return true };
+        let Some(finalizer) = &self.finalizer else { return true };
+        let (Some(file), sink) = (&mut self.work.files[index], &mut self.work.sinks[index]) else { return true };
         let result = sink.flush().map_err(SinkFailure::File).and_then(|()| {
             let bytes = sink.bytes();
-            let next = store.next(bytes, finisher).map_err(SinkFailure::NextFile)?;
+            let next = file.next(bytes, finalizer).map_err(SinkFailure::NextFile)?;
             self.done += bytes;
             sink.continue_in(Destination::File(next)).map_err(SinkFailure::File)
         });
@@ -297,9 +298,9 @@ impl Writer {
     /// A record as it comes. `false`, here and below, if a sink takes no more.
     fn take(&mut self, probe: usize, raw: &[u8]) -> bool {
         let ts = self.work.streams[probe].layout.ts(raw);
-        match &mut self.sorters[probe] {
-            Some(sorter) => {
-                sorter.push(ts, raw);
+        match &mut self.reorder_buffers[probe] {
+            Some(buffer) => {
+                buffer.push(ts, raw);
                 true
             }
             None => self.write(probe, raw),
@@ -309,13 +310,14 @@ impl Writer {
     /// Writes what can't be overtaken any more.
     fn sorted(&mut self, read_at: u64) -> bool {
         for probe in 0..self.work.streams.len() {
-            while let Some(raw) = self.sorters[probe].as_mut().and_then(|sorter| sorter.pop(read_at)) {
+            while let Some(raw) = self.reorder_buffers[probe].as_mut().and_then(|buffer| buffer.pop(read_at)) {
                 if !self.write(probe, &raw) {
                     return false;
                 }
             }
         }
-        self.outcome.late = self.sorters.iter().map(|sorter| sorter.as_ref().map_or(0, ReorderBuffer::late)).collect();
+        self.outcome.late =
+            self.reorder_buffers.iter().map(|buffer| buffer.as_ref().map_or(0, ReorderBuffer::late)).collect();
         true
     }
 
@@ -327,8 +329,8 @@ impl Writer {
         // Before the record, so that no file is begun that stays empty
         for at in 0..self.work.streams[probe].sinks.len() {
             let index = self.work.streams[probe].sinks[at];
-            let store = self.work.files[index].as_ref();
-            if store.is_some_and(|store| store.is_full(self.work.sinks[index].bytes())) && !self.rotate(index) {
+            let file = self.work.files[index].as_ref();
+            if file.is_some_and(|file| file.is_full(self.work.sinks[index].bytes())) && !self.rotate(index) {
                 return false;
             }
         }
@@ -401,7 +403,7 @@ impl Writer {
         published.late.clone_from(&self.outcome.late);
         published.discarded.clone_from(&self.outcome.discarded);
         published.first_failure.clone_from(&self.outcome.first_failure);
-        let with_files = self.work.files.iter().zip(&self.work.sinks).filter(|(store, _)| store.is_some());
+        let with_files = self.work.files.iter().zip(&self.work.sinks).filter(|(file, _)| file.is_some());
         for (file, (_, sink)) in published.files.iter_mut().zip(with_files) {
             file.bytes = sink.bytes();
         }

@@ -13,28 +13,28 @@ use crate::config::quantity::{Nanoseconds, Share};
 use crate::config::yaml::TreeStep::{Index, Key};
 use crate::output::{SinkColumn, SinkFormat};
 
-/// A plan as JSON, seen in `scene`.
-pub fn json(plan: &Plan, scene: &RenderContext<'_>) -> Json {
+/// A plan as JSON, seen in `context`.
+pub fn json(plan: &Plan, context: &RenderContext<'_>) -> Json {
     let memory =
-        |of: fn(&ProbePlan, u64) -> u64| plan.probes.iter().map(|probe| of(probe, scene.possible_cpus)).sum::<u64>();
+        |of: fn(&ProbePlan, u64) -> u64| plan.probes.iter().map(|probe| of(probe, context.possible_cpus)).sum::<u64>();
     let probes: Vec<Json> =
-        plan.probes.iter().enumerate().map(|(index, probe)| probe_json(plan, index, probe, scene)).collect();
+        plan.probes.iter().enumerate().map(|(index, probe)| probe_json(plan, index, probe, context)).collect();
     let labels: Map<String, Json> = plan
         .labels
         .iter()
-        .map(|(name, label)| (name.clone(), said(label, scene.origin(&[Key("labels"), Key(name)]))))
+        .map(|(name, label)| (name.clone(), said(label, context.origin(&[Key("labels"), Key(name)]))))
         .collect();
     json!({
         "format": 1,
-        "name": said(&plan.name, scene.origin(&[Key("name")])),
+        "name": said(&plan.name, context.origin(&[Key("name")])),
         "labels": labels,
-        "window": window_json(plan, scene),
-        "schedule": plan.schedule.as_ref().map(|plan| schedule_json(plan, scene)),
-        "max_loss": said(Share(plan.max_loss).to_string(), scene.origin(&[Key("max_loss")])),
+        "window": window_json(plan, context),
+        "schedule": plan.schedule.as_ref().map(|plan| schedule_json(plan, context)),
+        "max_loss": said(Share(plan.max_loss).to_string(), context.origin(&[Key("max_loss")])),
         "buffer_bytes": memory(ProbePlan::buffer_memory),
         "map_bytes": memory(ProbePlan::map_memory),
         "probes": probes,
-        "sinks": plan.sinks.iter().map(|sink| sink_json(plan, sink, scene)).collect::<Vec<_>>(),
+        "sinks": plan.sinks.iter().map(|sink| sink_json(plan, sink, context)).collect::<Vec<_>>(),
     })
 }
 
@@ -42,7 +42,7 @@ fn time(time: Duration) -> String {
     Nanoseconds::from(time).to_string()
 }
 
-fn window_json(plan: &Plan, scene: &RenderContext<'_>) -> Json {
+fn window_json(plan: &Plan, context: &RenderContext<'_>) -> Json {
     let window = &plan.window;
     let values = [
         ("duration", json!(window.duration.map(time))),
@@ -55,11 +55,11 @@ fn window_json(plan: &Plan, scene: &RenderContext<'_>) -> Json {
         ("splay", json!(time(window.splay))),
         ("align", json!(window.align.map(time))),
     ];
-    values.into_iter().map(|(key, value)| (key.to_owned(), said(value, scene.window_origin(plan, key)))).collect()
+    values.into_iter().map(|(key, value)| (key.to_owned(), said(value, context.window_origin(plan, key)))).collect()
 }
 
-fn schedule_json(plan: &SchedulePlan, scene: &RenderContext<'_>) -> Json {
-    let from = |key| scene.origin(&[Key("schedule"), Key(key)]);
+fn schedule_json(plan: &SchedulePlan, context: &RenderContext<'_>) -> Json {
+    let from = |key| context.origin(&[Key("schedule"), Key(key)]);
     let days: Vec<&str> = plan.days.iter().map(|day| day.name()).collect();
     let (key, value) = match &plan.starts {
         Starts::Every(minutes) => ("every", json!(time(Duration::from_secs(u64::from(*minutes) * 60)))),
@@ -68,11 +68,11 @@ fn schedule_json(plan: &SchedulePlan, scene: &RenderContext<'_>) -> Json {
     json!({ key: said(value, from(key)), "days": said(days, from("days")) })
 }
 
-fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &RenderContext<'_>) -> Json {
+fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, context: &RenderContext<'_>) -> Json {
     let program = &probe.program;
     let here = [Key("probes"), Index(index)];
-    let filter_from = |name| scene.origin(&[here[0], here[1], Key("filters"), Key(name)]);
-    let key = |name| scene.origin(&[here[0], here[1], Key(name)]);
+    let filter_from = |name| context.origin(&[here[0], here[1], Key("filters"), Key(name)]);
+    let key = |name| context.origin(&[here[0], here[1], Key(name)]);
     let mut variables = Map::new();
     for setting in &probe.rodata {
         let filter = program.filters.iter().find(|filter| filter.symbol == setting.symbol);
@@ -80,7 +80,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &RenderContex
         let value = variable.map(|variable| decode::decode(variable, &setting.bytes).join(", "));
         let from = match filter {
             Some(filter) => filter_from(&filter.name),
-            None => scene.buffer_origin(index, &setting.symbol, probe.buffer.transport),
+            None => context.buffer_origin(index, &setting.symbol, probe.buffer.transport),
         };
         let bytes: String = setting.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let entry = json!({"value": value, "bytes": bytes, "offset": setting.offset, "from": from});
@@ -96,7 +96,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &RenderContex
         .maps
         .iter()
         .map(|map| {
-            let from = scene.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
+            let from = context.origin_or_program(&[here[0], here[1], Key("maps"), Key(&map.name)]);
             (map.name.clone(), json!({"entries": probe.entries(map), "from": from}))
         })
         .collect();
@@ -124,7 +124,7 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &RenderContex
             "sort": said(sort, key("sort")),
         })
     });
-    let buffer = if probe.aggregate.is_some() { Json::Null } else { buffer_json(probe, scene, index) };
+    let buffer = if probe.aggregate.is_some() { Json::Null } else { buffer_json(probe, context, index) };
     json!({
         "name": probe.name, "program": program.name, "variables": variables, "looked_up_at_the_start": lookups,
         "maps": maps, "buffer": buffer, "aggregate": aggregate,
@@ -134,8 +134,8 @@ fn probe_json(plan: &Plan, index: usize, probe: &ProbePlan, scene: &RenderContex
     })
 }
 
-fn buffer_json(probe: &ProbePlan, scene: &RenderContext<'_>, index: usize) -> Json {
-    let from = |name| scene.origin(&[Key("probes"), Index(index), Key("buffer"), Key(name)]);
+fn buffer_json(probe: &ProbePlan, context: &RenderContext<'_>, index: usize) -> Json {
+    let from = |name| context.origin(&[Key("probes"), Index(index), Key("buffer"), Key(name)]);
     let buffer = &probe.buffer;
     let kind = match buffer.transport {
         Transport::Reserve | Transport::Output => "ringbuf",
@@ -161,7 +161,7 @@ fn buffer_json(probe: &ProbePlan, scene: &RenderContext<'_>, index: usize) -> Js
     })
 }
 
-fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &RenderContext<'_>) -> Json {
+fn sink_json(plan: &Plan, sink: &SinkPlan, context: &RenderContext<'_>) -> Json {
     let columns = |columns: &[SinkColumn]| -> Vec<Json> {
         let one = |column: &SinkColumn| match column {
             SinkColumn::Field(name) => json!(name),
@@ -169,7 +169,7 @@ fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &RenderContext<'_>) -> Json {
         };
         columns.iter().map(one).collect()
     };
-    let from = |key| scene.origin(&[Key("sinks"), Key(&sink.name), Key(key)]);
+    let from = |key| context.origin(&[Key("sinks"), Key(&sink.name), Key(key)]);
     let mut object = match &sink.shape {
         SinkFormat::Text { template, header } => json!({
             "type": "stdout", "template": said(template, from("template")), "header": said(header, from("header")),
@@ -184,12 +184,12 @@ fn sink_json(plan: &Plan, sink: &SinkPlan, scene: &RenderContext<'_>) -> Json {
     };
     object["name"] = sink.name.clone().into();
     object["probe"] = json!(sink.probe);
-    object["path"] = json!({"value": sink.path, "now": scene.path_now(plan, sink), "from": from("path")});
+    object["path"] = json!({"value": sink.path, "now": context.path_now(plan, sink), "from": from("path")});
     if sink.path != "-" {
         object["files"] = files_json(&sink.files, &|keys| {
             let mut path = vec![Key("sinks"), Key(&sink.name)];
             path.extend(keys.split('.').map(Key));
-            scene.origin(&path)
+            context.origin(&path)
         });
     }
     object

@@ -53,7 +53,7 @@ pub(super) struct PerfBufferCounts {
 
 pub(super) fn make_report(
     plan: &Plan,
-    books: &RunCounts,
+    counts: &RunCounts,
     end: End,
     (start, elapsed): (report::ClockInstant, Duration),
     outcome: WriterOutcome,
@@ -63,16 +63,16 @@ pub(super) fn make_report(
     let mut accounts = Vec::new();
     let mut stream = 0;
     for (index, probe) in plan.probes.iter().enumerate() {
-        let before = &books.baseline.counters[index];
-        let kernel = books.kernel[index].since(before);
+        let before = &counts.baseline.counters[index];
+        let kernel = counts.kernel[index].since(before);
         let streams = stream..stream + probe.streams.len();
         stream = streams.end;
-        let user = books.received[streams.clone()].iter().fold(Received::default(), |sum, one| sum.plus(one));
+        let user = counts.received[streams.clone()].iter().fold(Received::default(), |sum, one| sum.plus(one));
         let sum = |of: &[u64]| of[streams.clone()].iter().fold(0, |sum: u64, one| sum.saturating_add(*one));
         let written = sum(&outcome.written);
         let lost_other = sum(&outcome.failed).saturating_add(user.malformed);
         // An aggregate that does not tell has what the kernel has seen
-        let (all, earlier) = (&books.kernel[index], books.baseline.counted[index]);
+        let (all, earlier) = (&counts.kernel[index], counts.baseline.counted[index]);
         let counted = |total: Option<u64>, seen: &Counters| total.unwrap_or(seen.seen.saturating_sub(seen.lost()));
         let warmup =
             probe.aggregate.as_ref().map_or(user.warmup, |_| user.warmup.saturating_add(counted(earlier, before)));
@@ -87,14 +87,14 @@ pub(super) fn make_report(
         let counted = probe
             .aggregate
             .as_ref()
-            .map(|_| counted(books.counted[index], all).saturating_sub(counted(earlier, before)));
+            .map(|_| counted(counts.counted[index], all).saturating_sub(counted(earlier, before)));
         accounts.push(Account {
             probe: probe.name.clone(),
             program: probe.program.name.to_owned(),
-            hooks: books.hooks[index].clone(),
-            verdict: books.verdicts[index].0,
-            reason: books.verdicts[index].1.clone(),
-            variants: books.variants[index].clone(),
+            hooks: counts.hooks[index].clone(),
+            verdict: counts.verdicts[index].0,
+            reason: counts.verdicts[index].1.clone(),
+            variants: counts.variants[index].clone(),
             kernel,
             received: user.records,
             counted,
@@ -105,16 +105,16 @@ pub(super) fn make_report(
             lost_queue_full: user.lost_queue_full,
             lost_other,
             late: sum(&outcome.late),
-            peak_unread: books.perf_buffers[index].peak.unwrap_or(kernel.peak_unread),
-            lost_told: books.perf_buffers[index].lost,
+            peak_unread: counts.perf_buffers[index].peak.unwrap_or(kernel.peak_unread),
+            lost_told: counts.perf_buffers[index].lost,
             unwritten,
-            missed: books.missed[index].saturating_sub(books.baseline.missed[index]),
-            maps: maps(probe, books, index),
+            missed: counts.missed[index].saturating_sub(counts.baseline.missed[index]),
+            maps: maps(probe, counts, index),
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
-            symbols: books.names[index].clone(),
-            cpus_not_sampled: books.cpus_not_sampled[index].clone(),
-            would_have_held: books.losses[index].suggested_size(&probe.buffer, user, kernel),
+            symbols: counts.names[index].clone(),
+            cpus_not_sampled: counts.cpus_not_sampled[index].clone(),
+            would_have_held: counts.losses[index].suggested_size(&probe.buffer, user, kernel),
         });
     }
     let template_failure =
@@ -147,14 +147,14 @@ pub(super) fn make_report(
     }
 }
 
-fn maps(probe: &ProbePlan, books: &RunCounts, index: usize) -> Vec<MapAccount> {
+fn maps(probe: &ProbePlan, counts: &RunCounts, index: usize) -> Vec<MapAccount> {
     let since = |all: &[Vec<u64>], before: &[Vec<u64>], at: usize| all[index][at].saturating_sub(before[index][at]);
     let account = |(at, map): (usize, &MapSpec)| MapAccount {
         name: map.name.clone(),
         max_entries: probe.entries(map),
-        refused: since(&books.refused, &books.baseline.refused, at),
-        unseen: since(&books.unseen, &books.baseline.unseen, at),
-        under_way: map.in_flight.clone().zip(books.under_way[index][at]),
+        refused: since(&counts.refused, &counts.baseline.refused, at),
+        unseen: since(&counts.unseen, &counts.baseline.unseen, at),
+        under_way: map.in_flight.clone().zip(counts.under_way[index][at]),
     };
     probe.program.maps.iter().enumerate().map(account).collect()
 }
@@ -191,7 +191,7 @@ mod tests {
         let yaml = "version: 1\nprobes: [{program: execsnoop}]\nsinks: {s: {type: jsonl}}\n";
         let source = Source::parse("t.yaml".into(), "t".into(), yaml.into()).expect("it is YAML");
         let plan = plan(&source, &Catalog::embedded(), &Overrides::default()).expect("it is right");
-        let books = RunCounts {
+        let counts = RunCounts {
             kernel: vec![Counters { seen: 10, ..Counters::default() }],
             received: vec![Received { records: 10, ..Received::default() }],
             losses: vec![LossTracker::default()],
@@ -209,7 +209,7 @@ mod tests {
             baseline: Baseline::nothing(&plan),
         };
         let start = report::ClockInstant { wall: 0, monotonic: 0 };
-        let report = make_report(&plan, &books, end, (start, Duration::ZERO), outcome);
+        let report = make_report(&plan, &counts, end, (start, Duration::ZERO), outcome);
         (report.verdict().map(|error| error.kind), report.accounts[0].unwritten)
     }
 

@@ -126,8 +126,8 @@ impl Session {
                 None => error,
             }
         })?;
-        let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
-        let file = small_file(&place, &folder.name, REPORT_MODE).map_err(|(what, hint)| {
+        let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
+        let file = small_file(&dir, &folder.name, REPORT_MODE).map_err(|(what, hint)| {
             Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
         })?;
         if self.lock.as_ref().is_some_and(|lock| lock.reserved_name().is_same(&file.reserved_name("report"))) {
@@ -222,8 +222,8 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Session>> {
 /// # Errors
 /// See there.
 pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
-    let begun = begin(plan, options)?.ok_or_else(|| Error::failed("interrupted before the window began"))?;
-    window(plan, options, &begun)
+    let session = begin(plan, options)?.ok_or_else(|| Error::failed("interrupted before the window began"))?;
+    window(plan, options, &session)
 }
 
 /// Runs the window of `plan`.
@@ -231,22 +231,22 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// # Errors
 /// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
 /// report.
-pub fn window(plan: &Plan, options: &Options, begun: &Session) -> Result<Report> {
-    window_around(plan, options, begun, || ())
+pub fn window(plan: &Plan, options: &Options, session: &Session) -> Result<Report> {
+    window_around(plan, options, session, || ())
 }
 
 /// The same; once the window is open, `load` is called, and waited for.
 ///
 /// # Errors
 /// See there.
-pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, load: impl FnOnce()) -> Result<Report> {
+pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, load: impl FnOnce()) -> Result<Report> {
     let say = |words: String| options.say(&words);
     let plan = &resolved(plan)?;
-    let mut symbols = start_symbols(plan, &begun.host);
-    let host = &Host { symbol_helper: symbols.helper(), ..begun.host.clone() };
-    let globals = Arc::new(Globals { start: clock::now(), ..begun.globals.clone() });
-    let stop = &begun.stop;
-    let mut opened = target::open_all(&plan.sinks, &globals, &begun.reserved_names(), &warn)?;
+    let mut symbols = start_symbols(plan, &session.host);
+    let host = &Host { symbol_helper: symbols.helper(), ..session.host.clone() };
+    let globals = Arc::new(Globals { start: clock::now(), ..session.globals.clone() });
+    let stop = &session.stop;
+    let mut opened = target::open_all(&plan.sinks, &globals, &session.reserved_names(), &warn)?;
     let (plan, mut loaded, skipped) = load::load(plan, host)?;
     let plan = &plan;
     symbols.leave_out(loaded.iter().flat_map(Loaded::code).collect());
@@ -256,16 +256,16 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
 
     let min_sizes = plan.streams().map(|(_, stream)| stream.layout.min_size).collect();
     let sorts = plan.probes.iter().any(|probe| probe.sort);
-    let (mut collector, queue) = queue::queue(min_sizes, QUEUE_BYTES, plan.window.max_events, sorts);
+    let (mut sender, queue) = queue::queue(min_sizes, QUEUE_BYTES, plan.window.max_events, sorts);
     if !plan.window.warmup.is_zero() {
-        collector.warm_up(plan.streams().map(|(_, stream)| Arc::clone(&stream.layout)).collect());
+        sender.warm_up(plan.streams().map(|(_, stream)| Arc::clone(&stream.layout)).collect());
     }
-    let collector = RefCell::new(collector);
+    let sender = RefCell::new(sender);
     let mut buffers = Vec::new();
     let mut first = 0;
     for (loaded, probe) in loaded.iter().zip(&plan.probes) {
-        let (collector, stream) = (&collector, first);
-        let take = move |record: &[u8]| collector.borrow_mut().push(stream, record);
+        let (sender, stream) = (&sender, first);
+        let take = move |record: &[u8]| sender.borrow_mut().push(stream, record);
         buffers.push(if probe.aggregate.is_none() {
             Some(EventBuffer::new(loaded, &probe.buffer, take)?)
         } else {
@@ -280,28 +280,28 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     say(attached(plan, &loaded));
 
     priority::raise_reader_priority();
-    let mut needed = begun.report_needs();
+    let mut needed = session.report_needs();
     for store in opened.iter().filter_map(|opened| opened.files.as_ref()) {
         needed |= store.needs();
     }
-    let kept = if begun.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
+    let kept = if session.gives_up_privileges { Some(privileges::drop(needed, &loaded)?) } else { None };
 
     let following = CgroupFollower::start(plan, &loaded)?;
-    let (shared, watch) = (SharedState::default(), clock::ClockMonitor::start()?);
+    let (shared, monitor) = (SharedState::default(), clock::ClockMonitor::start()?);
     let on_stdout = opened.iter().any(OpenTarget::is_stdout);
-    let writer = start_writer(plan, opened, &globals, queue, &shared, stop, watch.clock())?;
+    let writer = start_writer(plan, opened, &globals, queue, &shared, stop, monitor.clock())?;
     let mut reader = Reader {
         plan,
         buffers,
         aggregate_counters: AggregateCounter::all(plan, &loaded)?,
         losses: vec![LossTracker::default(); plan.probes.len()],
         stale: stale_entries::StaleEntries::default(),
-        batches: &collector,
+        batches: &sender,
         written: &shared.written,
         progress: Progress::new(!options.quiet, on_stdout),
         following: following.as_ref(),
         options,
-        clock: watch,
+        clock: monitor,
         started,
         recording: plan.window.warmup.is_zero(),
         end_reason: Arc::clone(&shared.why),
@@ -309,7 +309,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     let waiting = reader.watch(stop, on_stdout)?;
     let early = if reader.recording { None } else { reader.warm_up(&waiting, stop, &loaded)? };
     let start = report::ClockInstant { wall: clock::now(), monotonic: clock::monotonic() };
-    let before = if reader.recording {
+    let baseline = if reader.recording {
         Baseline::nothing(plan)
     } else {
         reader.begin(start.monotonic, early.is_none());
@@ -318,9 +318,9 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     let (end, readings) = match early {
         Some(end) => (end, None),
         None => {
-            let (started, bell) = (reader.started, stop.handle()?);
-            let given = PollerInputs { before: &before.entries, tallies: &reader.aggregate_counters, symbols };
-            let readings = AggregatePoller::start(plan, &loaded, &collector.borrow(), started, bell, given)?;
+            let (started, stop_handle) = (reader.started, stop.handle()?);
+            let given = PollerInputs { baseline: &baseline.entries, counters: &reader.aggregate_counters, symbols };
+            let readings = AggregatePoller::start(plan, &loaded, &sender.borrow(), started, stop_handle, given)?;
             load();
             (reader.read(&waiting, stop, &loaded)?, readings)
         }
@@ -338,13 +338,13 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     let losses = std::mem::take(&mut reader.losses);
     let stale = std::mem::take(&mut reader.stale);
     let clock_steps = reader.clock.steps_since(start.monotonic);
-    let told = |buffer: &EventBuffer<'_>| PerfBufferCounts { peak: buffer.peak(), lost: buffer.lost() };
-    let told = reader.buffers.iter().map(|buffer| buffer.as_ref().map(told).unwrap_or_default()).collect();
+    let counts_of = |buffer: &EventBuffer<'_>| PerfBufferCounts { peak: buffer.peak(), lost: buffer.lost() };
+    let perf_buffers = reader.buffers.iter().map(|buffer| buffer.as_ref().map(counts_of).unwrap_or_default()).collect();
     drop(reader);
     let cgroups = following.map(CgroupFollower::finish).transpose()?.unwrap_or_default();
     // The writer ends when nobody queues any more
     let read = readings.map(AggregatePoller::finish);
-    let received = collector.into_inner().finish();
+    let received = sender.into_inner().finish();
     let (outcome, gave_up) = join(writer, plan.window.drain, say)?;
     let read = read.transpose()?.unwrap_or_else(|| PollResult::nothing(plan.probes.len()));
     let received = added(received, &read.received);
@@ -359,14 +359,14 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
     let under_way = of_maps(plan, &loaded, Loaded::under_way)?;
     let mut unseen = of_maps(plan, &loaded, Loaded::unseen)?;
     stale.add_to(&mut unseen);
-    let books = RunCounts {
+    let counts = RunCounts {
         kernel,
         received,
         losses,
         hooks,
         verdicts,
         variants,
-        perf_buffers: told,
+        perf_buffers,
         counted,
         names,
         cpus_not_sampled,
@@ -374,9 +374,9 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, begun: &Session, loa
         unseen,
         under_way,
         missed,
-        baseline: before,
+        baseline,
     };
-    let mut report = accounting::make_report(plan, &books, end, (start, elapsed), outcome);
+    let mut report = accounting::make_report(plan, &counts, end, (start, elapsed), outcome);
     report.skipped = skipped;
     report.clock_steps = clock_steps;
     report.cgroups = cgroups;
@@ -423,8 +423,8 @@ fn of_maps<T>(plan: &Plan, loaded: &[Loaded], of: fn(&Loaded, &[MapSpec]) -> Res
 /// Writes a small file of its own, whole or not at all, with the permissions `mode`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let folder = ParentDir::of(path, PathPolicy::Named).map_err(|problem| std::io::Error::other(problem.message))?;
-    let place = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
-    let mut file = small_file(&place, &folder.name, mode).map_err(|(what, _)| std::io::Error::other(what))?;
+    let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
+    let mut file = small_file(&dir, &folder.name, mode).map_err(|(what, _)| std::io::Error::other(what))?;
     file.writer()?.write_all(bytes)?;
     file.finish()
 }
@@ -447,11 +447,11 @@ fn start_writer(
     stop: &StopSignal,
     clock: clock::Clock,
 ) -> Result<WriterThread> {
-    let (mut sinks, mut stores) = (Vec::new(), Vec::new());
+    let (mut sinks, mut files) = (Vec::new(), Vec::new());
     for (index, (SinkPlan { name, shape, .. }, opened)) in plan.sinks.iter().zip(opened).enumerate() {
         let sink = OpenSink::new(shape, &plan.sources(index), globals, opened.output);
         sinks.push(sink.map_err(|words| Error::failed(format!("sink `{name}`: {words}")))?);
-        stores.push(opened.files);
+        files.push(opened.files);
     }
     let routed = plan.streams().map(|(probe, stream)| StreamRoute {
         name: probe.name.clone(),
@@ -463,7 +463,7 @@ fn start_writer(
         queue,
         streams: routed.collect(),
         sinks,
-        files: stores,
+        files,
         clock,
         max_bytes: plan.window.max_bytes,
         progress: Arc::clone(&shared.written),

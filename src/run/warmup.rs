@@ -38,21 +38,21 @@ impl Baseline {
     /// # Errors
     /// If the kernel does not give its counts.
     pub fn now(plan: &Plan, reader: &mut Reader<'_>, loaded: &[Loaded]) -> Result<Self> {
-        let mut before = Baseline::default();
+        let mut baseline = Baseline::default();
         for (index, (loaded, probe)) in loaded.iter().zip(&plan.probes).enumerate() {
             let (entries, counted) = match &reader.aggregate_counters[index] {
-                Some(tally) => tally.entries()?,
+                Some(counter) => counter.entries()?,
                 None => (Vec::new(), Some(0)),
             };
-            before.entries.push(entries);
-            before.counted.push(counted);
+            baseline.entries.push(entries);
+            baseline.counted.push(counted);
             let counters = loaded.counters()?;
             reader.losses[index].restart(counters.lost());
-            before.counters.push(counters);
-            before.refused.push(loaded.insert_failures(&probe.program.maps)?);
-            before.unseen.push(loaded.unseen(&probe.program.maps)?);
-            before.missed.push(loaded.missed()?);
+            baseline.counters.push(counters);
+            baseline.refused.push(loaded.insert_failures(&probe.program.maps)?);
+            baseline.unseen.push(loaded.unseen(&probe.program.maps)?);
+            baseline.missed.push(loaded.missed()?);
         }
-        Ok(before)
+        Ok(baseline)
     }
 }

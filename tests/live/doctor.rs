@@ -121,10 +121,9 @@ fn refused_programs_are_told_as_a_run_tells_them(of_alternatives: u8) {
         config["sinks"]["out"]["path"] = json!("/dev/null");
         let source = Source::parse("x.yaml".into(), "x".into(), config.to_string()).expect("it is a config");
         let plan = plan(&source, &catalog, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
-        let examination =
-            examine(&[("x.yaml".into(), plan.clone())], &catalog).unwrap_or_else(|error| panic!("{error}"));
-        let preflight = &examination.probes[0].preflight;
-        assert_eq!(examination.exit_code(), code, "{probe}: {preflight:?}");
+        let diagnosis = examine(&[("x.yaml".into(), plan.clone())], &catalog).unwrap_or_else(|error| panic!("{error}"));
+        let preflight = &diagnosis.probes[0].preflight;
+        assert_eq!(diagnosis.exit_code(), code, "{probe}: {preflight:?}");
         match run_plan(&plan, &Options { quiet: true }) {
             Ok(report) => {
                 let account = &report.accounts[0];
@@ -268,15 +267,15 @@ fn a_program_whose_events_do_not_all_arrive_is_a_problem() {
         return;
     }
     let catalog = Catalog::from_objects([object!("halved")]);
-    let mut examination = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(examination.exit_code(), 0);
-    examination.try_programs(&catalog, BINARY.as_ref()).unwrap_or_else(|error| panic!("{error}"));
-    let trials = examination.trials.as_deref().expect("it was tried");
+    let mut diagnosis = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(diagnosis.exit_code(), 0);
+    diagnosis.try_programs(&catalog, BINARY.as_ref()).unwrap_or_else(|error| panic!("{error}"));
+    let trials = diagnosis.trials.as_deref().expect("it was tried");
     let [trial] = trials else { panic!("{trials:?}") };
     assert_eq!((trial.status, trial.expected, trial.arrived), (Status::Problem, Some(20), Some(10)), "{trial:?}");
     assert_eq!(trial.found, "10 of 20 signals arrived; the program counted 10, of which 0 were lost");
-    assert_eq!(examination.exit_code(), 1);
-    let text = DiagnosisView { diagnosis: &examination, hooks: false }.to_string();
+    assert_eq!(diagnosis.exit_code(), 1);
+    let text = DiagnosisView { diagnosis: &diagnosis, hooks: false }.to_string();
     assert!(text.contains("\n  problem      halved                 10 of 20 signals arrived"), "{text}");
     assert!(text.contains("hint: do not rely on captures of this program") && text.contains("\n1 problem."), "{text}");
 }
@@ -287,12 +286,12 @@ fn without_a_process_for_the_load_nothing_is_tried() {
         return;
     }
     let catalog = Catalog::from_objects([object!("halved")]);
-    let mut examination = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
-    examination.try_programs(&catalog, "/nonexistent".as_ref()).unwrap_or_else(|error| panic!("{error}"));
-    let trial = &examination.trials.as_deref().expect("it was to be tried")[0];
+    let mut diagnosis = examine(&[], &catalog).unwrap_or_else(|error| panic!("{error}"));
+    diagnosis.try_programs(&catalog, "/nonexistent".as_ref()).unwrap_or_else(|error| panic!("{error}"));
+    let trial = &diagnosis.trials.as_deref().expect("it was to be tried")[0];
     assert_eq!((trial.status, trial.arrived), (Status::NotKnown, None));
     assert!(trial.found.starts_with("not tried: no process can be started"), "{trial:?}");
-    assert_eq!(examination.exit_code(), 0);
+    assert_eq!(diagnosis.exit_code(), 0);
 }
 
 #[test]
