@@ -18,7 +18,7 @@ use crate::config::structure::schema_text;
 use crate::console;
 use crate::describe;
 use crate::error::{Error, Kind, Result};
-use crate::run;
+use crate::files::small_file;
 
 /// Every user may read a manual page.
 const MODE: u32 = 0o644;
@@ -166,7 +166,7 @@ fn write_pages(command: &clap::Command, folder: &Path) -> Result<()> {
     }
     let man = clap_mangen::Man::new(command.clone());
     let path = folder.join(man.get_filename());
-    let written = run::write_whole(&path, &page(&man)?, MODE);
+    let written = small_file::write_whole(&path, &page(&man)?, MODE);
     written.map_err(|error| Error::failed(format!("{} can't be written: {error}", path.display())))
 }
 

@@ -13,9 +13,9 @@ use crate::config::{Overlay, shown};
 use crate::console;
 use crate::emit::{self, StartOptions, UnitFile};
 use crate::error::{Error, Kind, Result};
+use crate::files::small_file;
 use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, plan};
-use crate::run;
 
 /// Everybody may read how a capture is started.
 const MODE: u32 = 0o644;
@@ -92,7 +92,7 @@ pub(super) fn emit(args: &EmitArgs) -> Result<()> {
     for UnitFile { name, text, .. } in &files {
         let path = folder.join(name);
         let failed = |error| Error::failed(format!("{} can't be written: {error}", path.display()));
-        run::write_whole(&path, text.as_bytes(), MODE).map_err(failed)?;
+        small_file::write_whole(&path, text.as_bytes(), MODE).map_err(failed)?;
         console::say(&format!("ebpf-run: wrote {}", path.display()));
     }
     Ok(())

@@ -5,4 +5,5 @@ pub(crate) mod finalize;
 pub(crate) mod path_safety;
 pub(crate) mod retention;
 pub(crate) mod rotate;
+pub(crate) mod small_file;
 pub(crate) mod target;

@@ -14,25 +14,16 @@ mod startup;
 mod warmup;
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustix::io::Errno;
-use rustix::thread::CapabilitySet;
 
 use crate::catalog::{MapSpec, StackKind};
 use crate::config::quantity::Nanoseconds;
 use crate::console;
 use crate::error::{Error, Result};
-use crate::files::atomic::{AtomicFile, CreateError, FileAttributes, OpenDir, check_replaceable};
-use crate::files::path_safety::{ParentDir, PathPolicy};
 use crate::files::rotate::RotatingFile;
-use crate::files::target::{self, OpenTarget, ReservedName};
+use crate::files::target::{self, OpenTarget};
 use crate::kernel::{EventBuffer, Host, Loaded};
-use crate::output::template::render_global;
 use crate::output::time;
 use crate::output::{Globals, OpenSink};
 use crate::pipeline::aggregate_poller::{AggregateCounter, AggregatePoller, PollResult, PollerInputs};
@@ -51,8 +42,8 @@ use cgroup_follower::Notice;
 pub(crate) use disk_check::missing_disks;
 use load::attached;
 pub(crate) use load::{cgroups, resolved};
-use lock::Lock;
 pub(crate) use signals::StopSignal;
+pub use startup::Session;
 use warmup::Baseline;
 
 /// What the command line says about a run besides the plan.
@@ -83,111 +74,8 @@ pub(crate) fn notice(notice: Notice, options: &Options) {
     }
 }
 
-/// Permissions of a report.
-pub(crate) const REPORT_MODE: u32 = 0o640;
-
 /// How long the writer may take for the rest without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A run that has the lock, and whose moment has come.
-#[derive(Debug)]
-pub struct Session {
-    host: Host,
-    globals: Globals,
-    stop: StopSignal,
-    /// Held until this is dropped.
-    lock: Option<Lock>,
-    /// Empty until the end; it keeps other runs from reporting to the same path.
-    report: Option<AtomicFile>,
-    gives_up_privileges: bool,
-}
-
-impl Session {
-    /// The report will go to `path`, which may be a template like that of a sink's; returns what became of it. That this is
-    /// possible is known before anything is loaded.
-    ///
-    /// # Errors
-    /// If it can't be rendered, if there is no such folder, if something else than a file
-    /// has that name, or if others could lead the report elsewhere.
-    pub fn will_report_to(&mut self, path: &Path) -> Result<PathBuf> {
-        let path = &match path.to_str().filter(|path| path.contains("{{")) {
-            Some(template) => {
-                let globals = Arc::new(Globals { start: clock::now(), ..self.globals.clone() });
-                let rendered = render_global(template, &globals);
-                PathBuf::from(rendered.map_err(|words| Error::failed(format!("the report's path: {words}")))?)
-            }
-            None => path.to_owned(),
-        };
-        let folder = ParentDir::of(path, PathPolicy::Checked).map_err(|problem| {
-            let error =
-                Error::failed(format!("the report can't be written to {}: {}", path.display(), problem.message));
-            match problem.hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })?;
-        let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
-        let file = small_file(&dir, &folder.name, REPORT_MODE).map_err(|(what, hint)| {
-            Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
-        })?;
-        if self.lock.as_ref().is_some_and(|lock| lock.reserved_name().is_same(&file.reserved_name("report"))) {
-            return Err(Error::failed("the report and the lock would be the same file")
-                .hint("give the report a path of its own"));
-        }
-        self.report = Some(file);
-        Ok(path.clone())
-    }
-
-    /// Writes the report to where it was said to go, whole or not at all.
-    ///
-    /// # Errors
-    /// If the disk or the directory refuses.
-    pub fn write_report(&mut self, text: &str) -> Result<()> {
-        let Some(mut file) = self.report.take() else { return Ok(()) };
-        let written =
-            file.writer().and_then(|mut writer| writer.write_all(text.as_bytes())).and_then(|()| file.finish());
-        written.map_err(|error| {
-            Error::failed(format!("the report can't be written to {}: {error}", file.path().display()))
-        })
-    }
-
-    /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.
-    pub fn will_give_up_privileges(&mut self) {
-        self.gives_up_privileges = true;
-    }
-
-    /// The names that no sink may have.
-    fn reserved_names(&self) -> Vec<ReservedName<'_>> {
-        let report = self.report.as_ref().map(|file| file.reserved_name("report"));
-        report.into_iter().chain(self.lock.as_ref().map(Lock::reserved_name)).collect()
-    }
-
-    fn report_needs(&self) -> CapabilitySet {
-        self.report.as_ref().map_or(CapabilitySet::empty(), |file| privileges::for_files(file.dir(), file.name()))
-    }
-}
-
-/// Makes a small file that will be `name`. If that can't be, why, and what to do.
-fn small_file(folder: &OpenDir, name: &OsStr, mode: u32) -> std::result::Result<AtomicFile, (String, &'static str)> {
-    let no_file = check_replaceable(folder, name).err().map(|errno| match errno {
-        Errno::ISDIR => "it is a directory".into(),
-        Errno::LOOP => "it is a symbolic link".into(),
-        // The new file would take its place
-        Errno::EXIST => target::NO_FILE.into(),
-        errno => errno.to_string(),
-    });
-    if let Some(what) = no_file {
-        return Err((what, "name a file, which is replaced, or one that is not there yet"));
-    }
-    let attributes = FileAttributes { mode, owner: None, group: None };
-    AtomicFile::reserve(folder, name, attributes).map_err(|refused| match refused {
-        CreateError::InUse => ("another run is writing to it".into(), "give each run a path of its own with `start`"),
-        CreateError::System(Errno::MFILE) => (std::io::Error::from(Errno::MFILE).to_string(), limits::MORE_DESCRIPTORS),
-        CreateError::System(error) | CreateError::Owner(error) => {
-            (std::io::Error::from(error).to_string(), "check the directory's owner and mode")
-        }
-    })
-}
 
 /// Takes the lock and waits until the window is to start. `None` if a signal ended the wait.
 ///
@@ -418,15 +306,6 @@ fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
 /// What `of` says of each probe's maps.
 fn of_maps<T>(plan: &Plan, loaded: &[Loaded], of: fn(&Loaded, &[MapSpec]) -> Result<Vec<T>>) -> Result<Vec<Vec<T>>> {
     loaded.iter().zip(&plan.probes).map(|(loaded, probe)| of(loaded, &probe.program.maps)).collect()
-}
-
-/// Writes a small file of its own, whole or not at all, with the permissions `mode`.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let folder = ParentDir::of(path, PathPolicy::Named).map_err(|problem| std::io::Error::other(problem.message))?;
-    let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
-    let mut file = small_file(&dir, &folder.name, mode).map_err(|(what, _)| std::io::Error::other(what))?;
-    file.writer()?.write_all(bytes)?;
-    file.finish()
 }
 
 /// What reader and writer both know.

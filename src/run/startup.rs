@@ -1,16 +1,107 @@
 //! What comes before a window: the lock, and the moment at which it is to start.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock;
+use rustix::thread::CapabilitySet;
+
 use super::lock::{self, Lock};
 use super::signals::StopSignal;
+use super::{clock, privileges};
 use crate::config::quantity::Nanoseconds;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::atomic::{AtomicFile, OpenDir};
+use crate::files::path_safety::{ParentDir, PathPolicy};
+use crate::files::small_file::small_file;
+use crate::files::target::ReservedName;
+use crate::kernel::Host;
 use crate::output::Globals;
+use crate::output::template::render_global;
 use crate::plan::{Plan, WindowPlan};
+
+/// Permissions of a report.
+const REPORT_MODE: u32 = 0o640;
+
+/// A run that has the lock, and whose moment has come.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) host: Host,
+    pub(super) globals: Globals,
+    pub(super) stop: StopSignal,
+    /// Held until this is dropped.
+    pub(super) lock: Option<Lock>,
+    /// Empty until the end; it keeps other runs from reporting to the same path.
+    pub(super) report: Option<AtomicFile>,
+    pub(super) gives_up_privileges: bool,
+}
+
+impl Session {
+    /// The report will go to `path`, which may be a template like that of a sink's; returns what became of it. That this is
+    /// possible is known before anything is loaded.
+    ///
+    /// # Errors
+    /// If it can't be rendered, if there is no such folder, if something else than a file
+    /// has that name, or if others could lead the report elsewhere.
+    pub fn will_report_to(&mut self, path: &Path) -> Result<PathBuf> {
+        let path = &match path.to_str().filter(|path| path.contains("{{")) {
+            Some(template) => {
+                let globals = Arc::new(Globals { start: clock::now(), ..self.globals.clone() });
+                let rendered = render_global(template, &globals);
+                PathBuf::from(rendered.map_err(|words| Error::failed(format!("the report's path: {words}")))?)
+            }
+            None => path.to_owned(),
+        };
+        let folder = ParentDir::of(path, PathPolicy::Checked).map_err(|problem| {
+            let error =
+                Error::failed(format!("the report can't be written to {}: {}", path.display(), problem.message));
+            match problem.hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })?;
+        let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };
+        let file = small_file(&dir, &folder.name, REPORT_MODE).map_err(|(what, hint)| {
+            Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
+        })?;
+        if self.lock.as_ref().is_some_and(|lock| lock.reserved_name().is_same(&file.reserved_name("report"))) {
+            return Err(Error::failed("the report and the lock would be the same file")
+                .hint("give the report a path of its own"));
+        }
+        self.report = Some(file);
+        Ok(path.clone())
+    }
+
+    /// Writes the report to where it was said to go, whole or not at all.
+    ///
+    /// # Errors
+    /// If the disk or the directory refuses.
+    pub fn write_report(&mut self, text: &str) -> Result<()> {
+        let Some(mut file) = self.report.take() else { return Ok(()) };
+        let written =
+            file.writer().and_then(|mut writer| writer.write_all(text.as_bytes())).and_then(|()| file.finish());
+        written.map_err(|error| {
+            Error::failed(format!("the report can't be written to {}: {error}", file.path().display()))
+        })
+    }
+
+    /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.
+    pub fn will_give_up_privileges(&mut self) {
+        self.gives_up_privileges = true;
+    }
+
+    /// The names that no sink may have.
+    pub(super) fn reserved_names(&self) -> Vec<ReservedName<'_>> {
+        let report = self.report.as_ref().map(|file| file.reserved_name("report"));
+        report.into_iter().chain(self.lock.as_ref().map(Lock::reserved_name)).collect()
+    }
+
+    pub(super) fn report_needs(&self) -> CapabilitySet {
+        self.report.as_ref().map_or(CapabilitySet::empty(), |file| privileges::for_files(file.dir(), file.name()))
+    }
+}
 
 /// Waits of less than this are not worth a line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
