@@ -32,7 +32,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Writes `value` to standard output, for machines; what a terminal would obey is escaped.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<()> {
     print_as_it_is(&safe_json(&format!("{value:#}\n")))
 }
@@ -40,7 +40,7 @@ pub fn print_json(value: &serde_json::Value) -> Result<()> {
 /// Writes `bytes` to standard output as they are.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     match stdio::write_all(rustix::stdio::stdout(), bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -54,7 +54,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
 /// Writes what clap has to show: help and the version to standard output, an error of the command line to standard error.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn show_clap(shown: &clap::Error) -> Result<()> {
     let plain_wanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|value| value == "dumb");

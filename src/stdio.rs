@@ -74,7 +74,7 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// duplicated and closed.
 ///
 /// # Errors
-/// See [`write`].
+/// See [`write()`].
 pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = write(fd, bytes)?;

@@ -76,8 +76,8 @@ impl Loaded {
     /// Loads the program of `plan`, with every setting in place before.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`] if this kernel lacks something that the program needs, [`Kind::Broken`] if it has all of it and
-    /// refuses the program nevertheless, [`Kind::NotPermitted`].
+    /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) if this kernel lacks something that the program needs, [`Kind::Broken`](crate::error::Kind::Broken) if it has all of it and
+    /// refuses the program nevertheless, [`Kind::NotPermitted`](crate::error::Kind::NotPermitted).
     pub fn load(plan: &ProbePlan, host: &Host, kernel: &KernelInfo) -> Result<Self> {
         log::start();
         let mut attempt = |choice: &HookChoice| Loaded::try_chosen(plan, host, choice);

@@ -48,7 +48,7 @@ impl RecordTemplate {
     /// Compiles `source`.
     ///
     /// # Errors
-    /// What minijinja says of its syntax; [`check`] finds that before, and more.
+    /// What minijinja says of its syntax; [`check()`] finds that before, and more.
     pub fn new(
         source: &str,
         layout: &Arc<Layout>,

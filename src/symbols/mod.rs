@@ -1,5 +1,5 @@
 //! Names for the addresses of stacks. The kernel's come from /proc/kallsyms. Those of processes are found by a child
-//! process, because everything that they are found in belongs to the process that is traced: see [`helper`].
+//! process, because everything that they are found in belongs to the process that is traced: see `helper`.
 
 mod client;
 mod helper;
