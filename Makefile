@@ -37,8 +37,8 @@ check: deps ## formatting and lints, as CI wants them
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
-# Some minutes; as root also what tracing a flood costs. docs/performance.md has the figures and says how they are taken.
-bench: deps ## the benchmarks (docs/performance.md)
+# Some minutes; as root also what tracing a flood costs. docs/explanation/performance.md has the figures and says how they are taken.
+bench: deps ## the benchmarks (docs/explanation/performance.md)
 	$(CARGO) bench
 
 # Builds nothing: under sudo there may be no cargo.
@@ -54,7 +54,7 @@ install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
 	$(TARGET_DIR)/release/ebpf-run completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ebpf-run
 	$(TARGET_DIR)/release/ebpf-run completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ebpf-run.fish
 
-# docs/packaging.md says what is in it
+# docs/how-to/install.md says what is in it
 deb: build ## a Debian package of what was built: target/debian/
 	scripts/deb $(TARGET_DIR)/debian
 

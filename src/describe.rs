@@ -228,11 +228,11 @@ pub fn text(program: &Program) -> String {
     if let Some(version) = since(program) {
         writeln!(out, "\nHooks of these kinds are there from Linux {version} on.").expect("fits");
     }
-    section(&mut out, "Accuracy (docs/accuracy.md)");
+    section(&mut out, "Accuracy (docs/explanation/accuracy.md)");
     out += &accuracy::text(&program.accuracy);
-    section(&mut out, "Kernels (docs/kernels.md)");
+    section(&mut out, "Kernels (docs/reference/kernels.md)");
     out += &kernels(&tested(program.name));
-    section(&mut out, "Cost (docs/performance.md)");
+    section(&mut out, "Cost (docs/explanation/performance.md)");
     out += &cost(program.name);
     for (name, yaml) in examples(program).into_iter().take(1) {
         section(&mut out, &format!("Example: ebpf-run {name}"));
@@ -359,7 +359,7 @@ mod tests {
             }
             assert_eq!(json["filters"].as_array().map(Vec::len), Some(program.filters.len()));
             assert!(text.contains("Example: ebpf-run "), "{name} has an example");
-            assert!(text.contains("\nKernels (docs/kernels.md)\n  "), "{name}: {text}");
+            assert!(text.contains("\nKernels (docs/reference/kernels.md)\n  "), "{name}: {text}");
             for aspect in program.accuracy.aspects() {
                 let (label, phrases) = (aspect.label, aspect.phrases);
                 assert!(text.contains(&format!("\n  {label:<16} {}\n", phrases[0])), "{name}: {text}");

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a run did not end well. Each kind has an exit code of its own, stable and documented in `docs/exit-codes.md`.
+/// Why a run did not end well. Each kind has an exit code of its own, stable and documented in `docs/reference/exit-codes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Something unexpected; the message says what.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `config`, `catalog` and `plan` are pure: they read files and bytes, never the kernel. Only `kernel` calls bpf(2).
-//! `docs/architecture.md` has the whole picture.
+//! `docs/explanation/architecture.md` has the whole picture.
 
 pub mod catalog;
 pub mod check;

@@ -83,7 +83,7 @@ fn the_corpus_has_every_kind_of_fault_that_a_file_can_show() {
 }
 
 fn errors_md() -> (std::path::PathBuf, String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/errors.md");
     let text = fs::read_to_string(&path).expect("it is there");
     (path, text)
 }

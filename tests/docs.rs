@@ -50,7 +50,7 @@ fn every_shipped_config_has_a_plan_and_names_the_schema() {
 
 #[test]
 fn the_configs_of_the_documents_have_plans() {
-    for document in ["README.md", "docs/unattended.md"] {
+    for document in ["README.md", "docs/reference/unattended.md"] {
         let blocks = blocks(&read(document), "yaml");
         assert!(!blocks.is_empty());
         for yaml in blocks {
@@ -61,7 +61,7 @@ fn the_configs_of_the_documents_have_plans() {
 
 #[test]
 fn every_program_and_filter_is_in_the_config_reference() {
-    let (readme, reference) = (read("README.md"), read("docs/programs.md"));
+    let (readme, reference) = (read("README.md"), read("docs/reference/programs.md"));
     let (_, common) = reference.split_once("## Filters on tasks").expect("they have a section");
     let common = common.split("\n##").next().unwrap_or_default();
     let catalog = Catalog::embedded();
@@ -112,7 +112,7 @@ fn the_wrong_file_of_the_readme_is_told_as_it_shows() {
 /// The guide says that a program is one C file and one config, and nothing in `src/`: here they are, from its pages.
 #[test]
 fn the_program_of_the_guide_compiles_and_describes_itself() {
-    let guide = read("docs/writing-a-program.md");
+    let guide = read("docs/how-to/write-a-program.md");
     let folder = tempfile::tempdir().expect("a folder");
     let (source, object) = (folder.path().join("forksnoop.bpf.c"), folder.path().join("forksnoop.bpf.o"));
     fs::write(&source, &blocks(&guide, "c")[0]).expect("written");

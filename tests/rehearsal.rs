@@ -137,7 +137,7 @@ fn expected_output_is_not_written_through_a_link() {
 fn the_fixture_of_the_guide_is_one() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| fs::read_to_string(here.join(path)).expect(path);
-    let guide = read("docs/testing-configs.md");
+    let guide = read("docs/reference/test.md");
     let fixture = guide.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("there is one");
     let scratch = Scratch::new();
     scratch.write("t.yaml", read("examples/io-and-exec.yaml"));

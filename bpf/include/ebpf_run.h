@@ -11,7 +11,7 @@
  *	e->... = ...;
  *	event_end(ctx, e);
  *
- * docs/writing-a-program.md explains each word.
+ * docs/how-to/write-a-program.md explains each word.
  */
 #pragma once
 
@@ -55,7 +55,7 @@
 #define PERF_EVENT(sources, variable, rate) __attribute__((btf_decl_tag("perf_event:" sources "," variable "," rate)))
 
 /*
- * What the program sees and what it does not, for `describe` and docs/accuracy.md. Each tag is a phrase; an aspect may
+ * What the program sees and what it does not, for `describe` and docs/explanation/accuracy.md. Each tag is a phrase; an aspect may
  * have several, and every program has all aspects.
  *	ACCURACY(SEES("...") SEES("...") NOT_SEEN("...") OWNER("...") TIME("...") EXACT("...") VARIANTS("..."));
  * The variable is never read; it carries the tags, and costs a byte of .rodata.

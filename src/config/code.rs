@@ -1,5 +1,5 @@
 //! The kinds of faults that a config can have, each with a code that stays: scripts, annotations and searches go by it.
-//! `docs/errors.md` has the same table for people, and a test holds the two together.
+//! `docs/reference/errors.md` has the same table for people, and a test holds the two together.
 
 use std::fmt;
 

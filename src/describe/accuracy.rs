@@ -1,4 +1,4 @@
-//! What a program sees and what it does not: for people, as JSON, and as the tables of `docs/accuracy.md`.
+//! What a program sees and what it does not: for people, as JSON, and as the tables of `docs/explanation/accuracy.md`.
 
 use std::fmt::Write as _;
 
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use crate::catalog::Catalog;
 
-    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/accuracy.md");
+    const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/explanation/accuracy.md");
     const MARKER: &str = "<!-- tables -->\n";
 
     /// A section with a table for each program.
@@ -59,7 +59,10 @@ mod tests {
             std::fs::write(PATH, &page).expect("the page can be written");
         }
         let committed = std::fs::read_to_string(PATH).expect("the page is there");
-        assert!(committed == page, "docs/accuracy.md is out of date: EBPF_RUN_BLESS=1 cargo test --lib accuracy");
+        assert!(
+            committed == page,
+            "docs/explanation/accuracy.md is out of date: EBPF_RUN_BLESS=1 cargo test --lib accuracy"
+        );
     }
 
     #[test]

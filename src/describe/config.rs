@@ -54,7 +54,7 @@ pub fn text(what: &str, plan: &Plan) -> String {
     names.iter().filter(|name| !name.probes.is_empty()).for_each(|name| one_of(&mut out, name, plan));
     section(&mut out, "Besides, in headers and paths too");
     names.iter().filter(|name| name.probes.is_empty()).for_each(|name| one_of(&mut out, name, plan));
-    section(&mut out, "Formatters (docs/config.md): {{ FIELD | FORMATTER }}");
+    section(&mut out, "Formatters (docs/reference/config.md): {{ FIELD | FORMATTER }}");
     writeln!(out, "  {}", formatters::NAMES.join(" ")).expect("a String takes all");
     out
 }

@@ -2,8 +2,8 @@
 //! make them keep right. So nothing is written down twice.
 
 /// Made by `make test-kernels`.
-const KERNELS: &str = include_str!("../../docs/kernels.md");
-const PERFORMANCE: &str = include_str!("../../docs/performance.md");
+const KERNELS: &str = include_str!("../../docs/reference/kernels.md");
+const PERFORMANCE: &str = include_str!("../../docs/explanation/performance.md");
 /// The section of the second with what a program costs in the kernel.
 const COST_SECTION: &str = "## What the kernel's side costs";
 
@@ -157,7 +157,7 @@ mod tests {
             }
         }
         assert_eq!(tested("biosnoop").len(), 4);
-        let measured = costs("opensnoop").expect("it is in docs/performance.md");
+        let measured = costs("opensnoop").expect("it is in docs/explanation/performance.md");
         assert!(measured.how.contains("kernel 6.") && measured.how.contains("20"), "{}", measured.how);
         assert!(measured.command.starts_with("sudo -E cargo bench"), "{}", measured.command);
         let all = catalog.names().filter_map(costs).map(|measured| measured.costs.len()).sum::<usize>();

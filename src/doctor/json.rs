@@ -10,7 +10,7 @@ use crate::kernel::{HookState, Tracefs, Verdict};
 const FORMAT: u32 = 1;
 
 impl Diagnosis {
-    /// One object; docs/doctor.md has its members.
+    /// One object; docs/reference/doctor.md has its members.
     pub fn json(&self) -> Json {
         let checks: Vec<Json> = self.checks.iter().map(check).collect();
         let probes: Vec<Json> = self.probes.iter().map(|probe| self.probe(probe)).collect();

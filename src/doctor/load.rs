@@ -54,7 +54,7 @@ pub(super) struct LoadEffect {
     /// Whether there are exactly so many. Otherwise there can be more: a process also waits for a CPU, or calls the kernel
     /// for other reasons.
     pub exact: bool,
-    /// Whether some hosts hide a few of them from every tracing program: docs/limits.md.
+    /// Whether some hosts hide a few of them from every tracing program: docs/explanation/limits.md.
     pub hidden_at_times: bool,
 }
 
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn the_page_lists_loads_programs_and_events() {
-        let page = include_str!("../../docs/doctor.md");
+        let page = include_str!("../../docs/reference/doctor.md");
         let catalog = Catalog::embedded();
         let programs = catalog.names().map(|name| catalog.program(name).expect("it is there").expect("it is sound"));
         let programs: Vec<_> = programs.collect();

@@ -61,7 +61,7 @@ impl fmt::Display for DiagnosisView<'_> {
             (1, _) => "1 problem.".to_owned(),
             (count, _) => format!("{count} problems."),
         };
-        writeln!(f, "\n{what} docs/kernels.md has what runs on which kernel; this one is {}.", host.release)
+        writeln!(f, "\n{what} docs/reference/kernels.md has what runs on which kernel; this one is {}.", host.release)
     }
 }
 

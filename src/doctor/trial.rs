@@ -130,7 +130,9 @@ impl Trial {
         } else if effect.hidden_at_times && arrived < expected && arrived >= expected / 2 {
             self.status = Status::Warning;
             self.found += "; some hosts hide a few of these from every tracing program";
-            self.hint = Some("captures on this machine may lack a share of these events: see docs/limits.md".into());
+            self.hint = Some(
+                "captures on this machine may lack a share of these events: see docs/explanation/limits.md".into(),
+            );
         } else {
             self.status = Status::Problem;
             self.found +=

@@ -130,7 +130,9 @@ pub fn choose(
     let cannot = |kind: Kind, what: String| {
         let hint = match kind {
             Kind::NotPermitted => "run it as root, outside of user namespaces and of containers with a seccomp profile",
-            _ => "docs/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe",
+            _ => {
+                "docs/reference/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe"
+            }
         };
         Error::new(kind, format!("this kernel ({release}) can't run program `{program}`: {what}")).hint(hint)
     };

@@ -62,8 +62,9 @@ pub(super) fn explain(
         Error::new(Kind::NotPermitted, format!("{kernel} does not permit {what}{reason}")).hint(hint)
     } else {
         let verb = if stage == Stage::Load { "refuses" } else { "can't attach" };
-        Error::new(Kind::Unsupported, format!("{kernel} {verb} {what}{reason}"))
-            .hint("run it with --verbose for the kernel's own words; docs/limits.md says what each program needs")
+        Error::new(Kind::Unsupported, format!("{kernel} {verb} {what}{reason}")).hint(
+            "run it with --verbose for the kernel's own words; docs/explanation/limits.md says what each program needs",
+        )
     };
     answer.detail(detail)
 }

@@ -17,7 +17,7 @@ const DEFAULT_RING: u64 = 1 << 20;
 const DEFAULT_PERF: u64 = 256 << 10;
 /// The largest buffer: the kernel takes no ring of more than 2 GiB less a little.
 const MAX_BUFFER: u64 = 1 << 30;
-/// A wakeup pays off from so many unread bytes on (docs/architecture.md has the figures).
+/// A wakeup pays off from so many unread bytes on (docs/explanation/architecture.md has the figures).
 const WAKEUP_BYTES: u64 = 64 << 10;
 /// Default bound of the time that a record waits in a buffer.
 const DEFAULT_LATENCY: Duration = Duration::from_millis(100);

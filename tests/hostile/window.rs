@@ -60,7 +60,7 @@ impl Setting {
         }
     }
 
-    /// The exit codes that a run may have (docs/exit-codes.md).
+    /// The exit codes that a run may have (docs/reference/exit-codes.md).
     pub fn codes(self) -> &'static [i32] {
         match self {
             Setting::Plain | Setting::PidNamespace => &[0, 3],

@@ -290,7 +290,7 @@ fn flushes_discards_and_errors_are_told() {
             assert!([-5, -28].contains(&error), "EIO or ENOSPC, by the kernel's release: {record}");
         }
         let counts = [with_op(&records, "flush").len(), with_op(&records, "discard").len(), failed.len().min(1)];
-        // Before 6.5 a flush is first seen in a kernel worker, so none of them is the command's (docs/limits.md)
+        // Before 6.5 a flush is first seen in a kernel worker, so none of them is the command's (docs/explanation/limits.md)
         let expected = [usize::from(starts_are_traced()), 1, 1];
         if counts == expected { Ok(()) } else { Err(format!("{counts:?} of flushes, discards, errors")) }
     });

@@ -22,7 +22,7 @@ pub fn to_jsonl(probes: Json) -> Json {
     json!({"version": 1, "probes": probes, "sinks": {"out": {"type": "jsonl"}}})
 }
 
-/// The same for hooks that are busy: kernels from 7.0 on leave some out (docs/limits.md), and then it is the test that sees
+/// The same for hooks that are busy: kernels from 7.0 on leave some out (docs/explanation/limits.md), and then it is the test that sees
 /// what is missing.
 pub fn to_jsonl_of_busy(probes: Json) -> Json {
     let mut config = to_jsonl(probes);

@@ -15,7 +15,7 @@ pub const BLOCKS: u64 = 32;
 /// Bytes of each.
 pub const BLOCK: u64 = 4096;
 
-/// Some hosts hide a completion now and then from every tracing program (docs/limits.md). So what is missing is looked
+/// Some hosts hide a completion now and then from every tracing program (docs/explanation/limits.md). So what is missing is looked
 /// for again with a new load, a few times; what is wrong fails at once.
 pub fn retry(mut load: impl FnMut() -> Result<(), String>) {
     let mut missing = Vec::new();

@@ -135,7 +135,7 @@ fn a_failure_has_what_was_asked_for() {
     let missing = scratch.path("missing");
     let data = scratch.write("data", "no program");
     scratch.set_mode("data", 0o644);
-    // No empty one: the shell has that in its file, and a page that nobody has touched can't be read (docs/limits.md)
+    // No empty one: the shell has that in its file, and a page that nobody has touched can't be read (docs/explanation/limits.md)
     let args: [&[u8]; 4] = [b"two words", b"it's\n", b"\xff\xfe", b"-"];
     let many: Vec<OsString> = (0..40).map(|i| format!("{i:050}").into()).collect();
     let long = [OsString::from("s".repeat(300)), "next".into()];

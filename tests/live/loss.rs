@@ -127,7 +127,7 @@ fn what_a_full_map_can_not_follow_is_counted() {
     let [received, _, lost] = summary(&ended, "biosnoop");
     assert!(ended.stderr.contains(&format!("({lost}: the map `inflight` was full)")), "{}", ended.stderr);
     assert_eq!(report(&scratch)["probes"][0]["maps"], json!({"inflight": {"max_entries": 1, "refused": lost}}));
-    // A completion that the host hides is neither: it may have been any request's (docs/limits.md)
+    // A completion that the host hides is neither: it may have been any request's (docs/explanation/limits.md)
     assert!((READERS * READS - 100..=READERS * READS).contains(&(received + lost)), "{received} + {lost}");
     ended.says(&["hint: ", "for biosnoop, try maps: {inflight: 4}"]);
 }

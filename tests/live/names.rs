@@ -43,9 +43,10 @@ fn words(words: &str) -> Vec<Vec<u8>> {
     all
 }
 
-/// The recipe of docs/config.md, in Python; `None` where there is none.
+/// The recipe of docs/reference/config.md, in Python; `None` where there is none.
 fn restored_in_python(text: &str) -> Option<Vec<u8>> {
-    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md")).expect("it is there");
+    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/config.md"))
+        .expect("it is there");
     let recipe = manual.lines().find(|line| line.trim().starts_with("b\"\".join(")).expect("the recipe").trim();
     let script = format!("import sys\ntext = sys.stdin.buffer.read().decode()\nsys.stdout.buffer.write({recipe})");
     let mut python = Command::new("python3");

@@ -124,7 +124,7 @@ fn every_process_of_a_cgroup_that_is_killed_as_one_is_seen() {
 
 fn every_process_of_a_cgroup_is_seen(variant: Option<&Variant>) {
     if variant.is_some_and(|variant| variant.name.starts_with("kill_")) {
-        return; // these see one of them, see docs/limits.md
+        return; // these see one of them, see docs/explanation/limits.md
     }
     let Some(memory) = SmallMemory::new().filter(|memory| fs::write(memory.0.join("memory.oom.group"), "1").is_ok())
     else {

@@ -233,7 +233,7 @@ fn biolatency_counts_the_same_requests() {
     let theirs = peer.stop();
     let theirs = theirs.iter().filter(|words| words.len() > 4 && words[1] == "->" && words[3] == ":");
     let theirs: i64 = theirs.map(|words| words[4].parse::<i64>().expect("a number")).sum();
-    assert!(ours >= 120, "{ours} of 128 (docs/limits.md)");
+    assert!(ours >= 120, "{ours} of 128 (docs/explanation/limits.md)");
     assert!((ours - theirs).abs() <= 8, "{ours} and {theirs}: a host may hide a completion from one of them");
 }
 

@@ -32,7 +32,7 @@ pub fn pin(tid: Option<u32>, cpu: usize) {
     sched_setaffinity(tid, &only).expect("it is there");
 }
 
-/// Of so many switches, how many a host may hide from every tracer at the most (docs/limits.md).
+/// Of so many switches, how many a host may hide from every tracer at the most (docs/explanation/limits.md).
 pub fn hidden(switches: usize) -> usize {
     2 + switches / 20
 }

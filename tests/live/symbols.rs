@@ -24,7 +24,7 @@ use crate::root;
 
 const ODD: &str = include_str!("symbols/odd.c");
 const FUSE: &str = include_str!("symbols/fuse.c");
-/// What the end of a window may take for names: docs/limits.md.
+/// What the end of a window may take for names: docs/explanation/limits.md.
 const MOST_FOR_NAMES: Duration = Duration::from_secs(5);
 /// And for everything else, on a machine that does other things too.
 const REST: Duration = Duration::from_secs(6);

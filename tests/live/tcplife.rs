@@ -350,7 +350,7 @@ fn subflows_belong_to_who_connects_by(variant: Option<&Variant>) {
     assert_eq!(rows("others", "laddr"), []);
     assert_eq!(rows("connect", "saddr"), [of_client[0].clone(), nobody.clone()]);
     let came_in = rows("in", "raddr");
-    // Where no hook sees the accept and the kernel ends the subflow, it is nobody's (docs/limits.md); never a worker's
+    // Where no hook sees the accept and the kernel ends the subflow, it is nobody's (docs/explanation/limits.md); never a worker's
     assert!([row("10.56.0.1", pids[0], &server), row("10.56.0.1", 0, "")].contains(&came_in[0]), "{came_in:?}");
     // Of a later subflow it is known as long as the first one lives
     assert!([row("10.56.0.2", pids[0], &server), nobody].contains(&came_in[1]) && came_in.len() == 2, "{came_in:?}");
