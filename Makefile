@@ -6,7 +6,7 @@ DESTDIR ?=
 ARGS ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build run test test-kernels soak check bench install deb static check-packages clean
+.PHONY: help deps build run test test-kernels soak check bench docs install deb static check-packages clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,9 @@ check: deps ## formatting and lints, as CI wants them
 # Some minutes; as root also what tracing a flood costs. docs/explanation/performance.md has the figures and says how they are taken.
 bench: deps ## the benchmarks (docs/explanation/performance.md)
 	$(CARGO) bench
+
+docs: ## the documentation as a website with search: target/book/index.html
+	@scripts/docs
 
 # Builds nothing: under sudo there may be no cargo.
 install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
