@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ebpf_run::catalog::{AggregateShape, Catalog, ProgramOutput};
-use ebpf_run::check::{Format, check_text};
-use ebpf_run::config::{Overlay, Source};
+use ebpf_run::config::Source;
 use ebpf_run::error::Error;
 use ebpf_run::plan::{Overrides, plan};
 use libbpf_cargo::SkeletonBuilder;
@@ -50,24 +49,22 @@ fn every_shipped_config_has_a_plan_and_names_the_schema() {
 
 #[test]
 fn the_configs_of_the_documents_have_plans() {
-    for document in ["README.md", "docs/reference/unattended.md"] {
-        let blocks = blocks(&read(document), "yaml");
-        assert!(!blocks.is_empty());
-        for yaml in blocks {
-            plans(document, yaml, &Catalog::embedded());
-        }
+    let document = "docs/reference/unattended.md";
+    let blocks = blocks(&read(document), "yaml");
+    assert!(!blocks.is_empty());
+    for yaml in blocks {
+        plans(document, yaml, &Catalog::embedded());
     }
 }
 
 #[test]
 fn every_program_and_filter_is_in_the_config_reference() {
-    let (readme, reference) = (read("README.md"), read("docs/reference/programs.md"));
+    let reference = read("docs/reference/programs.md");
     let (_, common) = reference.split_once("## Filters on tasks").expect("they have a section");
     let common = common.split("\n##").next().unwrap_or_default();
     let catalog = Catalog::embedded();
     for name in catalog.names() {
         let program = catalog.program(name).expect("it is there").expect("it is sound");
-        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in the README's table");
         let (_, section) = reference.split_once(&format!("## `{name}`")).expect("it has a section");
         let section = section.split("\n##").next().unwrap_or_default();
         let (what, fields): (&str, Vec<&str>) = match (&program.output, program.aggregate().map(|a| &a.shape)) {
@@ -93,20 +90,6 @@ fn every_program_and_filter_is_in_the_config_reference() {
             assert!(section.contains(&said) || common.contains(&said), "filter {} of {name}", filter.name);
         }
     }
-}
-
-/// What the README shows of a wrong file is what `check` says of it.
-#[test]
-fn the_wrong_file_of_the_readme_is_told_as_it_shows() {
-    let readme = read("README.md");
-    let start = "$ ebpf-run check capture.yaml\n";
-    let shown = readme.split(start).nth(1).and_then(|rest| rest.split("ebpf-run: ").next()).expect("it is shown");
-    let line = shown.lines().find_map(|line| line.split_once(" 4 | ")).expect("the line is shown").1;
-    let file = format!("version: 1\nprobes:\n  - program: biosnoop\n{line}\nsinks: {{out: {{type: jsonl}}}}\n");
-    let catalog = Catalog::embedded();
-    let faulty = check_text("capture.yaml", &file, &catalog, Overlay::NOTHING).expect("sound").expect("problems");
-    assert_eq!(faulty.written(Format::Human), shown);
-    assert!(readme.contains(&format!("ebpf-run: {} problems in 1 of 1 file", faulty.problems.len())));
 }
 
 /// The guide says that a program is one C file and one config, and nothing in `src/`: here they are, from its pages.
