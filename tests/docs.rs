@@ -1,5 +1,14 @@
 //! What the documents show works: every config that is shipped or printed, and the program of the guide.
 
+#[path = "docs/blocks.rs"]
+mod blocks;
+#[path = "docs/commands.rs"]
+mod commands;
+#[path = "docs/links.rs"]
+mod links;
+#[path = "docs/markdown.rs"]
+mod markdown;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

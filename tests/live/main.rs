@@ -14,6 +14,9 @@ mod buffers;
 mod cachestat;
 mod capture;
 mod clock;
+#[allow(dead_code)] // what the tests without root need
+#[path = "../docs/commands.rs"]
+mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod disk;
@@ -30,12 +33,16 @@ mod llcstat;
 mod load;
 mod locks;
 mod loss;
+#[allow(dead_code)] // what the tests without root need
+#[path = "../docs/markdown.rs"]
+mod markdown;
 mod names;
 mod net;
 mod nullblk;
 mod offcputime;
 mod oomkill;
 mod opensnoop;
+mod pages;
 mod peers;
 mod privileges;
 mod profile;
