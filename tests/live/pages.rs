@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::commands::{Kind, Line, Workspace, arguments, kind, lines, matches, split, tested};
+use super::commands::{Kind, Line, Workspace, arguments, kind, lines, matches, split, tested};
+use super::markdown::{Block, Page};
 use crate::common::{BINARY, copy_program};
-use crate::markdown::{Block, Page};
 use crate::root;
 
 /// How long a capture may take until it is attached.
