@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use crate::catalog::{ElementKind, Hook, Program, Variable, configs};
+use crate::catalog::{ElementKind, Hook, Program, Variable, configs_of, description};
 use crate::event::{self, FieldKind, Layout, ValueNames};
 use crate::output;
 use crate::plan::{AggregatePlan, row_layouts};
@@ -128,17 +128,6 @@ fn since(program: &Program) -> Option<&'static str> {
     needed.filter_map(of).chain(least_choice()).max_by_key(number)
 }
 
-/// The built-in configs that use `program`.
-fn examples(program: &Program) -> Vec<(&'static str, &'static str)> {
-    let uses = |yaml: &str| {
-        yaml.lines().any(|line| {
-            let line = line.trim_start().trim_start_matches("- ");
-            line.strip_prefix("program:").and_then(|rest| rest.split_whitespace().next()) == Some(program.name)
-        })
-    };
-    configs().iter().copied().filter(|(_, yaml)| uses(yaml)).collect()
-}
-
 /// Everything, for scripts.
 pub fn json(program: &Program) -> Json {
     let fields: Vec<Json> = fields(program)
@@ -173,7 +162,7 @@ pub fn json(program: &Program) -> Json {
             })
         })
         .collect();
-    let examples: Vec<&str> = examples(program).into_iter().map(|(name, _)| name).collect();
+    let examples: Vec<&str> = configs_of(program.name).into_iter().map(|(name, _)| name).collect();
     let kernels = tested(program.name);
     json!({
         "name": program.name, "doc": program.doc(),
@@ -234,7 +223,16 @@ pub fn text(program: &Program) -> String {
     out += &kernels(&tested(program.name));
     section(&mut out, "Cost (docs/explanation/performance.md)");
     out += &cost(program.name);
-    for (name, yaml) in examples(program).into_iter().take(1) {
+    let configs = configs_of(program.name);
+    if let [_, others @ ..] = configs.as_slice()
+        && !others.is_empty()
+    {
+        section(&mut out, "Other configs (ebpf-run NAME)");
+        for (name, yaml) in others {
+            writeln!(out, "  {name:<16} {}", description(yaml)).expect("a String takes all");
+        }
+    }
+    for (name, yaml) in configs.into_iter().take(1) {
         section(&mut out, &format!("Example: ebpf-run {name}"));
         yaml.lines().for_each(|line| writeln!(out, "  {line}").expect("a String takes all"));
     }

@@ -12,7 +12,7 @@ mod markdown;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ebpf_run::catalog::{AggregateShape, Catalog, ProgramOutput};
+use ebpf_run::catalog::{AggregateShape, Catalog, ProgramOutput, configs, program_of};
 use ebpf_run::config::Source;
 use ebpf_run::error::Error;
 use ebpf_run::plan::{Overrides, plan};
@@ -98,6 +98,16 @@ fn every_program_and_filter_is_in_the_config_reference() {
             let said = format!("`{}`", filter.name);
             assert!(section.contains(&said) || common.contains(&said), "filter {} of {name}", filter.name);
         }
+    }
+}
+
+#[test]
+fn every_ready_made_config_is_in_the_list_of_programs() {
+    let (reference, catalog) = (read("docs/reference/programs.md"), Catalog::embedded());
+    for (name, _) in configs() {
+        let program = program_of(name).expect("it has a probe");
+        let listed = name == &program || reference.contains(&format!("| `{name}` | `{program}` | "));
+        assert!(listed && catalog.names().any(|known| known == program), "{name} of {program}");
     }
 }
 

@@ -61,6 +61,31 @@ pub fn configs() -> &'static [(&'static str, &'static str)] {
     embedded::CONFIGS
 }
 
+/// The configs of `probes.d/` that use the program called `program`, as (name, YAML); the one of its own name is the first.
+pub fn configs_of(program: &str) -> Vec<(&'static str, &'static str)> {
+    let uses = |yaml: &str| programs(yaml).any(|one| one == program);
+    let mut found: Vec<_> = configs().iter().copied().filter(|(_, yaml)| uses(yaml)).collect();
+    found.sort_by_key(|(name, _)| *name != program);
+    found
+}
+
+/// The program of the first probe of the config of `probes.d/` called `config`.
+pub fn program_of(config: &str) -> Option<&'static str> {
+    let (_, yaml) = configs().iter().find(|(name, _)| *name == config)?;
+    programs(yaml).next()
+}
+
+/// What a config of `probes.d/` is for.
+pub fn description(yaml: &str) -> &str {
+    yaml.lines().find_map(|line| line.strip_prefix("description:")).unwrap_or_default().trim()
+}
+
+/// The programs of the probes of a config of `probes.d/`.
+fn programs(yaml: &str) -> impl Iterator<Item = &str> {
+    let keys = yaml.lines().map(|line| line.trim_start().trim_start_matches("- "));
+    keys.filter_map(|line| line.strip_prefix("program:")?.split_whitespace().next())
+}
+
 /// One built-in program.
 #[derive(Debug, Clone)]
 pub struct Program {

@@ -13,15 +13,14 @@ fn get(name: &str) -> Arc<Program> {
 }
 
 #[test]
-fn every_program_has_a_config_of_its_own_in_probes_d() {
+fn every_program_has_a_config_of_its_own_name() {
     for program in all() {
-        let uses = |yaml: &str| {
-            let programs =
-                yaml.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("program: "));
-            programs.map(|rest| rest.split('#').next().unwrap_or_default().trim()).any(|name| name == program.name)
-        };
-        assert!(configs().iter().any(|(_, yaml)| uses(yaml)), "no file in probes.d/ uses {}", program.name);
+        let (name, yaml) = configs_of(program.name).into_iter().next().expect("a config uses it");
+        assert_eq!(name, program.name, "probes.d/{}.yaml is missing", program.name);
+        assert_eq!(programs(yaml).collect::<Vec<_>>(), [name], "it has one probe");
+        assert_eq!(program_of(name), Some(name));
     }
+    assert_eq!(program_of("weather"), None);
 }
 
 #[test]

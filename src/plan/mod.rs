@@ -20,7 +20,7 @@ mod window;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable};
+use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable, program_of};
 use crate::config::Source;
 use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
 use crate::config::model;
@@ -257,7 +257,10 @@ impl Planner<'_> {
         let here = [Key("probes"), Index(index)];
         let at = |key| [here[0], here[1], Key(key)];
         let Some(program) = catalog.program(&probe.program) else {
-            let known = suggest(&probe.program, catalog.names());
+            let known = match program_of(&probe.program) {
+                Some(program) => format!("; this is the name of a config of program `{program}`"),
+                None => suggest(&probe.program, catalog.names()),
+            };
             self.say(Code::UnknownProgram, &at("program"), format!("there is no program `{}`{known}", probe.program));
             self.probe_sinks(index, probe);
             return Ok(None);
