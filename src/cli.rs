@@ -6,6 +6,7 @@ mod doctor;
 mod emit;
 mod reports;
 mod set;
+mod shorthand;
 mod test;
 mod window;
 
@@ -19,8 +20,9 @@ use sha2::{Digest, Sha256};
 use signal_hook::consts::signal::SIGXFSZ;
 
 use crate::catalog::{self, Catalog};
-use crate::config::diagnostic::{Text, TextKind, suggest};
-use crate::config::{Overlay, Source};
+use crate::config::diagnostic::{Text, TextKind};
+use crate::config::shorthand::Output;
+use crate::config::{Arguments, Overlay, Source};
 use crate::console;
 use crate::error::{Error, Kind, Result};
 use crate::event::text::safe_json;
@@ -29,6 +31,7 @@ use crate::plan::{Overrides, Plan, PlanView, RenderContext, difference, json, pl
 use crate::report::Circumstances;
 use crate::run::{self, Options, limits};
 use reports::ReportArgs;
+use shorthand::{FilterArgs, OutputArgs};
 use window::WindowArgs;
 
 /// Runs eBPF captures that a YAML file describes.
@@ -87,6 +90,10 @@ struct PlanArgs {
     config: PathBuf,
     #[command(flatten)]
     window: WindowArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Set a value of CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
     set: Vec<String>,
@@ -106,6 +113,13 @@ struct RunArgs {
     config: PathBuf,
     #[command(flatten)]
     window: WindowArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Write records to standard output as JSON Lines, in place of the config's sinks. For a config with one probe
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
     /// Set a value of the config, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
     set: Vec<String>,
@@ -118,6 +132,19 @@ struct RunArgs {
     /// With an error, show the kernel's and libbpf's own words too
     #[arg(short, long)]
     verbose: bool,
+}
+
+impl PlanArgs {
+    fn arguments(&self) -> Arguments {
+        Arguments { output: self.output.output(), ..self.filter.with(&self.set) }
+    }
+}
+
+impl RunArgs {
+    fn arguments(&self) -> Arguments {
+        let output = self.output.output().or_else(|| self.json.then_some(Output::Json));
+        Arguments { output, ..self.filter.with(&self.set) }
+    }
 }
 
 /// Does what the command line says; returns the exit code.
@@ -191,7 +218,7 @@ fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
 }
 
 fn show_plan(args: &PlanArgs) -> Result<()> {
-    let source = find(&args.config, &args.set)?;
+    let source = find(&args.config, &args.arguments())?;
     let plan = make_plan(&source, &args.window)?;
     let host = Host::name();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -199,7 +226,7 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
     let scene = RenderContext { source: &source, possible_cpus: Host::possible_cpus(), host: &host, now };
     let shown = match &args.diff {
         Some(other) => {
-            let other = find(other, &[])?;
+            let other = find(other, &Arguments::NONE)?;
             let before = json(&make_plan(&other, &args.window)?, &RenderContext { source: &other, ..scene });
             difference(&before, &json(&plan, &scene))
         }
@@ -211,7 +238,8 @@ fn show_plan(args: &PlanArgs) -> Result<()> {
 
 fn capture(args: &RunArgs) -> Result<()> {
     limits::check_open_files(None)?;
-    let source = find(&args.config, &args.set)?;
+    let arguments = args.arguments();
+    let source = find(&args.config, &arguments)?;
     let plan = make_plan(&source, &args.window)?;
     let options = Options { quiet: args.quiet };
     let Some(mut session) = run::begin(&plan, &options)? else {
@@ -225,7 +253,7 @@ fn capture(args: &RunArgs) -> Result<()> {
         session.will_report_to(path)?;
     }
     let report = run::window(&plan, &options, &session)?;
-    let written = session.write_report(&format!("{:#}\n", report.to_json(&circumstances(&source, &plan))));
+    let written = session.write_report(&format!("{:#}\n", report.to_json(&circumstances(&source, &plan, &arguments))));
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() || written.is_err() {
         console::say(&format!("ebpf-run: {report}"));
@@ -240,14 +268,14 @@ fn capture(args: &RunArgs) -> Result<()> {
     }
 }
 
-fn circumstances(source: &Source, plan: &Plan) -> Circumstances {
+fn circumstances(source: &Source, plan: &Plan, arguments: &Arguments) -> Circumstances {
     let hash = |text: &Text| Sha256::digest(text.content.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let of = |kind| source.texts.iter().filter(move |text| text.kind == kind);
     Circumstances {
         config: source.path().to_owned(),
         config_sha256: hash(&source.texts[0]),
         included: of(TextKind::Included).map(|text| (text.name.clone(), hash(text))).collect(),
-        set: of(TextKind::Argument).map(|text| text.content.clone()).collect(),
+        arguments: arguments.clone(),
         name: plan.name.clone(),
         labels: plan.labels.clone(),
     }
@@ -259,8 +287,8 @@ fn environment(name: &str) -> Option<String> {
 }
 
 /// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
-fn find(path: &Path, sets: &[String]) -> Result<Source> {
-    find_with(path, Overlay { sets, environment: &environment })
+fn find(path: &Path, arguments: &Arguments) -> Result<Source> {
+    find_with(path, Overlay { arguments, environment: &environment })
 }
 
 /// The name that `path` is, if it can be no path.
@@ -278,7 +306,7 @@ fn find_with(path: &Path, outside: Overlay<'_>) -> Result<Source> {
             Ok(Source::parse_with(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned(), outside)?)
         }
         None => {
-            let known = suggest(name, configs.iter().map(|(known, _)| *known));
+            let known = commands::suggest_name(name, &Catalog::embedded());
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");
             Err(Error::new(Kind::Config, what))
         }

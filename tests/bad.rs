@@ -1,16 +1,17 @@
 //! The corpus of bad configs, `tests/bad/*.yaml`. The first line of each says what is wrong with it and where:
 //! `# expect: E010 4:5, E021 7:9`. It is found, just there, and nothing else is said. A place in another text has its
-//! name in front: `E010 parts/typo.yaml 4:5`, `E023 --set 1 1:7`. Lines `# set: PATH=VALUE` behind the first are
-//! arguments; the environment has `TEAM`, `storage`, and nothing else.
+//! name in front: `E010 parts/typo.yaml 4:5`, `E023 --set 1 1:7`. Lines `# set: PATH=VALUE`,
+//! `# filter: NAME=VALUE` and `# output: FILE` behind the first are arguments; the environment has `TEAM`, `storage`, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use ebpf_run::catalog::Catalog;
-use ebpf_run::check::{Format, InvalidFile, check, check_text};
-use ebpf_run::config::Overlay;
+use ebpf_run::check::{InvalidFile, Format, check, check_text};
 use ebpf_run::config::diagnostic::{Code, Diagnostic, TextKind, sorted};
+use ebpf_run::config::shorthand::Output;
+use ebpf_run::config::{Arguments, Outside};
 
 /// The files with their names, in order.
 fn corpus() -> Vec<(String, std::path::PathBuf)> {
@@ -24,9 +25,18 @@ fn corpus() -> Vec<(String, std::path::PathBuf)> {
     files
 }
 
-fn sets(path: &Path) -> Vec<String> {
+fn arguments(path: &Path) -> Arguments {
     let text = fs::read_to_string(path).expect("it can be read");
-    text.lines().skip(1).map_while(|line| line.strip_prefix("# set: ")).map(str::to_owned).collect()
+    let mut arguments = Arguments::default();
+    for line in text.lines().skip(1) {
+        match line.strip_prefix("# ").and_then(|line| line.split_once(": ")) {
+            Some(("set", argument)) => arguments.sets.push(argument.to_owned()),
+            Some(("filter", argument)) => arguments.filters.push(argument.to_owned()),
+            Some(("output", argument)) => arguments.output = Some(Output::File(argument.to_owned())),
+            _ => break,
+        }
+    }
+    arguments
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -57,8 +67,8 @@ fn each_fault_is_found_in_its_place_and_told_once() {
     let files = corpus();
     assert!(files.len() >= 60, "{} files", files.len());
     for (name, path) in files {
-        let sets = sets(&path);
-        let outside = Overlay { sets: &sets, environment: &environment };
+        let arguments = arguments(&path);
+        let outside = Overlay { arguments: &arguments, environment: &environment };
         let faulty = check(&path, &catalog, outside).expect("the programs are sound");
         let problems = faulty.as_ref().map_or(&[][..], |file| &file.problems);
         let found: Vec<String> =
@@ -119,8 +129,8 @@ fn the_documented_messages_are_what_is_shown() {
         let shown = block.strip_prefix("text\n").expect("every block is text");
         let name = shown.split_once(".yaml").map(|(name, _)| format!("{name}.yaml")).expect("it names its file");
         let yaml = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).expect("it is in the corpus");
-        let sets = sets(Path::new(&name));
-        let outside = Overlay { sets: &sets, environment: &environment };
+        let arguments = arguments(Path::new(&name));
+        let outside = Overlay { arguments: &arguments, environment: &environment };
         let faulty = check_text(&name, &yaml, &catalog, outside).expect("the programs are sound").expect("it is wrong");
         renewed += &format!("```text\n{}```{rest}", faulty.written(Format::Human));
         count += 1;

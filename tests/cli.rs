@@ -148,6 +148,123 @@ fn a_name_that_is_not_built_in_gets_a_suggestion() {
 }
 
 #[test]
+fn a_mistyped_name_is_looked_for_among_programs_and_configs() {
+    for args in
+        [&["biosnop"][..], &["plan", "biosnop"], &["describe", "biosnop"], &["init", "biosnop"], &["doctor", "biosnop"]]
+    {
+        let ended = ebpf_run(args).expect(2).says(&["did you mean `biosnoop`?"]);
+        assert!(
+            ended.stderr.contains("configs of program `biosnoop`: biosnoop, io-latency"),
+            "{args:?}: {}",
+            ended.stderr
+        );
+    }
+    ebpf_run(&["failed-open"]).expect(2).says(&["did you mean `failed-opens`?"]);
+    let scratch = Scratch::new();
+    let path = scratch.write("io.yaml", "version: 1\nprobes: [{program: io-latency}]\nsinks: {out: {type: jsonl}}\n");
+    let ended = run(Command::new(BINARY).arg("check").arg(path)).expect(2);
+    let says = "E020 there is no program `io-latency`; this is the name of a config of program `biosnoop`";
+    assert!(ended.stdout.contains(says), "{}", ended.stdout);
+}
+
+#[test]
+fn the_name_of_a_program_runs_it_without_filters_that_narrow_it() {
+    for (name, config) in [("opensnoop", "failed-opens"), ("exitsnoop", "failed-exits"), ("biosnoop", "io-latency")] {
+        let plan = |name: &str| ebpf_run(&["plan", name]).expect(0).stdout;
+        let set = |text: &str| {
+            let variables = text.lines().skip_while(|line| *line != " variables, set before load").skip(1);
+            variables
+                .take_while(|line| !line.starts_with("  left as"))
+                .filter(|line| !line.contains("  runner_"))
+                .count()
+        };
+        assert_eq!((set(&plan(name)), set(&plan(config))), (0, 1), "{name}");
+    }
+}
+
+#[test]
+fn shorthands_are_checked_as_the_file_is_and_a_plan_says_what_they_set() {
+    let scratch = Scratch::new();
+    let args = ["opensnoop", "--filter", "pid=12", "-f", "comm=nginx,php-fpm", "-f", "path_prefix='/a,b=c'"];
+    let ended = run(unprivileged(&scratch).arg("plan").args(args).args(["--output", "out.csv.gz"])).expect(0);
+    let lines: Vec<String> =
+        ended.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for says in [
+        "pid 12 [--filter #1]",
+        "comm nginx, php-fpm [--filter #2]",
+        "path_prefix /a,b=c [--filter #3]",
+        "sinks: output [default]",
+        "sink output: csv to out.csv",
+        "path out.csv [--output]",
+        "files compress gzip [--output]",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(says)), "`{says}` is missing in:\n{}", ended.stdout);
+    }
+    assert_eq!(ended.stdout.matches("\nsink ").count(), 1, "{}", ended.stdout);
+    for (filter, says) in [
+        ("pid=x", "--filter #1: E030 filter `pid`: a whole number is needed, not `x`\n     1 | pid=x\n       |     ^"),
+        ("pdi=1", "--filter #1: E021 `biosnoop` has no filter `pdi`, did you mean `pid`?"),
+        ("min_latency=5", "--filter #1: E015 filter `min_latency`: `5` has no unit: write for instance `5ms`"),
+        ("op=read,wriet", "--filter #1: E032 filter `op`: `wriet` is not possible, did you mean `write`?"),
+        ("device=/dev/sda", "--filter #1: E035 filter `device`: `/dev/sda` is a path"),
+        ("min_latency={not: 1ms}", "--filter #1: E034 filter `min_latency`"),
+        ("pid", "--filter #1: E080 there is no `=` in it"),
+    ] {
+        for command in ["run", "plan"] {
+            ebpf_run(&[command, "io-latency", "--filter", filter]).expect(2).says(&[says]);
+        }
+        let file = scratch.write("io.yaml", "version: 1\nprobes: [{program: biosnoop}]\nsinks: {out: {type: jsonl}}\n");
+        let ended = run(Command::new(BINARY).arg("check").arg(file).args(["--filter", filter])).expect(2);
+        assert!(ended.stdout.starts_with(says), "{}", ended.stdout);
+    }
+    ebpf_run(&["plan", "io-latency", "-f", "op={not: [read, flush]}"]).expect(0);
+    ebpf_run(&["plan", "io-latency", "-f", "pid=1", "-f", "pid=2"])
+        .expect(2)
+        .says(&["--filter #2: E004 ", "`pid=1,2`"]);
+    // `--set` overrides the others
+    let ended = ebpf_run(&["plan", "io-latency", "-f", "pid=1", "--set", "probes.slow-io.filters.pid=2"]).expect(0);
+    assert!(ended.stdout.contains("2  [--set #1]"), "{}", ended.stdout);
+}
+
+#[test]
+fn an_output_is_a_sink_by_its_ending() {
+    let sink = |path: &str| {
+        let shown = ebpf_run(&["plan", "opensnoop", "--output", path]).expect(0).stdout;
+        shown.lines().find(|line| line.starts_with("sink ")).expect("a sink").to_owned()
+    };
+    assert_eq!(sink("a.jsonl"), "sink output: jsonl to a.jsonl");
+    assert_eq!(sink("a.json"), "sink output: jsonl to a.json");
+    assert_eq!(sink("a.csv"), "sink output: csv to a.csv");
+    assert_eq!(sink("a.log"), "sink output: stdout to a.log");
+    assert_eq!(sink("-"), "sink output: stdout to standard output");
+    ebpf_run(&["opensnoop", "--output", "a.cvs"]).expect(2).says(&["--output: E013 ", "did you mean `.csv`?", "`.gz`"]);
+    ebpf_run(&["opensnoop", "--output", "a.csv", "--json"]).expect(2).says(&["cannot be used with"]);
+    // A config without a text of its own
+    let scratch = Scratch::new();
+    let yaml = "version: 1\nprobes: [{program: biosnoop}]\nsinks: {out: {type: jsonl, path: \"${NOT_SET}.jsonl\"}}\n";
+    let file = scratch.write("io.yaml", yaml).display().to_string();
+    let ended = ebpf_run(&["plan", &file, "--output", "-"]).expect(2);
+    ended.says(&["--output: E047 ", "no sink of type `stdout`", ".jsonl or .csv"]);
+    ebpf_run(&["plan", &file, "--output", "x.csv"]).expect(0);
+}
+
+#[test]
+fn shorthands_of_a_config_with_several_probes_are_refused() {
+    let scratch = Scratch::new();
+    let out = scratch.path("").display().to_string();
+    let file = scratch.write("io.yaml", GOOD.replace("OUT", &out)).display().to_string();
+    let instead = "use `--set 'probes.biosnoop.filters.comm=[a, b]'`";
+    ebpf_run(&[&file, "--filter", "comm=a, b"]).expect(2).says(&[
+        "--filter #1: E080 ",
+        "has 2 (biosnoop, execsnoop)",
+        instead,
+    ]);
+    ebpf_run(&[&file, "--output", "x.csv"]).expect(2).says(&["--output: E080 ", "use `--set"]);
+    ebpf_run(&[&file, "--json"]).expect(2).says(&["--json: E080 ", "use `--set"]);
+    ebpf_run(&["plan", &file, "--set", "probes.biosnoop.filters.comm=[a, b]"]).expect(0);
+}
+
+#[test]
 fn unknown_names_are_refused_with_place_and_suggestion() {
     refused("window:", "windw:", "2:1", "unknown key `windw` in the config, did you mean `window`?");
     refused("duration:", "duratoin:", "2:10", "did you mean `duration`?");
@@ -264,6 +381,29 @@ fn every_config_that_is_shipped_gets_past_the_check() {
             run(unprivileged(&scratch).current_dir("/").arg(built_in)).expect(5).says(&["CAP_BPF"]);
         }
     }
+}
+
+/// Lines of the documents that run a program or config by its name, with a plan in place of the run.
+#[test]
+fn the_commands_of_the_documents_are_taken() {
+    let scratch = Scratch::new();
+    let mut tried = 0;
+    for document in ["README.md", "docs/composing.md", "docs/programs.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect("it is there");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
+        let commands = lines.filter_map(|line| line.trim_start_matches("sudo ").strip_prefix("ebpf-run "));
+        for command in commands.filter(|command| !command.contains(".yaml ") || command.starts_with("init ")) {
+            let command = command.split([' ']).take_while(|word| !word.starts_with(['#', '|', '>']));
+            let command = command.collect::<Vec<_>>().join(" ");
+            let plan = if command.starts_with("init ") { "" } else { "plan " };
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("exec {BINARY} {plan}{command}")]).current_dir(scratch.path(""));
+            let ended = run(&mut shell);
+            assert_eq!(ended.code, Some(0), "{document}: {command}: {}", ended.stderr);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 8, "{tried}");
 }
 
 #[test]

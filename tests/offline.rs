@@ -142,11 +142,13 @@ fn programs_are_listed_and_described() {
     assert_eq!(one["filters"][0]["name"], "min_latency");
     let text = ebpf_run(&["describe", "biosnoop"]).expect(0).stdout;
     for word in
-        ["One block I/O request", "latency_ns", "inflight", "tp_btf/block_rq_issue", "Example: ebpf-run io-latency"]
+        ["One block I/O request", "latency_ns", "inflight", "tp_btf/block_rq_issue", "Example: ebpf-run biosnoop"]
     {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(ebpf_run(&["describe", "biosnoop.latency_ns"]).expect(0).stdout.starts_with("field `latency_ns`"));
+    assert!(text.contains("\nOther configs (ebpf-run NAME)\n  io-latency  "), "{text}");
+    assert_eq!(one["configs"], serde_json::json!(["biosnoop", "io-latency"]));
     assert_eq!(one["since_linux"], "5.10");
     let text = ebpf_run(&["describe", "opensnoop"]).expect(0).stdout;
     assert!(text.contains(" ns in the kernel for each event (200,000 opens in vain)\n"), "{text}");
@@ -203,6 +205,8 @@ fn a_shell_completes_commands_configs_programs_and_what_these_have() {
     has(&["plan", "io-latency", "--set", "probes."], "probes.slow-io.");
     has(&["plan", "io-latency", "--set", "probes.slow-io.buffer.wake"], "probes.slow-io.buffer.wakeup.");
     has(&["run", "io-latency", "--set", "defaults.order"], "defaults.order=");
+    has(&["io-latency", "--filter", "dev"], "device=");
+    has(&["plan", "io-latency", "-f", "op=wr"], "op=write");
     for shell in ["zsh", "fish"] {
         assert!(ebpf_run(&["completions", shell]).expect(0).stdout.contains("ebpf-run"));
     }

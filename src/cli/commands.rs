@@ -1,6 +1,6 @@
 //! The commands that need no kernel: check, schema, list, completions, man.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,12 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathComplete
 use clap_complete::env::Shells;
 
 use super::Cli;
-use crate::catalog::{Catalog, configs};
+use super::shorthand::{FilterArgs, OutputArgs};
+use crate::catalog::{Catalog, configs, configs_of, description};
 use crate::check::{self, Format};
-use crate::config::Overlay;
-use crate::config::diagnostic::suggest;
+use crate::config::diagnostic::{nearest, suggest};
 use crate::config::structure::schema_text;
+use crate::config::{Arguments, Overlay};
 use crate::console;
 use crate::describe;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +32,10 @@ pub(super) struct CheckArgs {
     /// Config files, and folders whose *.yaml and *.yml are checked, those below them too
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Set a value of each config, as if it stood there: `window.duration=10s`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
@@ -62,7 +67,8 @@ pub(super) struct ManArgs {
 pub(super) fn check(args: &CheckArgs) -> Result<u8> {
     let files = check::files(&args.paths)?;
     let catalog = Catalog::embedded();
-    let outside = Overlay { sets: &args.set, environment: &super::environment };
+    let arguments = Arguments { output: args.output.output(), ..args.filter.with(&args.set) };
+    let outside = Overlay { arguments: &arguments, environment: &super::environment };
     let (mut problems, mut faulty, mut told) = (0, 0, HashSet::new());
     for path in &files {
         if let Some(mut file) = check::check(path, &catalog, outside)? {
@@ -99,10 +105,22 @@ pub(super) fn list(args: &ListArgs) -> Result<()> {
     }
     out += "\nReady-made configs (ebpf-run NAME)\n";
     for (name, yaml) in configs() {
-        let what = yaml.lines().find_map(|line| line.strip_prefix("description:")).unwrap_or_default().trim();
-        writeln!(out, "  {name:<16} {what}").expect("a String takes all");
+        writeln!(out, "  {name:<16} {}", description(yaml)).expect("a String takes all");
     }
     print(&out)
+}
+
+/// The program or config that `name` may have been meant to be, and the list of both. Of a program with several configs,
+/// all of them.
+pub(super) fn suggest_name(name: &str, catalog: &Catalog) -> String {
+    let known: BTreeSet<&str> = catalog.names().chain(configs().iter().map(|(name, _)| *name)).collect();
+    let meant = nearest(name, known.iter().copied());
+    let configs: Vec<_> = meant.map(configs_of).unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+    let of = match (meant, configs.as_slice()) {
+        (Some(program), [_, _, ..]) => format!("; configs of program `{program}`: {}", configs.join(", ")),
+        _ => String::new(),
+    };
+    suggest(name, known) + &of
 }
 
 /// The script that a shell loads; it asks this very binary for what can stand where the cursor is.

@@ -1,14 +1,14 @@
 //! `ebpf-run describe`: a program, or what the templates of a config can name; and how a shell completes either.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
 use clap::Args;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-use super::commands::{complete_config, print, starting};
+use super::commands::{complete_config, print, starting, suggest_name};
 use crate::catalog::{Catalog, configs};
+use crate::config::Arguments;
 use crate::config::diagnostic::suggest;
 use crate::console;
 use crate::describe;
@@ -57,7 +57,7 @@ pub(super) fn describe(args: &DescribeArgs) -> Result<()> {
     match split(&args.what, &catalog) {
         (DescribeSubject::Program(name), part) => program(name, part, args.json, &catalog),
         (DescribeSubject::Config(path), part) => {
-            let plan = plan(&super::find(Path::new(path), &[])?, &catalog, &Overrides::default())?;
+            let plan = plan(&super::find(Path::new(path), &Arguments::NONE)?, &catalog, &Overrides::default())?;
             config(path, &plan, part, args.json)
         }
     }
@@ -73,8 +73,7 @@ fn json(value: &serde_json::Value) -> Result<()> {
 
 fn program(name: &str, part: Option<&str>, as_json: bool, catalog: &Catalog) -> Result<()> {
     let Some(program) = catalog.program(name) else {
-        let known: BTreeSet<_> = catalog.names().chain(configs().iter().map(|(name, _)| *name)).collect();
-        return Err(unknown(&format!("program `{name}`"), &suggest(name, known)));
+        return Err(unknown(&format!("program or config `{name}`"), &suggest_name(name, catalog)));
     };
     let program = program?;
     match part {
@@ -120,8 +119,8 @@ fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
         }
         (DescribeSubject::Config(path), Some(_)) => {
             // One that is being written may have problems: what is right of it is enough
-            let plan =
-                super::find(Path::new(path), &[]).and_then(|source| examine(&source, &catalog, &Overrides::default()));
+            let plan = super::find(Path::new(path), &Arguments::NONE)
+                .and_then(|source| examine(&source, &catalog, &Overrides::default()));
             let names = plan.map(|(plan, _)| describe::config::names(&plan)).unwrap_or_default().into_iter();
             starting(current, names.map(|name| (format!("{path}.{}", name.described.name), name.described.doc)))
         }

@@ -16,6 +16,8 @@ pub(super) struct DoctorArgs {
     /// Config files, or names of built-in ones, whose probes are asked about; without any, every program
     #[arg(value_name = "CONFIG", add = ArgValueCompleter::new(complete_config))]
     configs: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: super::shorthand::FilterArgs,
     /// Set a value of each CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
     #[arg(long, value_name = "PATH=VALUE", requires = "configs", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
@@ -38,7 +40,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
     let mut plans = Vec::new();
     for path in &args.configs {
-        let source = super::find(path, &args.set)?;
+        let source = super::find(path, &args.filter.with(&args.set))?;
         plans.push((source.path().to_owned(), super::make_plan(&source, &Default::default())?));
     }
     let catalog = Catalog::embedded();

@@ -54,6 +54,8 @@ struct CommonEmitArgs {
     /// A config file with a `schedule`, or the name of a built-in one
     #[arg(add = ArgValueCompleter::new(complete_config))]
     config: PathBuf,
+    #[command(flatten)]
+    filter: super::shorthand::FilterArgs,
     /// Set a value of CONFIG, here and in each run: `schedule.every=15min`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
@@ -106,7 +108,8 @@ impl CommonEmitArgs {
             asked.borrow_mut().insert(name.to_owned(), value.clone());
             Some(value)
         };
-        let source = super::find_with(&self.config, Overlay { sets: &self.set, environment: &environment })?;
+        let arguments = self.filter.with(&self.set);
+        let source = super::find_with(&self.config, Overlay { arguments: &arguments, environment: &environment })?;
         let plan = plan(&source, &Catalog::embedded(), &Overrides::default())?;
         let config = match (&self.installed, super::built_in_name(&self.config)) {
             (Some(path), _) => whole(path)?,
@@ -125,7 +128,8 @@ impl CommonEmitArgs {
             binary,
             config,
             description: source.config.description.clone(),
-            sets: self.set.clone(),
+            filters: arguments.filters,
+            sets: arguments.sets,
             report: self.report.clone(),
             environment: asked.take(),
             user: None,

@@ -60,7 +60,7 @@ fn properties<'a>(schema: &'a Json, of: &'a Json) -> Vec<(String, &'a Json)> {
 }
 
 /// The config of the command line that the shell asks for.
-fn config() -> Option<Node> {
+pub(super) fn config() -> Option<Node> {
     let read = |word: &str| {
         let is_yaml = Path::new(word).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
         let built_in = || catalog::configs().iter().find(|(name, _)| *name == word).map(|(_, yaml)| (*yaml).to_owned());

@@ -19,6 +19,8 @@ pub(super) struct TestArgs {
     /// Config files, each with its NAME.fixture.jsonl beside it, and folders whose configs with such a file are tested
     #[arg(required = true, value_name = "CONFIG")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: super::shorthand::FilterArgs,
     /// Set a value of each config, as if it stood there: `labels.site=test`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
@@ -39,7 +41,8 @@ pub(super) fn test(args: &TestArgs) -> Result<u8> {
             .hint("a config is tested if NAME.fixture.jsonl lies beside its NAME.yaml; name one to learn how"));
     }
     let catalog = Catalog::embedded();
-    let outside = Overlay { sets: &args.set, environment: &super::environment };
+    let arguments = args.filter.with(&args.set);
+    let outside = Overlay { arguments: &arguments, environment: &super::environment };
     let (mut total, mut faulty, mut different) = (TestRun::default(), 0, 0);
     for path in &files {
         match rehearse(path, &catalog, outside, args.update) {

@@ -93,7 +93,7 @@ codes! {
     Keep = "E073" "no files to choose from"
     NoFile = "E074" "a path that no file can have"
 
-    SetNothing = "E080" "a `--set` that names nothing"
+    SetNothing = "E080" "an argument that names nothing"
 
     Unset = "E090" "a variable of the environment that is not set"
     Environment = "E091" "a `${…}` that can't stand there"

@@ -13,6 +13,7 @@ pub mod origin;
 pub mod quantity;
 pub mod schedule;
 mod set;
+pub mod shorthand;
 pub mod structure;
 mod syntax;
 pub mod typed;
@@ -29,28 +30,45 @@ use crate::error::{Error, Kind, Result};
 use crate::event::text::push_shown;
 use diagnostic::{Code, Diagnostic, Place, Text, TextKind, render};
 use model::Config;
+use shorthand::Output;
 use yaml::{Node, TreeStep};
 
 /// More than any config that a person would review.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What the command line says over a config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// The arguments of `--filter`, `NAME=VALUE` each.
+    pub filters: Vec<String>,
+    /// `--output` or `--json`.
+    pub output: Option<Output>,
+    /// The arguments of `--set`, `PATH=VALUE` each; they override the others.
+    pub sets: Vec<String>,
+}
+
+impl Arguments {
+    /// None.
+    pub const NONE: Arguments = Arguments { filters: Vec::new(), output: None, sets: Vec::new() };
+}
+
 /// What a config gets from outside of its files.
 #[derive(Clone, Copy)]
 pub struct Overlay<'a> {
-    /// The arguments of `--set`, `PATH=VALUE` each.
-    pub sets: &'a [String],
+    /// The arguments of the command line.
+    pub arguments: &'a Arguments,
     /// The value of a variable of the environment.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Overlay<'_> {
     /// Nothing.
-    pub const NOTHING: Overlay<'static> = Overlay { sets: &[], environment: &|_| None };
+    pub const NOTHING: Overlay<'static> = Overlay { arguments: &Arguments::NONE, environment: &|_| None };
 }
 
 impl fmt::Debug for Overlay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outside").field("sets", &self.sets).finish_non_exhaustive()
+        f.debug_struct("Overlay").field("arguments", &self.arguments).finish_non_exhaustive()
     }
 }
 
@@ -62,7 +80,7 @@ impl fmt::Debug for Overlay<'_> {
 pub struct Source {
     /// The name that the capture has unless the config says otherwise.
     pub stem: String,
-    /// The file itself, then the files that it includes, then the arguments of `--set`.
+    /// The file itself, then the files that it includes, then the arguments of the command line.
     pub texts: Vec<Text>,
     /// All of them as one tree with places, and each probe with what the defaults say.
     pub root: Node,
@@ -227,11 +245,7 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Overlay<'_>) ->
     for layer in layers {
         root = merge::under(root, layer, &texts, &mut problems);
     }
-    for (number, argument) in (1..).zip(outside.sets) {
-        let text = texts.len();
-        texts.push(Text::new(TextKind::Argument, format!("--set #{number}"), argument));
-        problems.extend(set::apply(&mut root, text, &texts[text]));
-    }
+    problems.extend(apply(outside.arguments, &mut root, &mut texts));
     let (environment, unset) = environment::expand(&mut root, &texts, outside.environment);
     problems.extend(unset);
 
@@ -272,6 +286,29 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Overlay<'_>) ->
             Err(LoadError { texts, problems })
         }
     }
+}
+
+/// Puts what the command line says into `root`; each argument is one more text.
+fn apply(arguments: &Arguments, root: &mut Node, texts: &mut Vec<Text>) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let mut add = |name: String, content: &str| {
+        texts.push(Text::new(TextKind::Argument, name, content));
+        (texts.len() - 1, texts.last().cloned().expect("one was added"))
+    };
+    if let Some(output) = &arguments.output {
+        let (number, text) = add(output.option().to_owned(), output.argument());
+        problems.extend(shorthand::output(root, number, output, &text));
+    }
+    let mut filters = Vec::new();
+    for (nth, argument) in (1..).zip(&arguments.filters) {
+        let (number, text) = add(format!("--filter #{nth}"), argument);
+        problems.extend(shorthand::filter(root, number, &text, &mut filters));
+    }
+    for (nth, argument) in (1..).zip(&arguments.sets) {
+        let (number, text) = add(format!("--set #{nth}"), argument);
+        problems.extend(set::apply(root, number, &text));
+    }
+    problems
 }
 
 #[cfg(test)]

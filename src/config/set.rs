@@ -1,13 +1,15 @@
 //! `--set PATH=VALUE`: a value of the command line, put into the tree as if it stood there.
 
+use std::ops::Range;
+
 use super::deceptive_characters;
 use super::diagnostic::{Code, Diagnostic, Place, Text, suggest};
 use super::yaml::{self, MapKey, Node, Value};
 
 /// One step of the path, with its place in the argument.
-struct SetStep {
-    name: String,
-    place: Place,
+pub(super) struct SetStep {
+    pub name: String,
+    pub place: Place,
 }
 
 /// Puts what the argument `argument` says into `root`; it is the text of number `text`, by which places go.
@@ -26,7 +28,6 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
         let what = format!("`{}` is about files, which are read before: it can only stand in a file", part.name);
         return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
     }
-    let before = content[..value_at].chars().count();
     let odd = deceptive_characters::spaces(&content[..value_at], &[], None);
     if !odd.is_empty() {
         return odd
@@ -34,24 +35,38 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
             .map(|problem| Diagnostic { place: Place { text, ..problem.place }, ..problem })
             .collect();
     }
-    let moved = |place: Place| {
-        let column = if place.line == 1 { place.column + before } else { place.column };
-        Place { text, column, ..place }
-    };
-    let (value, mut problems) = yaml::parse(&content[value_at..]);
+    let (value, mut problems) = value(text, content, value_at..content.len());
+    if problems.is_empty()
+        && let Some(value) = value
+    {
+        problems.extend(put(root, &parts, 0, value).err());
+    }
+    problems
+}
+
+/// The YAML value that stands at `range` of an argument, the text of number `text`.
+pub(super) fn value(text: usize, argument: &str, range: Range<usize>) -> (Option<Node>, Vec<Diagnostic>) {
+    let moved = moved(text, argument, range.start);
+    let (mut value, mut problems) = yaml::parse(&argument[range]);
     for problem in &mut problems {
         problem.place = moved(problem.place);
         if problem.code == Code::Empty {
             problem.message = "there is no value behind the `=`".into();
         }
     }
-    if problems.is_empty()
-        && let Some(mut value) = value
-    {
+    if let Some(value) = &mut value {
         value.relocate(&moved);
-        problems.extend(put(root, &parts, 0, value).err());
     }
-    problems
+    (value, problems)
+}
+
+/// What makes a place in a value, which begins at byte `at` of an argument, a place in the argument.
+pub(super) fn moved(text: usize, argument: &str, at: usize) -> impl Fn(Place) -> Place {
+    let before = argument[..at].chars().count();
+    move |place| {
+        let column = if place.line == 1 { place.column + before } else { place.column };
+        Place { text, column, ..place }
+    }
 }
 
 /// The steps in front of the `=`, and where the value begins. A step with a point in it goes in quotes.
@@ -84,7 +99,7 @@ fn path(text: usize, argument: &str) -> Result<(Vec<SetStep>, usize), Diagnostic
     ))
 }
 
-fn put(node: &mut Node, parts: &[SetStep], depth: usize, value: Node) -> Result<(), Diagnostic> {
+pub(super) fn put(node: &mut Node, parts: &[SetStep], depth: usize, value: Node) -> Result<(), Diagnostic> {
     let part = &parts[depth];
     let last = depth + 1 == parts.len();
     match &mut node.value {
@@ -147,7 +162,7 @@ fn entry(items: &[Node], name: &str) -> Option<usize> {
 }
 
 /// What a probe goes by.
-fn name_of(item: &Node) -> Option<&str> {
+pub(super) fn name_of(item: &Node) -> Option<&str> {
     match &item.get("name").or_else(|| item.get("program"))?.value {
         Value::Scalar { text, .. } => Some(text),
         _ => None,

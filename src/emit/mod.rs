@@ -27,6 +27,8 @@ pub struct StartOptions {
     pub config: String,
     /// What the config is for, if it says so.
     pub description: Option<String>,
+    /// Arguments of `--filter`.
+    pub filters: Vec<String>,
     /// Arguments of `--set`.
     pub sets: Vec<String>,
     /// Where the report goes.
@@ -56,6 +58,9 @@ impl StartOptions {
     /// The command with its arguments.
     fn command(&self) -> Vec<&str> {
         let mut command = vec![self.binary.as_str(), "run", "--quiet"];
+        for filter in &self.filters {
+            command.extend(["--filter", filter]);
+        }
         for set in &self.sets {
             command.extend(["--set", set]);
         }
@@ -70,10 +75,11 @@ impl StartOptions {
     /// Whether all of it can be written into a line of text, and be found by whoever is not at this place now.
     fn check(&self) -> Result<()> {
         let texts = [("the path of ebpf-run", &self.binary), ("the path of the config", &self.config)];
+        let filters = self.filters.iter().map(|filter| ("an argument of --filter", filter));
         let sets = self.sets.iter().map(|set| ("an argument of --set", set));
         let environment = self.environment.values().map(|value| ("a variable of the environment", value));
         let report = self.report.iter().map(|report| ("the path of the report", report));
-        for (what, text) in texts.into_iter().chain(sets).chain(environment).chain(report) {
+        for (what, text) in texts.into_iter().chain(filters).chain(sets).chain(environment).chain(report) {
             if text.chars().any(char::is_control) {
                 let what =
                     format!("{what} has a line's end or another control character in it: `{}`", quote::shown(text));

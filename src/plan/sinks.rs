@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{FilesPlan, Planner, ProbePlan};
-use crate::config::diagnostic::{Code, Place, suggest};
+use crate::config::diagnostic::{Code, Place, TextKind, suggest};
 use crate::config::model;
 use crate::config::yaml::TreeStep;
 use crate::config::yaml::TreeStep::{Index, Key};
@@ -128,9 +128,16 @@ impl Planner<'_> {
                     None => {
                         for probe in writers.iter().filter(|probe| probe.aggregate.is_none()) {
                             let program = probe.program.name;
-                            let what = format!(
-                                "`{program}` sends events, so this sink needs a `template`: \"{{{{ time | clock }}}} {{{{ comm }}}}\""
-                            );
+                            let what = match self.source.texts[self.source.root.key_at(here).text].kind {
+                                // Its template is that of a sink of the config
+                                TextKind::Argument => format!(
+                                    "`{program}` sends events, and the config has no sink of type `stdout` whose template \
+                                     could be used: write to a file that ends in .jsonl or .csv, or use `--json`"
+                                ),
+                                _ => format!(
+                                    "`{program}` sends events, so this sink needs a `template`: \"{{{{ time | clock }}}} {{{{ comm }}}}\""
+                                ),
+                            };
                             self.say_key(Code::TemplateNeeded, here, what);
                         }
                     }

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{Account, CgroupAccount, ClockStep, FileAccount, MapAccount, Report, Skipped};
+use crate::config::Arguments;
+use crate::config::shorthand::Output;
 use crate::output::time::push_rfc3339;
 use crate::symbols::SymbolCounts;
 
@@ -18,8 +20,8 @@ pub struct Circumstances {
     pub config_sha256: String,
     /// The files that it includes, each with its SHA-256.
     pub included: Vec<(String, String)>,
-    /// The arguments of `--set`.
-    pub set: Vec<String>,
+    /// What the command line says over it.
+    pub arguments: Arguments,
     /// The capture's name.
     pub name: String,
     /// The config's labels.
@@ -40,7 +42,9 @@ impl Report {
                 "path": run.config,
                 "sha256": run.config_sha256,
                 "included": run.included.iter().map(|(path, hash)| json!({"path": path, "sha256": hash})).collect::<Vec<_>>(),
-                "set": run.set,
+                "filter": run.arguments.filters,
+                "output": run.arguments.output.as_ref().map(Output::argument),
+                "set": run.arguments.sets,
             },
             "host": {
                 "name": crate::kernel::Host::name(),

@@ -93,7 +93,22 @@ impl Capture {
         capture
     }
 
-    /// The same, as the command that `wrapper` runs; it has to execute it as the same process.
+    /// Runs the binary with `args`, which name the config, until everything is attached.
+    #[track_caller]
+    pub fn start_with(args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(args);
+        let mut capture = Capture::start_command(command);
+        let mut stdout = capture.child.stdout.take().expect("it is piped");
+        capture.stdout = Some(thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("standard output is UTF-8");
+            text
+        }));
+        capture
+    }
+
+    /// The same as [`start`](Self::start), as the command that `wrapper` runs; it has to execute it as the same process.
     #[track_caller]
     pub fn start_in(mut wrapper: Command, scratch: &Scratch, config: &Json, args: &[&str]) -> Self {
         let path = scratch.write("config.yaml", format!("{config:#}"));
