@@ -4,6 +4,7 @@ mod commands;
 mod describe;
 mod doctor;
 mod emit;
+mod init;
 mod reports;
 mod set;
 mod shorthand;
@@ -71,6 +72,8 @@ enum Command {
     Emit(emit::EmitArgs),
     /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
     Report(ReportArgs),
+    /// Write a commented config of one program to start from
+    Init(init::InitArgs),
     /// Print the JSON Schema of a config, for editors and validators
     Schema,
     /// List the programs and the ready-made configs
@@ -203,6 +206,7 @@ fn without_kernel(command: Command) -> Result<u8> {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Emit(args) => emit::emit(&args).map(|()| 0),
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
+        Command::Init(args) => init::init(&args).map(|()| 0),
         Command::Schema => commands::schema().map(|()| 0),
         Command::List(args) => commands::list(&args).map(|()| 0),
         Command::Describe(args) => describe::describe(&args).map(|()| 0),

@@ -3,6 +3,7 @@
 mod accuracy;
 pub mod config;
 mod measured;
+pub mod starter;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -160,6 +160,7 @@ fn a_mistyped_name_is_looked_for_among_programs_and_configs() {
         );
     }
     ebpf_run(&["failed-open"]).expect(2).says(&["did you mean `failed-opens`?"]);
+    ebpf_run(&["init", "io-latency"]).expect(2).says(&["`io-latency` is a config of program `biosnoop`"]);
     let scratch = Scratch::new();
     let path = scratch.write("io.yaml", "version: 1\nprobes: [{program: io-latency}]\nsinks: {out: {type: jsonl}}\n");
     let ended = run(Command::new(BINARY).arg("check").arg(path)).expect(2);
@@ -262,6 +263,27 @@ fn shorthands_of_a_config_with_several_probes_are_refused() {
     ebpf_run(&[&file, "--output", "x.csv"]).expect(2).says(&["--output: E080 ", "use `--set"]);
     ebpf_run(&[&file, "--json"]).expect(2).says(&["--json: E080 ", "use `--set"]);
     ebpf_run(&["plan", &file, "--set", "probes.biosnoop.filters.comm=[a, b]"]).expect(0);
+}
+
+#[test]
+fn init_writes_a_config_that_passes_and_overwrites_nothing() {
+    let scratch = Scratch::new();
+    let within = |args: &[&str]| run(Command::new(BINARY).current_dir(scratch.path("")).arg("init").args(args));
+    let ended = within(&["opensnoop", "--output", "opens.yaml"]).expect(0).says(&["ebpf-run: wrote opens.yaml"]);
+    assert_eq!(ended.stdout, "");
+    let written = fs::read_to_string(scratch.path("opens.yaml")).expect("it is there");
+    assert_eq!(written, within(&["opensnoop"]).expect(0).stdout);
+    run(Command::new(BINARY).arg("check").arg(scratch.path("opens.yaml"))).expect(0);
+    // Neither a file nor what a link leads to
+    scratch.write("other.yaml", "mine");
+    std::os::unix::fs::symlink("nowhere.yaml", scratch.path("link.yaml")).expect("a link");
+    for name in ["opens.yaml", "other.yaml", "link.yaml"] {
+        within(&["biosnoop", "-o", name]).expect(1).says(&[name, "exists", "hint: remove the file"]);
+    }
+    assert_eq!(fs::read_to_string(scratch.path("other.yaml")).expect("it is there"), "mine");
+    assert!(!scratch.path("nowhere.yaml").exists());
+    within(&["biosnoop", "-o", "none/x.yaml"]).expect(1).says(&["none/x.yaml can't be written: No such file"]);
+    within(&["biosnop"]).expect(2).says(&["there is no program `biosnop`", "did you mean `biosnoop`?"]);
 }
 
 #[test]

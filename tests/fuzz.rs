@@ -13,7 +13,7 @@ use ebpf_run::catalog::Catalog;
 use ebpf_run::check::{Format, check_text};
 use ebpf_run::config::diagnostic::Code;
 use ebpf_run::config::shorthand::Output;
-use ebpf_run::config::{Arguments, Outside};
+use ebpf_run::config::{Arguments, Overlay};
 
 /// splitmix64: small, and the same everywhere.
 struct Random(u64);

@@ -207,6 +207,7 @@ fn a_shell_completes_commands_configs_programs_and_what_these_have() {
     has(&["run", "io-latency", "--set", "defaults.order"], "defaults.order=");
     has(&["io-latency", "--filter", "dev"], "device=");
     has(&["plan", "io-latency", "-f", "op=wr"], "op=write");
+    has(&["init", "bios"], "biosnoop");
     for shell in ["zsh", "fish"] {
         assert!(ebpf_run(&["completions", shell]).expect(0).stdout.contains("ebpf-run"));
     }
@@ -217,7 +218,7 @@ fn a_shell_completes_commands_configs_programs_and_what_these_have() {
 fn there_is_a_manual_page_for_each_command() {
     let scratch = Scratch::new();
     ebpf_run(&["man", &scratch.path("").display().to_string()]).expect(0);
-    for page in ["ebpf-run.1", "ebpf-run-check.1", "ebpf-run-describe.1", "ebpf-run-plan.1"] {
+    for page in ["ebpf-run.1", "ebpf-run-check.1", "ebpf-run-describe.1", "ebpf-run-init.1", "ebpf-run-plan.1"] {
         assert!(fs::read_to_string(scratch.path(page)).expect(page).contains(".SH NAME"), "{page}");
     }
     assert!(ebpf_run(&["man"]).expect(0).stdout.contains("ebpf\\-run"));

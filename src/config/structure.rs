@@ -26,7 +26,8 @@ pub fn schema_text() -> &'static str {
     SCHEMA
 }
 
-pub(super) fn schema() -> &'static Json {
+/// The published schema.
+pub(crate) fn schema() -> &'static Json {
     static PARSED: OnceLock<Json> = OnceLock::new();
     PARSED.get_or_init(|| serde_json::from_str(SCHEMA).expect("the committed schema is JSON; a test sees to it"))
 }
