@@ -35,7 +35,7 @@ use reports::ReportArgs;
 use shorthand::{FilterArgs, OutputArgs};
 use window::WindowArgs;
 
-/// Runs eBPF captures that a YAML file describes.
+/// Run eBPF captures that a YAML file describes
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -48,11 +48,11 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  the capture is complete
-  1  it failed; the message says what and what to do
+  1  failed; the message says what failed and what to do
   2  the config or the command line is wrong; nothing was loaded
-  3  more was lost than max_loss allows; what was caught is there
+  3  more events were lost than max_loss allows; the other records were written
   4  a probe is not supported by this kernel; nothing was attached
-  5  not permitted; the message says what is missing
+  5  not permitted; the message names the missing privilege
   6  skipped: another run holds the lock
   7  the counts of kernel and userspace do not reconcile; data may be missing";
 
@@ -60,17 +60,17 @@ Exit codes:
 enum Command {
     /// Run a capture (the default)
     Run(RunArgs),
-    /// Show what a capture would set, byte by byte; loads nothing and needs no root
+    /// Show every value that a capture would set (loads nothing, needs no root)
     Plan(PlanArgs),
-    /// Check config files: every problem of all of them; needs no root and no kernel
+    /// Check config files and report all problems (needs no root)
     Check(commands::CheckArgs),
-    /// Render the records of a fixture through a config's sinks and compare; needs no root and no kernel
+    /// Render the records of a fixture through a config's sinks and compare the output (needs no root)
     Test(test::TestArgs),
-    /// Say what this kernel and this process can do, and what would become of each probe; attaches nothing without --try
+    /// Check whether each probe can run on this host (attaches nothing without --try)
     Doctor(doctor::DoctorArgs),
-    /// Write what systemd or cron needs to start a capture by its `schedule`
+    /// Generate a systemd timer or a cron entry from the config's `schedule`
     Emit(emit::EmitArgs),
-    /// Add up the reports of many windows: events, loss, gaps between them, changes of verdicts
+    /// Summarize the reports of many windows: events, losses, gaps between windows, changed verdicts
     Report(ReportArgs),
     /// Write a commented config of one program to start from
     Init(init::InitArgs),
@@ -78,17 +78,17 @@ enum Command {
     Schema,
     /// List the programs and the ready-made configs
     List(commands::ListArgs),
-    /// Describe a program: fields, filters, maps, hooks, kernels, cost, with an example; or what a config's templates can name
+    /// Describe a program: fields, filters, maps, hooks, kernels, cost; or the names for a config's templates
     Describe(describe::DescribeArgs),
     /// Print a shell's completions: `source <(ebpf-run completions bash)`
     Completions(commands::CompletionsArgs),
-    /// Print the manual page, or write all of them into a folder
+    /// Print the manual page, or write all manual pages to a directory
     Man(commands::ManArgs),
 }
 
 #[derive(Debug, Args)]
 struct PlanArgs {
-    /// A config file, or the name of a built-in one such as `io-latency`
+    /// A config file, or the name of a built-in config or program such as `opensnoop`
     #[arg(add = ArgValueCompleter::new(commands::complete_config))]
     config: PathBuf,
     #[command(flatten)]
@@ -97,20 +97,20 @@ struct PlanArgs {
     filter: FilterArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Set a value of CONFIG, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    /// Set a value of CONFIG, as if it were in the file: `probes.slow-io.filters.min_latency=5ms`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
     set: Vec<String>,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Show only what CONFIG would set otherwise than this other one: `-` there, `+` here
+    /// Show only the values that differ from OTHER: `-` is OTHER, `+` is CONFIG
     #[arg(long, value_name = "OTHER", conflicts_with = "json", add = ArgValueCompleter::new(commands::complete_config))]
     diff: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// A config file, or the name of a built-in one such as `io-latency`
+    /// A config file, or the name of a built-in config or program such as `opensnoop`
     // With options that are flattened in, clap does not put it into the group by itself
     #[arg(group = "RunArgs", add = ArgValueCompleter::new(commands::complete_config))]
     config: PathBuf,
@@ -123,16 +123,16 @@ struct RunArgs {
     /// Write records to standard output as JSON Lines, in place of the config's sinks. For a config with one probe
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// Set a value of the config, as if it stood there: `probes.slow-io.filters.min_latency=5ms`
+    /// Set a value of the config, as if it were in the file: `probes.slow-io.filters.min_latency=5ms`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(set::complete))]
     set: Vec<String>,
-    /// Write the account of the run to this file, as JSON; a template of `name`, `host`, `start` and `labels`
+    /// Write the report of the run to FILE as JSON; a template with `name`, `host`, `start` and `labels`
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Say nothing unless something is wrong
+    /// Print errors and warnings only
     #[arg(short, long)]
     quiet: bool,
-    /// With an error, show the kernel's and libbpf's own words too
+    /// Print the messages of the kernel and of libbpf with an error
     #[arg(short, long)]
     verbose: bool,
 }
@@ -304,13 +304,16 @@ fn find_with(path: &Path, outside: Overlay<'_>) -> Result<Source> {
     let Some(name) = built_in_name(path) else {
         return Ok(Source::read_with(path, outside)?);
     };
-    let configs = catalog::configs();
-    match configs.iter().find(|(known, _)| *known == name) {
-        Some((_, yaml)) => {
-            Ok(Source::parse_with(format!("<built-in>/{name}.yaml"), name.to_owned(), (*yaml).to_owned(), outside)?)
-        }
+    let (text, yaml) = built_in(name, &Catalog::embedded())?;
+    Ok(Source::parse_with(text, name.to_owned(), yaml.to_owned(), outside)?)
+}
+
+/// The built-in config called `name`: how messages call its text, and the text.
+fn built_in(name: &str, catalog: &Catalog) -> Result<(String, &'static str)> {
+    match catalog::configs().iter().find(|(known, _)| *known == name) {
+        Some((_, yaml)) => Ok((format!("<built-in>/{name}.yaml"), yaml)),
         None => {
-            let known = commands::suggest_name(name, &Catalog::embedded());
+            let known = commands::suggest_name(name, catalog);
             let what = format!("there is no file `{name}` and no built-in config of that name{known}");
             Err(Error::new(Kind::Config, what))
         }

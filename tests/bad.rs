@@ -11,7 +11,7 @@ use ebpf_run::catalog::Catalog;
 use ebpf_run::check::{InvalidFile, Format, check, check_text};
 use ebpf_run::config::diagnostic::{Code, Diagnostic, TextKind, sorted};
 use ebpf_run::config::shorthand::Output;
-use ebpf_run::config::{Arguments, Outside};
+use ebpf_run::config::{Arguments, Overlay};
 
 /// The files with their names, in order.
 fn corpus() -> Vec<(String, std::path::PathBuf)> {

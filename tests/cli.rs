@@ -97,7 +97,7 @@ fn a_wrong_command_line_is_a_wrong_config() {
     ebpf_run(&["--duration", "10", "io-latency"]).expect(2).says(&["`10` has no unit", "`10ms`"]);
     ebpf_run(&["io-latency", "--duration", "10x"]).expect(2).says(&["`x` is no unit", "known: ns"]);
     ebpf_run(&["io-latency", "--duration=-1s"]).expect(2).says(&["-1s"]);
-    ebpf_run(&["io-latency", "--duration", "0s"]).expect(2).says(&["no time"]);
+    ebpf_run(&["io-latency", "--duration", "0s"]).expect(2).says(&["greater than 0"]);
 }
 
 #[test]
@@ -218,6 +218,9 @@ fn shorthands_are_checked_as_the_file_is_and_a_plan_says_what_they_set() {
         let ended = run(Command::new(BINARY).arg("check").arg(file).args(["--filter", filter])).expect(2);
         assert!(ended.stdout.starts_with(says), "{}", ended.stdout);
     }
+    ebpf_run(&["check", "io-latency", "-f", "pid=1", "-o", "x.csv"]).expect(0).says(&["no problems in 1 file"]);
+    ebpf_run(&["check", "io-latncy"]).expect(2).says(&["did you mean `io-latency`?"]);
+    ebpf_run(&["doctor", "-f", "pid=1"]).expect(2).says(&["required"]);
     ebpf_run(&["plan", "io-latency", "-f", "op={not: [read, flush]}"]).expect(0);
     ebpf_run(&["plan", "io-latency", "-f", "pid=1", "-f", "pid=2"])
         .expect(2)

@@ -29,24 +29,24 @@ pub(super) const COMPLETE: &str = "EBPF_RUN_COMPLETE";
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Config files, and folders whose *.yaml and *.yml are checked, those below them too
+    /// Config files, names of built-in configs, and directories, in which all *.yaml and *.yml are checked
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// Set a value of each config, as if it stood there: `window.duration=10s`
+    /// Set a value of each config, as if it were in the file: `window.duration=10s`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
-    /// How problems are written
+    /// Format of the problems
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// As one JSON array
+    /// Print one JSON array
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +59,7 @@ pub(super) struct CompletionsArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// Write a page for each command into this folder; without it, the main page goes to standard output
+    /// Write a page for each command to this directory; default: the main page to standard output
     folder: Option<PathBuf>,
 }
 
@@ -71,7 +71,14 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8> {
     let outside = Overlay { arguments: &arguments, environment: &super::environment };
     let (mut problems, mut faulty, mut told) = (0, 0, HashSet::new());
     for path in &files {
-        if let Some(mut file) = check::check(path, &catalog, outside)? {
+        let found = match super::built_in_name(path) {
+            Some(name) => {
+                let (text, yaml) = super::built_in(name, &catalog)?;
+                check::check_text(&text, yaml, &catalog, outside)?
+            }
+            None => check::check(path, &catalog, outside)?,
+        };
+        if let Some(mut file) = found {
             faulty += 1;
             file.leave_out(&mut told);
             if files.len() > 1 {

@@ -20,11 +20,11 @@ const ENDINGS: &[&str] = &[".yaml", ".yml"];
 
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
-    /// A program (`biosnoop`), or one field, filter or map of it (`biosnoop.latency_ns`); or a config (`io-latency`,
-    /// `./io.yaml`), whose names for templates are told, or one of these (`./io.yaml.latency_ns`)
+    /// A program (`biosnoop`), or one of its fields, filters or maps (`biosnoop.latency_ns`); or a config (`io-latency`,
+    /// `./io.yaml`), whose names for templates are printed, or one of these (`./io.yaml.latency_ns`)
     #[arg(value_name = "PROGRAM", add = ArgValueCompleter::new(complete))]
     what: String,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

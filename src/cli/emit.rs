@@ -28,7 +28,7 @@ pub(super) struct EmitArgs {
 
 #[derive(Debug, Subcommand)]
 enum EmitTarget {
-    /// A service with no more rights than the capture needs, and the timer that starts it
+    /// A service with the privileges that the capture needs and no others, and its timer
     Systemd(SystemdArgs),
     /// A file for /etc/cron.d
     Cron(CommonEmitArgs),
@@ -38,40 +38,40 @@ enum EmitTarget {
 struct SystemdArgs {
     #[command(flatten)]
     common: CommonEmitArgs,
-    /// Run as this user; without it, as one that systemd makes, or as root where the files are in folders of others
+    /// Run as this user; default: a user that systemd creates, or root where the directories of the files require it
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// For a machine where kernel.perf_event_paranoid is above 2: perf events take CAP_SYS_ADMIN there
+    /// For a host where kernel.perf_event_paranoid is above 2: perf events require CAP_SYS_ADMIN there
     #[arg(long)]
     strict_perf_events: bool,
-    /// For a machine with so many CPUs; without it, with as many as this one
+    /// Number of CPUs of the host; default: that of this host
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=65536))]
     cpus: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 struct CommonEmitArgs {
-    /// A config file with a `schedule`, or the name of a built-in one
+    /// A config file with a `schedule`, or the name of a built-in config
     #[arg(add = ArgValueCompleter::new(complete_config))]
     config: PathBuf,
     #[command(flatten)]
     filter: super::shorthand::FilterArgs,
-    /// Set a value of CONFIG, here and in each run: `schedule.every=15min`
+    /// Set a value of CONFIG, now and in each run: `schedule.every=15min`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
-    /// Where the config will be when it is run; without it, where it is now
+    /// Path of the config on the host; default: its path now
     #[arg(long = "as", value_name = "PATH")]
     installed: Option<PathBuf>,
-    /// Where ebpf-run will be; without it, where this one is
+    /// Path of ebpf-run on the host; default: the path of this program
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// Have each run write its report to this file; a template of `name`, `host`, `start` and `labels`
+    /// Write the report of each run to FILE; a template with `name`, `host`, `start` and `labels`
     #[arg(long, value_name = "FILE")]
     report: Option<String>,
-    /// Name of the files, without their endings; without it, `ebpf-run-` and the capture's name
+    /// Name of the files without their endings; default: `ebpf-run-` and the capture's name
     #[arg(long, value_name = "NAME")]
     unit: Option<String>,
-    /// Write the files into this folder; without it, they go to standard output
+    /// Write the files to this directory; default: standard output
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
 }

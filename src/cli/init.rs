@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-use super::offline::{print, starting, suggest_name};
+use super::commands::{print, starting, suggest_name};
 use crate::catalog::{Catalog, program_of};
 use crate::config::shown;
 use crate::console;

@@ -11,10 +11,10 @@ use crate::report::ReportSum;
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
-    /// Reports that `--report` has written
+    /// Reports that `--report` wrote
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// For machines
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

@@ -43,7 +43,7 @@ impl OutputArgs {
 }
 
 /// The filters of the programs of the config on the same command line; behind the `=`, the values of an enum.
-fn complete_filter(current: &OsStr) -> Vec<CompletionCandidate> {
+pub(super) fn complete_filter(current: &OsStr) -> Vec<CompletionCandidate> {
     let text = current.to_string_lossy();
     let catalog = Catalog::embedded();
     let programs = set::config().map(|config| programs(&config)).unwrap_or_default();

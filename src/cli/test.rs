@@ -16,15 +16,15 @@ use crate::fixture::{TestRun, fixture_path, rehearse};
 
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
-    /// Config files, each with its NAME.fixture.jsonl beside it, and folders whose configs with such a file are tested
+    /// Config files with a NAME.fixture.jsonl in the same directory, and directories of such configs
     #[arg(required = true, value_name = "CONFIG")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     filter: super::shorthand::FilterArgs,
-    /// Set a value of each config, as if it stood there: `labels.site=test`
+    /// Set a value of each config, as if it were in the file: `labels.site=test`
     #[arg(long, value_name = "PATH=VALUE", add = ArgValueCompleter::new(super::set::complete))]
     set: Vec<String>,
-    /// Write what comes out now as what is expected
+    /// Write the output as the expected output
     #[arg(long)]
     update: bool,
 }

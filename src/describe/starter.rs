@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use super::{brief, takes};
-use crate::catalog::{ElementKind, Program, Shape, Variable};
+use crate::catalog::{ElementKind, Program, AggregateShape, Variable};
 use crate::config::structure::schema;
-use crate::event::{Field, Kind};
+use crate::event::{Field, FieldKind};
 
 /// Columns of a line that explains.
 const WIDTH: usize = 100;
@@ -125,9 +125,9 @@ impl Out {
         self.setting(4, "order: time");
     }
 
-    fn aggregate(&mut self, shape: &Shape) {
+    fn aggregate(&mut self, shape: &AggregateShape) {
         let mut settings = vec![("clear", "false"), ("per_cpu", "true")];
-        if let Shape::Counters { fields, .. } = shape {
+        if let AggregateShape::Counters { fields, .. } = shape {
             settings.push(("top", "20"));
             settings.extend(fields.first().map(|field| ("sort", field.name.as_str())));
         }
@@ -169,10 +169,10 @@ fn template(fields: &[Field]) -> String {
     let mut out = String::from("{{ time | clock }}");
     for field in fields.iter().filter(|field| field.name != "ts") {
         let formatter = match (&field.kind, field.unit.as_deref()) {
-            (Kind::Uint | Kind::Int, _) if field.errno => " | errno",
-            (Kind::Uint | Kind::Int, Some("ns")) => " | duration",
-            (Kind::Uint | Kind::Int, Some("bytes")) => " | bytes",
-            (Kind::Stack { .. }, _) => " | folded",
+            (FieldKind::Uint | FieldKind::Int, _) if field.errno => " | errno",
+            (FieldKind::Uint | FieldKind::Int, Some("ns")) => " | duration",
+            (FieldKind::Uint | FieldKind::Int, Some("bytes")) => " | bytes",
+            (FieldKind::Stack { .. }, _) => " | folded",
             _ => "",
         };
         let name = &field.name;
@@ -186,10 +186,10 @@ mod tests {
     use super::*;
     use crate::catalog::Catalog;
     use crate::check::check_text;
-    use crate::config::Outside;
+    use crate::config::Overlay;
 
     fn problems(name: &str, yaml: &str, catalog: &Catalog) -> Option<String> {
-        let faulty = check_text(&format!("{name}.yaml"), yaml, catalog, Outside::NOTHING).expect("sound")?;
+        let faulty = check_text(&format!("{name}.yaml"), yaml, catalog, Overlay::NOTHING).expect("sound")?;
         Some(faulty.written(crate::check::Format::Human))
     }
 
