@@ -65,8 +65,10 @@ pub(super) fn filter(root: &mut Node, text: usize, argument: &Text, earlier: &mu
         return odd.into_iter().map(here).collect();
     }
     let list = if items(rest).len() > 1 { format!("[{rest}]") } else { rest.to_owned() };
-    if let Err(problem) = only_probe(root, place, |probe| format!("--set 'probes.{probe}.filters.{name}={list}'")) {
-        return vec![problem];
+    match has_one_probe(root, place, |probe| format!("--set 'probes.{probe}.filters.{name}={list}'")) {
+        Ok(true) => {}
+        Ok(false) => return Vec::new(),
+        Err(problem) => return vec![problem],
     }
     if earlier.iter().any(|other| other == name) {
         let what = format!("filter `{name}` is given twice: write all its values in one, as in `{name}=1,2`");
@@ -143,8 +145,10 @@ pub(super) fn output(root: &mut Node, text: usize, output: &Output, argument: &T
     }
     let width = content.lines().next().map_or(1, |line| line.chars().count().max(1));
     let place = Place { text, line: 1, column: 1, width };
-    if let Err(problem) = only_probe(root, place, |_| "--set sinks.NAME.path=FILE".to_owned()) {
-        return vec![problem];
+    match has_one_probe(root, place, |_| "--set sinks.NAME.path=FILE".to_owned()) {
+        Ok(true) => {}
+        Ok(false) => return Vec::new(),
+        Err(problem) => return vec![problem],
     }
     let (kind, path, compress) = match output {
         Output::Json => ("jsonl", "-", None),
@@ -227,9 +231,9 @@ fn without_sinks(root: &mut Node) {
     }
 }
 
-/// That `root` has one probe. What is wrong with its `probes` otherwise, the check of the structure reports.
-fn only_probe(root: &Node, place: Place, instead: impl Fn(&str) -> String) -> Result<(), Diagnostic> {
-    let wrong = |what: String| Err(Diagnostic::new(Code::SetNothing, place, what));
+/// Whether `root` has one probe. It may have none: a part, which is checked with the configs that include it, or one with a
+/// problem that the check of the structure reports.
+fn has_one_probe(root: &Node, place: Place, instead: impl Fn(&str) -> String) -> Result<bool, Diagnostic> {
     match root.get("probes").map(|probes| &probes.value) {
         Some(Value::List(items)) if items.len() > 1 => {
             let names: Vec<&str> = items.iter().filter_map(super::set::name_of).collect();
@@ -237,12 +241,12 @@ fn only_probe(root: &Node, place: Place, instead: impl Fn(&str) -> String) -> Re
             let first = names.first().copied().filter(|name| !name.contains(['.', '=', '"', '\'']));
             let instead = instead(first.unwrap_or("0"));
             let (count, names) = (items.len(), names.join(", "));
-            wrong(format!("this is for a config of one probe, and this one has {count} ({names}): use `{instead}`"))
+            let what =
+                format!("this is for a config of one probe, and this one has {count} ({names}): use `{instead}`");
+            Err(Diagnostic::new(Code::SetNothing, place, what))
         }
-        None if root.get("part").is_some() => {
-            wrong("this is for a config of one probe, and this part of a config has none".into())
-        }
-        _ => Ok(()),
+        Some(Value::List(items)) => Ok(!items.is_empty()),
+        _ => Ok(false),
     }
 }
 
@@ -377,7 +381,11 @@ sinks:
         let problems = filter(&mut root, 1, &text, &mut Vec::new());
         assert_eq!((problems.len(), problems[0].code), (1, Code::SetNothing));
         assert!(problems[0].message.contains("use `--set 'probes.a.filters.pid=7'`"), "{problems:?}");
-        assert_eq!(with_output("version: 1\npart: true\n", &Output::Json).1[0].code, Code::SetNothing);
-        assert_eq!(with_output("version: 1\nprobes: 7\n", &Output::Json).1, [], "the structure's check says so");
+        for yaml in ["version: 1\npart: true\n", "version: 1\nprobes: 7\n", "version: 1\nprobes: []\n"] {
+            assert_eq!(with_output(yaml, &Output::Json), (tree(yaml).to_yaml(), vec![]), "{yaml}: nothing to change");
+            let mut root = tree(yaml);
+            assert_eq!(filter(&mut root, 1, &text, &mut Vec::new()), [], "{yaml}");
+            assert_eq!(root.to_yaml(), tree(yaml).to_yaml(), "{yaml}");
+        }
     }
 }
