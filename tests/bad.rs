@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use ebpf_run::catalog::Catalog;
-use ebpf_run::check::{InvalidFile, Format, check, check_text};
+use ebpf_run::check::{Format, InvalidFile, check, check_text};
 use ebpf_run::config::diagnostic::{Code, Diagnostic, TextKind, sorted};
 use ebpf_run::config::shorthand::Output;
 use ebpf_run::config::{Arguments, Overlay};

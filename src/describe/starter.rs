@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use super::{brief, takes};
-use crate::catalog::{ElementKind, Program, AggregateShape, Variable};
+use crate::catalog::{AggregateShape, ElementKind, Program, Variable};
 use crate::config::structure::schema;
 use crate::event::{Field, FieldKind};
 

@@ -298,14 +298,4 @@ fn quarantine_stale_files(dir: &OpenDir, name: &OsStr, pattern: Option<&PathPatt
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_numbered_before_the_ending() {
-        assert_eq!(numbered("io.csv".as_ref(), 1), "io.0001.csv");
-        assert_eq!(numbered("io".as_ref(), 12), "io.0012");
-        assert_eq!(numbered(".io".as_ref(), 2), ".io.0002");
-        assert_eq!(numbered("a.b.jsonl".as_ref(), 10_000), "a.b.10000.jsonl");
-    }
-}
+mod tests;

@@ -47,36 +47,4 @@ impl LossTracker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn losses_that_follow_each_other_are_one_stretch() {
-        let mut tracker = LossTracker::default();
-        let looks: Vec<_> = [0, 10, 30, 30, 35].into_iter().map(|total| tracker.update(total)).collect();
-        assert_eq!(looks, [None, Some(10), Some(20), None, Some(5)]);
-        assert_eq!(tracker.longest_burst, 30);
-    }
-
-    #[test]
-    fn counts_beyond_all_measure_have_no_size_that_helps() {
-        let mut tracker = LossTracker::default();
-        tracker.update(u64::MAX);
-        tracker.update(0);
-        assert_eq!(tracker.update(u64::MAX), Some(u64::MAX));
-        assert_eq!(tracker.longest_burst, u64::MAX);
-        let buffer = BufferPlan {
-            transport: crate::plan::Transport::Reserve,
-            asked: 4096,
-            effective: 4096,
-            wakeup: crate::plan::WakeupPlan::Bytes(1024),
-            max_latency: std::time::Duration::from_millis(100),
-            left: crate::plan::BufferDefaults::default(),
-        };
-        let kernel = Counters { lost_buffer_full: 1, ..Counters::default() };
-        assert_eq!(tracker.suggested_size(&buffer, Received::default(), kernel), None);
-        let few = LossTracker { longest_burst: 3, ..LossTracker::default() };
-        let received = Received { records: 2, bytes: 112, ..Received::default() };
-        assert_eq!(few.suggested_size(&buffer, received, kernel), Some(8192));
-    }
-}
+mod tests;
