@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use libbpf_rs::btf::types::{Array, DataSec, Enum, Int, IntEncoding, MemberAttr, Ptr, Struct, Var};
-use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize, ReferencesType};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize, ReferencesType, TypeId};
 use libbpf_rs::{AsRawLibbpf, MapType, ObjectBuilder, OpenObject};
 
 use super::aggregate;
 use super::tags::{PerfTag, TagIndex, Tags};
 use super::{
-    Accuracy, Element, ElementKind, Hook, ListShape, Load, MapSpec, PerfEvent, Program, ProgramOutput, Variable,
+    Accuracy, CounterOffsets, Element, ElementKind, Hook, ListShape, Load, MapSpec, PerfEvent, Program, ProgramOutput,
+    Variable,
 };
 use crate::error::{Error, Result};
 use crate::event::{Field, FieldKind, Layout, ValueNames};
@@ -27,6 +28,8 @@ const LIST_TYPE: &str = "runner_list";
 const TEXT_TYPE: &str = "runner_text";
 /// The member that holds the texts of either.
 const TAIL: &str = "tail";
+/// The type of the counters that every program has.
+const COUNTERS_TYPE: &str = "runner_counters";
 /// Maps that are the runner's own.
 const RUNNER_MAPS: &[&str] = &["events", "counters", "scratch"];
 
@@ -59,10 +62,11 @@ pub(super) fn read(name: &'static str, object: &'static [u8]) -> Result<Program>
         hooks,
         accuracy: reader.accuracy(),
         load,
+        counters: reader.counter_offsets().map_err(broken)?,
     })
 }
 
-fn object_btf(open: &OpenObject) -> Option<Btf<'_>> {
+pub(super) fn object_btf(open: &OpenObject) -> Option<Btf<'_>> {
     // SAFETY: the pointer is valid and not written through for as long as `open` is borrowed.
     // (libbpf-rs gives access to BTF after load only, and a catalogue never loads.)
     let raw = unsafe { open.as_libbpf_object().as_ref() };
@@ -79,6 +83,31 @@ pub(super) fn text(name: Option<&OsStr>) -> String {
 }
 
 impl<'a> BtfReader<'a> {
+    fn size_of_id(&self, id: TypeId) -> Option<usize> {
+        let ty: BtfType<'_> = self.btf.type_by_id(id)?;
+        size_of(ty.skip_mods_and_typedefs()).ok()
+    }
+
+    /// The members of `struct runner_counters`, found by their names.
+    fn counter_offsets(&self) -> Result<CounterOffsets, String> {
+        let counters: Struct<'_> = self.btf.type_by_name(COUNTERS_TYPE).ok_or("no struct runner_counters")?;
+        let offset = |name: &str| {
+            let member = counters.iter().find(|member| member.name == Some(OsStr::new(name)));
+            let size = member.as_ref().and_then(|member| self.size_of_id(member.ty));
+            match member.map(|member| member.attr) {
+                Some(MemberAttr::Normal { offset }) if size == Some(8) => Ok(offset as usize / 8),
+                _ => Err(format!("struct {COUNTERS_TYPE} has no u64 {name}")),
+            }
+        };
+        Ok(CounterOffsets {
+            seen: offset("seen")?,
+            lost_buffer_full: offset("lost_buffer_full")?,
+            lost_map_full: offset("lost_map_full")?,
+            lost_other: offset("lost_other")?,
+            peak_unread: offset("peak_unread")?,
+        })
+    }
+
     /// The variables of `.rodata` that can be set: filters, which have a doc, and the runner's own.
     fn variables(&self) -> Result<Vec<(Variable, Tags)>, String> {
         let Some(section) = self.btf.type_by_name::<DataSec<'_>>(".rodata") else { return Ok(Vec::new()) };

@@ -2,6 +2,8 @@
 
 mod aggregate;
 mod btf;
+#[cfg(test)]
+pub(crate) mod c_api;
 mod load;
 mod tags;
 
@@ -107,6 +109,23 @@ pub struct Program {
     pub accuracy: Accuracy,
     /// The load that it can be tried with; `None` if no harmless one makes its events.
     pub load: Option<Load>,
+    /// Where its counters are.
+    pub counters: CounterOffsets,
+}
+
+/// Where the members of `struct runner_counters` are that the runner reads, bytes. Each is a u64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CounterOffsets {
+    /// Events that passed every filter.
+    pub seen: usize,
+    /// Records lost because the buffer was full.
+    pub lost_buffer_full: usize,
+    /// Events lost because a map was full.
+    pub lost_map_full: usize,
+    /// Records lost for lack of scratch space.
+    pub lost_other: usize,
+    /// The most unread bytes of a ring.
+    pub peak_unread: usize,
 }
 
 /// What a program sees and what it does not: the phrases of its `ACCURACY()`, by aspect.
@@ -333,7 +352,14 @@ impl PerfEvent {
 
     /// Whether `source` counts nanoseconds: PERF_CPU_CLOCK or PERF_TASK_CLOCK of bpf/include/perf.h.
     pub fn is_clock(source: u32) -> bool {
-        matches!(source, 0x101 | 0x102)
+        matches!(PerfEvent::kind_and_config(source), (1, 0 | 1))
+    }
+
+    /// The `type` and `config` of `struct perf_event_attr` that `source` stands for, an enumerator of `bpf/include/perf.h`
+    /// but not PERF_AUTO.
+    pub fn kind_and_config(source: u32) -> (u32, u64) {
+        let code = source.wrapping_sub(1);
+        (code >> 8, u64::from(code & 0xff))
     }
 }
 

@@ -207,3 +207,41 @@ fn an_object_that_is_none_is_an_error() {
     assert!(error.message.contains("program bad"), "{error}");
     assert!(catalog.program("other").is_none());
 }
+
+#[test]
+fn a_histogram_ends_with_its_sum_and_its_largest_value() {
+    let slots = 8 * c_api::defined("HIST_SLOTS") as usize;
+    let trailer = [("sum", slots, 8), ("max", slots + 8, 8)];
+    assert_eq!(trailer.len(), HIST_TRAILER);
+    c_api::expect_members("biolatency", "runner_hist", &[("slots", 0, slots), trailer[0], trailer[1]]);
+}
+
+#[test]
+fn a_perf_source_has_the_numbers_of_the_kernel() {
+    let program = get("profile");
+    let source = program.filters.iter().find_map(|filter| match &filter.element.kind {
+        ElementKind::Enum(names) if names.value("cpu_clock").is_some() => Some(names.clone()),
+        _ => None,
+    });
+    let source = source.expect("it can be chosen");
+    // PERF_TYPE_HARDWARE is 0 and PERF_TYPE_SOFTWARE is 1 in include/uapi/linux/perf_event.h
+    for (name, kind, config, is_clock) in [
+        ("cycles", 0, 0, false),
+        ("cache_misses", 0, 3, false),
+        ("cpu_clock", 1, 0, true),
+        ("task_clock", 1, 1, true),
+        ("page_faults", 1, 2, false),
+    ] {
+        let value = source.value(name).unwrap_or_else(|| panic!("there is no {name}")) as u32;
+        assert_eq!(PerfEvent::kind_and_config(value), (kind, config), "{name}");
+        assert_eq!(PerfEvent::is_clock(value), is_clock, "{name}");
+    }
+}
+
+#[test]
+fn names_that_the_runner_looks_for_are_those_that_the_headers_make() {
+    for pattern in ["name##_zero", "refused_##map", "unseen_##map", "followed_##name"] {
+        assert!(c_api::makes_names(pattern), "no header has {pattern}");
+    }
+    assert!(c_api::makes_names(&format!("name##{SECOND}")));
+}

@@ -176,17 +176,17 @@ fn each_cpu<T>(take: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
     Ok(taken)
 }
 
-/// `source` is an enumerator of `bpf/include/perf.h`: type and config, and one.
+/// `source` is an enumerator of `bpf/include/perf.h`.
 fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<OwnedFd> {
     // The plan has no such rate; this is for whoever gets here some other way
     if !rate.frequency && (rate.value == 0 || PerfEvent::is_clock(source) && rate.value < PerfEvent::LEAST_PERIOD) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a period of {} is too short", rate.value)));
     }
-    let code = source - 1;
+    let (kind, config) = PerfEvent::kind_and_config(source);
     let mut attr = perf_event_attr {
         size: size_of::<perf_event_attr>() as u32,
-        type_: code >> 8,
-        config: u64::from(code & 0xff),
+        type_: kind,
+        config,
         read_format: libbpf_sys::PERF_FORMAT_TOTAL_TIME_ENABLED.into(),
         ..Default::default()
     };

@@ -15,7 +15,7 @@ use super::kernel_info::KernelInfo;
 use super::live_variables::LiveVariables;
 use super::perf_events::{self, Rate};
 use super::{Host, log, prog_info};
-use crate::catalog::{MapSpec, PerfEvent, SECOND};
+use crate::catalog::{CounterOffsets, MapSpec, PerfEvent, SECOND};
 use crate::error::{Error, Result};
 use crate::plan::{AggregatePlan, ProbePlan, Setting, Transport, internal};
 
@@ -24,6 +24,7 @@ pub struct Loaded {
     object: Object,
     links: Vec<Link>,
     program: &'static str,
+    counter_offsets: CounterOffsets,
     /// The hooks that are in use, in the order of the C file.
     hooks: Vec<String>,
     /// Group and variant of the alternatives that are in use.
@@ -138,6 +139,7 @@ impl Loaded {
             object,
             links: Vec::new(),
             program: program.name,
+            counter_offsets: program.counters,
             hooks,
             variants,
             perf_events,
@@ -239,15 +241,15 @@ impl Loaded {
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
             .map_err(|error| failed(error.to_string()))?
             .ok_or_else(|| failed("there are none".into()))?;
-        let mut sum = Counters::default();
+        let (mut sum, at) = (Counters::default(), self.counter_offsets);
         for cpu in &values {
-            let mut words = cpu.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
-            let mut next = || words.next().unwrap_or(0);
-            sum.seen = sum.seen.saturating_add(next());
-            sum.lost_buffer_full = sum.lost_buffer_full.saturating_add(next());
-            sum.lost_map_full = sum.lost_map_full.saturating_add(next());
-            sum.lost_other = sum.lost_other.saturating_add(next());
-            sum.peak_unread = sum.peak_unread.max(next());
+            let word =
+                |at: usize| cpu.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes);
+            sum.seen = sum.seen.saturating_add(word(at.seen));
+            sum.lost_buffer_full = sum.lost_buffer_full.saturating_add(word(at.lost_buffer_full));
+            sum.lost_map_full = sum.lost_map_full.saturating_add(word(at.lost_map_full));
+            sum.lost_other = sum.lost_other.saturating_add(word(at.lost_other));
+            sum.peak_unread = sum.peak_unread.max(word(at.peak_unread));
         }
         Ok(sum)
     }

@@ -331,3 +331,6 @@ impl StackSource for SnapshotStacks<'_> {
         frames
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,6 @@ impl Planner<'_> {
 pub(super) fn record_bytes(program: &Program) -> u64 {
     program.event().map_or(0, |event| event.size as u64) + 8
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,11 @@ fn names_that_only_the_machine_knows_are_left_for_it() {
     assert_eq!(encoded(&unit, "user.slice").unwrap().lookups, [(8, LookupName::Unit("user.slice".into()))]);
     assert!(encoded(&unit, "a/b").unwrap_err().message.contains("cgroup"));
 }
+
+#[test]
+fn names_and_disks_are_laid_out_as_in_the_header() {
+    use crate::catalog::c_api::expect_members;
+
+    expect_members("execsnoop", "runner_comm", &[("text", 0, 16), ("mask", 16, 16)]);
+    expect_members("biosnoop", "runner_disk", &[("name", 0, 32), ("major", 32, 4), ("minor", 36, 4)]);
+}

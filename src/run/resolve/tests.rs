@@ -85,3 +85,11 @@ fn a_unit_of_that_name_below_another_user_s_cgroup_does_not_count() {
     assert!(unit(root.path(), "a.service").expect("one counts").ends_with(system));
     assert!(unit(root.path(), "own.service").expect("it is nowhere else").starts_with(root.path().join(delegated)));
 }
+
+#[test]
+fn a_cgroup_is_laid_out_as_in_the_header() {
+    let members = [("id", 0, 8), ("level", 8, 4), ("unused", 12, 4)];
+    crate::catalog::c_api::expect_members("execsnoop", "runner_cgroup", &members);
+    let bytes = Cgroup { id: 1, level: 2 }.bytes();
+    assert_eq!(bytes, [&1u64.to_ne_bytes()[..], &2u32.to_ne_bytes(), &[0; 4]].concat());
+}
