@@ -316,5 +316,8 @@ fn a_built_in_config_is_started_by_its_name() {
     let service = built_in("systemd", &sets).expect(0).stdout;
     let command = "/usr/bin/ebpf-run run --quiet --set schedule.every=1h --set window.duration=10s -- io-latency";
     assert_eq!((values(&service, "ExecStart"), values(&service, "DynamicUser")), (vec![command], vec!["yes"]));
+    let filtered = built_in("systemd", &[&sets[..], &["--filter", "comm={not: dd}"]].concat()).expect(0).stdout;
+    let command = command.replace("--quiet", "--quiet --filter \"comm={not: dd}\"");
+    assert_eq!(values(&filtered, "ExecStart"), [command]);
     assert!(built_in("cron", &sets).expect(0).stdout.contains("go to standard output: cron mails them"));
 }
