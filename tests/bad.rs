@@ -117,7 +117,7 @@ fn the_documented_codes_are_those_that_there_are() {
     assert_eq!(rows, known);
 }
 
-/// `EBPF_RUN_BLESS=1 cargo test --test bad` writes them anew.
+/// `EBPF_RUN_BLESS=1 cargo test --test integration bad::` writes them anew.
 #[test]
 fn the_documented_messages_are_what_is_shown() {
     let (path, text) = errors_md();

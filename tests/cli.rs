@@ -1,14 +1,12 @@
 //! The command line as a user meets it: help, refusals and their words. Needs neither root nor eBPF.
 
-mod common;
-
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use common::{BINARY, Ended, NOBODY, Scratch, copy_program, is_root, run};
+use crate::common::{BINARY, Ended, NOBODY, Scratch, copy_program, is_root, run};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 fn ebpf_run(args: &[&str]) -> Ended {

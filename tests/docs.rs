@@ -1,13 +1,9 @@
 //! What the documents show works: every config that is shipped or printed, and the program of the guide.
 
-#[path = "docs/blocks.rs"]
 mod blocks;
-#[path = "docs/commands.rs"]
-mod commands;
-#[path = "docs/links.rs"]
+pub(crate) mod commands;
 mod links;
-#[path = "docs/markdown.rs"]
-mod markdown;
+pub(crate) mod markdown;
 
 use std::fs;
 use std::path::{Path, PathBuf};

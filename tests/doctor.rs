@@ -1,12 +1,9 @@
 //! `ebpf-run doctor` as a user without rights meets it. What it says with them is compared with runs in tests/live.
 
-#[allow(dead_code)] // what the tests with root need
-mod common;
-
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use common::{BINARY, NOBODY, Scratch, copy_program, is_root, run};
+use crate::common::{BINARY, NOBODY, Scratch, copy_program, is_root, run};
 use serde_json::Value as Json;
 
 /// The binary as a user who may not load anything.

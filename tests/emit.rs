@@ -1,14 +1,11 @@
 //! `ebpf-run emit`: what systemd and cron make of the files. Needs neither root nor eBPF; what needs systemd's own tools says
 //! so where they are not.
 
-#[allow(dead_code)] // what the tests with root need
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{BINARY, Ended, Scratch, run};
+use crate::common::{BINARY, Ended, Scratch, copy_program, run};
 use serde_json::{Value as Json, json};
 
 /// `ebpf-run emit WHAT` of `config`, for a machine where all is in its usual place.
@@ -178,7 +175,7 @@ fn cron_s_shell_gets_just_what_was_meant() {
     let text =
         scratch.write("fake.txt", "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done\nprintf '%s\\n' \"$ODD\"\n");
     let fake = scratch.path("fake");
-    common::copy_program(&text, &fake);
+    copy_program(&text, &fake);
     let mut config = config();
     config["labels"] = json!({"a": "${ODD}"});
     let odd = "it's \"5%\" $(reboot) `x` ; é";
@@ -260,7 +257,7 @@ fn what_can_t_be_kept_is_refused() {
     }
 }
 
-/// `EBPF_RUN_BLESS=1 cargo test --test emit` makes the examples anew.
+/// `EBPF_RUN_BLESS=1 cargo test --test integration emit::` makes the examples anew.
 #[test]
 fn the_examples_are_what_is_emitted() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -286,7 +283,7 @@ fn the_examples_are_what_is_emitted() {
         assert_eq!(names(&made), names(&kept));
         for name in names(&made) {
             let read = |folder: &Path| fs::read_to_string(folder.join(&name)).expect("it is there");
-            assert_eq!(read(&made), read(&kept), "EBPF_RUN_BLESS=1 cargo test --test emit");
+            assert_eq!(read(&made), read(&kept), "EBPF_RUN_BLESS=1 cargo test --test integration emit::");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Configs that nobody would write: mutations of the corpus and of the shipped ones go through loading and checking.
 //! Nothing panics, every problem is in the file, and the schema and the loader agree.
 //!
-//! `EBPF_RUN_FUZZ_SECONDS=600 cargo test --test fuzz -- --nocapture` takes longer than the usual moment;
+//! `EBPF_RUN_FUZZ_SECONDS=600 cargo test --test integration fuzz:: -- --nocapture` takes longer than the usual moment;
 //! `EBPF_RUN_FUZZ_SEED=N` begins with what a failure has named.
 
 use std::env;

@@ -1,13 +1,10 @@
 //! The commands that need no kernel, as a user meets them: check, schema, list, describe, completions, man.
 
-#[allow(dead_code)] // what the tests with root need
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{BINARY, Ended, Scratch, run};
+use crate::common::{BINARY, Ended, Scratch, run};
 use serde_json::Value as Json;
 
 const GOOD: &str = "version: 1\nprobes: [{program: biosnoop}]\nsinks: {out: {type: jsonl}}\n";

@@ -1,13 +1,10 @@
 //! `ebpf-run test`: records of a fixture through a config's sinks. Needs neither root nor eBPF.
 
-#[allow(dead_code)] // what the tests with root need
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{BINARY, Ended, Scratch, run};
+use crate::common::{BINARY, Ended, Scratch, run};
 
 const CONFIG: &str = "\
 version: 1

@@ -1,8 +1,5 @@
 //! What the commands print, into standard streams that are non-blocking, slow, full, closed, or hung up.
 
-#[allow(dead_code, reason = "each test binary uses its part of it")]
-mod common;
-
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -11,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use common::{BINARY, Scratch, run};
+use crate::common::{BINARY, Ended, Scratch, run};
 
 /// A small config, without problems.
 const CONFIG: &str = "\
@@ -231,7 +228,7 @@ fn a_terminal_that_has_hung_up_is_an_error() {
     drop(master);
     run(command(&scratch, &["list"]).env("TERM", "xterm")).expect(0);
     let output = command(&scratch, &["list"]).stdout(slave).output().expect("it runs");
-    common::Ended::from(output).expect(1).says(&["error: can't write to standard output: Input/output error"]);
+    Ended::from(output).expect(1).says(&["error: can't write to standard output: Input/output error"]);
 }
 
 /// A shell's completion reads from a pipe like anybody else.

@@ -1,15 +1,12 @@
 //! What a config is put together from, as a user meets it: includes, defaults, the environment and `--set`, in checks and
 //! plans. Needs neither root nor eBPF.
 
-#[allow(dead_code)] // what the tests with root need
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use common::{BINARY, Ended, Scratch, run};
+use crate::common::{BINARY, Ended, Scratch, run};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value as Json;
 

@@ -71,7 +71,7 @@ fn is_load() -> bool {
 fn start_load(test: &str, steps: &[Json]) -> Child {
     let binary = std::env::current_exe().expect("there is a binary");
     let mut command = Command::new(binary);
-    command.args(["--exact", test]).env(CALLS, Json::from(steps).to_string());
+    command.args(["--exact", &format!("live::{test}")]).env(CALLS, Json::from(steps).to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts")
 }
 

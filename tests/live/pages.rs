@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::commands::{Kind, Line, Workspace, arguments, kind, lines, matches, split, tested};
-use super::markdown::{Block, Page};
 use crate::common::{BINARY, copy_program};
+use crate::docs::commands::{Kind, Line, Workspace, arguments, kind, lines, matches, split, tested};
+use crate::docs::markdown::{Block, Page};
 use crate::root;
 
 /// How long a capture may take until it is attached.

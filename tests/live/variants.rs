@@ -31,7 +31,7 @@ impl Variant {
     /// A command that runs `config` with this variant of its group and no other.
     pub fn runner(&self, config: &Path) -> Command {
         let mut command = Command::new(env::current_exe().expect("there is a binary"));
-        command.args(["--exact", "variants::as_the_runner", "--ignored", "--nocapture"]);
+        command.args(["--exact", "live::variants::as_the_runner", "--ignored", "--nocapture"]);
         command.env(CONFIG, config).env(GROUP, &self.group).env(VARIANT, &self.name);
         command
     }

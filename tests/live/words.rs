@@ -50,7 +50,7 @@ fn again(mut command: Command, test: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let ended = run(command.args(["--exact", test]).env(ALONE, "1"));
+    let ended = run(command.args(["--exact", &format!("live::{test}")]).env(ALONE, "1"));
     assert!(ended.code == Some(0) && ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
     false
 }

@@ -1,7 +1,7 @@
 //! Canned records of each program through every kind of sink, against what they should become. No root, no kernel.
 //!
 //! `tests/golden/<program>.hex` holds the records; `<program>.txt`, `.csv` and `.jsonl` what they become.
-//! `EBPF_RUN_BLESS=1 cargo test --test golden` writes these anew: look at the diff.
+//! `EBPF_RUN_BLESS=1 cargo test --test integration golden::` writes these anew: look at the diff.
 
 use std::fs;
 use std::path::{Path, PathBuf};

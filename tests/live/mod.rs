@@ -12,14 +12,9 @@ mod biosnoop;
 mod biostacks;
 mod buffers;
 mod cachestat;
-mod capture;
+pub mod capture;
 mod clock;
-#[allow(dead_code)] // what the tests without root need
-#[path = "../docs/commands.rs"]
-mod commands;
-#[path = "../common/mod.rs"]
-mod common;
-mod disk;
+pub mod disk;
 mod doctor;
 mod ends;
 mod execsnoop;
@@ -30,14 +25,11 @@ mod floods;
 mod host_data;
 mod limits;
 mod llcstat;
-mod load;
+pub mod load;
 mod locks;
 mod loss;
-#[allow(dead_code)] // what the tests without root need
-#[path = "../docs/markdown.rs"]
-mod markdown;
 mod names;
-mod net;
+pub mod net;
 mod nullblk;
 mod offcputime;
 mod oomkill;
@@ -50,7 +42,7 @@ mod rights;
 mod runqlat;
 mod runqslower;
 mod same_path;
-mod sched;
+pub mod sched;
 mod set;
 mod sigsnoop;
 mod sinks;
@@ -59,17 +51,19 @@ mod stacks;
 mod streams;
 mod symbols;
 mod syscount;
-mod task_filters;
+pub mod task_filters;
 mod tcpconnect;
 mod tcplife;
 mod unattended;
-mod variants;
-mod windows;
-mod words;
+pub mod variants;
+pub mod windows;
+pub mod words;
+
+use crate::common::is_root;
 
 /// Whether a test can run; if not, it has said why.
-fn root() -> bool {
-    if common::is_root() {
+pub fn root() -> bool {
+    if is_root() {
         return true;
     }
     assert!(std::env::var_os("EBPF_RUN_REQUIRE_ROOT").is_none(), "EBPF_RUN_REQUIRE_ROOT is set, and this is not root");
