@@ -6,7 +6,7 @@ DESTDIR ?=
 ARGS ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps build run test test-kernels soak check bench docs install deb static check-packages clean
+.PHONY: help deps build run quick test test-kernels soak check bench docs install deb static check-packages clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,12 +18,17 @@ deps: ## install the packages that are missing (Debian, Ubuntu, Fedora)
 build: deps ## the release binary: target/release/ebpf-run
 	$(CARGO) build --release
 
-run: build ## build, then capture slow block I/O for 20 s (other options: ARGS="--duration 5s")
+# With the profile of the tests, which takes a fraction of the time of `make build`
+run: deps ## build, then capture slow block I/O for 20 s (other options: ARGS="--duration 5s")
+	$(CARGO) build
 	@scripts/demo $(ARGS)
+
+quick: ## what needs no root and takes seconds: units, golden files, wrong configs; after each edit
+	$(CARGO) test --lib --test integration -- --skip live:: --skip fuzz::
 
 # --tests: all but the documentation's examples. The runner takes the live tests, and only them, to root.
 test: deps ## all tests that this machine can run; the live ones as root (sudo)
-	$(CARGO) test --profile checked --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
+	$(CARGO) test --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
 
 test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
 	scripts/test-kernels

@@ -1,4 +1,4 @@
-//! The code is built as docs/architecture.md says: which module uses which, and one name for one type.
+//! The code is built as docs/explanation/architecture.md says: which module uses which, and one name for one type.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -70,10 +70,10 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// The table of docs/architecture.md: each module and what it may use; a `*` behind a name marks a cycle.
+/// The table of docs/explanation/architecture.md: each module and what it may use; a `*` behind a name marks a cycle.
 fn documented() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<(String, String)>) {
-    let page =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).expect("it is there");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/explanation/architecture.md"))
+        .expect("it is there");
     let table =
         page.split("| module | uses |\n|---|---|\n").nth(1).expect("the table").split("\n\n").next().expect("rows");
     let (mut arrows, mut marked) = (BTreeMap::new(), BTreeSet::new());
@@ -99,13 +99,20 @@ fn modules_use_what_the_table_of_the_architecture_says() {
     let (documented, _) = documented();
     let found = arrows();
     for (module, used) in &found {
-        let allowed = documented.get(module).unwrap_or_else(|| panic!("docs/architecture.md lacks `{module}`"));
+        let allowed =
+            documented.get(module).unwrap_or_else(|| panic!("docs/explanation/architecture.md lacks `{module}`"));
         let undocumented: Vec<_> = used.difference(allowed).collect();
-        assert!(undocumented.is_empty(), "`{module}` may not use {undocumented:?}: see docs/architecture.md");
+        assert!(
+            undocumented.is_empty(),
+            "`{module}` may not use {undocumented:?}: see docs/explanation/architecture.md"
+        );
         let unused: Vec<_> = allowed.difference(used).collect();
-        assert!(unused.is_empty(), "`{module}` no longer uses {unused:?}: remove that from docs/architecture.md");
+        assert!(
+            unused.is_empty(),
+            "`{module}` no longer uses {unused:?}: remove that from docs/explanation/architecture.md"
+        );
     }
-    assert_eq!(documented.len(), found.len(), "docs/architecture.md names a module that does not exist");
+    assert_eq!(documented.len(), found.len(), "docs/explanation/architecture.md names a module that does not exist");
 }
 
 #[test]

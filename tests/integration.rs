@@ -6,6 +6,7 @@ mod architecture;
 mod bad;
 mod cli;
 mod common;
+mod dependencies;
 mod docs;
 mod doctor;
 mod emit;
