@@ -7,7 +7,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct event {
 	u64 ts AS("ktime") DOC("When the request completed");
 	u32 pid DOC("Process that started the request");
-	char comm[16] DOC("Command that started the request");
+	char comm[16] DOC("Name of the thread that started the request");
 	char device[32] DOC("Disk");
 	enum io_op op DOC("Operation");
 	enum io_flag flags AS("bits") DOC("How it was asked for");
@@ -16,6 +16,7 @@ struct event {
 	u64 queued_ns UNIT("ns") DOC("From the request's start to its (last) issue to the driver");
 	u64 latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, from its start");
 	s32 error AS("errno") DOC("0, or a negative error number");
+	char process_comm[16] DOC("Name of the process that started the request");
 } DOC("One block I/O request") TRY("direct_read");
 EVENT(event);
 
@@ -30,6 +31,7 @@ struct io {
 	u32 flags;
 	s32 error;
 	char comm[16];
+	char process_comm[16];
 };
 #include "request.h"
 
@@ -47,10 +49,13 @@ ACCURACY(
 
 static __always_inline void request_begins(void *ctx, struct request *rq, struct io *io)
 {
-	io->pid = bpf_get_current_pid_tgid() >> 32;
+	u64 id = bpf_get_current_pid_tgid();
+
+	io->pid = id >> 32;
 	io->bytes = rq->__data_len;
 	io->flags = io_flags_of(rq->cmd_flags);
 	bpf_get_current_comm(io->comm, sizeof(io->comm));
+	process_name_or(&io->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, io->comm);
 }
 
 static __always_inline void request_issued(struct request *rq, struct io *io)
@@ -87,6 +92,7 @@ static __always_inline void request_ends(void *ctx, struct request *rq, struct i
 	e->flags = io->flags;
 	e->error = io->error;
 	__builtin_memcpy(e->comm, io->comm, sizeof(e->comm));
+	__builtin_memcpy(e->process_comm, io->process_comm, sizeof(e->process_comm));
 	bpf_probe_read_kernel_str(e->device, sizeof(e->device), disk_of(rq)->disk_name);
 	event_end(ctx, e);
 }

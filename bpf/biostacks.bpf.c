@@ -12,7 +12,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct key {
-	char comm[16] DOC("Command that started the requests");
+	char comm[16] DOC("Name of the thread that started the requests");
 	char device[32] DOC("Disk");
 	u64 kernel_stack AS("kernel_stack") DOC("How the kernel came to start them");
 };

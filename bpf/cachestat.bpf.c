@@ -17,7 +17,7 @@ const volatile bool by_process DOC("true: counters of their own for each process
 
 struct key {
 	u32 pid DOC("Process, with `by_process: true`; otherwise 0");
-	char comm[16] DOC("Command of the thread; empty without `by_process: true`");
+	char comm[16] DOC("Name of the process; empty without `by_process: true`");
 };
 struct value {
 	u64 accessed DOC("Pages of files that were read or mapped");
@@ -33,7 +33,7 @@ ACCURACY(
 	NOT_SEEN("reads and writes past the cache (`O_DIRECT`)")
 	NOT_SEEN("pages that a write brings in, and what a write of less than a page reads from the disk")
 	NOT_SEEN("misses of tmpfs, which has none; from 6.12 on its reads")
-	OWNER("the thread that reads, faults or writes; its process and its own `comm` with `by_process: true`")
+	OWNER("the thread that reads, faults or writes; a row is of its process with `by_process: true`")
 	TIME("a page counts when it is asked for, brought in, or written to for the first time since it was on the disk")
 	EXACT("an estimate: `accessed - misses` can be negative in one interval, because a page is brought in before it is read")
 	EXACT("two reads that end at one page: told apart by the thread's count of reads")
@@ -70,8 +70,10 @@ static __always_inline struct value *counters_of_current(void)
 	struct key key = {};
 
 	if (by_process) {
-		key.pid = bpf_get_current_pid_tgid() >> 32;
-		bpf_get_current_comm(key.comm, sizeof(key.comm));
+		u64 id = bpf_get_current_pid_tgid();
+
+		key.pid = id >> 32;
+		current_process_name(&key.comm, id);
 	}
 	return aggregate(pages, &key);
 }

@@ -13,7 +13,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct key {
 	u32 pid DOC("Process; 0: the CPU was idle");
-	char comm[16] DOC("Command of the thread");
+	char comm[16] DOC("Name of the process");
 };
 struct value {
 	u64 references DOC("References to the last-level cache, or what `event` says: of a clock, ns");
@@ -25,7 +25,7 @@ ACCURACY(
 	SEES("references to the last-level cache and misses, as the counters of each CPU have them")
 	NOT_SEEN("a CPU that went offline or came online, from then on: named in the summary and in `cpus_not_sampled`")
 	NOT_SEEN("machines without these counters, which most virtual machines are: `unsupported`")
-	OWNER("the thread that runs when the counter reaches `period`, for all events of the CPU since the last time")
+	OWNER("the process of the thread that runs when the counter reaches `period`, for all events of the CPU since the last time")
 	TIME("none; with a clock as `event`, the numbers are ns")
 	EXACT("an estimate in steps of `period`: right in the mean, rough for what is rare")
 	VARIANTS("one; with an `event` of its own, `references` counts that and `misses` is 0")
@@ -42,7 +42,7 @@ static __always_inline struct value *charged(void)
 
 	if (!task_passes(id))
 		return NULL;
-	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	current_process_name(&key.comm, id);
 	return aggregate(cache, &key);
 }
 

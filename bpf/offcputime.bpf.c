@@ -22,7 +22,8 @@ enum off_reason {
 
 struct key {
 	u32 pid DOC("Process");
-	char comm[16] DOC("Command of the thread");
+	char comm[16] DOC("Name of the thread");
+	char process_comm[16] DOC("Name of the process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
 	u64 kernel_stack AS("kernel_stack") DOC("Where in the kernel it left the CPU");
@@ -39,7 +40,7 @@ ACCURACY(
 	NOT_SEEN("threads that are still off the CPU at the end: counted as `under_way`")
 	NOT_SEEN("threads that left the CPU before the capture began")
 	NOT_SEEN("switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
-	OWNER("the thread that left, by the filters and its `comm` at that moment")
+	OWNER("the thread that left, by the filters and its names at that moment")
 	TIME("`total_ns`: from the switch away to the switch back, with the wait for a CPU")
 	EXACT("times and counts of the switches that were seen")
 	EXACT("user stacks need frame pointers: without them the innermost function is right, others may not be")
@@ -94,6 +95,7 @@ static __always_inline void leave(void *ctx, bool preempt, struct task_struct *t
 		return;
 	absence.key.pid = task->tgid;
 	bpf_get_current_comm(absence.key.comm, sizeof(absence.key.comm));
+	process_name_or(&absence.key.process_comm, task, task->tgid == thread, absence.key.comm);
 	absence.key.kernel_stack = kernel_stack_id(ctx);
 	absence.key.user_stack = user_stacks ? user_stack_id(ctx) : STACK_NONE;
 	SET_IMAGE(&absence.key);

@@ -47,11 +47,12 @@ struct event {
 	u32 pid DOC("Process");
 	u32 tid DOC("Thread");
 	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Command");
+	char comm[16] DOC("Name of the thread");
 	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes; `…`: could not be read");
 	enum open_flag flags AS("bits") DOC("How it was to be opened; empty: could not be read");
 	s32 ret AS("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
 	char tail[PATH_LONG] INTERNAL;
+	char process_comm[16] DOC("Name of the process");
 } DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle") TRY("open");
 EVENT(event);
 
@@ -125,6 +126,7 @@ static __always_inline void fill(struct event *e, u64 id, u64 flags, s32 ret)
 }
 
 /* The call is over, and its task passes. */
+	process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
 static __always_inline int opened(void *ctx, u64 id, const char *path, u64 flags, s32 ret)
 {
 	u64 start[PATH_SHORT / 8] = {};

@@ -9,7 +9,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct key {
 	u32 pid DOC("Process; 0: the CPU was idle");
-	char comm[16] DOC("Command of the thread");
+	char comm[16] DOC("Name of the thread");
+	char process_comm[16] DOC("Name of the process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
 	u64 kernel_stack AS("kernel_stack") DOC("Where it was in the kernel, if it was there");
@@ -48,6 +49,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	if ((!idle && !(u32)id) || !task_passes(id))
 		return 0;
 	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	process_name_or(&key.process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, key.comm);
 	key.kernel_stack = kernel_stack_id(ctx);
 	key.user_stack = user_stacks ? user_stack_id(ctx) : STACK_NONE;
 	SET_IMAGE(&key);

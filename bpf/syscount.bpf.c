@@ -25,7 +25,7 @@ const volatile enum count_key by DOC("What is counted apart: calls, processes, o
 struct key {
 	enum syscall syscall DOC("System call; `all` with `by: process`, `compat` for a call by its 32-bit number, `x32` for one by its x32 number, `unknown` for one without a number that a kernel has");
 	u32 pid DOC("Process; 0 with `by: syscall`");
-	char comm[16] DOC("Command of the thread; empty with `by: syscall`");
+	char comm[16] DOC("Name of the process; empty with `by: syscall`");
 };
 struct value {
 	u64 calls AS("events") DOC("Calls that returned");
@@ -46,7 +46,7 @@ ACCURACY(
 	NOT_SEEN("the number that a traced program asked for; a result that the tracer changes at the end")
 	NOT_SEEN("what is not a system call: the vDSO (`clock_gettime`), io_uring's operations, Syscall User Dispatch")
 	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
-	OWNER("the thread that calls; its `comm` is that of the return")
+	OWNER("the process of the thread that calls, by its name when the call returns")
 	OWNER("the filters are asked when a call begins; when it returns, if its beginning was not seen")
 	TIME("`total_ns`: the time in the kernel, with all parts of a restarted call, without handlers and stops")
 	EXACT("`calls` and `failed`; `untimed` are the calls that are not in `total_ns`")
@@ -160,8 +160,10 @@ static __always_inline int count_call(enum syscall nr, bool error, u64 took)
 	if (!value) {
 		key.syscall = by == BY_PROCESS ? SYS_ALL : nr;
 		if (by != BY_SYSCALL) {
-			key.pid = bpf_get_current_pid_tgid() >> 32;
-			bpf_get_current_comm(key.comm, sizeof(key.comm));
+			u64 id = bpf_get_current_pid_tgid();
+
+			key.pid = id >> 32;
+			current_process_name(&key.comm, id);
 		}
 		value = aggregate(calls, &key);
 	}

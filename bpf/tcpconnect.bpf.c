@@ -17,13 +17,14 @@ struct event {
 	u32 pid DOC("Process");
 	u32 tid DOC("Thread");
 	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Command");
+	char comm[16] DOC("Name of the thread");
 	enum ip_family family DOC("Version of the Internet Protocol");
 	u8 saddr[16] AS("ip") DOC("Address it is opened from");
 	u8 daddr[16] AS("ip") DOC("Address it is opened to");
 	u16 sport DOC("Port it is opened from; 0 if it is not chosen yet");
 	u16 dport DOC("Port it is opened to");
 	s32 error AS("errno") DOC("0 if a SYN was to be sent; else why not, a negative error number");
+	char process_comm[16] DOC("Name of the process");
 } DOC("One attempt to open a TCP connection") TRY("connect");
 EVENT(event);
 
@@ -143,6 +144,8 @@ static __always_inline struct file *file_of(u32 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+		process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
+	}
 	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
 
 	if (fd < BPF_CORE_READ(table, max_fds))

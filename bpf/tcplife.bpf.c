@@ -20,7 +20,7 @@ struct event {
 	u64 ts AS("ktime") DOC("When it ended");
 	u32 pid DOC("Process that opened or accepted it; 0 if none has");
 	u32 uid DOC("User it runs as (real user id); of pid 0, the user of the listening socket");
-	char comm[16] DOC("Command of the thread that did that");
+	char comm[16] DOC("Name of the thread that did that");
 	enum ip_family family DOC("Version of the Internet Protocol");
 	enum direction direction DOC("Whether it came in or was opened from here");
 	u8 laddr[16] AS("ip") DOC("Address on this side");
@@ -30,6 +30,7 @@ struct event {
 	u64 tx_bytes UNIT("bytes") DOC("Data sent that the other side has acknowledged");
 	u64 rx_bytes UNIT("bytes") DOC("Data received in order");
 	u64 duration_ns UNIT("ns") DOC("Since it was established");
+	char process_comm[16] DOC("Name of that process");
 } DOC("One TCP connection that ended") TRY("connection");
 EVENT(event);
 
@@ -63,7 +64,8 @@ struct life {
 	u32 pid;
 	u32 uid;
 	char comm[16];
-	bool owned; /* pid, uid and comm are known */
+	char process_comm[16];
+	bool owned; /* pid, uid and names are known */
 	bool out;
 };
 
@@ -90,6 +92,7 @@ static __always_inline bool own(struct life *life)
 	life->pid = id >> 32;
 	life->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(life->comm, sizeof(life->comm));
+	process_name_or(&life->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, life->comm);
 	life->owned = true;
 	return true;
 }
@@ -106,6 +109,7 @@ static __always_inline bool inherit(struct life *life, struct sock *sk)
 	life->pid = first->pid;
 	life->uid = first->uid;
 	__builtin_memcpy(life->comm, first->comm, sizeof(life->comm));
+	__builtin_memcpy(life->process_comm, first->process_comm, sizeof(life->process_comm));
 	life->owned = true;
 	return true;
 }
@@ -171,6 +175,7 @@ static __always_inline void report(void *ctx, struct sock *sk, struct life *life
 	e->pid = life->pid;
 	e->uid = life->owned ? life->uid : BPF_CORE_READ(sk, sk_uid.val);
 	__builtin_memcpy(e->comm, life->comm, sizeof(e->comm));
+	__builtin_memcpy(e->process_comm, life->process_comm, sizeof(e->process_comm));
 	e->family = ends.family;
 	e->direction = life->out;
 	__builtin_memcpy(e->laddr, ends.local, sizeof(e->laddr));

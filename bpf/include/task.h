@@ -66,6 +66,18 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 			process_name_into(name, task);             \
 	})
 
+/* The same for the current task, whose numbers are `id`. */
+#define current_process_name(name, id)                            \
+	({                                                         \
+		u64 __numbers = (id);                              \
+		if (__numbers >> 32 == (u32)__numbers) {           \
+			bpf_get_current_comm(name, sizeof(*(name))); \
+		} else {                                           \
+			struct task_struct *__caller = (void *)bpf_get_current_task(); \
+			process_name_into(name, __caller);         \
+		}                                                  \
+	})
+
 /* Whether no filter on tasks is set. What has no task passes only then: nobody can say that it is one of those. */
 #define task_filters_off() (!pid.n && !tid.n && !uid.n && !comm.n && !process_comm.n && !cgroup.n && !unit.n)
 

@@ -158,7 +158,7 @@ fn values_that_do_not_fit_are_refused() {
     wrong("1ms", "1", "7:20", "`1ms`");
     wrong("loop0]", "/dev/loop0]", "8:21", "`loop0`");
     wrong("failed: false", "failed: never", "14:23", "true or false is needed, not `never`");
-    wrong("300KiB", "10B", "10:20", "between 128B and 1GiB");
+    wrong("300KiB", "10B", "10:20", "between 256B and 1GiB");
     wrong("50ms", "10us", "10:41", "between 1ms and 60s");
     wrong("labels:", "window: {duration: 0s}\nlabels:", "2:20", "catches nothing");
     wrong("name: slow", "name: execsnoop", "13:5", "a second probe `execsnoop`");

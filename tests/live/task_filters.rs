@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, report, to_jsonl};
+use crate::capture::{Capture, of_probe, records, report, to_jsonl, to_jsonl_of_busy};
 use crate::common::{BINARY, NOBODY, Scratch, run};
 use crate::load::{Held, compiled, copy_of, unique_name};
 use crate::root;
@@ -120,9 +120,11 @@ fn every_filter_on_a_task_lets_through_what_it_names() {
     }
 }
 
-/// A process that opens `argv[1]` three times: with its first thread, with another one of another name while that is there,
-/// and with the same when the first one has ended. Then an io_uring worker does something, if there is io_uring.
+/// A process that opens and reads `argv[1]` three times: with its first thread, with another one of another name while that
+/// is there, and with the same when the first one has ended. That one fails to execute a program, and both ends of a
+/// connection are its own. Then an io_uring worker does something, if there is io_uring.
 const THREADS: &str = r#"
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <pthread.h>
@@ -130,7 +132,9 @@ const THREADS: &str = r#"
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *path;
@@ -138,7 +142,30 @@ static int first_ended[2];
 
 static void visit(void)
 {
-	close(open(path, O_RDONLY));
+	struct timespec start, now;
+	int fd = open(path, O_RDONLY);
+	char c;
+
+	read(fd, &c, 1);
+	close(fd);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
+	do
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < 50000000);
+}
+
+static void connect_to_itself(void)
+{
+	struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int listener = socket(AF_INET, SOCK_STREAM, 0), out = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(here);
+
+	bind(listener, (struct sockaddr *)&here, len);
+	listen(listener, 1);
+	getsockname(listener, (struct sockaddr *)&here, &len);
+	connect(out, (struct sockaddr *)&here, len);
+	close(accept(listener, 0, 0));
+	close(out);
 }
 
 /* One IORING_OP_NOP that has to be done by a worker; 0 if it was */
@@ -176,6 +203,8 @@ static void *other(void *none)
 
 	prctl(PR_SET_NAME, "renamed-thread");
 	visit();
+	execl("/no/such/program", "x", (char *)0);
+	connect_to_itself();
 	write(first_ended[1], "x", 1);
 	snprintf(name, sizeof(name), "/proc/self/task/%d/stat", getpid());
 	do { /* until it is a zombie */
@@ -211,7 +240,7 @@ fn threads_with_names_of_their_own_are_found_by_the_name_of_their_process() {
     }
     let scratch = Scratch::new();
     let (program, comm) = compiled(&scratch, THREADS);
-    let path = scratch.path("visited").to_str().expect("UTF-8").to_owned();
+    let path = scratch.write("visited", "x").to_str().expect("UTF-8").to_owned();
     let start = format!("{}*", &comm[..comm.len() - 1]);
     let opens: Vec<(Json, usize)> = vec![
         (json!({"process_comm": comm}), 3),
@@ -232,7 +261,23 @@ fn threads_with_names_of_their_own_are_found_by_the_name_of_their_process() {
     probes.push(json!({"program": "exitsnoop", "name": "threads", "filters": {"process_comm": comm, "threads": true}}));
     probes.push(json!({"program": "exitsnoop", "name": "process", "filters": filters}));
     probes.push(json!({"program": "runqslower", "name": "waits", "filters": filters}));
-    let capture = Capture::start(&scratch, &to_jsonl(json!(probes)), &[]);
+    for program in ["execsnoop", "tcpconnect", "tcplife", "offcputime"] {
+        probes.push(json!({"program": program, "name": program, "filters": filters}));
+    }
+    let mut row = |program: &str, key: &str, value: Json, event: bool| {
+        let mut filters = filters.clone();
+        filters[key] = value;
+        if event {
+            filters["event"] = json!("cpu_clock");
+        }
+        probes.push(json!({"program": program, "name": program, "filters": filters}));
+    };
+    row("syscount", "by", json!("process"), false);
+    row("cachestat", "by_process", json!(true), false);
+    row("runqlat", "by", json!("process"), false);
+    row("llcstat", "period", json!(1_000_000), true);
+    row("profile", "frequency", json!("999Hz"), true);
+    let capture = Capture::start(&scratch, &to_jsonl_of_busy(json!(probes)), &[]);
     let mut child = Command::new(&program).arg(&path).stdout(Stdio::piped()).spawn().expect("it runs");
     let (pid, mut said) = (child.id(), String::new());
     child.stdout.take().expect("it is piped").read_to_string(&mut said).expect("it is text");
@@ -254,8 +299,17 @@ fn threads_with_names_of_their_own_are_found_by_the_name_of_their_process() {
     for name in [comm.as_str(), "renamed-thread"] {
         assert!(threads.iter().any(|(thread, _)| *thread == name), "{name} in {threads:?}");
     }
-    let waits = names("waits");
-    assert!(waits.contains(&("renamed-thread", &comm)), "{waits:?}");
+    for probe in ["waits", "p0", "execsnoop", "tcpconnect", "tcplife", "offcputime", "profile"] {
+        let seen = names(probe);
+        assert!(seen.contains(&("renamed-thread", &comm)), "{probe}: {seen:?}");
+        assert!(seen.iter().all(|(_, process)| *process == comm), "{probe}: {seen:?}");
+    }
+    // A row of a process is not one of its threads
+    for probe in ["syscount", "cachestat", "llcstat", "runqlat"] {
+        let rows = of_probe(&records, probe).into_iter().filter(|row| row["pid"] == pid);
+        let rows: BTreeSet<&str> = rows.map(|row| row["comm"].as_str().expect("text")).collect();
+        assert_eq!(rows, BTreeSet::from([comm.as_str()]), "{probe}");
+    }
     // Before 5.12 such a worker is a kernel thread, a process of its own
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));

@@ -56,7 +56,10 @@ fn rows_have_the_key_and_the_values() {
     let unit = |name: &str| summaries.layout.fields[summaries.layout.index(name).expect("a field")].unit.clone();
     assert_eq!((unit("p99").as_deref(), unit("count")), (Some("ns"), None));
     let [rows] = counters.streams.as_slice() else { panic!("one sort of rows") };
-    assert_eq!(names(&rows.layout), ["ts", "pid", "comm", "kernel_stack", "user_stack", "cpu", "samples"]);
+    assert_eq!(
+        names(&rows.layout),
+        ["ts", "pid", "comm", "process_comm", "kernel_stack", "user_stack", "cpu", "samples"]
+    );
     // Nothing lies upon anything else
     for stream in histogram.streams.iter().chain(&counters.streams) {
         let mut ends: Vec<(usize, usize)> =
