@@ -99,5 +99,8 @@ static __always_inline bool is_runner_task(struct task_struct *task, u32 tgid)
 /* The same for the current task, whose process is `tgid`. */
 static __always_inline bool is_runner(u32 tgid)
 {
+	/* The task is looked up only where there is a helper */
+	if (!runner_helper)
+		return runner_self && tgid == runner_self;
 	return is_runner_task((struct task_struct *)bpf_get_current_task(), tgid);
 }
