@@ -39,7 +39,8 @@ ACCURACY(
 	TIME("`ts`: when the SYN is about to be sent; of a failure before that, when the call returns")
 	EXACT("one event for an attempt: a second `connect()` for it is none")
 	EXACT("of a failure before the SYN, `daddr` and `dport` are what the caller wrote")
-	EXACT("if `attempts` has forgotten a socket, an attempt that then fails is two events")
+	EXACT("an attempt that fails after tens of thousands of others have begun can be two events")
+	EXACT("a socket that was connected, disconnected (`AF_UNSPEC`) and then fails before a SYN has no event of that")
 	VARIANTS("`fentry` and `kprobe`: the same events")
 	VARIANTS("`tracepoint`: `sport` is 0 unless the caller chose it; without a free port `error` is 0")
 );
@@ -70,26 +71,65 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+/* include/net/sock.h */
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
+};
+
 #pragma clang attribute pop
 
-/* By the number of the socket's inode, which is not used again like an address */
+/*
+ * Sockets whose attempt was seen to begin, by the number of their inode, which is not used again like an address. Not a map
+ * with a hash: that would cost each connection more than all else. A number is in one of the places of its group, the
+ * newest first, until connect() fails or four others of the group have begun. Two CPUs that write to one group at a time
+ * can lose a number.
+ */
+#define GROUPS 8192
+#define PLACES 4
+struct group {
+	u64 numbers[PLACES];
+};
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, u64);
-	__type(value, u8);
-} attempts SEC(".maps") DOC("Sockets whose attempt was seen to begin, and whose connect() has not told how it ended");
-REFUSALS(attempts);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GROUPS);
+	__type(key, u32);
+	__type(value, struct group);
+} attempts SEC(".maps");
 
 /* Remembers that what connect() returns is about an attempt that is an event already. */
 static __always_inline void began(struct sock *sk, struct sock *connection)
 {
-	u64 number = BPF_CORE_READ(connection ? connection : sk, sk_socket, file, f_inode, i_ino);
-	u8 one = 1;
+	struct socket_alloc *socket = (void *)BPF_CORE_READ(connection ? connection : sk, sk_socket);
+	u64 number = BPF_CORE_READ(socket, vfs_inode.i_ino);
+	u32 at = number % GROUPS;
+	struct group *group = bpf_map_lookup_elem(&attempts, &at);
 
-	/* Refused: if connect() fails, the attempt is told twice */
-	if (number && bpf_map_update_elem(&attempts, &number, &one, BPF_ANY))
-		__sync_fetch_and_add(&refused_attempts, 1);
+	if (!number || !group || group->numbers[0] == number)
+		return;
+#pragma unroll
+	for (u32 i = PLACES - 1; i > 0; i--)
+		group->numbers[i] = group->numbers[i - 1];
+	group->numbers[0] = number;
+}
+
+/* Whether the attempt of the socket `number` was seen to begin; it is forgotten. */
+static __always_inline bool has_begun(u64 number)
+{
+	u32 at = number % GROUPS;
+	struct group *group = bpf_map_lookup_elem(&attempts, &at);
+	bool found = false;
+
+	if (!group)
+		return false;
+#pragma unroll
+	for (u32 i = 0; i < PLACES; i++) {
+		if (group->numbers[i] == number) {
+			group->numbers[i] = 0;
+			found = true;
+		}
+	}
+	return found;
 }
 
 static __always_inline void send(void *ctx, u64 id, u32 user, const struct ends *ends, s32 error)
@@ -102,8 +142,10 @@ static __always_inline void send(void *ctx, u64 id, u32 user, const struct ends 
 	e->pid = id >> 32;
 	e->tid = id;
 	e->uid = user;
-	if (id)
+	if (id) {
 		bpf_get_current_comm(e->comm, sizeof(e->comm));
+		process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
+	}
 	e->family = ends->family;
 	__builtin_memcpy(e->saddr, ends->local, sizeof(e->saddr));
 	__builtin_memcpy(e->daddr, ends->remote, sizeof(e->daddr));
@@ -144,8 +186,6 @@ static __always_inline struct file *file_of(u32 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-		process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
-	}
 	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
 
 	if (fd < BPF_CORE_READ(table, max_fds))
@@ -225,7 +265,8 @@ int BPF_PROG(connect_returns, struct pt_regs *regs, long ret)
 	struct sock *sk;
 	u16 protocol;
 
-	if (SYSCALL_NR(regs) != NR_CONNECT || goes_on(ret) || is_compat(regs))
+	/* Most that come here have worked, and cost no more than other calls */
+	if (SYSCALL_NR(regs) != NR_CONNECT || !ret || goes_on(ret) || is_compat(regs))
 		return 0;
 	id = bpf_get_current_pid_tgid();
 	if (!task_passes(id))
@@ -236,7 +277,7 @@ int BPF_PROG(connect_returns, struct pt_regs *regs, long ret)
 		return 0;
 	number = BPF_CORE_READ(inode, i_ino);
 	/* Seen to begin, or none: the socket has a connection already */
-	if (!bpf_map_delete_elem(&attempts, &number) || !ret || ret == -106 /* EISCONN */)
+	if (has_begun(number) || ret == -106 /* EISCONN */)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(socket, sk);
