@@ -10,6 +10,7 @@
  */
 #include "syscall.h"
 #include "task.h"
+#include "under_way.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -51,8 +52,8 @@ struct event {
 	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes; `…`: could not be read");
 	enum open_flag flags AS("bits") DOC("How it was to be opened; empty: could not be read");
 	s32 ret AS("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
-	char tail[PATH_LONG] INTERNAL;
 	char process_comm[16] DOC("Name of the process");
+	char tail[PATH_LONG] INTERNAL;
 } DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle") TRY("open");
 EVENT(event);
 
@@ -64,8 +65,10 @@ ACCURACY(
 	NOT_SEEN("opens by handle (`open_by_handle_at`), which have no path")
 	NOT_SEEN("descriptors by other calls (`memfd_create`, `open_tree`, `pidfd_open`, `mq_open`), or from another process")
 	NOT_SEEN("files that the kernel opens itself: programs, core dumps, swap areas, those of an NFS server")
-	NOT_SEEN("calls that have not returned at the end, or never return; not counted")
+	NOT_SEEN("calls that have not returned at the end: counted as `under_way`, whatever their path")
+	NOT_SEEN("calls that never return, of a process that is killed")
 	NOT_SEEN("calls for which seccomp ends the process, on 5.10")
+	NOT_SEEN("calls that seccomp answers with an error number from 512 to 516: they look like restarts")
 	NOT_SEEN("calls that a tracer skips; a result that a tracer changes")
 	OWNER("the thread that calls")
 	TIME("`ts`: when the call returns")
@@ -95,6 +98,8 @@ REFUSALS(interrupted);
 /* Most machines never see one, and then no open has to ask the map */
 bool any_interrupted INTERNAL = false;
 
+UNDER_WAY("opens not returned");
+
 #define FLAGS_UNREAD (~0ULL)
 
 static __always_inline u32 flags_of(u64 flags)
@@ -121,12 +126,12 @@ static __always_inline void fill(struct event *e, u64 id, u64 flags, s32 ret)
 	e->tid = id;
 	e->uid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
 	e->flags = flags_of(flags);
 	e->ret = ret;
 }
 
 /* The call is over, and its task passes. */
-	process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
 static __always_inline int opened(void *ctx, u64 id, const char *path, u64 flags, s32 ret)
 {
 	u64 start[PATH_SHORT / 8] = {};
@@ -257,4 +262,18 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 	if (any_interrupted)
 		bpf_map_delete_elem(&interrupted, &id);
 	return opened(ctx, id, open.path, open.flags, is_trapped(regs, ret) ? -ENOSYS : ret);
+}
+
+SEC("iter/task")
+int not_returned(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	u64 now = bpf_ktime_get_ns();
+	struct call_of_thread call;
+
+	if (!find_call(&call, task) || !(call.compat ? compat_call(call.nr) : native_call(call.nr)))
+		return 0;
+	if (task_passes_other(task))
+		count_under_way(under_way, task, &now);
+	return 0;
 }

@@ -12,6 +12,7 @@
 #include "syscall.h"
 #include "syscall_names.h"
 #include "task.h"
+#include "under_way.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -52,6 +53,7 @@ ACCURACY(
 	EXACT("`calls` and `failed`; `untimed` are the calls that are not in `total_ns`")
 	EXACT("without a time: denied, under way at the start, or `entered` is full")
 	VARIANTS("one; with `latency: false` calls are seen only when they return, and have no times")
+	VARIANTS("with `latency: false` a call that seccomp answers with an error number from 512 to 516 is not counted")
 	VARIANTS("with `latency: false` an `execveat` that works counts as `execve`, a traced `rt_sigreturn` as `unknown`")
 );
 
@@ -117,14 +119,20 @@ static __always_inline enum syscall name_of(s64 nr, bool compat)
 /* Of a call whose beginning was not seen. */
 static __always_inline enum syscall name_at_return(struct pt_regs *regs, long ret)
 {
-	struct task_struct___call *task = (void *)bpf_get_current_task();
+	bool compat = is_compat(regs);
 	s32 nr = SYSCALL_NR(regs);
+	struct task_struct___call *task;
 
+	if (nr >= 0)
+		return name_of(is_no_call(regs, ret) ? -1 : nr, compat);
 	/* rt_sigreturn() takes its number with it: the registers are those from before the signal. A tracer that skips a
 	 * call does the same, and the caller can ask for the number -1. */
-	if (!latency && nr < 0 && !is_compat(regs) && ret != -ENOSYS && !BPF_CORE_READ(task, ptrace))
-		return SYS_RT_SIGRETURN;
-	return name_of(is_no_call(regs, ret) ? -1 : nr, is_compat(regs));
+	if (!latency && !compat && ret != -ENOSYS) {
+		task = (void *)bpf_get_current_task();
+		if (!BPF_CORE_READ(task, ptrace))
+			return SYS_RT_SIGRETURN;
+	}
+	return name_of(-1, compat);
 }
 
 /* A process that was just made returns from a call that it never made. */
@@ -257,7 +265,7 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 {
 	u64 id = bpf_get_current_pid_tgid(), took = 0;
 	struct thread *thread = NULL;
-	bool error;
+	bool error, denied = false;
 	u32 nr;
 
 	if (latency) {
@@ -278,7 +286,9 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 		if (!task_passes(id) || is_child(regs, ret))
 			return 0;
 		nr = name_at_return(regs, ret);
-		if (latency && thread)
+		/* Of a thread whose calls are seen to begin, one without a beginning never restarts */
+		denied = latency && thread;
+		if (denied)
 			thread->interrupted = 0;
 		/* After an exec that worked its thread passes by another name than the one that it began with */
 		if (latency && !ret && is_exec(regs))
@@ -289,7 +299,7 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 		/* What "returns" with this one is what the signal interrupted */
 		if (nr == SYS_RT_SIGRETURN || (nr == SYS_COMPAT && SYSCALL_NR(regs) < 0 && ret != -ENOSYS))
 			error = false;
-		else if (is_restarted(ret))
+		else if (!denied && is_restarted(ret))
 			return call_interrupted(thread, nr, ret, took);
 	} else {
 		error = is_trapped(regs, ret);
@@ -316,5 +326,18 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 {
 	if (!forget_thread() && !latency)
 		__sync_fetch_and_add(&interrupted, -1);
+	return 0;
+}
+
+/* Without times, no entry is made where a call begins */
+SEC("iter/task")
+SKIP_IF("latency=true") int not_returned(struct bpf_iter__task *ctx)
+{
+	struct thread thread = {.start = bpf_ktime_get_ns()};
+	struct task_struct *task = ctx->task;
+	struct call_of_thread call;
+
+	if (!latency && find_call(&call, task) && task_passes_other(task))
+		count_under_way(entered, task, &thread);
 	return 0;
 }

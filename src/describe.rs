@@ -26,6 +26,7 @@ const SINCE: &[(&str, &str)] = &[
     ("tracepoint", "4.7"),
     ("tp", "4.7"),
     ("perf_event", "4.9"),
+    ("iter", "5.8"),
     ("kprobe", "4.1"),
     ("kretprobe", "4.1"),
 ];

@@ -38,7 +38,7 @@ fn anybody_learns_what_is_there_and_what_is_not_known() {
         assert!(text.contains(words), "`{words}` is missing in:\n{text}");
     }
     if has_types() {
-        for words in ["\n  ok?          opensnoop              2 hooks\n", "is not known without root)"] {
+        for words in ["\n  ok?          opensnoop              3 hooks\n", "is not known without root)"] {
             assert!(text.contains(words), "`{words}` is missing in:\n{text}");
         }
         assert!(!text.contains("tp_btf/sys_exit"), "hooks were not asked for");

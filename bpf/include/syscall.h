@@ -43,9 +43,10 @@ struct k_sigaction {
 
 #pragma clang attribute pop
 
-/* include/uapi/linux/bpf.h: a kernel has a helper if, and only if, its BTF has this value; the first since 5.11 */
+/* include/uapi/linux/bpf.h: a kernel has a helper if, and only if, its BTF has this value; since 5.11 and 5.15 */
 enum bpf_func_id {
 	BPF_FUNC_get_current_task_btf = 158,
+	BPF_FUNC_task_pt_regs = 175,
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -10,8 +10,9 @@ impl Loaded {
     /// Entries that are under way, a map each in the catalogue's order; `None` where entries are something else.
     ///
     /// # Errors
-    /// If the kernel does not give the entries.
+    /// If the kernel does not give the entries, or did not run the iterators.
     pub fn under_way(&self, maps: &[MapSpec]) -> Result<Vec<Option<u64>>> {
+        self.iterated()?;
         let count = |map: &MapSpec| match map.in_flight {
             Some(_) => Ok(Some(self.begun(&map.name)?.len() as u64)),
             None => Ok(None),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::{ErrorKind, Read as _};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject};
 
 use super::aggregate::NOW;
 use super::choice::{HookChoice, Verdict, reasons};
@@ -33,6 +34,10 @@ pub struct Loaded {
     perf_events: PerfEvents,
     /// Those events, on each CPU.
     on_cpus: Vec<perf_events::OnCpu>,
+    /// Hooks that run once for each thread of the machine, when everything else is detached.
+    iterators: Vec<Iter>,
+    /// Why they could not.
+    not_iterated: Option<String>,
     /// Why it is not its first choice, if it is another.
     not_first: Option<String>,
 }
@@ -144,6 +149,8 @@ impl Loaded {
             variants,
             perf_events,
             on_cpus: Vec::new(),
+            iterators: Vec::new(),
+            not_iterated: None,
             not_first: None,
         })
     }
@@ -172,9 +179,12 @@ impl Loaded {
                 add_reason(&mut self.not_first, reason);
                 continue;
             }
-            let link = hook
-                .attach()
-                .map_err(|error| KernelRejection::new(host, Stage::Attach, self.program, Some(&name), &error))?;
+            let refused = |error| KernelRejection::new(host, Stage::Attach, self.program, Some(&name), &error);
+            let link = hook.attach().map_err(refused)?;
+            if hook.section().to_string_lossy().starts_with("iter/") {
+                // Now, while the process has the right to
+                self.iterators.push(Iter::new(&link).map_err(refused)?);
+            }
             self.links.push(link);
         }
         Ok(())
@@ -211,11 +221,30 @@ impl Loaded {
         &self.hooks
     }
 
-    /// Takes every hook away, the one that was attached last first. What is in the buffer stays there.
+    /// Takes every hook away, the one that was attached last first, then runs the iterators. What is in the buffer stays
+    /// there.
     pub fn detach(&mut self) {
         self.on_cpus.clear(); // each holds its event as much as the link does
         while let Some(link) = self.links.pop() {
             drop(link);
+        }
+        let run = |mut iterator: Iter| loop {
+            // They write nothing; EAGAIN after very many threads
+            match iterator.read(&mut [0; 64]) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        };
+        let failed = self.iterators.drain(..).find_map(|iterator| run(iterator).err());
+        self.not_iterated = failed.map(|error| error.to_string());
+    }
+
+    /// Whether its iterators have run.
+    pub(super) fn iterated(&self) -> Result<()> {
+        match &self.not_iterated {
+            Some(why) => Err(Error::failed(format!("the threads that {} left can't be counted: {why}", self.program))),
+            None => Ok(()),
         }
     }
 

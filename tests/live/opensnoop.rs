@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, open, openat2, statat};
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, of_probe, records, to_jsonl, to_jsonl_of_busy};
+use crate::capture::{Capture, of_probe, records, report, to_jsonl, to_jsonl_of_busy};
 use crate::common::Scratch;
 use crate::load::{Calls, unique_name};
 use crate::root;
@@ -194,6 +194,57 @@ fn an_open_that_signals_interrupt_is_one_event() {
     let [restarted, cut] = &opens[..] else { panic!("two opens: {opens:?}") };
     assert!(restarted.0 == path && restarted.1 >= 0, "{opens:?}");
     assert_eq!((cut.0.as_str(), cut.1, cut.2.split('|').next()), (path, -4, Some("rdonly")), "EINTR");
+}
+
+/// A pipe that no process writes to: the open waits, also of one who called before the capture began. Without times, syscount
+/// sees as little of it.
+#[test]
+fn opens_that_have_not_returned_at_the_end_are_counted() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let comm: &str = unique_name().leak();
+    let path = scratch.path("fifo");
+    rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, Mode::from(0o600), 0).expect("a pipe");
+    let open_it = |path: &std::path::Path| {
+        let path = path.to_owned();
+        held(comm, move || _ = open(&path, OFlags::RDONLY, Mode::empty()).expect("it opens"))
+    };
+    let (tid, go) = open_it(&path);
+    let (other_tid, other_go) = open_it(&path);
+    let waits = |tid: u32| {
+        let state = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).expect("it is there");
+        let number = state.split(' ').next().and_then(|number| number.parse::<i64>().ok());
+        number.is_some_and(|number| number == libc::SYS_openat || number == libc::SYS_open)
+    };
+    let until_it_waits = |tid| {
+        while !waits(tid) {
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let first = thread::spawn(go);
+    until_it_waits(tid);
+    let report_path = scratch.path("report.json");
+    let probes = json!([
+        {"program": "opensnoop", "name": "both", "filters": {"comm": comm}},
+        {"program": "opensnoop", "name": "one", "filters": {"comm": comm, "tid": {"not": tid}}},
+        {"program": "opensnoop", "name": "none", "filters": {"comm": unique_name()}},
+        {"program": "syscount", "name": "calls", "filters": {"comm": comm, "latency": false}},
+        {"program": "syscount", "name": "no-calls", "filters": {"comm": unique_name(), "latency": false}},
+    ]);
+    let capture =
+        Capture::start(&scratch, &to_jsonl_of_busy(probes), &["--report", report_path.to_str().expect("UTF-8")]);
+    let second = thread::spawn(other_go);
+    until_it_waits(other_tid);
+    capture.stop().expect(0).says(&["(opens not returned at the end: 2)", "(calls not returned at the end: 2)"]);
+    let report = report(&scratch);
+    let under_way: Vec<Json> = (0..5).map(|probe| report["probes"][probe]["under_way"].clone()).collect();
+    assert_eq!(under_way, [2, 1, 0, 2, 0].map(|count| json!(count)));
+    open(&path, OFlags::WRONLY, Mode::empty()).expect("both ends are there");
+    for thread in [first, second] {
+        thread.join().expect("it does not panic");
+    }
 }
 
 #[test]

@@ -365,6 +365,96 @@ static int denied_execs(void)
 	return 0;
 }
 
+/* seccomp answers mkdir with the codes by which the kernel knows calls that restart; no signal comes */
+static int denied_like_restarts(void)
+{
+	static const int codes[] = {512, 513, 514, 516};
+	int denied = 0;
+
+	for (unsigned i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		/* Of several filters, the one of the largest code decides: a child each */
+		pid_t child = fork();
+		int status;
+
+		if (!child) {
+			int seen = 0;
+
+			deny((int[]){SYS_mkdir}, (unsigned[]){SECCOMP_RET_ERRNO | codes[i]}, 1);
+			for (int n = 0; n < 10; n++)
+				seen += syscall(SYS_mkdir, "/", 0) == -1 && errno == codes[i];
+			_exit(seen);
+		}
+		waitpid(child, &status, 0);
+		denied += WEXITSTATUS(status);
+	}
+	printf("%d\n", denied);
+	return 0;
+}
+
+static int handled[2];
+
+static void say_so(int signal)
+{
+	if (write(handled[1], "x", 1) != 1)
+		_exit(1);
+}
+
+/* A child that executes the file `argument`, which this process has a lease on: the kernel waits until it gives that up.
+ * Returns when it does; a signal has `flags`. */
+static pid_t execute_leased(int leased, int flags)
+{
+	/* On the stack, which is in memory: the kernel does not read them before the file */
+	char calls[] = "calls", mode[] = "leased", *args[] = {calls, mode, NULL}, *env[] = {NULL};
+	pid_t child;
+
+	signal(SIGIO, SIG_IGN);
+	if (pipe(handled) || fcntl(leased, F_SETLEASE, F_WRLCK))
+		exit(77);
+	child = fork();
+	if (!child) {
+		close(leased);
+		on_signal(SIGALRM, say_so, flags);
+		execve(argument, args, env);
+		_exit(errno == EINTR ? 9 : 1);
+	}
+	while (fcntl(leased, F_GETLEASE) == F_WRLCK)
+		usleep(1000);
+	return child;
+}
+
+/* Executions that a signal interrupts: the first fails, the second one restarts three times and works */
+static int interrupted_execs(void)
+{
+	int leased = open(argument, O_RDONLY | O_CLOEXEC), failed, status;
+	pid_t child = execute_leased(leased, 0);
+	char c;
+
+	kill(child, SIGALRM);
+	waitpid(child, &status, 0);
+	failed = WIFEXITED(status) && WEXITSTATUS(status) == 9;
+	fcntl(leased, F_SETLEASE, F_UNLCK);
+	child = execute_leased(leased, SA_RESTART);
+	for (int i = 0; i < 3; i++) {
+		kill(child, SIGALRM);
+		if (read(handled[0], &c, 1) != 1)
+			return 1;
+	}
+	fcntl(leased, F_SETLEASE, F_UNLCK);
+	waitpid(child, &status, 0);
+	printf("%d %d\n", failed, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	return 0;
+}
+
+/* One that does not return before this process ends */
+static int held_exec(void)
+{
+	execute_leased(open(argument, O_RDONLY | O_CLOEXEC), 0);
+	puts("held");
+	fflush(stdout);
+	pause();
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -373,6 +463,7 @@ int main(int argc, char **argv)
 	} modes[] = {
 		{"denied", denied}, {"restarted", restarted}, {"interrupted", interrupted}, {"unread", unread},
 		{"execs", execs},   {"denied-execs", denied_execs},
+		{"denied-like-restarts", denied_like_restarts}, {"interrupted-execs", interrupted_execs}, {"held-exec", held_exec},
 #if defined(__x86_64__)
 		{"compat", compat}, {"numbers", numbers}, {"traced", traced},
 #endif
