@@ -4,12 +4,13 @@
  *
  * One that worked is seen by sched_process_exec, when the arguments lie in the new program's memory, in one piece and
  * just as it will read them. One that failed is seen when the system call returns; its arguments are then read where
- * the caller has them. If it fails after the old program is gone they are gone too: since 6.10 there is
- * sched_prepare_exec to read them just before. The hook on the return makes every system call of the machine a little
- * slower, so it is left out for a probe that does not want failures.
+ * the caller has them. If it fails after the old program is gone, they are in the new program's memory too, and since
+ * 6.10 there is sched_prepare_exec, where the process still has the caller's name. The hook on the return makes every
+ * system call of the machine a little slower, so it is left out for a probe that does not want failures.
  */
 #include "syscall.h"
 #include "task.h"
+#include "under_way.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -47,6 +48,7 @@ struct linux_binprm___file {
 	const char *filename;
 	const char *interp;  /* the same pointer, unless it is a script or the like */
 	const char *fdpath;  /* not NULL: by descriptor */
+	int argc;
 };
 struct mm_struct___exe {
 	struct file *exe_file;
@@ -62,11 +64,12 @@ struct event {
 	u32 pid DOC("Process");
 	u32 ppid DOC("Its parent");
 	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Command: after a success that of the new program, else the caller's");
+	char comm[16] DOC("Name of the thread: after a success that of the new program, else the caller's");
 	char filename[256] DOC("What was to be run, up to 255 bytes; by descriptor the name of its file, `memfd:NAME` for one in memory; `…`: could not be read");
 	char file[64] DOC("Name of the file that runs, without its directory: of a script the interpreter; empty after most failures");
 	struct runner_list argv DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
 	s32 ret AS("errno") DOC("0, or a negative error number");
+	char process_comm[16] DOC("Name of the process: after a success the same as `comm`, else the caller's");
 	char tail[ARGV_LARGE] INTERNAL;
 } DOC("One program execution by execve() or execveat(), or the attempt") TRY("exec");
 EVENT(event);
@@ -76,10 +79,12 @@ ACCURACY(
 	SEES("calls that seccomp denies; `ret` is -38 (ENOSYS) if it sends SIGSYS instead")
 	SEES("programs that the kernel starts itself (`modprobe`, `core_pattern`)")
 	SEES("failures after the old program is gone: the caller gets a signal then")
+	SEES("a call that a signal interrupts, once: with what the program gets (`-EINTR` only if it sees that)")
 	NOT_SEEN("a call for which seccomp ends the process, on 5.10")
 	NOT_SEEN("a result that a tracer changes at the end of the call")
+	NOT_SEEN("calls that seccomp answers with an error number from 512 to 516: they look like restarts")
 	NOT_SEEN("a call that a tracer skips, which runs nothing")
-	NOT_SEEN("an execution that a signal interrupts, until the kernel has restarted it")
+	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
 	OWNER("the process that calls; `comm` is the new program's after a success, else the caller's")
 	TIME("`ts`: a success when the new program has replaced the old one, a failure when the call returns")
 	EXACT("one event for an execution or a failed call")
@@ -89,7 +94,7 @@ ACCURACY(
 	VARIANTS("one; before 6.10, a failure after the old program is gone has `…` as `filename` and `argv`, and the new `comm`")
 );
 
-/* `comm` is after a success the new command, after a failure the caller's */
+/* Names are after a success the new program's, after a failure the caller's */
 TASK_FILTERS();
 FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
 
@@ -103,14 +108,15 @@ static __always_inline u32 parent_of_current(void)
 	return BPF_CORE_READ(task, real_parent, tgid);
 }
 
-static __always_inline void fill(struct event *e, u32 tgid, s32 ret)
+static __always_inline void fill(struct event *e, u64 id, s32 ret)
 {
 	e->ts = bpf_ktime_get_ns();
-	e->pid = tgid;
+	e->pid = id >> 32;
 	e->ppid = parent_of_current();
 	e->uid = bpf_get_current_uid_gid();
 	e->ret = ret;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	process_name_or(&e->process_comm, (struct task_struct *)bpf_get_current_task(), id >> 32 == (u32)id, e->comm);
 }
 
 static __always_inline void read_file_name(char *to, u32 size, struct file *file)
@@ -146,26 +152,29 @@ static __always_inline s32 descriptor_in(const char *name)
 	return -1;
 }
 
-static __always_inline void fill_success(
-	struct event *e, u32 tgid, struct linux_binprm___file *bprm, unsigned long start, unsigned long len, u32 room)
-{
-	struct file *script;
-	s32 number;
+/* What runs. `to` is a record or an attempt. */
+#define read_names(to, bprm) \
+	({ \
+		bpf_probe_read_kernel_str((to)->filename, sizeof((to)->filename), (bprm)->filename); \
+		bpf_probe_read_kernel_str((to)->file, sizeof((to)->file), (bprm)->file->f_path.dentry->d_name.name); \
+		if ((bprm)->fdpath) { \
+			s32 __number = descriptor_in((to)->filename); \
+			if (__number >= 0 && (bprm)->filename == (bprm)->interp) { \
+				__builtin_memcpy((to)->filename, (to)->file, sizeof((to)->file)); \
+			} else if (__number >= 0) { \
+				/* A script's descriptor is still open: its interpreter has to read it */ \
+				struct file *__script = file_of_descriptor(__number); \
+				if (__script) \
+					read_file_name((to)->filename, sizeof((to)->filename), __script); \
+			} \
+		} \
+	})
 
-	fill(e, tgid, 0);
-	bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), bprm->filename);
-	bpf_probe_read_kernel_str(e->file, sizeof(e->file), bprm->file->f_path.dentry->d_name.name);
-	if (bprm->fdpath) {
-		number = descriptor_in(e->filename);
-		if (number >= 0 && bprm->filename == bprm->interp) {
-			__builtin_memcpy(e->filename, e->file, sizeof(e->file));
-		} else if (number >= 0) {
-			/* A script's descriptor is still open: its interpreter has to read it */
-			script = file_of_descriptor(number);
-			if (script)
-				read_file_name(e->filename, sizeof(e->filename), script);
-		}
-	}
+static __always_inline void fill_success(
+	struct event *e, u64 id, struct linux_binprm___file *bprm, unsigned long start, unsigned long len, u32 room)
+{
+	fill(e, id, 0);
+	read_names(e, bprm);
 	if (len > room) {
 		e->argv.cut = true;
 		len = room;
@@ -176,14 +185,14 @@ static __always_inline void fill_success(
 		e->argv.cut = true;
 }
 
-/* What a call that fails late was made with. */
+/* Of a call that fails late, what is not known any more when it does. Its arguments are in the new program's memory by then. */
 struct attempt {
 	u32 passes; /* the caller passes the filters; the process has another command afterwards */
-	struct runner_list argv;
+	u32 argc;
 	char comm[16];
+	char process_comm[16];
 	char filename[256];
 	char file[64];
-	char tail[ARGV_FAILED];
 };
 const volatile struct attempt attempt_zero INTERNAL = {};
 /* LRU, because on some kernels a hook is left out now and then, and what it does not delete would stay for good. By the
@@ -200,7 +209,6 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm___file *bprm)
 {
 	u64 id = bpf_get_current_pid_tgid(), thread = (u64)task;
-	u32 tgid = id >> 32;
 	unsigned long start, len;
 	struct event *e;
 
@@ -214,13 +222,13 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	if (len <= ARGV_SMALL) {
 		e = event_begin_cut(struct event, ARGV_SMALL);
 		if (e) {
-			fill_success(e, tgid, bprm, start, len, ARGV_SMALL);
+			fill_success(e, id, bprm, start, len, ARGV_SMALL);
 			event_end_cut(ctx, e, ARGV_SMALL);
 		}
 	} else {
 		e = event_begin(struct event);
 		if (e) {
-			fill_success(e, tgid, bprm, start, len, ARGV_LARGE);
+			fill_success(e, id, bprm, start, len, ARGV_LARGE);
 			event_end(ctx, e);
 		}
 	}
@@ -255,6 +263,29 @@ static __always_inline void read_pointers(struct runner_list *list, char *tail, 
 	list->len = len;
 }
 
+/* Of a call that fails late: `argc` texts, one behind the other from `start` on, or 0 if the kernel has not got so far. */
+static __always_inline void read_placed(struct runner_list *list, char *tail, u64 start, u32 argc)
+{
+	u32 len = 0;
+	long n;
+
+	list->cut = !start;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; start && i < ARGS_FAILED; i++) {
+		list->cut = i < argc; /* unless it is read to its end */
+		if (i >= argc || len > ARGV_FAILED - ARG_FAILED)
+			break;
+		n = bpf_probe_read_user_str(tail + len, ARG_FAILED, (void *)start + len);
+		if (n <= 0)
+			break;
+		len += n;
+		if (n == ARG_FAILED)
+			break;
+		list->cut = i + 1 < argc;
+	}
+	list->len = len;
+}
+
 enum exec_call { OTHER_CALL, EXECVE, EXECVEAT };
 
 static __always_inline enum exec_call exec_call_of(s32 nr, bool compat)
@@ -282,38 +313,68 @@ static __always_inline u32 pointer_width(s32 nr, bool compat)
 
 #define AT_EMPTY_PATH 0x1000
 
-/* What the call of these registers asks for. `to` is a record or an attempt. */
-#define read_call(to, call, regs, nr, compat) \
-	({ \
-		bool __at = (call) == EXECVEAT; \
-		u64 __path = __at ? SYSCALL_ARG2(regs, compat) : SYSCALL_ARG1(regs, compat); \
-		u64 __argv = __at ? SYSCALL_ARG3(regs, compat) : SYSCALL_ARG2(regs, compat); \
-		if (bpf_probe_read_user_str((to)->filename, sizeof((to)->filename), (void *)__path) < 0) { \
-			__builtin_memcpy((to)->filename, UNREAD, sizeof(UNREAD)); \
-		} else if (__at && !(to)->filename[0] && SYSCALL_ARG5(regs, compat) & AT_EMPTY_PATH) { \
-			struct file *__file = file_of_descriptor(SYSCALL_ARG1(regs, compat)); \
-			if (__file) { \
-				read_file_name((to)->filename, sizeof((to)->filename), __file); \
-				read_file_name((to)->file, sizeof((to)->file), __file); \
-			} \
-		} \
-		read_pointers(&(to)->argv, (to)->tail, __argv, pointer_width(nr, compat)); \
-	})
+/* Where the caller has what the call asks for. */
+struct exec_args {
+	u64 path;
+	u64 argv;
+	u32 descriptor;
+	u32 width; /* of the caller's pointers */
+	u64 by_descriptor; /* not 0: an empty path means the descriptor */
+	s64 ret; /* of a call that a signal interrupted */
+};
 
-/* The last moment at which the caller's memory is there. */
+static __always_inline void args_of(struct exec_args *args, enum exec_call call, struct pt_regs *regs, s32 nr, bool compat)
+{
+	bool at = call == EXECVEAT;
+
+	args->path = at ? SYSCALL_ARG2(regs, compat) : SYSCALL_ARG1(regs, compat);
+	args->argv = at ? SYSCALL_ARG3(regs, compat) : SYSCALL_ARG2(regs, compat);
+	args->descriptor = SYSCALL_ARG1(regs, compat);
+	args->width = pointer_width(nr, compat);
+	args->by_descriptor = at ? SYSCALL_ARG5(regs, compat) & AT_EMPTY_PATH : 0;
+}
+
+/* Reads it from the caller's memory. */
+static __always_inline void read_args(struct event *e, const struct exec_args *args)
+{
+	struct file *file;
+
+	if (bpf_probe_read_user_str(e->filename, sizeof(e->filename), (void *)args->path) < 0) {
+		__builtin_memcpy(e->filename, UNREAD, sizeof(UNREAD));
+	} else if (!e->filename[0] && args->by_descriptor) {
+		file = file_of_descriptor(args->descriptor);
+		if (file) {
+			read_file_name(e->filename, sizeof(e->filename), file);
+			read_file_name(e->file, sizeof(e->file), file);
+		}
+	}
+	read_pointers(&e->argv, e->tail, args->argv, args->width);
+}
+
+/* LRU: one whose program ends instead is never looked up again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 512);
+	__type(key, u64);
+	__type(value, struct exec_args);
+} interrupted SEC(".maps") DOC("Executions that a signal interrupted, until it is known whether they fail");
+REFUSALS(interrupted);
+/* Most machines never see one */
+bool any_interrupted INTERNAL = false;
+
+UNDER_WAY("executions not returned");
+
+/* The last moment at which the process has the caller's name. */
 SEC("tp_btf/sched_prepare_exec")
 OPTIONAL SKIP_IF("failed=false")
 int BPF_PROG(exec_commits, struct task_struct *task, struct linux_binprm___file *bprm)
 {
 	u64 id = bpf_get_current_pid_tgid(), thread = (u64)task;
-	struct pt_regs *regs;
-	bool compat, passes = task_passes(id);
+	bool passes = task_passes(id);
 	struct attempt *attempt;
-	enum exec_call call;
-	s32 nr;
 
 	/* That the caller does not pass has to be known only where the exec changes what the filters ask for */
-	if (!passes && !comm.n && !tid.n)
+	if (!passes && !comm.n && !process_comm.n && !tid.n)
 		return 0;
 	if (bpf_map_update_elem(&attempts, &thread, (const void *)&attempt_zero, BPF_ANY)) {
 		__sync_fetch_and_add(&refused_attempts, 1);
@@ -324,14 +385,35 @@ int BPF_PROG(exec_commits, struct task_struct *task, struct linux_binprm___file 
 		return 0;
 	attempt->passes = true;
 	bpf_get_current_comm(attempt->comm, sizeof(attempt->comm));
-	regs = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
-	compat = is_compat(regs);
-	nr = SYSCALL_NR(regs);
-	call = exec_call_of(nr, compat);
-	if (call)
-		read_call(attempt, call, regs, nr, compat);
-	if (!attempt->file[0])
-		bpf_probe_read_kernel_str(attempt->file, sizeof(attempt->file), bprm->file->f_path.dentry->d_name.name);
+	current_process_name(&attempt->process_comm, id);
+	attempt->argc = bprm->argc;
+	read_names(attempt, bprm);
+	return 0;
+}
+
+SEC("tp_btf/signal_deliver")
+SKIP_IF("failed=false")
+int BPF_PROG(signal_delivered, int sig, struct kernel_siginfo *info, struct k_sigaction *action)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	struct exec_args args, *found;
+	struct event *e;
+
+	if (!any_interrupted || !has_handler(action))
+		return 0;
+	found = bpf_map_lookup_elem(&interrupted, &id);
+	if (!found)
+		return 0;
+	args = *found;
+	bpf_map_delete_elem(&interrupted, &id);
+	if (!is_interrupted(action, args.ret))
+		return 0;
+	e = event_begin_cut(struct event, ARGV_FAILED);
+	if (e) {
+		fill(e, id, -EINTR);
+		read_args(e, &args);
+		event_end_cut(ctx, e, ARGV_FAILED);
+	}
 	return 0;
 }
 
@@ -341,6 +423,7 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 {
 	s32 nr = SYSCALL_NR(regs);
 	struct task_struct___exec *task;
+	struct exec_args args = {};
 	struct attempt *attempt;
 	enum exec_call call;
 	struct event *e;
@@ -355,27 +438,37 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 	compat = is_compat(regs);
 	call = exec_call_of(nr, compat);
 	trapped = is_trapped(regs, ret);
-	/* An interrupted call restarts, and returns again */
-	if (!call || (ret >= 0 && !trapped) || is_restarted(ret) || is_no_call(regs, ret))
+	if (!call || (ret >= 0 && !trapped) || is_no_call(regs, ret))
 		return 0;
 	id = bpf_get_current_pid_tgid();
 	thread = bpf_get_current_task();
 	attempt = bpf_map_lookup_elem(&attempts, &thread);
 	if (attempt ? !attempt->passes : !task_passes(id))
 		goto forget;
+	args_of(&args, call, regs, nr, compat);
+	if (is_restarted(ret)) {
+		/* It returns again, unless signal_deliver ends it */
+		args.ret = ret;
+		any_interrupted = true;
+		if (bpf_map_update_elem(&interrupted, &id, &args, BPF_ANY))
+			count_map_full(interrupted);
+		goto forget;
+	}
+	if (any_interrupted)
+		bpf_map_delete_elem(&interrupted, &id);
 	e = event_begin_cut(struct event, ARGV_FAILED);
 	if (!e)
 		goto forget;
-	fill(e, id >> 32, trapped ? -ENOSYS : ret);
+	fill(e, id, trapped ? -ENOSYS : ret);
 	task = (void *)thread;
 	if (attempt) {
 		__builtin_memcpy(e->comm, attempt->comm, sizeof(e->comm));
+		__builtin_memcpy(e->process_comm, attempt->process_comm, sizeof(e->process_comm));
 		bpf_probe_read_kernel(e->filename, sizeof(e->filename), attempt->filename);
 		__builtin_memcpy(e->file, attempt->file, sizeof(e->file));
-		bpf_probe_read_kernel(e->tail, ARGV_FAILED, attempt->tail);
-		e->argv = attempt->argv;
+		read_placed(&e->argv, e->tail, BPF_CORE_READ((struct task_struct *)task, mm, arg_start), attempt->argc);
 	} else if (BPF_CORE_READ((struct task_struct *)task, mm, arg_end)) {
-		read_call(e, call, regs, nr, compat);
+		read_args(e, &args);
 	} else {
 		/* The new program's memory, which the kernel has not filled */
 		__builtin_memcpy(e->filename, UNREAD, sizeof(UNREAD));
@@ -386,5 +479,17 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 forget:
 	if (attempt)
 		bpf_map_delete_elem(&attempts, &thread);
+	return 0;
+}
+
+SEC("iter/task")
+int not_returned(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	u64 now = bpf_ktime_get_ns();
+	struct call_of_thread call;
+
+	if (find_call(&call, task) && exec_call_of(call.nr, call.compat) && task_passes_other(task))
+		count_under_way(under_way, task, &now);
 	return 0;
 }

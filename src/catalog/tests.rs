@@ -57,7 +57,20 @@ fn fields_filters_and_units_come_from_btf() {
         program.event().expect("it has events").fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(
         fields,
-        ["ts", "pid", "comm", "device", "op", "flags", "sector", "bytes", "queued_ns", "latency_ns", "error"]
+        [
+            "ts",
+            "pid",
+            "comm",
+            "device",
+            "op",
+            "flags",
+            "sector",
+            "bytes",
+            "queued_ns",
+            "latency_ns",
+            "error",
+            "process_comm"
+        ]
     );
     let field = |name: &str| {
         &program.event().expect("it has events").fields
@@ -103,14 +116,14 @@ fn a_list_or_a_text_of_any_length_lies_in_the_tail() {
     let program = get("execsnoop");
     let fields: Vec<&str> =
         program.event().expect("it has events").fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!(fields, ["ts", "pid", "ppid", "uid", "comm", "filename", "file", "argv", "ret"]);
+    assert_eq!(fields, ["ts", "pid", "ppid", "uid", "comm", "filename", "file", "argv", "ret", "process_comm"]);
     let argv = &program.event().expect("it has events").fields[7];
     assert_eq!(argv.kind, FieldKind::List { tail: program.event().expect("it has events").min_size });
     assert_eq!(program.event().expect("it has events").size - program.event().expect("it has events").min_size, 4096);
     let names: Vec<&str> = program.filters.iter().map(|filter| filter.name.as_str()).collect();
     assert_eq!(names, ["pid", "tid", "uid", "comm", "process_comm", "cgroup", "unit", "failed"]);
     let skipped = program.hooks.iter().filter(|hook| hook.skip_if == Some(("failed".into(), "false".into())));
-    assert_eq!(skipped.count(), 2);
+    assert_eq!(skipped.count(), 3);
 }
 
 /// Embedded programs, and those of the live tests, which have what no embedded one may have.

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,9 +13,9 @@ use ebpf_run::event::text::restore;
 use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, records, summary, to_jsonl};
+use crate::capture::{Capture, records, report, summary, to_jsonl};
 use crate::common::{NOBODY, Scratch};
-use crate::load::{Calls, Held, clock, copy_of, has_tracepoint};
+use crate::load::{Calls, Held, clock, compiled, copy_of, has_tracepoint, unique_name};
 use crate::root;
 
 /// Bytes of arguments that the small record of a success holds, and the large one.
@@ -335,6 +335,58 @@ fn calls_that_seccomp_denies_are_failures() {
     assert_eq!([denied.len() as u64, trapped.len() as u64], saw[..], "{records:#?}");
     assert!(denied.iter().all(|record| record["filename"] == CUT && record["argv"] == json!(["calls", "denied"])));
     assert!(trapped.iter().all(|record| record["filename"] == "/no/such/program"), "{trapped:#?}");
+}
+
+/// The kernel waits with an execution of a file that another process has a lease on.
+#[test]
+fn an_execution_that_signals_interrupt_is_one_event() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, comm) = copy_of(&scratch, "true");
+    let load = Calls::new(&scratch, "interrupted-execs", program.to_str().expect("UTF-8"));
+    let mut saw = None;
+    let records = seen(&scratch, json!({"process_comm": [load.comm, comm]}), || saw = load.go());
+    let Some(saw) = saw else { return };
+    assert_eq!(saw, [1, 1], "the load");
+    let [failed, worked] = &records[..] else { panic!("two executions: {records:#?}") };
+    assert_eq!((&failed["ret"], &failed["process_comm"]), (&json!(-4), &failed["comm"]), "EINTR");
+    assert_eq!((&worked["ret"], &worked["process_comm"]), (&json!(0), &json!(comm)));
+    for record in [failed, worked] {
+        assert_eq!((&record["filename"], &record["argv"]), (&json!(program), &json!(["calls", "leased"])));
+    }
+}
+
+#[test]
+fn executions_that_have_not_returned_at_the_end_are_counted() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (program, _) = copy_of(&scratch, "true");
+    let (load, comm) = compiled(&scratch, include_str!("loads/calls.c"));
+    let report_path = scratch.path("report.json");
+    let probes = json!([
+        {"program": "execsnoop", "name": "here", "filters": {"process_comm": comm}},
+        {"program": "execsnoop", "name": "elsewhere", "filters": {"process_comm": unique_name()}},
+    ]);
+    let capture = Capture::start(&scratch, &to_jsonl(probes), &["--report", report_path.to_str().expect("UTF-8")]);
+    let mut load = Command::new(load);
+    let mut load =
+        load.arg("held-exec").arg(&program).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut said = String::new();
+    BufReader::new(load.stdout.take().expect("it is piped")).read_line(&mut said).expect("text");
+    let ended = capture.stop();
+    load.kill().expect("it is there");
+    let status = load.wait().expect("it ends");
+    if said.is_empty() && status.code() == Some(77) {
+        eprintln!("SKIPPED: no leases here");
+        return;
+    }
+    ended.expect(0).says(&["(executions not returned at the end: 1)"]);
+    let report = report(&scratch);
+    assert_eq!([0, 1].map(|probe| report["probes"][probe]["under_way"].clone()), [json!(1), json!(0)]);
 }
 
 /// By the 32-bit table, with a list of pointers of 32 bits; and not what is an execution in the other table only.
