@@ -81,13 +81,15 @@ fn hits_misses_and_written_pages_are_told_by(variant: Option<&Variant>) {
         read(&rehearsal, 4096);
     });
     retry(|| {
-        let probes = json!([
-            {"program": "cachestat", "name": "each", "filters": {"comm": names, "by_process": true}},
-            {"program": "cachestat", "name": "together", "filters": {"comm": names}},
-            {"program": "cachestat", "name": "nobody", "filters": {"comm": unique_name()}},
-            {"program": "cachestat", "name": "everybody"},
+        // They are threads of one process, which have one row together
+        let each = |name: &String| json!({"program": "cachestat", "name": name, "filters": {"comm": name, "by_process": true}});
+        let mut probes: Vec<Json> = names.iter().map(each).collect();
+        probes.extend([
+            json!({"program": "cachestat", "name": "together", "filters": {"comm": names}}),
+            json!({"program": "cachestat", "name": "nobody", "filters": {"comm": unique_name()}}),
+            json!({"program": "cachestat", "name": "everybody"}),
         ]);
-        let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl_of_busy(probes)) else {
+        let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl_of_busy(json!(probes))) else {
             return Ok(());
         };
         let path = files.path.join("file");
@@ -105,23 +107,23 @@ fn hits_misses_and_written_pages_are_told_by(variant: Option<&Variant>) {
         let records = records(&capture.stop().expect(0).stdout);
         let counters =
             |row: &Json| ["accessed", "misses", "dirtied"].map(|column| row[column].as_u64().expect("a number"));
-        let total = |probe: &str, comm: &str| -> [u64; 3] {
-            let rows = of_probe(&records, probe).into_iter().filter(|row| row["comm"] == comm);
-            rows.map(counters).fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+        let total = |probe: &str| -> [u64; 3] {
+            let rows = of_probe(&records, probe);
+            assert!(rows.len() <= 1, "{rows:?}");
+            rows.into_iter().map(counters).fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
         };
         for (who, wanted) in
             [(writer, [0, 0, PAGES]), (cold, [PAGES, PAGES, 0]), (warm, [PAGES, 0, 0]), (pieces, [PAGES, 0, 0])]
         {
-            let found = total("each", who);
+            let found = total(who);
             assert!((0..3).all(|i| found[i] <= wanted[i] + MORE), "{found:?}, not {wanted:?}: {records:#?}");
             if (0..3).any(|i| found[i] < wanted[i]) {
                 return Err(format!("{found:?}, not {wanted:?}"));
             }
         }
-        let each =
-            names.iter().map(|name| total("each", name)).fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
+        let each = names.iter().map(|name| total(name)).fold([0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
         assert_eq!(of_probe(&records, "nobody").len(), 0);
-        let (together, everybody) = (total("together", ""), total("everybody", ""));
+        let (together, everybody) = (total("together"), total("everybody"));
         match together == each && (0..3).all(|i| everybody[i] >= each[i]) {
             true => Ok(()),
             false => Err(format!("each {each:?}, together {together:?}, everybody {everybody:?}")),

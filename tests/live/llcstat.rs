@@ -35,7 +35,8 @@ fn what_is_counted_is_charged_to_who_ran_and_where() {
     let [spent] = work([worker]);
     let rows = records(&capture.stop().expect(0).stdout);
     for probe in ["one", "cpus", "none"] {
-        let mine = of_probe(&rows, probe).into_iter().filter(|row| row["comm"] == name).collect::<Vec<_>>();
+        let mine =
+            of_probe(&rows, probe).into_iter().filter(|row| row["pid"] == std::process::id()).collect::<Vec<_>>();
         let ns: f64 = mine.iter().map(|row| row["references"].as_f64().expect("a number")).sum();
         // Samples are an estimate: a CPU that is stopped from outside, as that of a virtual machine, loses ticks, and where
         // threads take turns, a tick may go to whoever just got the CPU
