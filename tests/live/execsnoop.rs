@@ -14,7 +14,7 @@ use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, records, report, summary, to_jsonl};
-use crate::common::{NOBODY, Scratch};
+use crate::common::{NOBODY, Scratch, run};
 use crate::load::{Calls, Held, clock, compiled, copy_of, has_tracepoint, unique_name};
 use crate::root;
 
@@ -192,6 +192,34 @@ fn a_script_is_seen_as_itself_not_as_its_interpreter() {
     assert_eq!((record["filename"].as_str(), record["ret"].as_i64()), (Some(path), Some(0)));
     // What the kernel makes of the line with #!, and the interpreter gets
     assert_eq!(argv(record), [b"/bin/sh", &b"-e"[..], path.as_bytes(), b"a b"]);
+}
+
+/// A file of a registered format, in a user namespace of its own: there, `binfmt_misc` is not the machine's (since 6.7).
+#[test]
+fn a_file_of_a_registered_format_is_seen_as_itself() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (interpreter, _) = copy_of(&scratch, "true");
+    let (file, comm) = (scratch.write("registered.ebpfrun", "x"), "registered.ebpf");
+    run(Command::new("chmod").arg("+x").arg(&file)).expect(0);
+    fs::create_dir(scratch.path("formats")).expect("a directory");
+    let script =
+        "mount -t binfmt_misc none \"$1\" && echo \":ebpfrun:E::ebpfrun::$2:\" >\"$1/register\" && exec \"$3\" a";
+    let mut load = Command::new("unshare");
+    load.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    load.arg(scratch.path("formats")).arg(&interpreter).arg(&file);
+    let mut code = None;
+    let records = seen(&scratch, json!({"process_comm": comm}), || code = run(&mut load).code);
+    if code != Some(0) {
+        eprintln!("SKIPPED: no binfmt_misc in a user namespace here");
+        return;
+    }
+    let [record] = &records[..] else { panic!("one execution: {records:#?}") };
+    assert_eq!(record["filename"], json!(file));
+    assert_eq!(record["file"], json!(interpreter.file_name().expect("a name").to_str()));
+    assert_eq!(argv(record), bytes(&[interpreter.as_os_str(), file.as_os_str(), "a".as_ref()]));
 }
 
 #[test]
