@@ -16,7 +16,7 @@ struct key {
 struct value {
 	u64 sequential DOC("Requests that start where the one before them on the disk ended");
 	u64 random DOC("Requests that start elsewhere");
-	u64 requests AS("events") DOC("All of them; of a disk's first one, and of zone appends, it is not known what they are");
+	u64 requests KIND("events") DOC("All of them; of a disk's first one, and of zone appends, it is not known what they are");
 	u64 bytes UNIT("bytes") DOC("Their size");
 };
 AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk") TRY("direct_read");
@@ -28,7 +28,7 @@ ACCURACY(
 	NOT_SEEN("disks without requests of their own: device mapper, md, zram, brd, multipath NVMe")
 	OWNER("none: the task is not known, there are no filters on tasks")
 	TIME("the order of requests is that of their issue to the driver")
-	EXACT("`requests` and `bytes`; a request that was given back counts twice if `given_back` has forgotten it")
+	EXACT("`requests` and `bytes`; a request that was given back counts twice if `requeued` has forgotten it")
 	EXACT("`sequential` and `random`: of a disk's first request, and of zone appends, neither is counted")
 	VARIANTS("one")
 );
@@ -52,15 +52,15 @@ struct {
 	__type(key, u32);
 	__type(value, u64);
 } positions SEC(".maps") DOC("Where the last request on a disk ended");
-REFUSALS(positions);
+INSERT_FAILURES(positions);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* one that is forgotten counts twice, no more */
 	__uint(max_entries, 4096);
 	__type(key, u64);
 	__type(value, u8);
-} given_back SEC(".maps") DOC("Requests that a driver gave back and has not got again");
-REFUSALS(given_back);
+} requeued SEC(".maps") DOC("Requests that a driver gave back and has not got again");
+INSERT_FAILURES(requeued);
 
 SEC("tp_btf/block_rq_issue")
 int BPF_PROG(rq_issue, struct request *rq)
@@ -78,7 +78,7 @@ int BPF_PROG(rq_issue, struct request *rq)
 		return 0;
 	if (!filter_passes_disk(device, disk))
 		return 0;
-	if (!bpf_map_delete_elem(&given_back, &request))
+	if (!bpf_map_delete_elem(&requeued, &request))
 		return 0;
 	disk_number = (u32)BPF_CORE_READ(disk, major) << 20 | (u32)BPF_CORE_READ(disk, first_minor);
 	position = placed ? bpf_map_lookup_elem(&positions, &disk_number) : NULL;
@@ -86,7 +86,7 @@ int BPF_PROG(rq_issue, struct request *rq)
 		before = *position + 1;
 		*position = end;
 	} else if (placed && bpf_map_update_elem(&positions, &disk_number, &end, BPF_ANY)) {
-		count_map_full(positions);
+		lost_map_full(positions);
 		return 0;
 	}
 	if (!filter_passes(op, (enum placed_op)operation))
@@ -111,7 +111,7 @@ int BPF_PROG(rq_requeue, struct request *rq)
 	if (!filter_passes_disk(device, disk_of(rq)))
 		return 0;
 	/* Refused: it will be counted twice */
-	if (bpf_map_update_elem(&given_back, &request, &one, BPF_ANY))
-		__sync_fetch_and_add(&refused_given_back, 1);
+	if (bpf_map_update_elem(&requeued, &request, &one, BPF_ANY))
+		__sync_fetch_and_add(&insert_failures_requeued, 1);
 	return 0;
 }

@@ -5,17 +5,17 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When the request completed");
+	u64 ts KIND("ktime") DOC("When the request completed");
 	u32 pid DOC("Process that started the request");
 	char comm[16] DOC("Name of the thread that started the request");
 	char device[32] DOC("Disk");
 	enum io_op op DOC("Operation");
-	enum io_flag flags AS("bits") DOC("How it was asked for");
+	enum io_flag flags KIND("bits") DOC("How it was asked for");
 	u64 sector UNIT("sectors of 512 bytes") DOC("First sector");
 	u32 bytes UNIT("bytes") DOC("Size; for a discard the size of the range");
 	u64 queued_ns UNIT("ns") DOC("From the request's start to its (last) issue to the driver");
 	u64 latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, from its start");
-	s32 error AS("errno") DOC("0, or a negative error number");
+	s32 error KIND("errno") DOC("0, or a negative error number");
 	char process_comm[16] DOC("Name of the process that started the request");
 } DOC("One block I/O request") TRY("direct_read");
 EVENT(event);

@@ -14,7 +14,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct key {
 	char comm[16] DOC("Name of the thread that started the requests");
 	char device[32] DOC("Disk");
-	u64 kernel_stack AS("kernel_stack") DOC("How the kernel came to start them");
+	u64 kernel_stack KIND("kernel_stack") DOC("How the kernel came to start them");
 };
 struct value {
 	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush and with `queued: true` from the start");

@@ -63,7 +63,7 @@ struct {
 	__type(key, u32);
 	__type(value, struct reading);
 } readings SEC(".maps") DOC("The last read of each thread");
-REFUSALS(readings);
+INSERT_FAILURES(readings);
 
 static __always_inline struct value *counters_of_current(void)
 {
@@ -135,7 +135,7 @@ static __always_inline bool goes_on(u64 mapping, u64 first, u64 last)
 	before = bpf_map_lookup_elem(&readings, &thread);
 	if (!before) {
 		if (bpf_map_update_elem(&readings, &thread, &now, BPF_ANY))
-			__sync_fetch_and_add(&refused_readings, 1);
+			__sync_fetch_and_add(&insert_failures_readings, 1);
 		return false;
 	}
 	same = before->mapping == mapping && before->last == last && before->first < first && before->calls == now.calls;

@@ -60,7 +60,7 @@ struct task_struct___exec {
 #pragma clang attribute pop
 
 struct event {
-	u64 ts AS("ktime") DOC("When the call returned");
+	u64 ts KIND("ktime") DOC("When the call returned");
 	u32 pid DOC("Process");
 	u32 ppid DOC("Its parent");
 	u32 uid DOC("User it runs as (real user id)");
@@ -68,7 +68,7 @@ struct event {
 	char filename[256] DOC("What was to be run, up to 255 bytes; by descriptor the name of its file, `memfd:NAME` for one in memory; `…`: could not be read");
 	char file[64] DOC("Name of the file that runs, without its directory: of a script the interpreter; empty after most failures");
 	struct runner_list argv DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
-	s32 ret AS("errno") DOC("0, or a negative error number");
+	s32 ret KIND("errno") DOC("0, or a negative error number");
 	char process_comm[16] DOC("Name of the process: after a success the same as `comm`, else the caller's");
 	char tail[ARGV_LARGE] INTERNAL;
 } DOC("One program execution by execve() or execveat(), or the attempt") TRY("exec");
@@ -203,7 +203,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct attempt);
 } attempts SEC(".maps") DOC("Executions that can't go back to the old program, until they end (since kernel 6.10)");
-REFUSALS(attempts);
+INSERT_FAILURES(attempts);
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm___file *bprm)
@@ -358,7 +358,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct exec_args);
 } interrupted SEC(".maps") DOC("Executions that a signal interrupted, until it is known whether they fail");
-REFUSALS(interrupted);
+INSERT_FAILURES(interrupted);
 /* Most machines never see one */
 bool any_interrupted INTERNAL = false;
 
@@ -377,7 +377,7 @@ int BPF_PROG(exec_commits, struct task_struct *task, struct linux_binprm___file 
 	if (!passes && !comm.n && !process_comm.n && !tid.n)
 		return 0;
 	if (bpf_map_update_elem(&attempts, &thread, (const void *)&attempt_zero, BPF_ANY)) {
-		__sync_fetch_and_add(&refused_attempts, 1);
+		__sync_fetch_and_add(&insert_failures_attempts, 1);
 		return 0;
 	}
 	attempt = bpf_map_lookup_elem(&attempts, &thread);
@@ -451,7 +451,7 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 		args.ret = ret;
 		any_interrupted = true;
 		if (bpf_map_update_elem(&interrupted, &id, &args, BPF_ANY))
-			count_map_full(interrupted);
+			lost_map_full(interrupted);
 		goto forget;
 	}
 	if (any_interrupted)

@@ -12,7 +12,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it ended");
+	u64 ts KIND("ktime") DOC("When it ended");
 	u32 pid DOC("Process");
 	u32 tid DOC("Thread; of a process as a whole its first");
 	u32 ppid DOC("Parent of the process");
@@ -63,7 +63,7 @@ struct {
 	__type(key, struct first_thread);
 	__type(value, u8);
 } ended SEC(".maps") DOC("Processes whose end was seen just now (kernels before 6.16)");
-REFUSALS(ended);
+INSERT_FAILURES(ended);
 
 #define EEXIST 17
 

@@ -2,7 +2,7 @@
 /*
  * Time that threads spend off the CPU, by where they left it.
  *
- * A thread is charged when it comes back, for all the time since it was switched out. Its entry in `away` stays until the
+ * A thread is charged when it comes back, for all the time since it was switched out. Its entry in `off_cpu_since` stays until the
  * thread ends, so that no switch has to insert or delete one.
  */
 #include "aggregate.h"
@@ -26,12 +26,12 @@ struct key {
 	char process_comm[16] DOC("Name of the process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
-	u64 kernel_stack AS("kernel_stack") DOC("Where in the kernel it left the CPU");
-	u64 user_stack AS("user_stack") DOC("Where in the process, unless `user_stacks: false`");
+	u64 kernel_stack KIND("kernel_stack") DOC("Where in the kernel it left the CPU");
+	u64 user_stack KIND("user_stack") DOC("Where in the process, unless `user_stacks: false`");
 };
 struct value {
 	u64 total_ns UNIT("ns") DOC("How long it was away, all in all"); /* first: `top` is by time */
-	u64 count AS("events") DOC("How often it left the CPU and came back");
+	u64 count KIND("events") DOC("How often it left the CPU and came back");
 };
 AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks") TRY("sleep");
 
@@ -58,13 +58,13 @@ struct absence {
 	struct key key;
 };
 
-REFUSALS(away);
+INSERT_FAILURES(off_cpu_since);
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
 	__type(key, u32);
 	__type(value, struct absence);
-} away SEC(".maps") DOC("Threads that left the CPU since the start, and since when those that are away are") IN_FLIGHT("threads off the CPU");
+} off_cpu_since SEC(".maps") DOC("Threads that left the CPU since the start, and since when those that are away are") IN_FLIGHT("threads off the CPU");
 
 static __always_inline enum off_reason reason_of(bool preempt, struct task_struct *task)
 {
@@ -88,7 +88,7 @@ static __always_inline void leave(void *ctx, bool preempt, struct task_struct *t
 	if (!thread || !task_number_passes(task))
 		return;
 	if (state_of(task) & STATE_DEAD) {
-		bpf_map_delete_elem(&away, &thread);
+		bpf_map_delete_elem(&off_cpu_since, &thread);
 		return;
 	}
 	if (!filter_passes(reason, reason_of(preempt, task)) || !task_passes(bpf_get_current_pid_tgid()))
@@ -100,11 +100,11 @@ static __always_inline void leave(void *ctx, bool preempt, struct task_struct *t
 	absence.key.user_stack = user_stacks ? user_stack_id(ctx) : STACK_NONE;
 	SET_IMAGE(&absence.key);
 	absence.since = bpf_ktime_get_ns();
-	entry = bpf_map_lookup_elem(&away, &thread);
+	entry = bpf_map_lookup_elem(&off_cpu_since, &thread);
 	if (entry)
 		*entry = absence;
-	else if (bpf_map_update_elem(&away, &thread, &absence, BPF_ANY))
-		count_map_full(away);
+	else if (bpf_map_update_elem(&off_cpu_since, &thread, &absence, BPF_ANY))
+		lost_map_full(off_cpu_since);
 }
 
 static __always_inline void come_back(struct task_struct *task)
@@ -117,7 +117,7 @@ static __always_inline void come_back(struct task_struct *task)
 
 	if (!thread || !task_number_passes(task))
 		return;
-	absence = bpf_map_lookup_elem(&away, &thread);
+	absence = bpf_map_lookup_elem(&off_cpu_since, &thread);
 	if (!absence || !absence->since)
 		return;
 	took = bpf_ktime_get_ns() - absence->since;

@@ -15,7 +15,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it was chosen");
+	u64 ts KIND("ktime") DOC("When it was chosen");
 	u32 pid DOC("Process that has to go");
 	u32 uid DOC("User it runs as (real user id)");
 	char comm[16] DOC("Its name, as ps shows it: that of its first thread");

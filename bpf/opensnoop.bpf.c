@@ -44,14 +44,14 @@ enum open_flag {
 #define PATH_LONG 256
 
 struct event {
-	u64 ts AS("ktime") DOC("When the call returned");
+	u64 ts KIND("ktime") DOC("When the call returned");
 	u32 pid DOC("Process");
 	u32 tid DOC("Thread");
 	u32 uid DOC("User it runs as (real user id)");
 	char comm[16] DOC("Name of the thread");
 	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes; `…`: could not be read");
-	enum open_flag flags AS("bits") DOC("How it was to be opened; empty: could not be read");
-	s32 ret AS("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
+	enum open_flag flags KIND("bits") DOC("How it was to be opened; empty: could not be read");
+	s32 ret KIND("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
 	char process_comm[16] DOC("Name of the process");
 	char tail[PATH_LONG] INTERNAL;
 } DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle") TRY("open");
@@ -94,7 +94,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct interrupted_open);
 } interrupted SEC(".maps") DOC("Opens that a signal interrupted, until it is known whether they fail");
-REFUSALS(interrupted);
+INSERT_FAILURES(interrupted);
 /* Most machines never see one, and then no open has to ask the map */
 bool any_interrupted INTERNAL = false;
 
@@ -256,7 +256,7 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 		open.ret = ret;
 		any_interrupted = true;
 		if (bpf_map_update_elem(&interrupted, &id, &open, BPF_ANY))
-			count_map_full(interrupted);
+			lost_map_full(interrupted);
 		return 0;
 	}
 	if (any_interrupted)

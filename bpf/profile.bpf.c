@@ -13,11 +13,11 @@ struct key {
 	char process_comm[16] DOC("Name of the process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
-	u64 kernel_stack AS("kernel_stack") DOC("Where it was in the kernel, if it was there");
-	u64 user_stack AS("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
+	u64 kernel_stack KIND("kernel_stack") DOC("Where it was in the kernel, if it was there");
+	u64 user_stack KIND("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
 };
 struct value {
-	u64 samples AS("events") DOC("How often it was found there");
+	u64 samples KIND("events") DOC("How often it was found there");
 };
 AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks") TRY("spin");
 

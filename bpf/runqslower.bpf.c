@@ -5,7 +5,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it got the CPU");
+	u64 ts KIND("ktime") DOC("When it got the CPU");
 	u32 pid DOC("Process that waited");
 	u32 tid DOC("Its thread");
 	char comm[16] DOC("Name of that thread");

@@ -34,7 +34,7 @@ enum signal_result {
 };
 
 struct event {
-	u64 ts AS("ktime") DOC("When it was sent");
+	u64 ts KIND("ktime") DOC("When it was sent");
 	u32 pid DOC("Process that sent it, or made the kernel send it; 0 if none did");
 	u32 tid DOC("Its thread");
 	u32 uid DOC("User it runs as (real user id)");

@@ -29,7 +29,7 @@ struct key {
 	char comm[16] DOC("Name of the process; empty with `by: syscall`");
 };
 struct value {
-	u64 calls AS("events") DOC("Calls that returned");
+	u64 calls KIND("events") DOC("Calls that returned");
 	u64 failed DOC("Those that returned an error, or that seccomp answered with a signal");
 	u64 untimed DOC("Those that are not in `total_ns`: denied before they began (seccomp), or begun before the capture; 0 with `latency: false`");
 	u64 total_ns UNIT("ns") DOC("How long they took together; 0 with `latency: false`");
@@ -77,7 +77,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct thread);
 } entered SEC(".maps") DOC("Threads that made calls since the start, and when those that are in one began it") IN_FLIGHT("calls not returned");
-REFUSALS(entered);
+INSERT_FAILURES(entered);
 /* Without times there are only threads whose call was interrupted: so many of them */
 u64 interrupted INTERNAL = 0;
 
@@ -202,7 +202,7 @@ SKIP_IF("latency=false") int BPF_PROG(call_begins, struct pt_regs *regs, long nu
 		new.start = bpf_ktime_get_ns();
 		/* Without room the call counts as one without a time, and is not lost */
 		if (remember_thread(&new))
-			__sync_fetch_and_add(&refused_entered, 1);
+			__sync_fetch_and_add(&insert_failures_entered, 1);
 		return 0;
 	}
 	if (thread->interrupted) {
@@ -231,7 +231,7 @@ static __always_inline int call_interrupted(struct thread *thread, enum syscall 
 			thread->nr = nr;
 		thread->interrupted = ret;
 	} else if (remember_thread(&new)) {
-		count_map_full(entered);
+		lost_map_full(entered);
 	} else if (!latency) {
 		__sync_fetch_and_add(&interrupted, 1);
 	}

@@ -13,17 +13,17 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it was begun");
+	u64 ts KIND("ktime") DOC("When it was begun");
 	u32 pid DOC("Process");
 	u32 tid DOC("Thread");
 	u32 uid DOC("User it runs as (real user id)");
 	char comm[16] DOC("Name of the thread");
 	enum ip_family family DOC("Version of the Internet Protocol");
-	u8 saddr[16] AS("ip") DOC("Address it is opened from");
-	u8 daddr[16] AS("ip") DOC("Address it is opened to");
+	u8 saddr[16] KIND("ip") DOC("Address it is opened from");
+	u8 daddr[16] KIND("ip") DOC("Address it is opened to");
 	u16 sport DOC("Port it is opened from; 0 if it is not chosen yet");
 	u16 dport DOC("Port it is opened to");
-	s32 error AS("errno") DOC("0 if a SYN was to be sent; else why not, a negative error number");
+	s32 error KIND("errno") DOC("0 if a SYN was to be sent; else why not, a negative error number");
 	char process_comm[16] DOC("Name of the process");
 } DOC("One attempt to open a TCP connection") TRY("connect");
 EVENT(event);

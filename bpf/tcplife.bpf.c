@@ -17,14 +17,14 @@ enum direction {
 };
 
 struct event {
-	u64 ts AS("ktime") DOC("When it ended");
+	u64 ts KIND("ktime") DOC("When it ended");
 	u32 pid DOC("Process that opened or accepted it; 0 if none has");
 	u32 uid DOC("User it runs as (real user id); of pid 0, the user of the listening socket");
 	char comm[16] DOC("Name of the thread that did that");
 	enum ip_family family DOC("Version of the Internet Protocol");
 	enum direction direction DOC("Whether it came in or was opened from here");
-	u8 laddr[16] AS("ip") DOC("Address on this side");
-	u8 raddr[16] AS("ip") DOC("Address on the other side");
+	u8 laddr[16] KIND("ip") DOC("Address on this side");
+	u8 raddr[16] KIND("ip") DOC("Address on the other side");
 	u16 lport DOC("Port on this side");
 	u16 rport DOC("Port on the other side");
 	u64 tx_bytes UNIT("bytes") DOC("Data sent that the other side has acknowledged");
@@ -75,7 +75,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct life);
 } connections SEC(".maps") DOC("Connections that are open") IN_FLIGHT("connections open");
-REFUSALS(connections);
+INSERT_FAILURES(connections);
 
 static __always_inline void forget(u64 key)
 {
@@ -133,7 +133,7 @@ static __always_inline void follow(struct sock *sk, bool out)
 		return;
 	}
 	if (bpf_map_update_elem(&connections, &key, &life, BPF_ANY))
-		count_map_full(connections);
+		lost_map_full(connections);
 }
 
 /* Data, without the SYN and the FIN that the kernel's counters have in them. */

@@ -38,7 +38,7 @@ const volatile bool runner_swap INTERNAL = false;
 #define AGGREGATED __attribute__((btf_decl_tag("aggregate")))
 #define AGGREGATE(kind, name, K, V, entries)                               \
 	const volatile V name##_zero INTERNAL = {};                        \
-	REFUSALS(name);                                                    \
+	INSERT_FAILURES(name);                                                    \
 	struct name##_map {                                                \
 		__uint(type, BPF_MAP_TYPE_##kind);                         \
 		__uint(max_entries, entries);                              \
@@ -90,8 +90,8 @@ static __always_inline void *runner_aggregate(void *map, const void *key, const 
 /* `value` is libbpf's way to keep the value's type: a pointer to it. The verifier looks at one of the calls only. */
 #define aggregate(name, key)                                                                                \
 	((typeof((name).value))(runner_swap                                                                 \
-		? runner_aggregate(runner_now(&name##_now), key, &name##_zero, &refused_##name)             \
-		: runner_aggregate(&(name), key, &name##_zero, &refused_##name)))
+		? runner_aggregate(runner_now(&name##_now), key, &name##_zero, &insert_failures_##name)             \
+		: runner_aggregate(&(name), key, &name##_zero, &insert_failures_##name)))
 
 /*
  * Beside an aggregate in a hash map: values of keys whose first member, a u32, is below `entries`, all others zero. An

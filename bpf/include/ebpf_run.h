@@ -2,7 +2,7 @@
 /*
  * The runner's C API: what a program includes, and all that it needs to know of the runner.
  *
- *	struct event { u64 ts AS("ktime") DOC("..."); ... } DOC("...");
+ *	struct event { u64 ts KIND("ktime") DOC("..."); ... } DOC("...");
  *	EVENT(event);
  *	...
  *	struct event *e = event_begin(struct event);
@@ -23,7 +23,7 @@
 /* Tags. They end up in the object's BTF, where the runner reads them; an unknown one fails the tests. */
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 #define UNIT(unit) __attribute__((btf_decl_tag("unit:" unit)))
-#define AS(meaning) __attribute__((btf_decl_tag("as:" meaning)))
+#define KIND(meaning) __attribute__((btf_decl_tag("as:" meaning)))
 /*
  * On the event struct, or on the aggregate's map: the load with which `ebpf-run doctor --try` runs the program. The names
  * are those of `Load` in src/catalog/load.rs. No tag: no harmless load makes its events.
@@ -143,9 +143,9 @@ static __always_inline struct runner_counters *runner_count(void)
  * it is the exception; 5.10 has those whose result nobody reads.
  *
  *	struct { ... } inflight SEC(".maps") DOC("...");
- *	REFUSALS(inflight);
+ *	INSERT_FAILURES(inflight);
  */
-#define REFUSALS(map) u64 refused_##map INTERNAL = 0
+#define INSERT_FAILURES(map) u64 insert_failures_##map INTERNAL = 0
 
 /*
  * Behind a map with IN_FLIGHT(): the counter of entries whose end no hook saw, although it came. The runner reads it, and
@@ -155,7 +155,7 @@ static __always_inline struct runner_counters *runner_count(void)
 #define count_end_unseen(map) __sync_fetch_and_add(&unseen_##map, 1)
 
 /* An event that could not be followed because `map` refused the insert. */
-#define count_map_full(map) runner_map_full(&refused_##map)
+#define lost_map_full(map) runner_map_full(&insert_failures_##map)
 static __always_inline void runner_map_full(u64 *refused)
 {
 	struct runner_counters *c = runner_count();

@@ -125,7 +125,7 @@ enum ip_family {
 	FAMILY_IPV6 = 6,
 };
 
-/* Both ends of a socket. Addresses of version 4 are mapped into version 6, as AS("ip") wants them. */
+/* Both ends of a socket. Addresses of version 4 are mapped into version 6, as KIND("ip") wants them. */
 struct ends {
 	union {
 		u8 local[16];

@@ -50,7 +50,7 @@ struct {
 	__type(key, u64);
 	__type(value, struct io);
 } inflight SEC(".maps") DOC("Requests that are under way") IN_FLIGHT("requests under way");
-REFUSALS(inflight);
+INSERT_FAILURES(inflight);
 UNSEEN_ENDS(inflight);
 
 /* From the (last) issue to `now`; a flush is never issued itself, so for it from its start. */
@@ -70,7 +70,7 @@ static __always_inline struct io *track(void *ctx, struct request *rq, u64 now)
 		return NULL;
 	request_begins(ctx, rq, &io);
 	if (bpf_map_update_elem(&inflight, &key, &io, BPF_ANY)) {
-		count_map_full(inflight);
+		lost_map_full(inflight);
 		return NULL;
 	}
 	return bpf_map_lookup_elem(&inflight, &key);

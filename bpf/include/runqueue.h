@@ -22,7 +22,7 @@
 /* About the task that waits */
 TASK_FILTERS();
 
-REFUSALS(waiting);
+INSERT_FAILURES(waiting);
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
@@ -41,7 +41,7 @@ static __always_inline u64 *waiting_entry(u32 thread)
 	bpf_map_update_elem(&waiting, &thread, &not_yet, BPF_NOEXIST);
 	since = bpf_map_lookup_elem(&waiting, &thread);
 	if (!since)
-		count_map_full(waiting);
+		lost_map_full(waiting);
 	return since;
 }
 

@@ -3,7 +3,7 @@
  * Stacks as parts of an aggregate's key:
  *
  *	struct key { u32 pid DOC("..."); u32 IMAGE_EXE; u64 IMAGE_LAYOUT;
- *		     u64 kernel_stack AS("kernel_stack") DOC("..."); u64 user_stack AS("user_stack") DOC("..."); };
+ *		     u64 kernel_stack KIND("kernel_stack") DOC("..."); u64 user_stack KIND("user_stack") DOC("..."); };
  *	key.kernel_stack = kernel_stack_id(ctx);
  *	key.user_stack = user_stack_id(ctx);
  *	SET_IMAGE(&key);
@@ -26,7 +26,7 @@ struct runner_stack {
  * a fifth of the stacks are refused when it is half full, and it can't be made where kernel.perf_event_max_stack is
  * below its default.
  */
-REFUSALS(stacks);
+INSERT_FAILURES(stacks);
 struct stacks_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
@@ -67,7 +67,7 @@ static __always_inline u64 runner_keep_stack(void *map, struct runner_stack *sta
 	/* Another CPU may have been first */
 	if (!bpf_map_update_elem(map, &hash, stack, BPF_NOEXIST) || bpf_map_lookup_elem(map, &hash))
 		return hash;
-	__sync_fetch_and_add(&refused_stacks, 1);
+	__sync_fetch_and_add(&insert_failures_stacks, 1);
 	return STACK_LOST;
 }
 
@@ -104,8 +104,8 @@ static __always_inline u64 user_stack_id(void *ctx)
 }
 
 /* Not fields of a row. */
-#define IMAGE_EXE image_exe AS("image_exe")
-#define IMAGE_LAYOUT image_layout AS("image_layout")
+#define IMAGE_EXE image_exe KIND("image_exe")
+#define IMAGE_LAYOUT image_layout KIND("image_layout")
 
 enum bpf_func_id___stack {
 	BPF_FUNC_get_current_task_btf___stack = 158, /* since 5.11 (3ca1032ab7ab) */

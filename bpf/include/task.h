@@ -15,12 +15,12 @@
 #define TASK_FILTERS()                                                                                            \
 	FILTER(u32, pid, 16) DOC("Only these processes") = {};                                                    \
 	FILTER(u32, tid, 16) DOC("Only these threads") = {};                                                      \
-	FILTER(u32, uid, 16) AS("user") DOC("Only processes of these users, by number or name (real user id)") = {}; \
+	FILTER(u32, uid, 16) KIND("user") DOC("Only processes of these users, by number or name (real user id)") = {}; \
 	FILTER(struct runner_comm, comm, 8) DOC("Only threads with these names (`comm`); `name*` takes all that begin so") = {}; \
 	FILTER(struct runner_comm, process_comm, 8) DOC("Only processes with these names, all threads; `name*` as for `comm`") = {}; \
-	FILTER(struct runner_cgroup, cgroup, 4) AS("cgroup") DOC("Only processes in these cgroups or below them, by path") = {}; \
+	FILTER(struct runner_cgroup, cgroup, 4) KIND("cgroup") DOC("Only processes in these cgroups or below them, by path") = {}; \
 	FOLLOWED(cgroup);                                                                                         \
-	FILTER(struct runner_cgroup, unit, 4) AS("unit") DOC("Only processes of these systemd units") = {};      \
+	FILTER(struct runner_cgroup, unit, 4) KIND("unit") DOC("Only processes of these systemd units") = {};      \
 	FOLLOWED(unit)
 
 /* include/linux/cgroup-defs.h; until 6.0 a cgroup had its ancestors' ids, since 6.1 (2dd3ad2c) pointers to them */

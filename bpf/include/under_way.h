@@ -27,7 +27,7 @@
 		__type(key, u64);                                  \
 		__type(value, u64);                                \
 	} under_way SEC(".maps") DOC("Calls that have not returned at the end") IN_FLIGHT(what); \
-	REFUSALS(under_way)
+	INSERT_FAILURES(under_way)
 
 /* kernel/bpf/task_iter.c */
 struct bpf_iter_meta;
@@ -88,5 +88,5 @@ static __always_inline bool find_call(struct call_of_thread *call, struct task_s
 	({                                                         \
 		u64 __thread_of_call = (u64)(task);                \
 		if (bpf_map_update_elem(&(map), &__thread_of_call, value, BPF_ANY)) \
-			__sync_fetch_and_add(&refused_##map, 1);   \
+			__sync_fetch_and_add(&insert_failures_##map, 1);   \
 	})

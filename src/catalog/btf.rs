@@ -238,7 +238,7 @@ impl<'a> BtfReader<'a> {
                 continue;
             }
             let MemberAttr::Normal { offset } = member.attr else {
-                return Err(format!("field {name} is a bitfield: use AS(\"bits\")"));
+                return Err(format!("field {name} is a bitfield: use KIND(\"bits\")"));
             };
             let ty: BtfType<'_> = self.btf.type_by_id(member.ty).ok_or("a member has no type")?;
             let (kind, size) = self.field_type(ty, tail, &tags).map_err(|what| format!("field {name}: {what}"))?;
@@ -331,7 +331,7 @@ impl<'a> BtfReader<'a> {
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
             let refusals =
-                self.counter_of("refused", &name).ok_or_else(|| format!("map {name} has no REFUSALS({name})"))?;
+                self.counter_of("insert_failures", &name).ok_or_else(|| format!("map {name} has no INSERT_FAILURES({name})"))?;
             let unseen = self.counter_of("unseen", &name);
             if unseen.is_some() && tags.in_flight.is_none() {
                 return Err(format!("map {name} has UNSEEN_ENDS() and no IN_FLIGHT()"));

@@ -42,7 +42,7 @@ pub(crate) fn enumerator(name: &str) -> u64 {
     panic!("no header has the enumerator {name}")
 }
 
-/// Whether a header makes a name of another one and this suffix or prefix, such as `refused_##map`.
+/// Whether a header makes a name of another one and this suffix or prefix, such as `insert_failures_##map`.
 pub(crate) fn makes_names(pattern: &str) -> bool {
     HEADERS.iter().any(|header| header.contains(pattern))
 }

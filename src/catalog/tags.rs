@@ -42,7 +42,7 @@ pub(super) struct Tags {
     pub accuracy: Accuracy,
 }
 
-/// The meanings that `AS()` takes.
+/// The meanings that `KIND()` takes.
 const MEANINGS: &[&str] = &[
     "ktime",
     "errno",

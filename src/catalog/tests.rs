@@ -253,7 +253,7 @@ fn a_perf_source_has_the_numbers_of_the_kernel() {
 
 #[test]
 fn names_that_the_runner_looks_for_are_those_that_the_headers_make() {
-    for pattern in ["name##_zero", "refused_##map", "unseen_##map", "followed_##name"] {
+    for pattern in ["name##_zero", "insert_failures_##map", "unseen_##map", "followed_##name"] {
         assert!(c_api::makes_names(pattern), "no header has {pattern}");
     }
     assert!(c_api::makes_names(&format!("name##{SECOND}")));

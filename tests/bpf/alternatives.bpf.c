@@ -8,7 +8,7 @@ enum what { WHAT_EXEC, WHAT_EXIT };
 enum way { BY_FENTRY, BY_KPROBE, BY_TRACEPOINT };
 
 struct event {
-	u64 ts AS("ktime") DOC("When it happened");
+	u64 ts KIND("ktime") DOC("When it happened");
 	u32 pid DOC("Process");
 	enum what what DOC("What happened");
 	enum way way DOC("The variant that saw it");

@@ -11,8 +11,8 @@ struct key {
 	u32 pid DOC("Process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
-	u64 kernel_stack AS("kernel_stack") DOC("In the kernel");
-	u64 user_stack AS("user_stack") DOC("In the process");
+	u64 kernel_stack KIND("kernel_stack") DOC("In the kernel");
+	u64 user_stack KIND("user_stack") DOC("In the process");
 };
 struct value {
 	u64 calls DOC("Calls");

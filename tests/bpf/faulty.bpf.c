@@ -5,7 +5,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it happened");
+	u64 ts KIND("ktime") DOC("When it happened");
 } DOC("A program was started");
 EVENT(event);
 

@@ -5,7 +5,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it was sent");
+	u64 ts KIND("ktime") DOC("When it was sent");
 } DOC("Every second signal") TRY("signal");
 EVENT(event);
 

@@ -5,7 +5,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts AS("ktime") DOC("When it happened");
+	u64 ts KIND("ktime") DOC("When it happened");
 } DOC("Never seen");
 EVENT(event);
 

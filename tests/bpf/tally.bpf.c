@@ -10,7 +10,7 @@ struct key {
 	u64 offset DOC("Where to");
 };
 struct value {
-	u64 calls AS("events") DOC("Calls");
+	u64 calls KIND("events") DOC("Calls");
 	u64 total_bytes UNIT("bytes") DOC("All offsets together");
 };
 AGGREGATE(HASH, tallies, struct key, struct value, 1024) DOC("Calls by offset");
