@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Modules, and which others each of them uses.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
 /// Every file of `src/` with its path below it, comments left out.
 fn sources() -> Vec<(PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -50,7 +53,7 @@ fn used(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
 }
 
 /// Which module of the crate's root uses which, in the code.
-fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+fn arrows() -> Arrows {
     let sources = sources();
     let root = &sources.iter().find(|(path, _)| path == Path::new("lib.rs")).expect("lib.rs").1;
     let modules: BTreeSet<String> = root
@@ -58,8 +61,7 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
         .lines()
         .filter_map(|line| line.split("mod ").nth(1)?.strip_suffix(';').map(str::to_owned))
         .collect();
-    let mut arrows: BTreeMap<String, BTreeSet<String>> =
-        modules.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
+    let mut arrows: Arrows = modules.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
     for (path, code) in &sources {
         let module = identifier(path.to_str().expect("UTF-8")).to_owned();
         if let Some(of_module) = arrows.get_mut(&module) {
@@ -71,7 +73,7 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// The table of docs/explanation/architecture.md: each module and what it may use; a `*` behind a name marks a cycle.
-fn documented() -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<(String, String)>) {
+fn documented() -> (Arrows, BTreeSet<(String, String)>) {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/explanation/architecture.md"))
         .expect("it is there");
     let table =
@@ -131,7 +133,7 @@ fn modules_use_each_other_in_one_direction_but_for_the_marked_ones() {
 }
 
 /// Whether `from` uses `to`, if only through others.
-fn reaches(arrows: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bool {
+fn reaches(arrows: &Arrows, from: &str, to: &str) -> bool {
     let (mut waiting, mut seen) = (vec![from.to_owned()], BTreeSet::new());
     while let Some(module) = waiting.pop() {
         if module == to {

@@ -330,8 +330,9 @@ impl<'a> BtfReader<'a> {
             }
             let tags = var.map(|var| self.tags.of(var.type_id())).unwrap_or_default();
             let doc = tags.doc.ok_or_else(|| format!("map {name} has no DOC()"))?;
-            let refusals =
-                self.counter_of("insert_failures", &name).ok_or_else(|| format!("map {name} has no INSERT_FAILURES({name})"))?;
+            let refusals = self
+                .counter_of("insert_failures", &name)
+                .ok_or_else(|| format!("map {name} has no INSERT_FAILURES({name})"))?;
             let unseen = self.counter_of("unseen", &name);
             if unseen.is_some() && tags.in_flight.is_none() {
                 return Err(format!("map {name} has UNSEEN_ENDS() and no IN_FLIGHT()"));
