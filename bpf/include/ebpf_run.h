@@ -11,7 +11,7 @@
  *	e->... = ...;
  *	event_end(ctx, e);
  *
- * docs/how-to/write-a-program.md explains each word.
+ * docs/reference/program-api.md explains each word.
  */
 #pragma once
 

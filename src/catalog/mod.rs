@@ -51,7 +51,7 @@ impl Catalog {
     /// The program called `name`, read when it is first asked for; `None` if there is none.
     ///
     /// # Errors
-    /// If the object breaks the contract of `docs/how-to/write-a-program.md`; the tests open every embedded one.
+    /// If the object breaks the contract of `docs/reference/program-api.md`; the tests open every embedded one.
     pub fn program(&self, name: &str) -> Option<Result<Arc<Program>>> {
         let (name, CatalogEntry { object, program }) = self.objects.get_key_value(name)?;
         Some(program.get_or_init(|| btf::read(name, object).map(Arc::new)).clone())

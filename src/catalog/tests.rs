@@ -1,4 +1,4 @@
-//! Every embedded object keeps the contract of `docs/how-to/write-a-program.md`.
+//! Every embedded object keeps the contract of `docs/reference/program-api.md`.
 
 use super::*;
 use crate::event::FieldKind;
