@@ -100,3 +100,21 @@ fn every_page_that_the_sources_name_exists() {
     }
     assert!(named > 20, "only {named} were found");
 }
+
+/// Wide lines are hard to review. Tables, code and the pages of the reference that are not wrapped yet are left out.
+#[test]
+fn lines_have_100_columns() {
+    let mut wide = Vec::new();
+    for page in pages("docs").into_iter().chain([Page::read("README.md")]) {
+        if page.path.starts_with("docs/reference") {
+            continue;
+        }
+        for (number, line) in page.prose().into_iter().enumerate() {
+            let is_prose = !line.starts_with(['|', '#']) && !line.starts_with("<!--") && !line.starts_with("    ");
+            if is_prose && line.chars().count() > 100 {
+                wide.push(format!("{}:{}", page.path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "wider than 100 columns: {}", wide.join(" "));
+}

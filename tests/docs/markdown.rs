@@ -71,7 +71,7 @@ impl Page {
     }
 
     /// The text without its fenced blocks; other lines keep their numbers.
-    fn prose(&self) -> Vec<&str> {
+    pub fn prose(&self) -> Vec<&str> {
         let mut inside = false;
         let mut prose = Vec::new();
         for line in self.text.lines() {
