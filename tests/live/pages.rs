@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{BINARY, copy_program};
+use crate::common::{BINARY, Scratch, copy_program};
 use crate::docs::commands::{Kind, Line, Workspace, arguments, kind, lines, matches, split, tested};
 use crate::docs::markdown::{Block, Page};
 use crate::root;
@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Reader<'a> {
     page: &'a Page,
     workspace: Workspace,
+    /// A copy that every user can execute.
+    binary: &'a Path,
 }
 
 impl Reader<'_> {
@@ -43,12 +45,7 @@ impl Reader<'_> {
     }
 
     fn shell(&self, line: &str) -> Command {
-        self.workspace.shell(line, &self.binary())
-    }
-
-    /// A copy that every user can execute.
-    fn binary(&self) -> std::path::PathBuf {
-        self.workspace.path().join("bin/ebpf-run")
+        self.workspace.shell(line, self.binary)
     }
 
     fn run(&self, block: &Block) {
@@ -68,7 +65,7 @@ impl Reader<'_> {
                 && arguments(&programs[0])
                     .is_some_and(|arguments| arguments.first().is_none_or(|first| first != "doctor"));
             let (code, printed) =
-                if captures { self.capture(&line, load) } else { self.workspace.run(&line.text, &self.binary()) };
+                if captures { self.capture(&line, load) } else { self.workspace.run(&line.text, self.binary) };
             if code == 4 {
                 eprintln!("SKIPPED {place}: this kernel does not support it");
                 return;
@@ -136,13 +133,14 @@ fn every_capture_of_the_pages_runs() {
     if !root() {
         return;
     }
+    let scratch = Scratch::new();
+    let binary = scratch.path("ebpf-run");
+    copy_program(Path::new(BINARY), &binary);
     let mut count = 0;
     for page in &tested() {
-        let reader = Reader { page, workspace: Workspace::new() };
+        let reader = Reader { page, workspace: Workspace::new(), binary: &binary };
         let path = reader.workspace.path();
         fs::set_permissions(path, Permissions::from_mode(0o755)).expect("its mode can be set");
-        fs::create_dir(path.join("bin")).expect("a directory");
-        copy_program(Path::new(BINARY), &reader.binary());
         for block in page.blocks() {
             reader.workspace.add(&block);
             if block.is_live() {
