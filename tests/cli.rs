@@ -406,29 +406,6 @@ fn every_config_that_is_shipped_gets_past_the_check() {
     }
 }
 
-/// Lines of the documents that run a program or config by its name, with a plan in place of the run.
-#[test]
-fn the_commands_of_the_documents_are_taken() {
-    let scratch = Scratch::new();
-    let mut tried = 0;
-    for document in ["README.md", "docs/composing.md", "docs/programs.md"] {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect("it is there");
-        let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
-        let commands = lines.filter_map(|line| line.trim_start_matches("sudo ").strip_prefix("ebpf-run "));
-        for command in commands.filter(|command| !command.contains(".yaml ") || command.starts_with("init ")) {
-            let command = command.split([' ']).take_while(|word| !word.starts_with(['#', '|', '>']));
-            let command = command.collect::<Vec<_>>().join(" ");
-            let plan = if command.starts_with("init ") { "" } else { "plan " };
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("exec {BINARY} {plan}{command}")]).current_dir(scratch.path(""));
-            let ended = run(&mut shell);
-            assert_eq!(ended.code, Some(0), "{document}: {command}: {}", ended.stderr);
-            tried += 1;
-        }
-    }
-    assert!(tried >= 8, "{tried}");
-}
-
 #[test]
 fn a_file_goes_before_a_built_in_config_of_its_name() {
     let scratch = Scratch::new();

@@ -8,7 +8,7 @@
 //! - `<!-- live, may be empty: LOAD -->`: the same, where the host decides whether the capture has records;
 //! - `<!-- not run: REASON -->`: no test can run it; its `ebpf-run` commands are parsed all the same.
 //!
-//! `EBPF_RUN_BLESS=1 cargo test --test docs` writes what offline commands print now into the pages.
+//! `EBPF_RUN_BLESS=1 cargo test --test integration docs::` writes what offline commands print now into the pages.
 
 use std::path::Path;
 

@@ -232,7 +232,7 @@ fn calls_that_seccomp_answers_with_codes_of_restarts_are_failures() {
     let load = Calls::new(&scratch, "denied-like-restarts", "");
     let Some((counted, saw)) = Counted::while_going(&scratch, load, &json!({"syscall": "mkdir"})) else { return };
     assert_eq!(saw, [40], "the load");
-    // Without times a beginning is not seen (docs/accuracy.md)
+    // Without times a beginning is not seen (docs/explanation/accuracy.md)
     assert_eq!(counted.of("timed", "mkdir"), (40, 40), "{:#?}", counted.0);
     assert_eq!(counted.sum("timed", "mkdir", "untimed"), 40);
 }
