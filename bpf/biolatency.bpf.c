@@ -10,7 +10,7 @@ struct key {
 	enum io_op op DOC("Operation");
 };
 struct value {
-	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush and with `queued: true` from the start");
+	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, if the driver refuses it and with `queued: true` from the start");
 };
 AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 1024) DOC("Latencies of block I/O by disk and operation") TRY("direct_read");
 
@@ -27,7 +27,7 @@ ACCURACY(
 	REQUEST_SEES
 	REQUEST_NOT_SEEN
 	REQUEST_OWNER
-	TIME("last issue to completion; with `queued: true`, and for a flush, from the request's start")
+	TIME("last issue to completion; with `queued: true`, for a flush, and if the driver refuses it, from the request's start")
 	REQUEST_TIME
 	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
 	REQUEST_EXACT

@@ -14,7 +14,7 @@ struct event {
 	u64 sector UNIT("sectors of 512 bytes") DOC("First sector");
 	u32 bytes UNIT("bytes") DOC("Size; for a discard the size of the range");
 	u64 queued_ns UNIT("ns") DOC("From the request's start to its (last) issue to the driver");
-	u64 latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, from its start");
+	u64 latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, or if the driver refuses it, from its start");
 	s32 error KIND("errno") DOC("0, or a negative error number");
 	char process_comm[16] DOC("Name of the process that started the request");
 } DOC("One block I/O request") TRY("direct_read");
@@ -39,7 +39,7 @@ ACCURACY(
 	REQUEST_SEES
 	REQUEST_NOT_SEEN
 	REQUEST_OWNER
-	TIME("`ts`: completion; `queued_ns`: start to last issue; `latency_ns`: last issue to completion, of a flush from its start")
+	TIME("`ts`: completion; `queued_ns`: start to last issue; `latency_ns`: last issue to completion, of a flush or if the driver refuses it from its start")
 	REQUEST_TIME
 	EXACT("one record for a request, also if it was given back by the driver or completed in parts")
 	EXACT("`sector` and `bytes`: as issued to the driver; of a zone append where the disk put it")
@@ -61,8 +61,8 @@ static __always_inline void request_begins(void *ctx, struct request *rq, struct
 static __always_inline void request_issued(struct request *rq, struct io *io)
 {
 	/* Here, not at the start: until now the request could grow. Not later: at its end these are used up. */
-	io->sector = first_sector_of(rq);
-	io->bytes = rq->__data_len;
+	io->sector = first_sector_of(rq) - io->times.done / 512;
+	io->bytes = rq->__data_len + io->times.done;
 }
 
 static __always_inline void request_fails(struct io *io, s32 error)

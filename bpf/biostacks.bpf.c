@@ -17,7 +17,7 @@ struct key {
 	u64 kernel_stack KIND("kernel_stack") DOC("How the kernel came to start them");
 };
 struct value {
-	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush and with `queued: true` from the start");
+	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, if the driver refuses it and with `queued: true` from the start");
 };
 AGGREGATE(HASH, latencies, struct key, struct value, 8192) DOC("Latencies of block I/O by who started it, with the stack") TRY("direct_read");
 
@@ -36,7 +36,7 @@ ACCURACY(
 	REQUEST_NOT_SEEN
 	REQUEST_OWNER
 	OWNER("the kernel stack is that of the same moment")
-	TIME("last issue to completion; with `queued: true`, and for a flush, from the request's start")
+	TIME("last issue to completion; with `queued: true`, for a flush, and if the driver refuses it, from the request's start")
 	REQUEST_TIME
 	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
 	EXACT("`max` may miss the largest value if two requests with one stack end at the same moment")

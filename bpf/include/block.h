@@ -34,6 +34,7 @@ enum io_flag {
 struct request_times {
 	u64 start;
 	u64 issue; /* 0: not with the driver */
+	u64 done;  /* bytes that have completed; the driver may get the rest again */
 };
 
 static __always_inline bool has_flag(u32 cmd_flags, u32 bit)

@@ -66,6 +66,11 @@ struct gendisk {
 /* include/linux/blkdev.h; `disk` since 5.17 (d152c682f03c) */
 struct request_queue {
 	struct gendisk *disk;
+	struct elevator_queue *elevator;
+};
+
+enum mq_rq_state {
+	MQ_RQ_IDLE = 0, /* not with the driver */
 };
 
 /* include/linux/blk-mq.h, include/linux/blkdev.h before 5.16 */
@@ -74,6 +79,7 @@ struct request {
 	unsigned int cmd_flags;
 	unsigned int __data_len;
 	u64 __sector;
+	enum mq_rq_state state;
 };
 
 /* The same, before 5.17 (f3fa33acca9f took `rq_disk` away) */

@@ -16,7 +16,8 @@
 
 /* What the program does at each turn. The filters on tasks, disks and operations are asked before the first one. */
 static __always_inline void request_begins(void *ctx, struct request *rq, struct io *io);  /* the current task wants it */
-static __always_inline void request_issued(struct request *rq, struct io *io);             /* to the driver; it grows no more */
+/* To the driver, or to its end without; it grows no more. */
+static __always_inline void request_issued(struct request *rq, struct io *io);
 static __always_inline void request_fails(struct io *io, s32 error);
 static __always_inline void request_ends(void *ctx, struct request *rq, struct io *io, u64 now); /* `__data_len` is used up */
 
@@ -27,7 +28,8 @@ static __always_inline void request_ends(void *ctx, struct request *rq, struct i
 #define REQUEST_NOT_SEEN                                                                                        \
 	NOT_SEEN("disks without requests of their own: device mapper, md, zram, brd, multipath NVMe")           \
 	NOT_SEEN("a request that is merged into another one, which is seen")                                    \
-	NOT_SEEN("requests that began before the capture (before 6.5: that were with the driver)")              \
+	NOT_SEEN("requests that began before the capture (before 6.5: that a scheduler or the driver had)")     \
+	NOT_SEEN("I/O that fails before it is a request, as on a disk that was removed")                        \
 	NOT_SEEN("the flush behind a write that the block layer splits: the write ends with its data")          \
 	NOT_SEEN("requests that have not ended at the end: counted as `under_way`")                             \
 	NOT_SEEN("requests whose start the host hides from tracing programs; not counted")
@@ -53,7 +55,7 @@ struct {
 INSERT_FAILURES(inflight);
 UNSEEN_ENDS(inflight);
 
-/* From the (last) issue to `now`; a flush is never issued itself, so for it from its start. */
+/* From the (last) issue to `now`; from the start if it is not with the driver: a flush never is, nor what it refuses. */
 static __always_inline u64 request_latency(const struct io *io, u64 now)
 {
 	return now - (io->times.issue ? io->times.issue : io->times.start);
@@ -99,8 +101,20 @@ static __always_inline void forget_last_use(struct request *rq)
 		count_end_unseen(inflight);
 }
 
-/* Kernels before 6.5 have no block_io_start: there the request is first seen when it is queued or issued. */
-static __always_inline struct io *find_or_track(void *ctx, struct request *rq, u64 now)
+/* Whether a scheduler had it: then block_rq_insert came before, in the task that asked for it. */
+static __always_inline bool was_inserted(struct request *rq)
+{
+	u32 flags = io_flags_of(rq->cmd_flags);
+
+	return BPF_CORE_READ(rq, q, elevator) && !(flags & (IO_PREFLUSH | IO_FUA)) &&
+	       io_op_of(rq->cmd_flags, rq->__data_len) != OP_DRIVER;
+}
+
+/*
+ * Kernels before 6.5 have no block_io_start: there the request is first seen when it is queued or issued. One that was
+ * queued may be issued by another task, which the filters are not about.
+ */
+static __always_inline struct io *find_or_track(void *ctx, struct request *rq, u64 now, bool at_issue)
 {
 	struct io *io = find(rq);
 
@@ -111,7 +125,17 @@ static __always_inline struct io *find_or_track(void *ctx, struct request *rq, u
 		return io;
 	if (io)
 		forget_last_use(rq);
-	return track(ctx, rq, now);
+	return at_issue && was_inserted(rq) ? NULL : track(ctx, rq, now);
+}
+
+/*
+ * Before 6.5, a request that the driver refuses at once has no other hook than that of its end, in the task that asked
+ * for it. (A request that the driver had is no longer idle at its end.)
+ */
+static __always_inline bool is_first_seen_refused(struct request *rq, int status)
+{
+	return !bpf_core_type_exists(btf_trace_block_io_start) && status && BPF_CORE_READ(rq, state) == MQ_RQ_IDLE &&
+	       !was_inserted(rq);
 }
 
 static __always_inline void finish(void *ctx, struct request *rq, struct io *io)
@@ -131,7 +155,7 @@ OPTIONAL int BPF_PROG(io_start, struct request *rq)
 SEC("tp_btf/block_rq_insert")
 int BPF_PROG(rq_insert, struct request *rq)
 {
-	find_or_track(ctx, rq, bpf_ktime_get_ns());
+	find_or_track(ctx, rq, bpf_ktime_get_ns(), false);
 	return 0;
 }
 
@@ -139,7 +163,7 @@ SEC("tp_btf/block_rq_issue")
 int BPF_PROG(rq_issue, struct request *rq)
 {
 	u64 now = bpf_ktime_get_ns();
-	struct io *io = find_or_track(ctx, rq, now);
+	struct io *io = find_or_track(ctx, rq, now, true);
 
 	if (!io)
 		return 0;
@@ -176,12 +200,18 @@ int BPF_PROG(rq_complete, struct request *rq, int status, unsigned int nr_bytes)
 {
 	struct io *io = find(rq);
 
+	if (!io && is_first_seen_refused(rq, status))
+		io = track(ctx, rq, bpf_ktime_get_ns());
 	if (!io)
 		return 0;
+	if (!io->times.issue)
+		request_issued(rq, io);
 	status = status > 0 ? status & 0xff : status; /* blk_status_t is one byte wide */
 	if (status)
 		request_fails(io, io_error_of(status));
 	if (nr_bytes >= rq->__data_len)
 		finish(ctx, rq, io);
+	else
+		io->times.done += nr_bytes;
 	return 0;
 }

@@ -17,6 +17,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether this is a guest of scripts/vm, whose modules, CPUs and disks nothing else needs.
+#[allow(dead_code)] // not every test binary asks
+pub fn in_guest() -> bool {
+    fs::read_to_string("/proc/cmdline").is_ok_and(|words| words.contains("vm_init="))
+}
+
 /// A folder that every user can look into, and that is gone after the test.
 pub struct Scratch(TempDir);
 

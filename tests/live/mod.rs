@@ -15,6 +15,7 @@ mod cachestat;
 pub mod capture;
 mod clock;
 pub mod disk;
+mod disk_faults;
 mod doctor;
 mod ends;
 mod execsnoop;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
-use crate::common::Scratch;
+use crate::common::{Scratch, in_guest};
 use crate::disk::retry;
 use crate::load::{Held, copy_of};
 use crate::root;
@@ -31,7 +31,7 @@ fn disk_of_known_time() -> Option<MutexGuard<'static, ()>> {
     let is_right = || parameter("completion_nsec") == TIME.to_string() && parameter("hw_queue_depth") == "1";
     let time = format!("completion_nsec={TIME}");
     let options = ["null_blk", "irqmode=2", &time, "queue_mode=2", "submit_queues=1", "hw_queue_depth=1"];
-    if fs::read_to_string("/proc/cmdline").is_ok_and(|words| words.contains("vm_init=")) && !is_right() {
+    if in_guest() && !is_right() {
         let _ = Command::new("modprobe").args(["-r", "null_blk"]).status();
         let made = Command::new("modprobe").args(options).status();
         assert!(made.is_ok_and(|status| status.success()), "a guest has the module null_blk");
