@@ -96,6 +96,8 @@ struct runner_text {
 	u32 len; /* bytes of `tail` in use, the NUL among them; 0: could not be read, and shown as `…` */
 };
 
+#define ENOSPC 28
+
 /* How records travel; the runner gives the map `events` the type that goes with it. */
 enum runner_transport { RUNNER_RESERVE, RUNNER_OUTPUT, RUNNER_PERF };
 
@@ -119,7 +121,7 @@ struct runner_counters {
 	u64 seen;             /* events that passed every filter */
 	u64 lost_buffer_full; /* of these, not sent: the buffer had no room */
 	u64 lost_map_full;    /* of these, not followed: a map had no room */
-	u64 lost_other;       /* of these, not sent: no scratch space was free */
+	u64 lost_other;       /* of these, not sent: no scratch space was free, or the CPU has no perf buffer */
 	u64 peak_unread;      /* ring buffer: the most bytes that were unread */
 	u32 unsignalled;      /* records since the last wakeup, for runner_wakeup_events */
 	u32 depth;            /* scratch slots in use */
@@ -240,7 +242,9 @@ static __always_inline void runner_send(void *ctx, void *record, u32 size)
 	if (!c)
 		return;
 	c->depth--;
-	if (failed) {
+	if (failed && runner_transport == RUNNER_PERF && failed != -ENOSPC) {
+		c->lost_other++; /* a CPU that was offline when the buffers were made, or since then, has none */
+	} else if (failed) {
 		c->lost_buffer_full++;
 		if (runner_transport == RUNNER_OUTPUT)
 			c->peak_unread = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);

@@ -54,7 +54,7 @@ pub struct Counters {
     pub lost_buffer_full: u64,
     /// Of these, not followed because a map had no room.
     pub lost_map_full: u64,
-    /// Of these, not sent because no scratch space was free.
+    /// Of these, not sent because no scratch space was free, or because the CPU has no perf buffer.
     pub lost_other: u64,
     /// The most bytes that were unread in a ring buffer, over all CPUs' observations.
     pub peak_unread: u64,

@@ -25,7 +25,7 @@ impl fmt::Display for Report {
             let maps = named.iter().map(|(refused, words)| (*refused, words.as_str()));
             let causes = [
                 (account.kernel.lost_buffer_full, "the buffer was full"),
-                (account.kernel.lost_other, "no scratch space was free"),
+                (account.kernel.lost_other, "no scratch space was free, or no perf buffer on the CPU"),
                 (account.lost_queue_full, "the sinks were too slow"),
                 (account.lost_other, "a template failed on them"),
             ];

@@ -14,6 +14,7 @@ mod buffers;
 mod cachestat;
 pub mod capture;
 mod clock;
+mod cpus;
 pub mod disk;
 mod disk_faults;
 mod doctor;
