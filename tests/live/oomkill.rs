@@ -149,6 +149,9 @@ fn every_process_of_a_cgroup_is_seen(variant: Option<&Variant>) {
     for thread in threads {
         assert_eq!(thread.join().expect("it does not panic"), None, "a signal ends each");
     }
+    let events = fs::read_to_string(memory.0.join("memory.events")).expect("the kernel counts");
+    let killed = events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u32>().ok());
+    assert!(matches!(killed, Some(3 | 4)), "the one that was chosen may count twice: {events}");
     let records = records(&capture.stop().expect(0).stdout);
     let mut seen: Vec<u64> = records.iter().map(|record| record["pid"].as_u64().expect("a number")).collect();
     seen.sort_unstable();
