@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, to_jsonl_of_busy};
 use crate::common::Scratch;
-use crate::disk::{BLOCKS, Loop, reads_and_writes, retry};
+use crate::disk::{BLOCKS, Loop, reads_and_writes, retry, starts_are_traced};
 use crate::load::{copy_of, unique_name};
 use crate::root;
 
@@ -80,8 +80,9 @@ fn the_histograms_hold_the_requests_that_the_filters_let_through() {
         }
         result?;
         assert!(sums[0].iter().sum::<u64>() < took, "one request after the other: {sums:?} of {took} ns");
+        // Before 6.5 a request that no scheduler has is first seen when it is issued: it has no time in the queue
         assert!(
-            sums[0][0] > 0 && sums[1][0] > sums[0][0] && sums[1][1] > sums[0][1],
+            sums[0][0] > 0 && (!starts_are_traced() || sums[1][0] > sums[0][0] && sums[1][1] > sums[0][1]),
             "with time in the queue: {sums:?}"
         );
         Ok(())
