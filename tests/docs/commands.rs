@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::markdown::{Block, Page, pages, root};
 
 /// Subcommands that load nothing: a test runs them wherever it runs itself.
-const OFFLINE: [&str; 10] =
-    ["check", "plan", "describe", "list", "test", "emit", "report", "schema", "completions", "man"];
+const OFFLINE: [&str; 11] =
+    ["check", "plan", "describe", "list", "test", "emit", "report", "init", "schema", "completions", "man"];
 /// Programs that run the command that their arguments name.
 const WRAPPERS: [&str; 4] = ["sudo", "setpriv", "timeout", "env"];
 /// Programs that may be part of a line that is run.
