@@ -4,6 +4,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 ARGS ?=
+TARGET ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: help deps build run quick test test-kernels soak check bench docs install deb static check-packages clean
@@ -39,6 +40,7 @@ soak: build ## a hostile user (10 minutes), then faults thrown in (20 minutes); 
 	scripts/soak $(ARGS)
 
 check: deps ## formatting and lints, as CI wants them
+	scripts/check-project
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
@@ -66,8 +68,8 @@ install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
 deb: build ## a Debian package of what was built: target/debian/
 	scripts/deb $(TARGET_DIR)/debian
 
-static: deps ## a binary that needs no library: target/TRIPLE/release/ebpf-run
-	scripts/static
+static: deps ## a binary that needs no library: target/TRIPLE/release/ebpf-run (for arm64: TARGET=aarch64-unknown-linux-gnu)
+	scripts/static $(TARGET)
 
 # Needs root, and about 300 MB for a Debian root in target/fresh-root
 check-packages: deb static ## try the package in a minimal Debian, the static binary in an empty root; as root
