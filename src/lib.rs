@@ -20,6 +20,8 @@ pub mod error;
 pub mod event;
 mod files;
 pub mod fixture;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod kernel;
 pub mod output;
 mod pipeline;
