@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::{Capture, of_probe, records, report, to_jsonl};
 use crate::common::{Scratch, run};
 use crate::load::{compiled, named, unique_name};
-use crate::net::{family, listener, loopbacks};
+use crate::net::{family, listener, loopbacks, own_network};
 use crate::root;
 use crate::variants::{Variant, by_each_variant};
 
@@ -24,6 +24,7 @@ fn every_attempt_is_seen_with_both_ends() {
 }
 
 fn every_attempt_is_seen_by(variant: Option<&Variant>) {
+    own_network();
     let scratch = Scratch::new();
     let comm = unique_name();
     let probe = json!([{"program": "tcpconnect", "filters": {"comm": comm}}]);
@@ -62,6 +63,7 @@ fn every_filter_lets_through_what_it_names() {
     if !root() {
         return;
     }
+    own_network();
     let scratch = Scratch::new();
     let (a, b) = (unique_name(), unique_name());
     let listeners: Vec<_> = loopbacks().into_iter().map(listener).collect();
@@ -100,7 +102,7 @@ fn every_filter_lets_through_what_it_names() {
 }
 
 /// COMMAND CLOSED-PORT OPEN-PORT: attempts that fail before a SYN can be sent, others that do not, and calls that are none. In
-/// a network namespace of its own, where no route leads out.
+/// a network namespace of its own, no route leads out.
 const ATTEMPTS: &str = r#"
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -175,6 +177,7 @@ fn attempts_that_fail_before_a_syn_have_their_error() {
 }
 
 fn failed_attempts_are_seen_by(variant: Option<&Variant>) {
+    own_network();
     let scratch = Scratch::new();
     let (program, _) = compiled(&scratch, ATTEMPTS);
     let comm = unique_name();
@@ -191,10 +194,7 @@ fn failed_attempts_are_seen_by(variant: Option<&Variant>) {
         probe("six", json!({"family": "ipv6"})),
     ]);
     let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(probes)) else { return };
-    let script = "ip link set lo up && exec \"$@\"";
-    let mut load = Command::new("unshare");
-    load.args(["--net", "sh", "-c", script, "sh"]).arg(&program).args([&comm, "1", "2"]);
-    let ended = run(&mut load).expect(0);
+    let ended = run(Command::new(&program).args([&comm, "1", "2"])).expect(0);
     let six = ended.stdout.trim() == "1";
     let records = records(&capture.stop().expect(0).stdout);
     let own_choice = || report(&scratch)["probes"][0]["variants"]["connect"].as_str().expect("one of them").to_owned();

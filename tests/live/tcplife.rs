@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::{Capture, of_probe, records, report, to_jsonl};
 use crate::common::{Scratch, run};
 use crate::load::{compiled, named, unique_name};
-use crate::net::{family, listener, loopbacks};
+use crate::net::{family, listener, loopbacks, own_network, wait_until_all_are_closed};
 use crate::root;
 use crate::variants::{Variant, by_each_variant};
 
@@ -99,6 +99,7 @@ fn both_sides_of_a_connection_are_seen_with_what_they_carried() {
 }
 
 fn both_sides_are_seen_by(variant: Option<&Variant>) {
+    own_network();
     let scratch = Scratch::new();
     let (server, client) = (unique_name(), unique_name());
     let probe = json!([{"program": "tcplife", "filters": {"comm": [server, client]}}]);
@@ -114,7 +115,7 @@ fn both_sides_are_seen_by(variant: Option<&Variant>) {
     // One that nobody answers is no connection
     let nobody = seen[0].1;
     named(&client, move || TcpStream::connect(nobody).expect_err("nobody listens")).join().expect("it does not panic");
-    thread::sleep(Duration::from_millis(100)); // the last words are exchanged without the threads
+    wait_until_all_are_closed();
     let records = records(&capture.stop().expect(0).stdout);
     assert_eq!(records.len(), 2 * seen.len());
     for (end, at, from) in seen {
@@ -140,6 +141,7 @@ fn a_connection_that_nobody_accepts_is_nobodys() {
     if !root() {
         return;
     }
+    own_network();
     let scratch = Scratch::new();
     let client = unique_name();
     let (there, at) = listener(loopbacks()[0]);
@@ -153,9 +155,8 @@ fn a_connection_that_nobody_accepts_is_nobodys() {
         stream.write_all(&[0; ANSWER]).expect("the kernel takes it");
     });
     calling.join().expect("it does not panic");
-    thread::sleep(Duration::from_millis(50));
     drop(there); // ends what waits there
-    thread::sleep(Duration::from_millis(50));
+    wait_until_all_are_closed();
     let records = records(&capture.stop().expect(0).stdout);
     assert_eq!(records.len(), 1, "{records:?}");
     let record = &records[0];
@@ -169,6 +170,7 @@ fn every_filter_lets_through_what_it_names() {
     if !root() {
         return;
     }
+    own_network();
     let scratch = Scratch::new();
     let (server, client) = (unique_name(), unique_name());
     let listeners: Vec<_> = loopbacks().into_iter().map(listener).collect();
@@ -199,7 +201,7 @@ fn every_filter_lets_through_what_it_names() {
     for (there, _) in listeners {
         exchange(&server, &client, there, End::ClientFirst, Duration::from_millis(60));
     }
-    thread::sleep(Duration::from_millis(100));
+    wait_until_all_are_closed();
     let records = records(&capture.stop().expect(0).stdout);
     for (i, (filters, of_server, of_client)) in cases.iter().enumerate() {
         let mine = of_probe(&records, &format!("p{i}"));
@@ -213,6 +215,7 @@ fn connections_that_are_open_at_the_end_are_counted() {
     if !root() {
         return;
     }
+    own_network();
     let scratch = Scratch::new();
     let (there, at) = listener(loopbacks()[0]);
     let path = scratch.path("report.json");
@@ -307,6 +310,7 @@ fn subflows_of_multipath_tcp_belong_to_who_connects() {
 }
 
 fn subflows_belong_to_who_connects_by(variant: Option<&Variant>) {
+    own_network();
     let scratch = Scratch::new();
     let (program, _) = compiled(&scratch, MULTIPATH);
     let (server, client) = (unique_name(), unique_name());
@@ -318,11 +322,11 @@ fn subflows_belong_to_who_connects_by(variant: Option<&Variant>) {
         {"program": "tcpconnect", "name": "connect", "filters": {"port": 5656}},
     ]);
     let Some(capture) = Capture::start_by(variant, &scratch, &to_jsonl(probes)) else { return };
-    let script = "ip link set lo up && ip addr add 10.56.0.1/32 dev lo && ip addr add 10.56.0.2/32 dev lo && \
+    let script = "ip addr add 10.56.0.1/32 dev lo && ip addr add 10.56.0.2/32 dev lo && \
                   ip mptcp limits set subflow 2 add_addr_accepted 2 && \
                   ip mptcp endpoint add 10.56.0.2 dev lo subflow || exit 77; exec \"$@\"";
-    let mut load = Command::new("unshare");
-    load.args(["--net", "sh", "-c", script, "sh"]).arg(&program).args([&server, &client]);
+    let mut load = Command::new("sh");
+    load.args(["-c", script, "sh"]).arg(&program).args([&server, &client]);
     let load = run(&mut load);
     if load.code == Some(77) {
         eprintln!("SKIPPED: no Multipath TCP here: {}", load.stderr);
@@ -330,7 +334,7 @@ fn subflows_belong_to_who_connects_by(variant: Option<&Variant>) {
     }
     let load = load.expect(0);
     let pids: Vec<u64> = load.stdout.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
-    thread::sleep(Duration::from_millis(200)); // subflows are ended without the processes
+    wait_until_all_are_closed(); // subflows are ended without the processes
     let records = records(&capture.stop().expect(0).stdout);
     let rows = |probe: &str, address: &str| -> Vec<(String, u64, String)> {
         let text = |record: &Json, field: &str| record[field].as_str().unwrap_or_default().to_owned();
