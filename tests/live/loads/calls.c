@@ -31,7 +31,7 @@
 #define N 100
 
 static const char *argument;
-static volatile int traps, alarms;
+static volatile int traps;
 
 /* Answers each of the calls `numbers` with the seccomp action of the same index. */
 static void deny(const int *numbers, const unsigned *actions, int count)
@@ -219,73 +219,124 @@ static int traced(void)
 }
 #endif
 
+/* How many alarms were handled, and which of its calls the process is at: its child reads this. */
+static volatile struct {
+	int alarms, step;
+} *shared;
+
 static void alarmed(int signal)
 {
-	alarms++;
+	shared->alarms++;
 	getppid(); /* a call of its own, in the midst of the other */
+}
+
+/* In a child: waits until its parent is in `state`, at the call `step` */
+static void wait_for_parent(pid_t parent, int step, char state)
+{
+	char path[32], stat[512], *end;
+
+	sprintf(path, "/proc/%d/stat", parent);
+	for (;; usleep(1000)) {
+		FILE *file = fopen(path, "r");
+		size_t bytes = file ? fread(stat, 1, sizeof(stat) - 1, file) : 0;
+
+		if (file)
+			fclose(file);
+		stat[bytes] = 0;
+		end = strrchr(stat, ')');
+		if (getppid() != parent)
+			_exit(1); /* it was killed */
+		if (end && end[2] == state && shared->step == step)
+			return;
+	}
+}
+
+/* In a child: interrupts the parent while it sleeps in its call `step` */
+static void alarm_parent(pid_t parent, int step)
+{
+	int before = shared->alarms;
+
+	wait_for_parent(parent, step, 'S');
+	kill(parent, SIGALRM);
+	while (shared->alarms == before && getppid() == parent)
+		usleep(1000);
 }
 
 /* A read of a pipe that takes 0.5 s and five signals: restarted each time; then poll(), which a signal makes fail; then the
  * same pipe and a handler without SA_RESTART; then a sleep that is stopped twice and goes on */
 static int restarted(void)
 {
-	struct itimerval each = {{0, 100000}, {0, 100000}}, once = {{0, 0}, {0, 100000}}, off = {};
 	struct timespec nap = {0, 500000000};
 	int pipes[2], read_one, polled, cut, slept;
-	pid_t child;
+	pid_t child, parent = getpid();
 	char c;
 
-	if (pipe(pipes))
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED || pipe(pipes))
 		return 1;
 	on_signal(SIGALRM, alarmed, SA_RESTART);
 	child = fork();
 	if (!child) {
-		usleep(550000);
-		_exit(write(pipes[1], "x", 1) != 1);
-	}
-	setitimer(ITIMER_REAL, &each, NULL);
-	read_one = read(pipes[0], &c, 1) == 1;
-	setitimer(ITIMER_REAL, &once, NULL);
-	polled = poll(NULL, 0, 10000) == -1 && errno == EINTR;
-	on_signal(SIGALRM, alarmed, 0);
-	setitimer(ITIMER_REAL, &once, NULL);
-	cut = read(pipes[0], &c, 1) == -1 && errno == EINTR;
-	setitimer(ITIMER_REAL, &off, NULL);
-	waitpid(child, NULL, 0);
-	child = fork();
-	if (!child) {
-		for (int i = 0; i < 4; i++) {
+		for (int i = 0; i < 5; i++) {
+			alarm_parent(parent, 0);
+			usleep(100000);
+		}
+		if (write(pipes[1], "x", 1) != 1)
+			_exit(1);
+		for (int step = 1; step <= 2; step++)
+			alarm_parent(parent, step);
+		for (int i = 0; i < 2; i++) {
+			wait_for_parent(parent, 3, 'S');
 			usleep(80000);
-			kill(getppid(), i & 1 ? SIGCONT : SIGSTOP);
+			kill(parent, SIGSTOP);
+			wait_for_parent(parent, 3, 'T');
+			usleep(80000);
+			kill(parent, SIGCONT);
 		}
 		_exit(0);
 	}
+	read_one = read(pipes[0], &c, 1) == 1;
+	shared->step = 1;
+	polled = poll(NULL, 0, 100000) == -1 && errno == EINTR;
+	on_signal(SIGALRM, alarmed, 0);
+	shared->step = 2;
+	cut = read(pipes[0], &c, 1) == -1 && errno == EINTR;
+	shared->step = 3;
 	slept = syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL) == 0;
 	waitpid(child, NULL, 0);
-	printf("%d %d %d %d %d\n", read_one, polled, cut, slept, alarms);
+	printf("%d %d %d %d %d\n", read_one, polled, cut, slept, shared->alarms);
 	return 0;
 }
 
 /* An open of a pipe without a writer: first restarted three times, then made to fail */
 static int interrupted(void)
 {
-	struct itimerval each = {{0, 100000}, {0, 100000}}, off = {};
+	pid_t child, parent = getpid();
 	int opened, cut;
-	pid_t child;
 
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		return 1;
 	on_signal(SIGALRM, alarmed, SA_RESTART);
 	child = fork();
 	if (!child) {
-		usleep(350000);
-		_exit(open(argument, O_WRONLY) < 0);
+		for (int i = 0; i < 3; i++)
+			alarm_parent(parent, 0);
+		int writer = open(argument, O_WRONLY);
+
+		close(writer);
+		shared->step = 1;
+		alarm_parent(parent, 2);
+		_exit(writer < 0);
 	}
-	setitimer(ITIMER_REAL, &each, NULL);
 	opened = open(argument, O_RDONLY) >= 0;
 	on_signal(SIGALRM, alarmed, 0);
-	waitpid(child, NULL, 0);
+	while (shared->step < 1)
+		usleep(1000); /* until there is no writer again */
+	shared->step = 2;
 	cut = open(argument, O_RDONLY) == -1 && errno == EINTR;
-	setitimer(ITIMER_REAL, &off, NULL);
-	printf("%d %d %d\n", opened, cut, alarms);
+	waitpid(child, NULL, 0);
+	printf("%d %d %d\n", opened, cut, shared->alarms);
 	return 0;
 }
 
