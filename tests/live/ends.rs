@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::query::{LinkInfoIter, ProgInfoIter};
 use rustix::process::Signal;
+use rustix::time::ClockId;
 use serde_json::{Value as Json, json};
 
-use crate::capture::{Capture, complete, records, summary, to_jsonl, to_jsonl_of_busy};
+use crate::capture::{Capture, complete, records, report, summary, to_jsonl, to_jsonl_of_busy};
 use crate::common::{BINARY, Scratch, run};
-use crate::load::{copy_of, failing_calls, pipe, unique_name};
+use crate::load::{clock, copy_of, failing_calls, pipe, unique_name};
 use crate::root;
 
 /// A probe that sees what has this command, and nothing else.
@@ -29,12 +30,21 @@ fn a_window_ends_after_its_duration() {
     let (scratch, comm) = (Scratch::new(), unique_name());
     let mut config = to_jsonl(probe(&comm));
     config["window"] = json!({"duration": "1h"});
-    let capture = Capture::start(&scratch, &config, &["--duration", "1s"]); // which goes over the config's
-    let attached = capture.attached;
+    let path = scratch.path("report.json");
+    let now = || clock(ClockId::Monotonic);
+    let before = now();
+    // Which goes over the config's
+    let args = ["--duration", "1s", "--report", path.to_str().expect("UTF-8")];
+    let capture = Capture::start(&scratch, &config, &args);
+    let attached = now();
     failing_calls(&comm, 3, 1, |_| ()).join().expect("the load does not panic");
     let ended = capture.wait().expect(0);
-    let took = attached.elapsed();
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
+    let after = now();
+    assert!(after - attached < 3_000_000_000, "{} ns", after - attached);
+    // "attached" is read some time after it was written: how long the window was, by a clock that the test has too
+    let window = &report(&scratch)["window"];
+    let [start, end] = ["start", "end"].map(|key| window[format!("{key}_monotonic_ns")].as_i64().expect("ns"));
+    assert!(before < start && end < after && end - start >= 900_000_000, "{before} {start} {end} {after}");
     assert_eq!(summary(&ended, "calls"), [3, 3, 0]);
     assert_eq!(records(&ended.stdout).len(), 3);
     let ended = ended.says(&["ends after 1s or with Ctrl-C", "ended after 1.", ": the time is over"]);
