@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
@@ -43,7 +45,8 @@ fn calls(comm: &str, count: usize) {
 /// A line of each thread's status.
 fn of_threads(pid: u32, key: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let status = tasks.map(|task| fs::read_to_string(task.expect("an entry").path().join("status")).expect("status"));
+    // A thread may end meanwhile
+    let status = tasks.filter_map(|task| fs::read_to_string(task.expect("an entry").path().join("status")).ok());
     let value = |status: String| status.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned()));
     status.map(|status| value(status).expect("it is there")).collect()
 }
@@ -60,13 +63,19 @@ fn no_thread_of_a_capture_keeps_a_capability() {
     let path = scratch.path("report.json");
     let capture = Capture::start(&scratch, &config, &["--report", path.to_str().expect("UTF-8")]);
     calls(&comm, 100);
+    // They are given up after "attached" is written, and by then there is one thread
+    let until = Instant::now() + Duration::from_secs(30);
+    let threads = || fs::read_dir(format!("/proc/{}/task", capture.pid())).expect("it runs").count();
+    while threads() < 3 || of_threads(capture.pid(), "NoNewPrivs:").iter().any(|set| set != "1") {
+        assert!(Instant::now() < until, "{} threads: {:?}", threads(), of_threads(capture.pid(), "NoNewPrivs:"));
+        thread::sleep(Duration::from_millis(1));
+    }
     for key in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
         let sets = of_threads(capture.pid(), key);
         assert!(sets.len() >= 3, "reader, writer and files: {sets:?}");
         let kept = if key.ends_with("Prm:") || key.ends_with("Eff:") { u64::from(!is_since(6, 0)) << 39 } else { 0 };
         assert!(sets.iter().all(|set| *set == format!("{kept:016x}")), "{key} {sets:?}");
     }
-    assert!(of_threads(capture.pid(), "NoNewPrivs:").iter().all(|set| set == "1"));
     // And everything that comes after goes on working: the buffer, other files, names, the report
     calls(&comm, 100);
     assert_eq!(summary(&capture.stop().expect(0), "execsnoop"), [200, 200, 0]);
