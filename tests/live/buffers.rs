@@ -1,6 +1,7 @@
 //! Buffers and wakeups: every combination brings every record, in time, and nothing stays behind.
 
 use std::io::{BufRead, BufReader};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::capture::{Capture, complete, records, report, to_jsonl, to_jsonl_of_b
 use crate::common::Scratch;
 use crate::load::{clock, failing_calls, unique_name};
 use crate::root;
+use crate::sched::{one_cpu, pin};
 
 /// Every kind of buffer with every wakeup that it can have.
 fn all() -> Vec<Json> {
@@ -87,7 +89,7 @@ fn no_record_waits_longer_than_max_latency_whatever_the_wakeup() {
     }
 }
 
-/// Does `work` while the runner is stopped, all of its threads, and then gives it time to catch up.
+/// Does `work` while the runner is stopped, all of its threads.
 fn asleep(capture: &Capture, work: impl FnOnce()) {
     capture.signal(Signal::STOP);
     let tasks = format!("/proc/{}/task", capture.pid());
@@ -100,7 +102,6 @@ fn asleep(capture: &Capture, work: impl FnOnce()) {
     }
     work();
     capture.signal(Signal::CONT);
-    thread::sleep(Duration::from_millis(250));
 }
 
 /// A flood while the runner is asleep: what does not fit is lost, and said in the stream where it is missing.
@@ -117,13 +118,29 @@ fn the_stream_says_how_many_records_are_missing() {
         let (scratch, comm) = (Scratch::new(), unique_name());
         let path = scratch.path("report.json");
         let args = ["--report", path.to_str().expect("text")];
-        let capture = Capture::start(&scratch, &to_jsonl(json!([probe(&comm, &buffer)])), &args);
+        let (capture, stdout) = Capture::start_piped(&scratch, &to_jsonl(json!([probe(&comm, &buffer)])), &args);
+        let (sender, written) = channel();
+        let reading = thread::spawn(move || {
+            let mut read = BufReader::new(stdout).lines().map(|line| line.expect("text"));
+            read.try_for_each(|line| sender.send(line))
+        });
+        let json = |line: String| serde_json::from_str::<Json>(&line).expect("JSON");
+        let (mut told, mut lines) = (Vec::new(), Vec::<Json>::new());
+        // Of one CPU: a perf buffer is one for each, and the size below is for all that this one was given
+        let cpu = one_cpu();
+        let flood = || failing_calls(&comm, 100, 10, move |_| pin(None, cpu)).join().expect("no panic");
         for _ in 0..3 {
-            asleep(&capture, || failing_calls(&comm, 100, 10, |_| ()).join().expect("no panic"));
+            asleep(&capture, flood);
+            // Until it has found out
+            while lines.last().is_none_or(|line| line.get("lost").is_none()) {
+                lines.push(json(written.recv_timeout(Duration::from_secs(60)).expect("a line")));
+            }
+            told.append(&mut lines);
         }
-        let ended = capture.stop().expect(3);
-        let lines: Vec<Json> = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let (gaps, events): (Vec<&Json>, Vec<&Json>) = lines.iter().partition(|line| line.get("lost").is_some());
+        capture.stop().expect(3);
+        reading.join().expect("no panic").expect("it is read");
+        told.extend(written.iter().map(json));
+        let (gaps, events): (Vec<&Json>, Vec<&Json>) = told.iter().partition(|line| line.get("lost").is_some());
         let missing: u64 = gaps.iter().map(|gap| gap["lost"].as_u64().expect("a number")).sum();
         assert_eq!(missing + events.len() as u64, 300, "{buffer}: {gaps:?}");
         assert!(gaps.len() >= 3, "one for each flood: {gaps:?}");
@@ -138,7 +155,7 @@ fn the_stream_says_how_many_records_are_missing() {
         let mut larger = buffer.clone();
         larger["size"] = json!(format!("{size}B"));
         let capture = Capture::start(&scratch, &to_jsonl(json!([probe(&comm, &larger)])), &args);
-        asleep(&capture, || failing_calls(&comm, 100, 10, |_| ()).join().expect("no panic"));
+        asleep(&capture, flood);
         let ended = capture.stop().expect(0);
         assert_eq!(records(&ended.stdout).len(), 100, "{larger}");
     }
