@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use crate::common::run;
 use crate::load::Held;
@@ -16,13 +18,18 @@ pub const BLOCKS: u64 = 32;
 pub const BLOCK: u64 = 4096;
 
 /// Some hosts hide a completion now and then from every tracing program (docs/explanation/limits.md). So what is missing is looked
-/// for again with a new load, a few times; what is wrong fails at once.
+/// for again with a new load, a few times, and each is told; what is wrong fails at once.
 pub fn retry(mut load: impl FnMut() -> Result<(), String>) {
     let mut missing = Vec::new();
+    let name = thread::current().name().unwrap_or_default().to_owned();
     for _ in 0..8 {
         match load() {
             Ok(()) => return,
-            Err(what) => missing.push(what),
+            Err(what) => {
+                // Not by a macro, whose output is kept from a terminal if the test passes
+                let _ = writeln!(io::stderr(), "REPEATED the load of {name}: the host hid events: {what}");
+                missing.push(what);
+            }
         }
     }
     panic!("each time something was missing: {missing:#?}");

@@ -89,8 +89,13 @@ fn the_preempted_are_away_while_they_wait() {
     if !root() {
         return;
     }
-    let scratch = Scratch::new();
     let _alone = alone();
+    retry(missing_waits);
+}
+
+/// What was seen has to be right, and most of it has to be there.
+fn missing_waits() -> Result<(), String> {
+    let scratch = Scratch::new();
     let (cpu, names) = (one_cpu(), [unique_name(), unique_name()]);
     let spin = || spin_in_the_test(Duration::from_millis(500));
     let workers = names.clone().map(|name| Worker::new(&name, Some(cpu), spin));
@@ -103,7 +108,8 @@ fn the_preempted_are_away_while_they_wait() {
     let rows = records(&capture.stop().expect(0).stdout);
     let (count, ns) = total(&rows, "p");
     assert!(spent.waited > 0.2 * spent.wall, "there was something to see: {spent:?}");
-    assert!(ns > 0.95 * spent.waited - 15e6 && ns < 1.05 * spent.waited + 100e6, "{count} {ns} {spent:?}");
+    assert!(ns < 1.05 * spent.waited + 100e6, "{count} {ns} {spent:?}");
     assert!(of_probe(&rows, "p").iter().any(|row| has_frame(row, "user_stack", "spin_in_the_test")), "{rows:#?}");
     assert_eq!(total(&rows, "q").0, 0.0, "it never slept");
+    if ns > 0.95 * spent.waited - 15e6 { Ok(()) } else { Err(format!("{count} waits, {ns} ns of {spent:?}")) }
 }

@@ -1,11 +1,13 @@
 //! `runqlat`: histograms of waits against the kernel's own account of them, by whatever they are kept.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
+use crate::disk::retry;
 use crate::load::unique_name;
 use crate::root;
 use crate::sched::{Worker, alone, hidden, one_cpu, spin_in_the_test, work};
@@ -19,8 +21,15 @@ fn the_histograms_hold_the_waits_that_the_kernel_counts() {
     if !root() {
         return;
     }
-    let scratch = Scratch::new();
     let _alone = alone();
+    retry(missing_waits);
+}
+
+/// What was seen has to be right, and most of it has to be there: the host hides switches as it hides completions, and on a busy
+/// machine each is a long wait.
+fn missing_waits() -> Result<(), String> {
+    let scratch = Scratch::new();
+    let missing = RefCell::new(Vec::new());
     let (cpu, names) = (one_cpu(), [unique_name(), unique_name()]);
     let spin = || spin_in_the_test(Duration::from_millis(600));
     let workers = names.clone().map(|name| Worker::new(&name, Some(cpu), spin));
@@ -63,7 +72,10 @@ fn the_histograms_hold_the_waits_that_the_kernel_counts() {
         let n = workers.len() as f64;
         let least = times - n - hidden(times as usize) as f64;
         assert!(count >= least && count <= times + 6.0 * n, "{probe}: {count} waits, {spent:?}");
-        assert!(sum > 0.95 * waited - 15e6 && sum < 1.05 * waited + 1e9 * n, "{probe}: {sum} ns, {spent:?}");
+        assert!(sum < 1.05 * waited + 1e9 * n, "{probe}: {sum} ns, {spent:?}");
+        if sum <= 0.95 * waited - 15e6 {
+            missing.borrow_mut().push(format!("{probe}: {sum} ns of {waited} ns"));
+        }
     };
     expect("both", whole("both", "", 0), &[0, 1]);
     expect("one", whole("one", "", 0), &[0]);
@@ -75,4 +87,6 @@ fn the_histograms_hold_the_waits_that_the_kernel_counts() {
     expect("process", whole("process", comm.trim_end(), pid), &[0, 1]);
     assert!(whole("everybody", "", 0).0 >= whole("both", "", 0).0);
     assert_eq!(of_probe(&records, "nobody").len(), 0);
+    let missing = missing.into_inner();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
 }

@@ -68,9 +68,10 @@ fn three_shapes_of_a_capture_agree_record_by_record() {
     let table = rows(&fs::read_to_string(scratch.path("storage.csv")).expect("the table is there"));
     let lines = records(&fs::read_to_string(scratch.path("lines")).expect("the lines are there"));
     assert_eq!((table.len(), lines.len()), (80, 80));
-    let columns: Vec<String> = ["time", "ts", "probe", "pid", "ppid", "uid", "comm", "filename", "file", "argv", "ret"]
-        .map(String::from)
-        .into();
+    let columns: Vec<String> =
+        ["time", "ts", "probe", "pid", "ppid", "uid", "comm", "filename", "file", "argv", "ret", "process_comm"]
+            .map(String::from)
+            .into();
     let header = fs::read_to_string(scratch.path("storage.csv")).expect("the table is there");
     assert_eq!(header.lines().next(), Some(columns.join(",").as_str()));
 

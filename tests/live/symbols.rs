@@ -109,6 +109,20 @@ impl Drop for Odd {
     }
 }
 
+/// Waits until `pid` has had so much more of a CPU that a profile has samples of it, however busy the machine is.
+#[track_caller]
+fn wait_for_samples(pid: u32) {
+    let on_cpu = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("the kernel keeps these");
+        stat.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
+    };
+    let (until, enough) = (Instant::now() + PATIENCE, on_cpu() + 300_000_000);
+    while on_cpu() < enough {
+        assert!(Instant::now() < until, "{pid} does not run");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn profile(pids: &[u32], interval: Option<&str>) -> Json {
     let mut probe = json!({"program": "profile", "filters": {"pid": pids, "event": "cpu_clock", "frequency": "199Hz"}});
     if let Some(interval) = interval {
@@ -585,14 +599,14 @@ fn after_an_exec_no_frame_has_a_name_of_the_other_program() {
         let path = scratch.path("report.json");
         let capture =
             Capture::start(&scratch, &profile(&[odd.pid], interval), &["--report", path.to_str().expect("UTF-8")]);
-        thread::sleep(Duration::from_millis(500)); // samples of the one
+        wait_for_samples(odd.pid);
         odd.child.stdin.take().expect("it is piped").write_all(b"x").expect("it waits");
         let until = Instant::now() + PATIENCE;
         while fs::read_to_string(format!("/proc/{}/comm", odd.pid)).expect("it runs").trim() != twins[1].1 {
             assert!(Instant::now() < until, "it did not execute the other");
             thread::sleep(Duration::from_millis(5));
         }
-        thread::sleep(Duration::from_millis(500)); // and of the other
+        wait_for_samples(odd.pid);
         let rows = records(&capture.stop().expect(0).stdout);
         let [before, after] = no_wrong_names(&rows, &twins);
         assert!(after > 0, "{rows:#?}");
@@ -615,13 +629,15 @@ fn a_number_that_is_used_again_brings_no_names_of_another_process() {
     let pid = first.pid;
     let path = scratch.path("report.json");
     let capture = Capture::start(&scratch, &profile(&[pid], None), &["--report", path.to_str().expect("UTF-8")]);
-    thread::sleep(Duration::from_millis(500));
+    wait_for_samples(pid);
     drop(first);
     let again = (0..300).find_map(|_| {
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
         Odd::of(Command::new(&twins[1].0).arg("anonymous")).filter(|odd| odd.pid == pid)
     });
-    thread::sleep(Duration::from_millis(500));
+    if again.is_some() {
+        wait_for_samples(pid);
+    }
     let rows = records(&capture.stop().expect(0).stdout);
     let Some(_again) = again else { return eprintln!("SKIPPED: the number {pid} could not be had again") };
     let [before, after] = no_wrong_names(&rows, &twins);
@@ -820,7 +836,7 @@ fn signals_to_all_processes_of_a_run_end_it_with_its_names() {
     let odd = odd.with_map(line);
     for what in [Signal::INT, Signal::TERM, Signal::HUP] {
         let capture = Capture::start(&scratch, &profile(&[odd.pid], None), &[]);
-        thread::sleep(Duration::from_millis(500)); // samples
+        wait_for_samples(odd.pid);
         let (supervisor, _) = helpers(capture.pid());
         signal(supervisor.expect("there is one"), what);
         if what != Signal::HUP {
