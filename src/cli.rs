@@ -60,11 +60,11 @@ Exit codes:
 enum Command {
     /// Run a capture (the default)
     Run(RunArgs),
-    /// Show every value that a capture would set (loads nothing, needs no root)
+    /// Show every value that a capture would set (loads nothing, requires no root)
     Plan(PlanArgs),
-    /// Check config files and report all problems (needs no root)
+    /// Check config files and report all problems (requires no root)
     Check(commands::CheckArgs),
-    /// Render the records of a fixture through a config's sinks and compare the output (needs no root)
+    /// Render the records of a fixture through a config's sinks and compare the output (requires no root)
     Test(test::TestArgs),
     /// Check whether each probe can run on this host (attaches nothing without --try)
     Doctor(doctor::DoctorArgs),
@@ -111,7 +111,7 @@ struct PlanArgs {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// A config file, or the name of a built-in config or program such as `opensnoop`
-    // With options that are flattened in, clap does not put it into the group by itself
+    // clap does not add arguments to the group by itself where options are flattened
     #[arg(group = "RunArgs", add = ArgValueCompleter::new(commands::complete_config))]
     config: PathBuf,
     #[command(flatten)]
@@ -150,16 +150,16 @@ impl RunArgs {
     }
 }
 
-/// Does what the command line says; returns the exit code.
+/// Parses the command line and runs the command; returns the exit code.
 pub fn main() -> u8 {
-    // A process of `doctor --try`, which is to do nothing but that
+    // A process of `doctor --try`, which generates a load and does nothing else
     if let Some(code) = crate::doctor::make_requested() {
         return code;
     }
-    // With a handler that does nothing, a write past the limit of a file's size fails with EFBIG instead of ending the process
+    // With this empty handler, a write past the file size limit fails with EFBIG instead of killing the process
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     limits::raise_open_files();
-    // A shell that asks what can stand where its cursor is; it ends here then
+    // A request of the shell's completion; the process ends after the answer
     if let Some(answered) = commands::complete_request() {
         return exit_code(answered.map(|()| 0), false, false);
     }
@@ -178,11 +178,11 @@ pub fn main() -> u8 {
     exit_code(result, verbose, quiet)
 }
 
-/// The exit code of what was done. An error is shown.
+/// The exit code of `result`. Prints the error, if there is one.
 fn exit_code(result: Result<u8>, verbose: bool, quiet: bool) -> u8 {
     match result {
         Ok(code) => code,
-        // A cron job that finds its last run still at work is no news
+        // A cron job that finds its last run still active is not an error
         Err(error) if error.kind == Kind::Skipped => {
             if !quiet {
                 console::say(&format!("ebpf-run: skipped: {}", error.message));
@@ -196,7 +196,7 @@ fn exit_code(result: Result<u8>, verbose: bool, quiet: bool) -> u8 {
     }
 }
 
-/// The commands that load nothing; returns the exit code.
+/// Runs the commands that load nothing; returns the exit code.
 fn without_kernel(command: Command) -> Result<u8> {
     match command {
         Command::Run(args) => capture(&args).map(|()| 0),
@@ -215,7 +215,7 @@ fn without_kernel(command: Command) -> Result<u8> {
     }
 }
 
-/// The one way from a config to its plan, on this machine.
+/// Makes the plan of a config on this machine. All commands use this function.
 fn make_plan(source: &Source, window: &WindowArgs) -> Result<Plan> {
     let overrides = Overrides { window: window.window(), no_ring_buffer: !Host::has_ring_buffer() };
     plan(source, &Catalog::embedded(), &overrides)
@@ -248,7 +248,7 @@ fn capture(args: &RunArgs) -> Result<()> {
     let options = Options { quiet: args.quiet };
     let Some(mut session) = run::begin(&plan, &options)? else {
         if !args.quiet {
-            console::say("ebpf-run: ended before the window began: interrupted");
+            console::say("ebpf-run: interrupted before the window began");
         }
         return Ok(());
     };
@@ -285,17 +285,17 @@ fn circumstances(source: &Source, plan: &Plan, arguments: &Arguments) -> Circums
     }
 }
 
-/// A variable of the environment; one that is no UTF-8 is none that a config could have meant.
+/// A variable of the environment; `None` if it is not set or not UTF-8.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A file; or, where there is no such file and it can't be a path, the config of that name that is built in.
+/// Reads a file; if there is no such file and the name can't be a path, the built-in config of that name.
 fn find(path: &Path, arguments: &Arguments) -> Result<Source> {
     find_with(path, Overlay { arguments, environment: &environment })
 }
 
-/// The name that `path` is, if it can be no path.
+/// The name of a built-in config that `path` can be, if it can't be a path.
 fn built_in_name(path: &Path) -> Option<&str> {
     path.to_str().filter(|name| !name.contains(['/', '.'])).filter(|_| !path.exists() || path.is_dir())
 }
@@ -308,7 +308,7 @@ fn find_with(path: &Path, outside: Overlay<'_>) -> Result<Source> {
     Ok(Source::parse_with(text, name.to_owned(), yaml.to_owned(), outside)?)
 }
 
-/// The built-in config called `name`: how messages call its text, and the text.
+/// The built-in config `name`: the name of its text in messages, and the text.
 fn built_in(name: &str, catalog: &Catalog) -> Result<(String, &'static str)> {
     match catalog::configs().iter().find(|(known, _)| *known == name) {
         Some((_, yaml)) => Ok((format!("<built-in>/{name}.yaml"), yaml)),
@@ -322,13 +322,13 @@ fn built_in(name: &str, catalog: &Catalog) -> Result<(String, &'static str)> {
 
 fn show(error: &Error, verbose: bool) {
     let mut text = match error.kind {
-        // Places begin a line, so that editors and terminals can jump to them
+        // A position begins a line, so that editors and terminals can jump to it
         Kind::Config if error.message.contains('\n') => {
             format!("{}\nebpf-run: error: the config is wrong; nothing was loaded", error.message)
         }
         _ => format!("ebpf-run: error: {}", error.message),
     };
-    // Whatever it was that could not be opened: the limit is what is wrong
+    // Whatever could not be opened, the cause is the limit
     let no_descriptor = error.message.contains(&std::io::Error::from(rustix::io::Errno::MFILE).to_string());
     if let Some(hint) = error.hint.as_deref().or(no_descriptor.then_some(limits::MORE_DESCRIPTORS)) {
         text += &format!("\n  hint: {hint}");

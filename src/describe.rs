@@ -200,15 +200,15 @@ pub fn text(program: &Program) -> String {
         section(&mut out, "Maps");
     }
     for map in &program.maps {
-        entry(&mut out, &map.name, &map.doc, &format!("{} entries unless `maps` says otherwise", map.max_entries));
+        entry(&mut out, &map.name, &map.doc, &format!("{} entries by default; set with `maps`", map.max_entries));
     }
-    section(&mut out, "Hooks, each of which runs whenever the kernel comes by");
+    section(&mut out, "Hooks");
     for hook in &program.hooks {
         let mut note = Vec::new();
         if let Some((group, variant)) = &hook.alternative {
-            note.push(format!("{group}: as {variant}, the first choice that the kernel takes"));
+            note.push(format!("variant {variant} of {group}: the first one that the kernel supports is used"));
         }
-        note.extend(hook.optional.then(|| "where the kernel has it".to_owned()));
+        note.extend(hook.optional.then(|| "optional".to_owned()));
         note.extend(hook.skip_if.as_ref().map(|(filter, value)| format!("not with `{filter}: {value}`")));
         if let Some(event) = &hook.perf_event {
             let named = |source: &u32| event.names.name(u64::from(*source)).unwrap_or_default().to_owned();
@@ -217,7 +217,7 @@ pub fn text(program: &Program) -> String {
         writeln!(out, "  {:<32} {}", hook.section, note.join("; ")).expect("a String takes all");
     }
     if let Some(version) = since(program) {
-        writeln!(out, "\nHooks of these kinds are there from Linux {version} on.").expect("fits");
+        writeln!(out, "\nHooks of these kinds require Linux {version} or later.").expect("fits");
     }
     section(&mut out, "Accuracy (docs/explanation/accuracy.md)");
     out += &accuracy::text(&program.accuracy);
@@ -249,11 +249,11 @@ fn runs_since(kernels: &[Tested]) -> Option<&Tested> {
 
 /// On which kernels it was tried, and how that went.
 fn kernels(tested: &[Tested]) -> String {
-    let Some(oldest) = tested.first() else { return "  not tried on any\n".into() };
+    let Some(oldest) = tested.first() else { return "  not tested on any\n".into() };
     let mut out = match runs_since(tested) {
-        Some(first) if first == oldest => format!("  since {}, the oldest that is tested\n", oldest.kernel),
-        Some(first) => format!("  since {} of those that are tested\n", first.kernel),
-        None => "  on none of those that are tested, which are virtual machines\n".into(),
+        Some(first) if first == oldest => format!("  since {}, the oldest kernel tested\n", oldest.kernel),
+        Some(first) => format!("  since {}, of the kernels tested\n", first.kernel),
+        None => "  on none of the kernels tested, which are virtual machines\n".into(),
     };
     let each: Vec<String> = tested.iter().map(|one| format!("{} {}", one.kernel, one.verdict)).collect();
     writeln!(out, "  {}", each.join(", ")).expect("a String takes all");
@@ -275,7 +275,7 @@ fn cost(program: &str) -> String {
         let with = cost.with.map(|with| format!(", {with}")).unwrap_or_default();
         writeln!(out, "  {} ns in the kernel for each event{with} ({})", cost.nanoseconds, cost.load).expect("fits");
     }
-    writeln!(out, "  {}; again: {}", measured.how, measured.command).expect("a String takes all");
+    writeln!(out, "  {}; to repeat: {}", measured.how, measured.command).expect("a String takes all");
     out
 }
 
@@ -324,7 +324,7 @@ pub fn one(program: &Program, name: &str) -> Option<String> {
         say("filter", &filter.doc, &takes(filter));
     }
     if let Some(map) = program.maps.iter().find(|map| map.name == name) {
-        say("map", &map.doc, &format!("{} entries unless `maps` says otherwise", map.max_entries));
+        say("map", &map.doc, &format!("{} entries by default; set with `maps`", map.max_entries));
     }
     Some(out).filter(|out| !out.is_empty())
 }

@@ -43,7 +43,7 @@ fn anybody_learns_what_is_there_and_what_is_not_known() {
         }
         assert!(!text.contains("tp_btf/sys_exit"), "hooks were not asked for");
         let text = run(unprivileged(&scratch).args(["doctor", "--hooks"])).expect(code).stdout;
-        assert!(text.contains("* there      tp_btf/sys_exit"), "{text}");
+        assert!(text.contains("* available  tp_btf/sys_exit"), "{text}");
     }
 }
 
@@ -73,8 +73,11 @@ fn names_of_a_config_are_looked_up_too() {
                   sinks: {out: {type: jsonl}}\n";
     let path = scratch.write("t.yaml", config);
     let text = run(unprivileged(&scratch).arg("doctor").arg(&path)).expect(4).stdout;
-    assert!(text.contains("there is no disk `nosuchdisk` here"), "{text}");
-    assert!(text.contains("there is no user `no-such-user`") && text.contains("hint: a user of a directory"), "{text}");
+    assert!(text.contains("there is no disk `nosuchdisk`"), "{text}");
+    assert!(
+        text.contains("there is no user `no-such-user`") && text.contains("hint: use the number for a user"),
+        "{text}"
+    );
     let bad = scratch.write("bad.yaml", "version: 2\n");
     run(unprivileged(&scratch).arg("doctor").arg(bad)).expect(2).says(&["bad.yaml:1"]);
     run(unprivileged(&scratch).args(["doctor", "tcpconect"])).expect(2).says(&["did you mean `tcpconnect`?"]);

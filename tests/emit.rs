@@ -210,7 +210,7 @@ fn cron_has_a_line_for_each_minute_and_says_what_it_mails() {
     let command = "root /usr/bin/ebpf-run run --quiet -- /etc/ebpf-run/capture.yaml";
     assert_eq!(lines, [format!("30 2,14 * * 0,6 {command}"), format!("45 14 * * 0,6 {command}")]);
     assert!(
-        cron.contains("MAILTO=root\n") && cron.contains("sink screen go to standard output: cron mails them"),
+        cron.contains("MAILTO=root\n") && cron.contains("sink screen go to standard output; cron sends them by mail"),
         "{cron}"
     );
 }
@@ -232,25 +232,25 @@ fn what_can_t_be_kept_is_refused() {
             &[],
             "no `schedule`",
         );
-        refused(what, &path("out.csv"), &[], "does not begin with `/`");
-        refused(what, &path("/out.csv"), &[], "`/` itself");
-        refused(what, &path("/{{ host }}/out.csv"), &[], "not known before it runs");
+        refused(what, &path("out.csv"), &[], "is not absolute");
+        refused(what, &path("/out.csv"), &[], "is in `/`");
+        refused(what, &path("/{{ host }}/out.csv"), &[], "known only when the capture runs");
         refused(what, &path("/var/log/../../etc/x"), &[], "`..`");
-        refused(what, &path("/home/me/out.csv"), &[], "somebody's home");
+        refused(what, &path("/home/me/out.csv"), &[], "a home directory");
         refused(what, &path("/tmp/out.csv"), &[], "temporary");
         refused(what, &|config| config["window"]["lock"] = json!("/dev/shm/x"), &[], "the lock: `/dev/shm/x`");
-        refused(what, &same, &["--unit", "a b"], "is no name");
-        refused(what, &same, &["--unit", "../x"], "is no name");
-        refused(what, &same, &["--unit", ""], "is no name");
-        refused(what, &same, &["--set", "labels.a=\"two\nlines\""], "a line's end");
+        refused(what, &same, &["--unit", "a b"], "is not a valid name");
+        refused(what, &same, &["--unit", "../x"], "is not a valid name");
+        refused(what, &same, &["--unit", ""], "is not a valid name");
+        refused(what, &same, &["--set", "labels.a=\"two\nlines\""], "a line break");
         refused(what, &same, &["--report", "relative"], "the report: `relative`");
         refused(what, &same, &["--report", "/var/log/ebpf-run/{{ nam }}"], "nam");
-        refused(what, &|config| config["name"] = json!("a/b\n%"), &[], "is no name");
+        refused(what, &|config| config["name"] = json!("a/b\n%"), &[], "is not a valid name");
     }
-    refused("cron", &same, &["--unit", "a.b"], "passes over it");
+    refused("cron", &same, &["--unit", "a.b"], "cron ignores");
     refused("cron", &same, &["--set", "labels.a=back\\slash"], "backslash");
     let path = scratch.write("capture.yaml", config().to_string());
-    for (place, says) in [("/root/x.yaml", "home"), ("/etc/two\nlines", "a line's end"), ("/tmp/x", "temporary")] {
+    for (place, says) in [("/root/x.yaml", "home"), ("/etc/two\nlines", "a line break"), ("/tmp/x", "temporary")] {
         let mut command = Command::new(BINARY);
         command.args(["emit", "systemd"]).arg(&path).args(["--binary", "/usr/bin/ebpf-run", "--as", place]);
         run(&mut command).expect(2).says(&[says, "hint: "]);
@@ -316,5 +316,5 @@ fn a_built_in_config_is_started_by_its_name() {
     let filtered = built_in("systemd", &[&sets[..], &["--filter", "comm={not: dd}"]].concat()).expect(0).stdout;
     let command = command.replace("--quiet", "--quiet --filter \"comm={not: dd}\"");
     assert_eq!(values(&filtered, "ExecStart"), [command]);
-    assert!(built_in("cron", &sets).expect(0).stdout.contains("go to standard output: cron mails them"));
+    assert!(built_in("cron", &sets).expect(0).stdout.contains("go to standard output; cron sends them by mail"));
 }

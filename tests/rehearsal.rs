@@ -56,7 +56,7 @@ fn what_is_expected_is_written_and_compared() {
 
     scratch.write("t.fixture.jsonl", FIXTURE.replace("write", "read"));
     scratch.write("t.expected.old.csv", "");
-    let ended = test(&scratch, &[]).expect(1).says(&["0 of 1 config", "1 otherwise", "--update"]);
+    let ended = test(&scratch, &[]).expect(1).says(&["0 of 1 config", "1 different", "--update"]);
     for line in [
         "\n+++ as it is rendered now\n",
         "\n-{\"time\":",

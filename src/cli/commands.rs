@@ -1,4 +1,4 @@
-//! The commands that need no kernel: check, schema, list, completions, man.
+//! The commands that load nothing: check, schema, list, completions, man.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -24,7 +24,7 @@ use crate::files::small_file;
 /// Every user may read a manual page.
 const MODE: u32 = 0o644;
 
-/// The variable that a shell's completion sets.
+/// The environment variable that a shell's completion sets.
 pub(super) const COMPLETE: &str = "EBPF_RUN_COMPLETE";
 
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(super) struct ManArgs {
     folder: Option<PathBuf>,
 }
 
-/// Problems go to standard output, what they come to on standard error; returns the exit code.
+/// Prints problems to standard output and the summary to standard error; returns the exit code.
 pub(super) fn check(args: &CheckArgs) -> Result<u8> {
     let files = check::files(&args.paths)?;
     let catalog = Catalog::embedded();
@@ -117,8 +117,8 @@ pub(super) fn list(args: &ListArgs) -> Result<()> {
     print(&out)
 }
 
-/// The program or config that `name` may have been meant to be, and the list of both. Of a program with several configs,
-/// all of them.
+/// Programs and configs with a name similar to `name`, and the list of both. Of a program with several configs, all of
+/// them.
 pub(super) fn suggest_name(name: &str, catalog: &Catalog) -> String {
     let known: BTreeSet<&str> = catalog.names().chain(configs().iter().map(|(name, _)| *name)).collect();
     let meant = nearest(name, known.iter().copied());
@@ -130,7 +130,7 @@ pub(super) fn suggest_name(name: &str, catalog: &Catalog) -> String {
     suggest(name, known) + &of
 }
 
-/// The script that a shell loads; it asks this very binary for what can stand where the cursor is.
+/// The script that a shell loads; it calls this binary for the completions at the cursor.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
     let shells = Shells::builtins();
     let Some(shell) = shells.completer(&args.shell) else {
@@ -140,12 +140,12 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
     let mut script = Vec::new();
     shell
         .write_registration(COMPLETE, "ebpf-run", "ebpf-run", "ebpf-run", &mut script)
-        .map_err(|error| Error::failed(format!("no script: {error}")))?;
+        .map_err(|error| Error::failed(format!("the completions can't be generated: {error}")))?;
     print(&String::from_utf8_lossy(&script))
 }
 
-/// Answers a shell that asks what can follow its command line; `None` if this is no such request. clap's own function does
-/// the same, and drops the answer where standard output does not take it at once.
+/// Answers a completion request of a shell; `None` if this is no such request. clap's own function discards the answer
+/// if standard output does not accept it at once.
 pub(super) fn complete_request() -> Option<Result<()>> {
     let name = std::env::var_os(COMPLETE).filter(|name| !name.is_empty() && name != "0")?;
     Some(answer(Path::new(&name)))
@@ -153,13 +153,13 @@ pub(super) fn complete_request() -> Option<Result<()>> {
 
 fn answer(shell: &Path) -> Result<()> {
     let shells = Shells::builtins();
-    // It may be the shell's path
+    // It can be the path of the shell
     let name = shell.file_stem().unwrap_or(shell.as_os_str()).to_string_lossy();
     let Some(shell) = shells.completer(&name) else {
         let known = suggest(&name, shells.names());
         return Err(Error::new(Kind::Config, format!("there are no completions for `{name}`{known}")));
     };
-    let failed = |error: std::io::Error| Error::failed(format!("no completions: {error}"));
+    let failed = |error: std::io::Error| Error::failed(format!("the completions can't be generated: {error}"));
     let args: Vec<_> = std::env::args_os().skip_while(|arg| arg != "--").skip(1).collect();
     let mut out = Vec::new();
     if args.is_empty() {
@@ -184,7 +184,7 @@ pub(super) fn man(args: &ManArgs) -> Result<()> {
     }
 }
 
-/// The page of `command` and those of its subcommands.
+/// The man page of `command` and those of its subcommands.
 fn write_pages(command: &clap::Command, folder: &Path) -> Result<()> {
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
         write_pages(subcommand, folder)?;
@@ -197,11 +197,11 @@ fn write_pages(command: &clap::Command, folder: &Path) -> Result<()> {
 
 fn page(man: &clap_mangen::Man) -> Result<Vec<u8>> {
     let mut page = Vec::new();
-    man.render(&mut page).map_err(|error| Error::failed(format!("a man page can't be made: {error}")))?;
+    man.render(&mut page).map_err(|error| Error::failed(format!("a man page can't be generated: {error}")))?;
     Ok(page)
 }
 
-/// A config: a built-in one, or a file.
+/// Completes a config: a built-in one, or a file.
 pub(super) fn complete_config(current: &OsStr) -> Vec<CompletionCandidate> {
     let is_yaml = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let mut found = PathCompleter::file().filter(is_yaml).complete(current);

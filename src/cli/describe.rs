@@ -1,4 +1,4 @@
-//! `ebpf-run describe`: a program, or what the templates of a config can name; and how a shell completes either.
+//! `ebpf-run describe`: a program, or the names that the templates of a config can use; and the completion of both.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -29,14 +29,14 @@ pub(super) struct DescribeArgs {
     json: bool,
 }
 
-/// What the command line names.
+/// The target of the command line.
 #[derive(Debug, PartialEq, Eq)]
 enum DescribeSubject<'a> {
     Program(&'a str),
     Config(&'a str),
 }
 
-/// The thing, and the part of it that stands behind its point.
+/// The program or config, and the part after the dot.
 fn split<'a>(text: &'a str, catalog: &Catalog) -> (DescribeSubject<'a>, Option<&'a str>) {
     for ending in ENDINGS {
         if text.ends_with(ending) {
@@ -105,20 +105,20 @@ fn config(path: &str, plan: &Plan, part: Option<&str>, as_json: bool) -> Result<
     }
 }
 
-/// A program or a config; behind its point, what it has.
+/// Completes a program or a config; after the dot, its parts.
 fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
     let catalog = Catalog::embedded();
     let text = current.to_string_lossy();
     let program = |name: &str| catalog.program(name).and_then(Result::ok);
     match split(&text, &catalog) {
-        // A path may have points before its ending
+        // A path can have dots before its extension
         (DescribeSubject::Program(name), Some(_)) if program(name).is_none() => complete_config(current),
         (DescribeSubject::Program(name), Some(_)) => {
             let parts = program(name).map(|program| describe::parts(&program)).unwrap_or_default().into_iter();
             starting(current, parts.map(|(part, doc)| (format!("{name}.{part}"), doc)))
         }
         (DescribeSubject::Config(path), Some(_)) => {
-            // One that is being written may have problems: what is right of it is enough
+            // A config that is being edited can have problems: its valid parts are enough
             let plan = super::find(Path::new(path), &Arguments::NONE)
                 .and_then(|source| examine(&source, &catalog, &Overrides::default()));
             let names = plan.map(|(plan, _)| describe::config::names(&plan)).unwrap_or_default().into_iter();

@@ -1,4 +1,4 @@
-//! `ebpf-run doctor`: what this machine can do.
+//! `ebpf-run doctor`: what this machine supports.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(super) struct DoctorArgs {
     /// Print the hooks of every program (with a CONFIG they are printed anyway)
     #[arg(long)]
     hooks: bool,
-    /// Run each program against a small load of its own and compare the events (attaches to the kernel)
+    /// Run each program against a small generated load and compare the events (attaches to the kernel)
     #[arg(long = "try")]
     try_programs: bool,
     /// Print one JSON object
@@ -35,11 +35,10 @@ pub(super) struct DoctorArgs {
     json: bool,
 }
 
-/// This program, whatever became of its file.
+/// The path of this program, even if its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// Returns the exit code that a run would have, if it failed before its window began; or that of a program whose
-/// trial failed.
+/// Returns the exit code of a run that fails before its window begins, or of a program whose trial failed.
 pub(super) fn doctor(args: &DoctorArgs) -> Result<u8> {
     let mut plans = Vec::new();
     let arguments = Arguments { filters: args.filter.clone(), output: None, sets: args.set.clone() };

@@ -1,4 +1,4 @@
-//! `ebpf-run emit`: files for those who start captures.
+//! `ebpf-run emit`: files for systemd and cron.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::files::small_file;
 use crate::kernel::Host;
 use crate::plan::{Overrides, Plan, plan};
 
-/// Everybody may read how a capture is started.
+/// Every user may read how a capture is started.
 const MODE: u32 = 0o644;
 
 #[derive(Debug, Args)]
@@ -119,8 +119,8 @@ impl CommonEmitArgs {
         let binary = match &self.binary {
             Some(path) => whole(path)?,
             None => whole(&std::env::current_exe().map_err(|error| {
-                Error::failed(format!("where this program is can't be found out: {error}"))
-                    .hint("say it: --binary PATH")
+                Error::failed(format!("the path of this program can't be determined: {error}"))
+                    .hint("set it with --binary PATH")
             })?)?,
         };
         let start = StartOptions {
@@ -140,9 +140,9 @@ impl CommonEmitArgs {
     }
 }
 
-/// A path from `/` on, as text.
+/// An absolute path, as text.
 fn whole(path: &Path) -> Result<String> {
     let failed = |why: &str| Error::new(Kind::Config, format!("the path {} {why}", shown(path)));
-    let whole = std::path::absolute(path).map_err(|error| failed(&format!("leads nowhere: {error}")))?;
-    whole.into_os_string().into_string().map_err(|_| failed("is not UTF-8, which units and crontabs have to be"))
+    let whole = std::path::absolute(path).map_err(|error| failed(&format!("can't be made absolute: {error}")))?;
+    whole.into_os_string().into_string().map_err(|_| failed("is not UTF-8, which units and crontabs require"))
 }

@@ -59,7 +59,7 @@ fn create(path: &Path, text: &str) -> Result<()> {
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-        let _ = fs::remove_file(path); // a part of a config could pass for a whole one
+        let _ = fs::remove_file(path); // part of a config could be taken for a complete one
         failed(error)
     })
 }

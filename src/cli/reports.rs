@@ -32,7 +32,7 @@ pub(super) fn add_up(args: &ReportArgs) -> Result<()> {
     if args.json { console::print_json(&sum.to_json()) } else { console::print(&sum.to_string()) }?;
     match problems.as_slice() {
         [] => Ok(()),
-        [one] => Err(Error::failed(format!("a report is left out: {one}"))),
-        several => Err(Error::failed(format!("reports are left out: {}", several.join("; ")))),
+        [one] => Err(Error::failed(format!("a report was skipped: {one}"))),
+        several => Err(Error::failed(format!("reports were skipped: {}", several.join("; ")))),
     }
 }

@@ -1,4 +1,4 @@
-//! What a shell offers for `--set`.
+//! Shell completion of `--set`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,8 +12,8 @@ use crate::catalog;
 use crate::config::structure::schema_text;
 use crate::config::yaml::{self, Node, Value};
 
-/// The paths below what is written already, out of the schema; probes and sinks by the names that they have in the config
-/// of the same command line.
+/// The paths that can continue `current`, from the schema. Probes and sinks are offered by their names in the config of
+/// the same command line.
 pub(super) fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
     let text = current.to_string_lossy();
     if text.contains('=') {
@@ -46,7 +46,7 @@ pub(super) fn complete(current: &OsStr) -> Vec<CompletionCandidate> {
     starting(current, found.into_iter())
 }
 
-/// What can stand below a value: keys by their names, entries that go by a name of the user's choice without one.
+/// The possible children of a value: keys by their names; entries with a user-defined name have an empty name.
 fn properties<'a>(schema: &'a Json, of: &'a Json) -> Vec<(String, &'a Json)> {
     if let Some(path) = of["$ref"].as_str() {
         return schema.pointer(path.trim_start_matches('#')).map(|of| properties(schema, of)).unwrap_or_default();
@@ -59,7 +59,7 @@ fn properties<'a>(schema: &'a Json, of: &'a Json) -> Vec<(String, &'a Json)> {
     found
 }
 
-/// The config of the command line that the shell asks for.
+/// The config on the command line that the shell completes.
 pub(super) fn config() -> Option<Node> {
     let read = |word: &str| {
         let is_yaml = Path::new(word).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");

@@ -1,4 +1,4 @@
-//! The options that change a config from the command line, and what a shell offers for them.
+//! The options that change a config from the command line, and their shell completion.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -29,20 +29,20 @@ pub(super) struct OutputArgs {
 }
 
 impl FilterArgs {
-    /// With the arguments of `--set`.
+    /// Combines the filters with the arguments of `--set`.
     pub fn with(&self, sets: &[String]) -> Arguments {
         Arguments { filters: self.filter.clone(), output: None, sets: sets.to_owned() }
     }
 }
 
 impl OutputArgs {
-    /// What the option says.
+    /// The value of the option.
     pub fn output(&self) -> Option<Output> {
         self.output.clone().map(Output::File)
     }
 }
 
-/// The filters of the programs of the config on the same command line; behind the `=`, the values of an enum.
+/// Completes the filters of the programs in the config on the same command line; after the `=`, the values of an enum.
 pub(super) fn complete_filter(current: &OsStr) -> Vec<CompletionCandidate> {
     let text = current.to_string_lossy();
     let catalog = Catalog::embedded();

@@ -1,4 +1,4 @@
-//! `ebpf-run test`: the records of fixtures through the sinks of their configs.
+//! `ebpf-run test`: renders the records of fixtures through the sinks of their configs.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -29,16 +29,16 @@ pub(super) struct TestArgs {
     update: bool,
 }
 
-/// Problems and differences go to standard output, what they come to on standard error; returns the exit code.
+/// Prints problems and differences to standard output and the summary to standard error; returns the exit code.
 pub(super) fn test(args: &TestArgs) -> Result<u8> {
     let mut files = check::files(&args.paths)?;
-    // A config that is named has to have a fixture; of a folder's, those that have one are meant
+    // A config named on the command line must have a fixture; in a directory, configs without one are skipped
     let all = files.len();
     files.retain(|path| args.paths.contains(path) || fixture_path(path).exists());
     if files.is_empty() {
-        let what = format!("none of {all} configs has records to test it with");
+        let what = format!("none of {all} configs has a fixture");
         return Err(Error::new(Kind::Config, what)
-            .hint("a config is tested if NAME.fixture.jsonl lies beside its NAME.yaml; name one to learn how"));
+            .hint("a config is tested if NAME.fixture.jsonl is beside NAME.yaml; `ebpf-run test CONFIG` explains how to write it"));
     }
     let catalog = Catalog::embedded();
     let arguments = args.filter.with(&args.set);
@@ -51,7 +51,7 @@ pub(super) fn test(args: &TestArgs) -> Result<u8> {
                 faulty += usize::from(!found.problems.is_empty());
                 report(path, &found, &mut total)?;
             }
-            // The others are told of all the same
+            // The other configs are reported as well
             Err(error) if error.kind == Kind::Config && files.len() > 1 => {
                 super::show(&error, false);
                 faulty += 1;
@@ -71,9 +71,9 @@ pub(super) fn test(args: &TestArgs) -> Result<u8> {
         write!(summary, "; {faulty} could not be tested").expect("a String takes all");
     }
     if different > 0 {
-        write!(summary, "; {different} otherwise").expect("a String takes all");
+        write!(summary, "; {different} different").expect("a String takes all");
         if !args.update {
-            summary += ": if that is right, `ebpf-run test --update` writes it";
+            summary += ": if the new output is right, accept it with `ebpf-run test --update`";
         }
     }
     console::say(&format!("ebpf-run: {summary}"));

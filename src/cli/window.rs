@@ -37,7 +37,7 @@ pub(super) struct WindowArgs {
 }
 
 impl WindowArgs {
-    /// The options as keys of the window.
+    /// The options as keys of `window`.
     pub fn window(&self) -> Window {
         Window {
             duration: self.duration,
@@ -59,14 +59,14 @@ fn time(text: &str) -> Result<Nanoseconds, String> {
 
 fn some_time(text: &str) -> Result<Nanoseconds, String> {
     match parse_duration(text)? {
-        0 => Err("it must be greater than 0; leave the option out for no limit".into()),
+        0 => Err("it must be greater than 0; remove the option for no limit".into()),
         nanoseconds => Ok(Nanoseconds(nanoseconds)),
     }
 }
 
 fn some_bytes(text: &str) -> Result<Bytes, String> {
     match parse_size(text)? {
-        0 => Err("it must be greater than 0; leave the option out for no limit".into()),
+        0 => Err("it must be greater than 0; remove the option for no limit".into()),
         bytes => Ok(Bytes(bytes)),
     }
 }

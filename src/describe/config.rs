@@ -52,7 +52,7 @@ pub fn text(what: &str, plan: &Plan) -> String {
     let names = names(plan);
     section(&mut out, "Fields of its records, for templates, columns and fields");
     names.iter().filter(|name| !name.probes.is_empty()).for_each(|name| one_of(&mut out, name, plan));
-    section(&mut out, "Besides, in headers and paths too");
+    section(&mut out, "Also for headers and paths");
     names.iter().filter(|name| name.probes.is_empty()).for_each(|name| one_of(&mut out, name, plan));
     section(&mut out, "Formatters (docs/reference/config.md): {{ FIELD | FORMATTER }}");
     writeln!(out, "  {}", formatters::NAMES.join(" ")).expect("a String takes all");

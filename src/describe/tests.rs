@@ -44,9 +44,9 @@ fn hooks_that_can_be_done_without_do_not_count() {
     assert_eq!(since(&program), Some("5.5"));
     let text = text(&program);
     assert!(text.starts_with("biosnoop: "), "{text}");
-    assert!(text.contains("tp_btf/block_io_start            where the kernel has it"), "{text}");
+    assert!(text.contains("tp_btf/block_io_start            optional"), "{text}");
     let json = json(&program);
     assert_eq!(json["filters"][0]["takes"], "time (10ms)");
     assert_eq!((&json["since_linux"], &json["oldest_tested"]), (&"5.10".into(), &"5.10".into()));
-    assert!(text.contains("\n  since 5.10, the oldest that is tested\n  5.10 ok, 6.1 ok, "), "{text}");
+    assert!(text.contains("\n  since 5.10, the oldest kernel tested\n  5.10 ok, 6.1 ok, "), "{text}");
 }

@@ -60,7 +60,7 @@ pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeD
         check("types (BTF)", Status::Ok, VMLINUX_BTF, None)
     } else {
         let hint =
-            "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed; in a container, mount the host's /sys read-only";
+            "a kernel built with CONFIG_DEBUG_INFO_BTF=y is required; in a container, mount the host's /sys read-only";
         check("types (BTF)", Status::Problem, format!("{VMLINUX_BTF} is missing, or can't be read"), Some(hint))
     });
     checks.push(lockdown(host, capabilities));
@@ -73,16 +73,21 @@ pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeD
             None,
         ),
         Some(value) => {
-            let what = format!("kernel.unprivileged_bpf_disabled = {value}: loading programs takes CAP_BPF");
+            let what = format!("kernel.unprivileged_bpf_disabled = {value}: loading programs requires CAP_BPF");
             check("unprivileged BPF", Status::Ok, what, None)
         }
-        None => check("unprivileged BPF", Status::NotKnown, "kernel.unprivileged_bpf_disabled is not there", None),
+        None => check("unprivileged BPF", Status::NotKnown, "kernel.unprivileged_bpf_disabled does not exist", None),
     });
     checks.push(match capabilities.ring_buffer {
-        Some(true) => check("ring buffer", Status::Ok, "there", None),
+        Some(true) => check("ring buffer", Status::Ok, "available", None),
         Some(false) => {
-            let what = "this kernel has none (Linux 5.8 is the first that does): `auto` takes perf buffers";
-            check("ring buffer", Status::Warning, what, Some("`buffer: {type: ringbuf}` fails here: leave it out"))
+            let what = "not available (since Linux 5.8): `type: auto` uses perf buffers";
+            check(
+                "ring buffer",
+                Status::Warning,
+                what,
+                Some("remove `buffer: {type: ringbuf}`, which fails on this kernel"),
+            )
         }
         None => check("ring buffer", Status::NotKnown, WITHOUT_ROOT, None),
     });
@@ -90,7 +95,7 @@ pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeD
     checks.push(tracefs(capabilities, used));
     checks.push(match capabilities.ftrace_enabled {
         Some(0) => {
-            let what = "kernel.ftrace_enabled = 0: hooks of functions attach, and never fire";
+            let what = "kernel.ftrace_enabled = 0: hooks of functions attach but never run";
             let mark = if uses.functions { used.missing(true) } else { Status::Warning };
             check("ftrace", mark, what, Some("sysctl kernel.ftrace_enabled=1"))
         }
@@ -98,7 +103,7 @@ pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeD
         None => check(
             "ftrace",
             Status::Ok,
-            "kernel.ftrace_enabled is not there: nothing switches hooks of functions off",
+            "kernel.ftrace_enabled does not exist: hooks of functions can't be disabled",
             None,
         ),
     });
@@ -106,7 +111,7 @@ pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeD
     checks.push(match run::cgroups() {
         Some(path) => check("cgroups (v2)", Status::Ok, path.display().to_string(), None),
         None => {
-            let hint = "filters `cgroup` and `unit` need them: `mount -t cgroup2 none /sys/fs/cgroup`";
+            let hint = "filters `cgroup` and `unit` require them: `mount -t cgroup2 none /sys/fs/cgroup`";
             check("cgroups (v2)", Status::Warning, "not mounted at /sys/fs/cgroup", Some(hint))
         }
     });
@@ -114,7 +119,7 @@ pub(super) fn all(host: &Host, capabilities: &HostCapabilities, probes: &[ProbeD
         check("pid namespace", Status::Ok, "the host's", None)
     } else {
         let what =
-            "one of its own: pids in filters and events are the host's, and the runner's own events are not left out";
+            "not the host's: pids in filters and events are the host's, and the runner's own events are not excluded";
         check("pid namespace", Status::Warning, what, Some("run it on the host; in Docker, with --pid=host"))
     });
     checks
@@ -124,7 +129,7 @@ fn lockdown(host: &Host, capabilities: &HostCapabilities) -> Check {
     let file = "/sys/kernel/security/lockdown";
     match (host.lockdown.as_deref(), capabilities.reads_memory) {
         (Some("confidentiality"), _) | (_, Some(false)) => {
-            let hint = "boot with lockdown=integrity or without lockdown; nothing else helps";
+            let hint = "boot with lockdown=integrity or without lockdown; there is no other way";
             check(
                 "lockdown",
                 Status::Problem,
@@ -134,11 +139,11 @@ fn lockdown(host: &Host, capabilities: &HostCapabilities) -> Check {
         }
         (Some(mode), _) => check("lockdown", Status::Ok, mode, None),
         (None, Some(true)) => {
-            let what = format!("not `confidentiality`: the kernel was asked ({file} is not there)");
+            let what = format!("not `confidentiality`: tested with a program ({file} does not exist)");
             check("lockdown", Status::Ok, what, None)
         }
         (None, None) => {
-            let what = format!("{file} is not there; {WITHOUT_ROOT}");
+            let what = format!("{file} does not exist; {WITHOUT_ROOT}");
             check("lockdown", Status::NotKnown, what, Some("mount -t securityfs none /sys/kernel/security"))
         }
     }
@@ -163,28 +168,29 @@ fn rights(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Vec
             _ => (GET_RIGHTS, used.missing(true)),
         };
         let (mark, found, hint) = match there {
-            true => (Status::Ok, format!("there: {what}"), None),
+            true => (Status::Ok, format!("available: {what}"), None),
             false => (mark, format!("missing: {what}"), Some(hint.to_owned())),
         };
         Check { name: capability.name().into(), status: mark, found, hint, rights: true }
     };
     let mut checks: Vec<Check> = uses.capabilities(gates).into_iter().map(one).collect();
     if uses.kernel_stacks && capabilities.kptr_restrict == Some(2) {
-        let what = "kernel.kptr_restrict = 2: nobody gets the addresses of functions, kernel stacks have no names";
+        let what =
+            "kernel.kptr_restrict = 2: no process can read the addresses of functions, so kernel stacks have no names";
         checks.push(check("kernel symbols", Status::Warning, what, Some("sysctl kernel.kptr_restrict=1")));
     }
     let right = |name, mark, found: &str, hint| Check { rights: true, ..check(name, mark, found, Some(hint)) };
     if host.user_namespace {
-        let found = "this process is in a user namespace, where its capabilities end";
+        let found = "this process is in a user namespace: its capabilities are not valid outside it";
         checks.push(right("user namespace", Status::Warning, found, "run it outside, or in a container without one"));
     }
     if host.seccomp {
-        let found = "a seccomp filter decides which system calls this process may make";
+        let found = "a seccomp filter restricts the system calls of this process";
         let hint = "the container's profile must permit bpf and perf_event_open";
         checks.push(right("seccomp", Status::Warning, found, hint));
     }
     if host.memlock {
-        let found = "limited, and before Linux 5.11 programs and maps count as such";
+        let found = "limited; before Linux 5.11, programs and maps count as locked memory";
         checks.push(right(
             "locked memory",
             Status::Problem,
@@ -197,21 +203,21 @@ fn rights(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Vec
 
 fn perf_events(capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
     let Some(value) = capabilities.perf_event_paranoid else {
-        let what = "kernel.perf_event_paranoid is not there: this kernel has none";
+        let what = "kernel.perf_event_paranoid does not exist: this kernel has no perf events";
         let mark = used.missing(used.uses.perf_events);
         return check("perf events", mark, what, None);
     };
     // Whether that is in the way, the capability's own check tells
-    let admin = if value > 2 { ": they are for CAP_SYS_ADMIN" } else { "" };
+    let admin = if value > 2 { ": perf events require CAP_SYS_ADMIN" } else { "" };
     check("perf events", Status::Ok, format!("kernel.perf_event_paranoid = {value}{admin}"), None)
 }
 
 fn tracefs(capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
-    let unused = if used.uses.tracefs { "" } else { "; no probe needs it" };
+    let unused = if used.uses.tracefs { "" } else { "; no probe requires it" };
     match &capabilities.tracefs {
         Tracefs::Open(path) => check("tracefs", Status::Ok, path.display().to_string(), None),
         Tracefs::Closed(path) => {
-            let what = format!("{}, {}{unused}", path.display(), "what is in it is not known without root");
+            let what = format!("{}, {}{unused}", path.display(), "its contents are not known without root");
             check("tracefs", if used.uses.tracefs { Status::NotKnown } else { Status::Ok }, what, None)
         }
         Tracefs::Missing => {
@@ -223,16 +229,18 @@ fn tracefs(capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
 
 fn kprobes(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
     match (host.kprobes, capabilities.kprobes_enabled) {
-        (false, _) => check("kprobes", Status::Ok, "this kernel has none: programs with another way take that", None),
+        (false, _) => {
+            check("kprobes", Status::Ok, "this kernel has none: programs use another variant where they have one", None)
+        }
         (true, Some(false)) => {
-            let what = "switched off: they attach, and never fire";
+            let what = "disabled: kprobes attach but never run";
             let mark = if used.uses.kprobes { used.missing(true) } else { Status::Warning };
             check("kprobes", mark, what, Some("echo 1 >/sys/kernel/debug/kprobes/enabled"))
         }
-        (true, Some(true)) => check("kprobes", Status::Ok, "there, and switched on", None),
+        (true, Some(true)) => check("kprobes", Status::Ok, "available and enabled", None),
         (true, None) => {
             let mark = if used.uses.kprobes { Status::NotKnown } else { Status::Ok };
-            check("kprobes", mark, "there; whether they are switched on is in debugfs, for root", None)
+            check("kprobes", mark, "available; whether they are enabled is not known without root (debugfs)", None)
         }
     }
 }

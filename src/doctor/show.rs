@@ -34,11 +34,11 @@ impl fmt::Display for DiagnosisView<'_> {
             if i == 0 || config != probe.config.as_deref() {
                 config = probe.config.as_deref();
                 let what =
-                    config.map_or("Every program by its defaults".to_owned(), |config| format!("Probes of {config}"));
+                    config.map_or("Every program with its defaults".to_owned(), |config| format!("Probes of {config}"));
                 let how = match probe.preflight.loaded {
                     true => "loaded into this kernel, not attached",
                     false => {
-                        "by the kernel's types and symbols; what the kernel says when it loads them is not known without root"
+                        "compared with the kernel's types and symbols; whether the kernel loads them is not known without root"
                     }
                 };
                 writeln!(f, "\n{what} ({how})")?;
@@ -46,7 +46,7 @@ impl fmt::Display for DiagnosisView<'_> {
             self.probe(f, probe)?;
         }
         if let Some(trials) = trials {
-            writeln!(f, "\nPrograms tried (each by its defaults, with a load of its own)")?;
+            writeln!(f, "\nPrograms tried (each with its defaults and a generated load)")?;
             for trial in trials {
                 line(f, trial.status.key(), &trial.program, &trial.found)?;
                 hint(f, trial.hint.as_deref())?;
@@ -56,12 +56,16 @@ impl fmt::Display for DiagnosisView<'_> {
             + probes.iter().filter(|probe| probe.mark() == Status::Problem).count()
             + trials.iter().flatten().filter(|trial| trial.status == Status::Problem).count();
         let what = match (problems, config) {
-            (0, Some(_)) => "Everything that is needed is there.".to_owned(),
-            (0, None) => "Nothing is in the way of a capture.".to_owned(),
+            (0, Some(_)) => "Everything required is available.".to_owned(),
+            (0, None) => "Nothing prevents a capture.".to_owned(),
             (1, _) => "1 problem.".to_owned(),
             (count, _) => format!("{count} problems."),
         };
-        writeln!(f, "\n{what} docs/reference/kernels.md has what runs on which kernel; this one is {}.", host.release)
+        writeln!(
+            f,
+            "\n{what} docs/reference/kernels.md lists which program runs on which kernel; this kernel is {}.",
+            host.release
+        )
     }
 }
 
@@ -91,7 +95,7 @@ impl DiagnosisView<'_> {
             writeln!(f, "  {:MARK$}{:NAME$} {reason}", "", "")?;
         }
         if !preflight.loaded && preflight.hooks.iter().any(|hook| hook.taken && hook.hook.perf_event.is_some()) {
-            let what = "whether this machine has its perf events is not known without root";
+            let what = "whether this machine has the perf events is not known without root";
             writeln!(f, "  {:MARK$}{:NAME$} {what}", "", "")?;
         }
         hint(f, preflight.error.as_ref().and_then(|error| error.hint.as_deref()))?;
@@ -104,13 +108,13 @@ impl DiagnosisView<'_> {
     fn hook(&self, f: &mut fmt::Formatter<'_>, state: &HookState) -> fmt::Result {
         let there = match self.diagnosis.is_there(state) {
             Some(_) if state.refused => "refused",
-            Some(true) => "there",
-            Some(false) => "not there",
+            Some(true) => "available",
+            Some(false) => "missing",
             None => "",
         };
         let mut notes = Vec::new();
         if let Some((group, variant)) = &state.hook.alternative {
-            notes.push(format!("{group}: as {variant}"));
+            notes.push(format!("variant {variant} of {group}"));
         }
         notes.extend(state.left_out.clone());
         notes.extend(state.missing.clone());
@@ -118,7 +122,7 @@ impl DiagnosisView<'_> {
             let name = |source: &u32| event.names.name(u64::from(*source)).unwrap_or("?").replace('_', "-");
             notes.push(event.sources.iter().map(name).collect::<Vec<_>>().join(", else "));
         }
-        notes.extend(state.hook.optional.then(|| "where the kernel has it".to_owned()));
+        notes.extend(state.hook.optional.then(|| "optional".to_owned()));
         let mark = if state.taken { "*" } else { " " };
         let line = format!("  {:MARK$}{mark} {there:<9}  {:<38} {}", "", state.hook.section, notes.join("; "));
         writeln!(f, "{}", line.trim_end())

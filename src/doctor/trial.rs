@@ -38,7 +38,7 @@ pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_p
     let unable = match host.check() {
         Err(error) => Some(error.message),
         Ok(()) if !host.initial_pid_namespace => {
-            Some("this process runs in a pid namespace, and filters take the host's pids".into())
+            Some("this process runs in a pid namespace, and filters use the host's pids".into())
         }
         Ok(()) => None,
     };
@@ -105,7 +105,7 @@ impl Trial {
         match (report.accounts.first(), failure) {
             _ if report.end == End::Interrupted => {}
             (_, Some(error)) => (self.status, self.found, self.hint) = (Status::Problem, error.message, error.hint),
-            (None, None) => (self.status, self.found) = (Status::Problem, "the run has no account of it".into()),
+            (None, None) => (self.status, self.found) = (Status::Problem, "the run has no counts for it".into()),
             (Some(account), None) => self.judge(account, effect, alone),
         }
         Ok(())
@@ -129,7 +129,7 @@ impl Trial {
             self.status = Status::Ok;
         } else if effect.hidden_at_times && arrived < expected && arrived >= expected / 2 {
             self.status = Status::Warning;
-            self.found += "; some hosts hide a few of these from every tracing program";
+            self.found += "; some hosts hide some of these events from all tracing programs";
             self.hint = Some(
                 "captures on this machine may lack a share of these events: see docs/explanation/limits.md".into(),
             );

@@ -30,15 +30,15 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RuntimeDirectory", "/run"),
 ];
 
-/// Why a service can't have what is at `path`: `in somebody's home`; `None` if it can.
+/// Why a service can't have what is at `path`: `in a home directory`; `None` if it can.
 pub(super) fn hidden(path: &str) -> Option<&'static str> {
     let under = |folder: &str| Path::new(path).starts_with(folder);
     if ["/home", "/root", "/run/user"].iter().any(|folder| under(folder)) {
-        Some("in somebody's home, which is not open to services")
+        Some("in a home directory, which services can't access")
     } else if ["/tmp", "/var/tmp"].iter().any(|folder| under(folder)) {
-        Some("in a folder for temporary files, of which a service has its own")
+        Some("in a directory for temporary files, of which a service has its own")
     } else if ["/dev", "/proc", "/sys"].iter().any(|folder| under(folder)) {
-        Some("in a folder that is no place for files")
+        Some("in a directory that can't hold files")
     } else {
         None
     }
@@ -67,28 +67,28 @@ impl CaptureDirs {
             let wrong = |why: &str, hint: &str| {
                 Error::new(Kind::Config, format!("{what}: `{template}` {why}")).hint(hint.to_owned())
             };
-            let usual = format!("/var/log/{OURS}/ is a usual folder for what captures write");
+            let usual = format!("/var/log/{OURS}/ is the usual directory for files of captures");
             if !known.starts_with('/') {
                 return Err(wrong(
-                    "does not begin with `/`: what starts captures has no folder that it would begin in",
+                    "is not absolute: systemd and cron start captures in no particular directory",
                     &usual,
                 ));
             }
             if known.chars().any(char::is_control) {
-                return Err(wrong("has a control character in it", "name the folder otherwise"));
+                return Err(wrong("contains a control character", "use another path"));
             }
             let folder = known.rsplit_once('/').map_or("", |(folder, _)| folder);
             let mut names = Vec::new();
             for component in Path::new(folder).components() {
                 match component {
                     Component::Normal(name) => names.push(name.to_str().unwrap_or_default()),
-                    Component::ParentDir => return Err(wrong("leads upwards with `..`", "write where it leads to")),
+                    Component::ParentDir => return Err(wrong("contains `..`", "write the path without `..`")),
                     _ => {}
                 }
             }
             let folder = format!("/{}", names.join("/"));
             if names.is_empty() {
-                return Err(wrong("is in a folder that is not known before it runs, or `/` itself", &usual));
+                return Err(wrong("is in `/`, or in a directory that is known only when the capture runs", &usual));
             }
             if let Some(why) = hidden(&folder) {
                 return Err(wrong(&format!("is {why}"), &usual));

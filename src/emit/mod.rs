@@ -82,20 +82,22 @@ impl StartOptions {
         for (what, text) in texts.into_iter().chain(filters).chain(sets).chain(environment).chain(report) {
             if text.chars().any(char::is_control) {
                 let what =
-                    format!("{what} has a line's end or another control character in it: `{}`", quote::shown(text));
-                return Err(Error::new(Kind::Config, what).hint("such a one can't be written into a line of a file"));
+                    format!("{what} contains a line break or another control character: `{}`", quote::shown(text));
+                return Err(
+                    Error::new(Kind::Config, what).hint("remove it: a line of a unit or a crontab can't contain it")
+                );
             }
         }
         if let Some(problem) = self.report.iter().flat_map(|report| check_global(report)).next() {
             let what = format!("the path of the report: {}", problem.message);
-            return Err(Error::new(Kind::Config, what).hint("it can name `name`, `host`, `start` and `labels`"));
+            return Err(Error::new(Kind::Config, what).hint("it can use `name`, `host`, `start` and `labels`"));
         }
         for (what, path, option) in
             [("ebpf-run", &self.binary, "--binary PATH"), ("the config", &self.config, "--as PATH")]
         {
             if let Some(why) = folders::hidden(path) {
                 let what = format!("{what} is at {path}, {why}");
-                let hint = format!("put it in another place, and say with {option} where it will be");
+                let hint = format!("install it in another directory, and set its path with {option}");
                 return Err(Error::new(Kind::Config, what).hint(hint));
             }
         }
@@ -106,9 +108,9 @@ impl StartOptions {
 /// When the plan says that it is to be started.
 fn schedule(plan: &Plan) -> Result<&SchedulePlan> {
     plan.schedule.as_ref().ok_or_else(|| {
-        let what = format!("{} has no `schedule` that says when it is to be started", plan.name);
+        let what = format!("{} has no `schedule`", plan.name);
         Error::new(Kind::Config, what)
-            .hint("write one, `schedule: {every: 15min}`, or add `--set schedule.every=15min`")
+            .hint("add one, such as `schedule: {every: 15min}`, or use `--set schedule.every=15min`")
     })
 }
 

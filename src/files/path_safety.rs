@@ -84,14 +84,14 @@ impl ParentDir {
         let name = match path.components().next_back() {
             Some(Component::Normal(name)) if !path.as_os_str().as_bytes().ends_with(b"/") => name.to_owned(),
             _ => {
-                let hint = "write the file's own name behind it";
+                let hint = "add the name of a file";
                 return Err(PathProblem::new(format!("{} is a directory", path.display()), hint));
             }
         };
         let text = name.to_string_lossy();
         if text.ends_with(PARTIAL) || text.contains(&format!("{PARTIAL}-")) {
-            let message = format!("names with `{PARTIAL}` at the end are for files that are not complete");
-            return Err(PathProblem::new(message, "give the file another name"));
+            let message = format!("names that end with `{PARTIAL}` are reserved for incomplete files");
+            return Err(PathProblem::new(message, "choose another name"));
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let walked = PathWalk { trust, links: 0 }.walk(parent)?;
@@ -161,20 +161,21 @@ impl PathWalk {
         }
         let shown = path.display();
         let what = if !is_trusted(stat) {
-            format!("{shown} is a symbolic link of user {}, who can lead it anywhere", stat.st_uid)
+            format!("{shown} is a symbolic link of user {}, who can point it anywhere", stat.st_uid)
         } else if in_shared && stat.st_nlink > 1 {
-            format!("{shown} is a symbolic link with several names, in a directory that other users can write to")
+            format!("{shown} is a symbolic link with several hard links, in a directory that other users can write to")
         } else {
             return Ok(());
         };
-        Err(PathProblem::new(what, "name the directory itself"))
+        Err(PathProblem::new(what, "use the path of the directory itself"))
     }
 
     /// The text of such links in /proc as `root` and `fd/3` is only for people: it does not lead where the link does.
     fn check_of_process(&self, at: &OwnedFd, path: &Path) -> Result<(), PathProblem> {
         if is_on(at, PROC) {
-            let what = format!("{} is a link of a process, which may lead elsewhere than it reads", path.display());
-            return Err(PathProblem::new(what, "name the directory itself"));
+            let what =
+                format!("{} is a link in /proc, whose target can differ from the path that it shows", path.display());
+            return Err(PathProblem::new(what, "use the path of the directory itself"));
         }
         Ok(())
     }
@@ -189,15 +190,15 @@ impl PathWalk {
         let stat = fstat(&fd).map_err(|errno| PathProblem::system(&path, errno))?;
         let shown = path.display();
         if stat.st_mode & 0o002 != 0 && stat.st_mode & 0o1000 == 0 {
-            let what = format!("every user can write to the directory {shown}, and replace what is in it");
+            let what = format!("every user can write to the directory {shown} and replace its files");
             return Err(PathProblem::new(what, &format!("`chmod o-w {shown}`, or use another directory")));
         }
         if in_shared && !is_trusted(&stat) {
             let what = format!(
-                "the directory {shown} belongs to user {}, and is in one that other users can write to",
+                "the directory {shown} belongs to user {} and is in a directory that other users can write to",
                 stat.st_uid
             );
-            return Err(PathProblem::new(what, "use a directory in one that only you and root can write to"));
+            return Err(PathProblem::new(what, "use a directory whose parent only you and root can write to"));
         }
         // Its server may refuse to answer the first question
         if fstatfs(&fd).map_or(true, |stat| stat.f_type == FUSE)

@@ -73,7 +73,7 @@ impl RotatingFile {
         let retention = pattern.filter(|_| plan.keeps()).map(|pattern| RetentionPolicy::new(&plan, pattern));
         // Before there is a look at the room: what is to go may be what fills the disk
         if let Some(Err(error)) = retention.as_ref().map(|retention| retention.apply(&dir, None)) {
-            warn(format!("sink `{}`: {} can't be cleared of old files: {error}", sink.name, dir.path.display()));
+            warn(format!("sink `{}`: old files in {} can't be removed: {error}", sink.name, dir.path.display()));
         }
         let first = if plan.rotates() { numbered(name, 1) } else { name.to_owned() };
         let ending = plan.compress.map_or("", Compress::ending);
@@ -105,10 +105,10 @@ impl RotatingFile {
         let room = Bytes(room >> 20 << 20);
         let min = Bytes(plan.min_free.unwrap_or(0));
         let what = format!(
-            "sink `{sink}`: the file system of {} has {room} left, and `min_free` asks for {min}",
+            "sink `{sink}`: the file system of {} has {room} free, less than `min_free` ({min})",
             dir.path.display()
         );
-        Error::failed(what).hint("make room, or write to another file system")
+        Error::failed(what).hint("free disk space, or write to another file system")
     }
 
     /// Everything is attached: from now on the file stays, whatever happens.
@@ -241,13 +241,12 @@ fn make(
         CreateError::System(errno) => explain(sink, &path, errno),
         CreateError::InUse => {
             let what = format!("sink `{sink}`: another run is writing to {}", path.display());
-            Error::failed(what)
-                .hint("end it, give each run a path of its own with `start`, or keep them apart with `window.lock`")
+            Error::failed(what).hint("stop that run, give each run its own path with `start`, or set `window.lock`")
         }
         CreateError::Owner(errno) => {
             let error = explain(sink, &path, errno);
-            Error { message: format!("{}: it can't be given to its `owner` or `group`", error.message), ..error }
-                .hint("only root (CAP_CHOWN) gives files to other users, and anybody to a group of his own")
+            Error { message: format!("{}: its `owner` or `group` can't be set", error.message), ..error }
+                .hint("only root (CAP_CHOWN) can change the owner; other users can set a group that they belong to")
         }
     })
 }
@@ -284,15 +283,16 @@ fn quarantine_stale_files(dir: &OpenDir, name: &OsStr, pattern: Option<&PathPatt
         let path = dir.path.join(&partial);
         match quarantine_stale(dir, &partial) {
             Ok(Some(aside)) => warn(format!(
-                "{} is of a run that was killed or failed; its whole lines are valid, and it is kept as {}",
+                "{} was left by a run that was killed or failed; it is kept as {}, and its complete lines are valid",
                 path.display(),
                 aside.display()
             )),
             // A run is at work on it, or has just finished it
             Ok(None) | Err(CreateError::InUse) => {}
-            Err(CreateError::System(error) | CreateError::Owner(error)) => {
-                warn(format!("{} is of a run that was killed or failed, and can't be renamed: {error}", path.display()))
-            }
+            Err(CreateError::System(error) | CreateError::Owner(error)) => warn(format!(
+                "{} was left by a run that was killed or failed, and can't be renamed: {error}",
+                path.display()
+            )),
         }
     }
 }

@@ -26,11 +26,11 @@ pub(crate) fn small_file(
         errno => errno.to_string(),
     });
     if let Some(what) = no_file {
-        return Err((what, "name a file, which is replaced, or one that is not there yet"));
+        return Err((what, "use the path of a file, which is replaced, or a path that does not exist"));
     }
     let attributes = FileAttributes { mode, owner: None, group: None };
     AtomicFile::reserve(folder, name, attributes).map_err(|refused| match refused {
-        CreateError::InUse => ("another run is writing to it".into(), "give each run a path of its own with `start`"),
+        CreateError::InUse => ("another run is writing to it".into(), "give each run its own path with `start`"),
         CreateError::System(Errno::MFILE) => (std::io::Error::from(Errno::MFILE).to_string(), limits::MORE_DESCRIPTORS),
         CreateError::System(error) | CreateError::Owner(error) => {
             (std::io::Error::from(error).to_string(), "check the directory's owner and mode")

@@ -119,8 +119,8 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Target> {
             let is_ours = [0, geteuid().as_raw()].contains(&stat.st_uid);
             // Whoever may make files in a folder such as /tmp could have put it there, to read what comes
             if trust == PathPolicy::Checked && FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && !is_ours {
-                let message = format!("it is a pipe of the user {}, who could be waiting for the records", stat.st_uid);
-                let hint = Some("make the pipe yourself, in a directory of your own".into());
+                let message = format!("it is a pipe of user {}, who could read the records", stat.st_uid);
+                let hint = Some("create the pipe yourself, in a directory of your own".into());
                 return Err(unsafe_path(&sink.name, &path, PathProblem { message, hint, errno: None }));
             }
             Ok(Target::Stream(file))
@@ -237,8 +237,8 @@ fn check_apart(sinks: &[SinkPlan], found: &[Target], reserved: &[ReservedName<'_
             identity(reserved.folder).is_some_and(|folder| own.have(folder, reserved.name))
         };
         if let Some(ReservedName { what, .. }) = reserved.iter().find(used) {
-            let error = format!("sink `{}` and the {what} would be the same file", sink.name);
-            return Err(Error::failed(error).hint(format!("give the {what} a path of its own")));
+            let error = format!("sink `{}` and the {what} are the same file", sink.name);
+            return Err(Error::failed(error).hint(format!("give the {what} its own path")));
         }
         let same = |other: &usize| {
             names(*other).is_some_and(|other| {
@@ -250,7 +250,7 @@ fn check_apart(sinks: &[SinkPlan], found: &[Target], reserved: &[ReservedName<'_
             let path = folder.path.join(&folder.name);
             let what =
                 format!("sinks `{}` and `{}` write to the same file, {}", sinks[other].name, sink.name, path.display());
-            return Err(Error::failed(what).hint("give each sink a path of its own"));
+            return Err(Error::failed(what).hint("give each sink its own path"));
         }
     }
     Ok(())
@@ -269,21 +269,20 @@ fn unsafe_path(sink: &str, path: &Path, problem: PathProblem) -> Error {
 }
 
 /// What has a name that a file was to have.
-pub const NO_FILE: &str = "it is no file, but a device, a pipe or a socket";
+pub const NO_FILE: &str = "it is a device, a pipe or a socket, not a file";
 
 /// In words, with what to do.
 pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
     let what = format!("sink `{sink}` can't write to {}", path.display());
     match errno {
-        Errno::NXIO => {
-            Error::failed(format!("{what}: it is a pipe that nobody reads")).hint("start what reads it first")
-        }
-        Errno::LOOP => Error::failed(format!("{what}: it is a symbolic link"))
-            .hint("links are not followed, because others may be able to set them: name the file itself"),
-        Errno::EXIST => Error::failed(format!("{what}: {NO_FILE}")).hint("move it away, or name another file"),
-        Errno::ISDIR => Error::failed(format!("{what}: it is a directory")).hint("write the file's own name behind it"),
+        Errno::NXIO => Error::failed(format!("{what}: no process reads this pipe")).hint("start the reader first"),
+        Errno::LOOP => Error::failed(format!("{what}: it is a symbolic link")).hint(
+            "links are not followed, because other users may be able to change them: use the path of the file itself",
+        ),
+        Errno::EXIST => Error::failed(format!("{what}: {NO_FILE}")).hint("move it away, or use another path"),
+        Errno::ISDIR => Error::failed(format!("{what}: it is a directory")).hint("add the name of a file"),
         Errno::ACCESS | Errno::PERM => Error::new(Kind::NotPermitted, format!("{what}: permission denied"))
-            .hint("check the folder's owner and mode"),
+            .hint("check the directory's owner and mode"),
         Errno::BADF => Error::failed(format!("{what}: it is closed, or not open for writing"))
             .hint("open it in the process that starts ebpf-run, or write to a file"),
         _ => Error::failed(format!("{what}: {}", io::Error::from(errno))),

@@ -129,9 +129,9 @@ pub fn choose(
 ) -> Result<HookChoice> {
     let cannot = |kind: Kind, what: String| {
         let hint = match kind {
-            Kind::NotPermitted => "run it as root, outside of user namespaces and of containers with a seccomp profile",
+            Kind::NotPermitted => "run it as root, outside user namespaces and containers with a seccomp profile",
             _ => {
-                "docs/reference/kernels.md says which programs run where; `on_unsupported: skip` goes on without the probe"
+                "docs/reference/kernels.md lists the kernels of each program; `on_unsupported: skip` runs without the probe"
             }
         };
         Error::new(kind, format!("this kernel ({release}) can't run program `{program}`: {what}")).hint(hint)

@@ -32,10 +32,10 @@ pub(super) fn explain(
     let answer = if let Some(exhausted) = exhausted(&detail, &what) {
         exhausted
     } else if let Some(map) = failed_map(log).filter(|_| error.kind() != ErrorKind::PermissionDenied) {
-        Error::failed(format!("map `{map}` of program `{program}` can't be made: {}", root_cause(error)))
-            .hint("give it fewer entries with `maps:`, or the buffer a smaller size")
+        Error::failed(format!("map `{map}` of program `{program}` can't be created: {}", root_cause(error)))
+            .hint("set fewer entries with `maps:`, or a smaller buffer")
     } else if error.kind() == ErrorKind::WouldBlock {
-        Error::failed(format!("the kernel was interrupted while it looked at {what}")).hint("try again")
+        Error::failed(format!("the kernel was interrupted while it verified {what}")).hint("try again")
     } else if host.lockdown.as_deref() == Some("confidentiality") || refused_read(log) {
         Error::new(
             Kind::NotPermitted,
@@ -44,18 +44,19 @@ pub(super) fn explain(
         .hint("boot with lockdown=integrity or without lockdown; see /sys/kernel/security/lockdown")
     } else if is_judged(log) {
         // The verifier has EACCES for a forbidden access: that is no lack of rights
-        Error::new(Kind::Broken, format!("{kernel} refuses {what}{reason}"))
-            .hint("it has all that the program needs: please report it, with what --verbose shows")
+        Error::new(Kind::Broken, format!("{kernel} refuses {what}{reason}")).hint(
+            "the kernel has everything that the program requires: please report this, with the output of --verbose",
+        )
     } else if error.kind() == ErrorKind::PermissionDenied && host.memlock && is_memlock(log) {
         Error::new(Kind::NotPermitted, format!("the limit of locked memory is too low for {what}"))
             .hint("raise it: `ulimit -l unlimited`, systemd: LimitMEMLOCK=infinity")
     } else if error.kind() == ErrorKind::PermissionDenied {
         let hint = if host.user_namespace {
-            "this process is in a user namespace, whose root may not do this: run it outside, or in a container without one"
+            "this process is in a user namespace, where root lacks this right: run it outside, or in a container without one"
         } else if host.seccomp {
-            "a seccomp filter is on this process: the container's profile must permit bpf and perf_event_open"
+            "a seccomp filter restricts this process: the container's profile must permit bpf and perf_event_open"
         } else {
-            "run it as root; if it is root, look at the kernel's lockdown mode and at `sysctl kernel.perf_event_paranoid`"
+            "run it as root; if it is root, check the kernel's lockdown mode and `sysctl kernel.perf_event_paranoid`"
         };
         // libbpf guesses at the limit of locked memory whatever it was
         let reason = if is_memlock(&reason) { String::new() } else { reason };
@@ -63,7 +64,7 @@ pub(super) fn explain(
     } else {
         let verb = if stage == Stage::Load { "refuses" } else { "can't attach" };
         Error::new(Kind::Unsupported, format!("{kernel} {verb} {what}{reason}")).hint(
-            "run it with --verbose for the kernel's own words; docs/explanation/limits.md says what each program needs",
+            "run it with --verbose for the kernel's messages; docs/explanation/limits.md lists what each program requires",
         )
     };
     answer.detail(detail)
@@ -152,7 +153,7 @@ pub(super) fn in_words(host: &Host, section: &str, kind: ErrorKind) -> Option<&'
     match (way, kind) {
         ("kprobe" | "kretprobe", _) if !host.kprobes => Some("this kernel has no kprobes"),
         ("fentry" | "fexit", ErrorKind::PermissionDenied) if host.has_all_rights() => {
-            Some("this kernel lets nobody hook functions this way (EPERM; it is locked down, or made so)")
+            Some("this kernel does not allow fentry and fexit (EPERM: lockdown, or built without them)")
         }
         _ => None,
     }

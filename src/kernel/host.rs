@@ -104,14 +104,15 @@ impl Host {
             .map(|(_, name)| name)
             .collect();
         if !missing.is_empty() {
-            let what = format!("not permitted: loading eBPF programs needs {}", missing.join(" and "));
+            let what = format!("not permitted: loading eBPF programs requires {}", missing.join(" and "));
             return Err(Error::new(Kind::NotPermitted, what)
                 .hint("run it with sudo, or give the process these capabilities (systemd: AmbientCapabilities=)"));
         }
         if !self.btf {
-            let what = format!("this kernel ({}) does not describe its types: {VMLINUX_BTF} is missing", self.release);
+            let what =
+                format!("this kernel ({}) has no type information (BTF): {VMLINUX_BTF} is missing", self.release);
             return Err(Error::new(Kind::Unsupported, what).hint(
-                "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed; in a container, mount the host's /sys \
+                "a kernel built with CONFIG_DEBUG_INFO_BTF=y is required; in a container, mount the host's /sys \
                  read-only",
             ));
         }

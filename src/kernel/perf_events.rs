@@ -105,7 +105,7 @@ fn first<T>(
         "virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock`"
     } else {
         "virtual machines often have no hardware counters: choose a software event, such as `event: cpu-clock` with \
-             `period: 1000000`, a millisecond"
+             `period: 1000000` (a millisecond)"
     }))
 }
 
@@ -135,7 +135,7 @@ fn explain(source: &str, rate: Rate, error: &io::Error) -> Result<String> {
 }
 
 /// What perf events and perf buffers need.
-pub(super) const PERMISSION_HINT: &str = "run it as root; without CAP_SYS_ADMIN it takes CAP_PERFMON and a value of \
+pub(super) const PERMISSION_HINT: &str = "run it as root; without CAP_SYS_ADMIN it requires CAP_PERFMON and a value of \
                                           `sysctl kernel.perf_event_paranoid` that is 2 or less";
 
 /// The numbers of errors that have words of their own here.

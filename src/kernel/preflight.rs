@@ -109,5 +109,6 @@ fn unattachable(hook: &Hook, host: &Host, tables: &KernelSymbols) -> Option<Stri
     }
     let function = target.split('+').next().unwrap_or(target);
     let hidden = tables.is_traceable(function) == Some(false);
-    hidden.then(|| format!("this kernel lets nobody hook function {function} (not in available_filter_functions)"))
+    hidden
+        .then(|| format!("this kernel does not allow hooks of function {function} (not in available_filter_functions)"))
 }

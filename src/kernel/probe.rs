@@ -243,7 +243,10 @@ impl Loaded {
     /// Whether its iterators have run.
     pub(super) fn iterated(&self) -> Result<()> {
         match &self.not_iterated {
-            Some(why) => Err(Error::failed(format!("the threads that {} left can't be counted: {why}", self.program))),
+            Some(why) => Err(Error::failed(format!(
+                "the operations of {} that are still in flight can't be counted: {why}",
+                self.program
+            ))),
             None => Ok(()),
         }
     }
@@ -339,7 +342,7 @@ impl Loaded {
         let hooks = self.object.progs().filter(|hook| hook.autoload());
         let mut missed = hooks.map(|hook| prog_info::misses(hook.as_fd()));
         missed.try_fold(0u64, |sum, one| Ok(sum.saturating_add(one?))).map_err(|error: std::io::Error| {
-            Error::failed(format!("the kernel does not tell how often it left out {}: {error}", self.program))
+            Error::failed(format!("the kernel does not report how often it skipped {}: {error}", self.program))
         })
     }
 }

@@ -49,7 +49,7 @@ impl Progress {
 fn line(elapsed: Duration, of: Option<Duration>, written: u64, lost: u64) -> String {
     let clock = |time: Duration| format!("{:02}:{:02}", time.as_secs() / 60, time.as_secs() % 60);
     let of = of.map(|of| format!(" of {}", clock(of))).unwrap_or_default();
-    format!("ebpf-run: {}{of}  {written} events written, {lost} lost  (Ctrl-C ends it)", clock(elapsed))
+    format!("ebpf-run: {}{of}  {written} events written, {lost} lost  (Ctrl-C to stop)", clock(elapsed))
 }
 
 #[cfg(test)]

@@ -168,14 +168,16 @@ fn sink_failed(sink: &SinkPlan, file: Option<&Path>, error: &std::io::Error) -> 
     };
     let words = Error::failed(format!("sink `{}` can't write to {path}: {error}", sink.name));
     match error.kind() {
-        ErrorKind::StorageFull => words.hint("what was written until then is there; make room and run again"),
-        _ => words.hint("what was written until then is there"),
+        ErrorKind::StorageFull => {
+            words.hint("everything written before the error is kept; free disk space and run again")
+        }
+        _ => words.hint("everything written before the error is kept"),
     }
 }
 
 fn unfinished_file(FinalizeFailure { sink, path, what, error }: FinalizeFailure) -> Error {
     Error::failed(format!("sink `{sink}`: {} can't be {what}: {error}", path.display()))
-        .hint("all that was written is there, in a file that the summary names")
+        .hint("everything written is kept, in a file that the summary names")
 }
 
 #[cfg(test)]

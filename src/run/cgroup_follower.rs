@@ -187,7 +187,10 @@ impl FollowedCgroup {
             }
             (None, Some(since)) if now - since >= RESTART && !self.said => {
                 self.said = true;
-                Some(Notice::Warning(format!("{} is gone: no task passes this filter until it is back", self.name)))
+                Some(Notice::Warning(format!(
+                    "{} no longer exists: this filter matches no task until it is created again",
+                    self.name
+                )))
             }
             (Some(_), since) if changed => {
                 self.account.restarts += 1;
@@ -195,7 +198,7 @@ impl FollowedCgroup {
                 self.account.absent += away;
                 self.gone_since = None;
                 let away = if away.is_zero() { String::new() } else { format!(" after {}", Nanoseconds::from(away)) };
-                let words = format!("{} was made again{away}, and is followed", self.name);
+                let words = format!("{} was created again{away}; the filter follows it", self.name);
                 Some(if std::mem::take(&mut self.said) { Notice::Warning(words) } else { Notice::Plain(words) })
             }
             _ => None,
@@ -203,7 +206,9 @@ impl FollowedCgroup {
         self.messages += 1;
         match self.messages.cmp(&MESSAGES) {
             std::cmp::Ordering::Less => Some(notice),
-            std::cmp::Ordering::Equal => Some(Notice::Plain(format!("more of {}: see the report", self.name))),
+            std::cmp::Ordering::Equal => {
+                Some(Notice::Plain(format!("further changes of {} are only in the report", self.name)))
+            }
             std::cmp::Ordering::Greater => None,
         }
     }

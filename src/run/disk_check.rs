@@ -21,8 +21,8 @@ fn warning(sys: &Path, disk: &str) -> Option<String> {
     // Where a name has a slash, sysfs has another sign
     let Ok(found) = fs::canonicalize(sys.join(class).join(disk.replace('/', "!"))) else {
         return Some(match mapped(sys, disk) {
-            Some(name) => format!("a filter goes by the kernel's name of a disk: `{disk}` is `{name}`"),
-            None => format!("there is no disk `{disk}` here now (see lsblk)"),
+            Some(name) => format!("filters take the kernel's name of a disk: write `{name}` for `{disk}`"),
+            None => format!("there is no disk `{disk}` (see lsblk)"),
         });
     };
     if found.join("partition").exists() {
@@ -37,7 +37,7 @@ fn warning(sys: &Path, disk: &str) -> Option<String> {
     let mut below = paths(sys, &name_of(&found));
     disks_below(&found, LAYERS, &mut below);
     let list = below.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let instead = if below.is_empty() { String::new() } else { format!("; what it does is requests of {list}") };
+    let instead = if below.is_empty() { String::new() } else { format!("; its I/O is requests of {list}") };
     Some(format!("`{disk}` has no requests of its own: nothing will match{instead}"))
 }
 

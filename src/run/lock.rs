@@ -51,7 +51,7 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(St
             Ok(()) if is_called(&file, &folder.fd, &folder.name) => break,
             Ok(()) if replaced == REPLACED => {
                 return Err(Error::failed(format!(
-                    "the lock {} can't be taken: it is replaced all the time",
+                    "the lock {} can't be taken: another process keeps replacing it",
                     path.display()
                 )));
             }
@@ -72,11 +72,11 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(St
             }
             OnLocked::Fail => {
                 let what = format!("another run{other} holds the lock {}", path.display());
-                return Err(Error::failed(what).hint("wait for it to end, or end it; `on_locked: wait` does the first"));
+                return Err(Error::failed(what).hint("wait for it to end, or stop it; `on_locked: wait` waits for it"));
             }
             OnLocked::Wait => {
                 if !said {
-                    say(format!("waits for another run{other}, which holds the lock {}", path.display()));
+                    say(format!("waiting for another run{other}, which holds the lock {}", path.display()));
                     said = true;
                 }
                 if stop.within(LOOK)? {
@@ -94,7 +94,7 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(St
 fn open(path: &Path) -> Result<(ParentDir, File)> {
     let refused = |what: String| Error::failed(format!("the lock {} can't be used: {what}", path.display()));
     let folder = ParentDir::of(path, PathPolicy::Checked).map_err(|problem| {
-        refused(problem.message).hint(problem.hint.unwrap_or_else(|| "/run/lock is the usual folder".into()))
+        refused(problem.message).hint(problem.hint.unwrap_or_else(|| "/run/lock is the usual directory".into()))
     })?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file =
@@ -102,7 +102,7 @@ fn open(path: &Path) -> Result<(ParentDir, File)> {
             Errno::LOOP => refused("it is a symbolic link".into()).hint("remove it"),
             Errno::ACCESS | Errno::PERM => {
                 let error = Error::new(Kind::NotPermitted, refused("permission denied".into()).message);
-                error.hint("check who owns the file and its folder; a lock belongs to the user that runs the capture")
+                error.hint("check the owner of the file and of its directory; the lock must belong to the user that runs the capture")
             }
             error => refused(error.to_string()),
         })?;
@@ -115,13 +115,14 @@ fn open(path: &Path) -> Result<(ParentDir, File)> {
     let mut text = Vec::new();
     (&mut file).take(32).read_to_end(&mut text).map_err(|error| refused(error.to_string()))?;
     if stat.st_nlink > 1 || !text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'\n') || text.len() > 11 {
-        let what = if stat.st_nlink > 1 { "it has several names" } else { "it is no lock: it holds something else" };
-        return Err(refused(what.into()).hint("give the lock a file of its own, such as /run/lock/NAME"));
+        let what =
+            if stat.st_nlink > 1 { "it has several hard links" } else { "it is not a lock file: it has other content" };
+        return Err(refused(what.into()).hint("use a separate file for the lock, such as /run/lock/NAME"));
     }
     // Who owns it can hold it for ever
     if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
-        let what = format!("it belongs to the user {}, who could hold it for ever", stat.st_uid);
-        return Err(refused(what).hint("use a path in a folder that only you can write to"));
+        let what = format!("it belongs to user {}, who could hold the lock forever", stat.st_uid);
+        return Err(refused(what).hint("use a path in a directory that only you can write to"));
     }
     Ok((folder, file))
 }

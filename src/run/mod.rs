@@ -89,7 +89,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Session>> {
     missing_disks(plan).into_iter().for_each(warn);
     if !host.initial_pid_namespace {
         say("this process runs in a pid namespace: pids in filters and events are the host's, and the runner's own events \
-             are not left out"
+             are not excluded"
             .into());
     }
     resolved(plan)?; // what is not there is told before the wait
@@ -139,7 +139,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, l
     let plan = &plan;
     symbols.leave_out(loaded.iter().flat_map(Loaded::code).collect());
     for probe in &skipped {
-        warn(format!("goes on without {}: {}", probe.probe, probe.reason));
+        warn(format!("continuing without {}: {}", probe.probe, probe.reason));
     }
 
     let min_sizes = plan.streams().map(|(_, stream)| stream.layout.min_size).collect();
@@ -216,7 +216,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, l
     let elapsed = reader.started.elapsed();
     if end == report::End::MinFree {
         // The window is shorter than it was meant to be, and somebody has to make room
-        warn(format!("ended after {}: the disk has no more room than `min_free` leaves", Nanoseconds::from(elapsed)));
+        warn(format!("stopped after {}: free disk space fell below `min_free`", Nanoseconds::from(elapsed)));
     }
 
     let cpus_not_sampled = loaded.iter().map(Loaded::cpus_not_sampled).collect();
@@ -368,13 +368,13 @@ fn join(writer: WriterThread, drain: Option<Duration>, say: impl Fn(String)) -> 
     while !writer.is_done() {
         let flushed = writer.is_flushed();
         if let Some(drain) = drain.filter(|drain| !flushed && began.elapsed() >= *drain) {
-            let what = format!("a sink did not take the rest within {} (`drain`)", Nanoseconds::from(drain));
-            let error = Error::failed(what).hint("what it took is there, in files that are not whole");
+            let what = format!("a sink did not drain within {} (`drain`)", Nanoseconds::from(drain));
+            let error = Error::failed(what).hint("the records that it accepted are in incomplete files (`.partial`)");
             return Ok((writer.abandon(), Some(error)));
         }
         if began.elapsed() >= PATIENCE && !said {
-            let what = if flushed { "files to be whole" } else { "a sink to take the rest" };
-            say(format!("waiting for {what}; another signal gives it up"));
+            let what = if flushed { "completing files" } else { "draining sinks" };
+            say(format!("{what}; send the signal again to abort"));
             said = true;
         }
         std::thread::sleep(Duration::from_millis(1));

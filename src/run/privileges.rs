@@ -22,7 +22,7 @@ use crate::plan::Plan;
 /// # Errors
 /// If the kernel refuses, which it has no reason to.
 pub fn drop(mut needed: CapabilitySet, loaded: &[Loaded]) -> Result<CapabilitySet> {
-    let failed = |error: Errno| Error::failed(format!("capabilities can't be given up: {error}"));
+    let failed = |error: Errno| Error::failed(format!("capabilities can't be dropped: {error}"));
     let had = capabilities(None).map_err(failed)?.permitted;
     needed &= had;
     let sets = |effective, permitted| CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };

@@ -43,16 +43,16 @@ pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
 /// The number of a user in /etc/passwd.
 pub(crate) fn user(name: &str) -> Result<u32> {
     number_in("/etc/passwd", name)?.ok_or_else(|| {
-        Error::failed(format!("there is no user `{name}` in /etc/passwd here"))
-            .hint(format!("a user of a directory service goes by its number: `id -u {name}`"))
+        Error::failed(format!("there is no user `{name}` in /etc/passwd"))
+            .hint(format!("use the number for a user of a directory service: `id -u {name}`"))
     })
 }
 
 /// The number of a group in /etc/group.
 pub(crate) fn group(name: &str) -> Result<u32> {
     number_in("/etc/group", name)?.ok_or_else(|| {
-        Error::failed(format!("there is no group `{name}` in /etc/group here"))
-            .hint(format!("a group of a directory service goes by its number: `getent group {name}`"))
+        Error::failed(format!("there is no group `{name}` in /etc/group"))
+            .hint(format!("use the number for a group of a directory service: `getent group {name}`"))
     })
 }
 
@@ -108,7 +108,7 @@ fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
 pub(super) fn hierarchy() -> Result<PathBuf> {
     let found = HIERARCHIES.iter().map(Path::new).find(|path| path.join("cgroup.controllers").exists());
     found.map(Path::to_owned).ok_or_else(|| {
-        Error::failed("cgroups of version 2 are not mounted at /sys/fs/cgroup here")
+        Error::failed("cgroups of version 2 are not mounted at /sys/fs/cgroup")
             .hint("filter by `pid`, `comm` or `uid`, or mount them: `mount -t cgroup2 none /sys/fs/cgroup`")
     })
 }
@@ -148,8 +148,8 @@ pub(super) fn directory(root: &Path, name: &LookupName) -> Result<PathBuf> {
 fn found(root: &Path, path: &Path) -> Result<Cgroup> {
     Cgroup::at(root, path).ok_or_else(|| {
         let shown = path.strip_prefix(root).unwrap_or(path).display();
-        Error::failed(format!("there is no cgroup `/{shown}` here now"))
-            .hint("`systemd-cgls` or `find /sys/fs/cgroup -type d` lists those that there are")
+        Error::failed(format!("there is no cgroup `/{shown}`"))
+            .hint("list the cgroups with `systemd-cgls` or `find /sys/fs/cgroup -type d`")
     })
 }
 
@@ -162,13 +162,13 @@ fn unit(root: &Path, name: &str) -> Result<PathBuf> {
     let paths = if found.ours.is_empty() { found.others } else { found.ours };
     match paths.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Error::failed(format!("the unit `{name}` has no cgroup here now"))
-            .hint(format!("a unit that does not run has none: `systemctl status {name}`"))),
+        [] => Err(Error::failed(format!("the unit `{name}` has no cgroup"))
+            .hint(format!("only a unit that runs has a cgroup: `systemctl status {name}`"))),
         several => {
             let paths: Vec<String> =
                 several.iter().map(|path| format!("/{}", path.strip_prefix(root).unwrap_or(path).display())).collect();
-            Err(Error::failed(format!("there are {} units `{name}` here: {}", paths.len(), paths.join(", ")))
-                .hint("say which by its path, with the filter `cgroup`"))
+            Err(Error::failed(format!("there are {} cgroups of the unit `{name}`: {}", paths.len(), paths.join(", ")))
+                .hint("choose one by its path, with the filter `cgroup`"))
         }
     }
 }

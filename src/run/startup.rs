@@ -67,8 +67,7 @@ impl Session {
             Error::failed(format!("the report can't be written to {}: {what}", path.display())).hint(hint)
         })?;
         if self.lock.as_ref().is_some_and(|lock| lock.reserved_name().is_same(&file.reserved_name("report"))) {
-            return Err(Error::failed("the report and the lock would be the same file")
-                .hint("give the report a path of its own"));
+            return Err(Error::failed("the report and the lock are the same file").hint("give the report its own path"));
         }
         self.report = Some(file);
         Ok(path.clone())

@@ -163,8 +163,7 @@ impl Capture {
                 Some(capture)
             }
             Err(said) => {
-                let lacking =
-                    ["there is no function ", "there is no tracepoint ", "has no kprobes", "lets nobody hook"];
+                let lacking = ["there is no function ", "there is no tracepoint ", "has no kprobes", "does not allow "];
                 let reason = said.lines().find_map(|line| line.strip_prefix(UNSUPPORTED));
                 let reason = reason.filter(|reason| lacking.iter().any(|lacking| reason.contains(lacking)));
                 eprintln!("SKIPPED: {}", reason.unwrap_or_else(|| panic!("{variant:?}: {said}")));

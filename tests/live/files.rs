@@ -101,9 +101,7 @@ fn a_killed_run_leaves_a_file_that_is_known_as_such() {
             _ => assert_eq!(records(&left).len(), 50),
         }
         thread::sleep(Duration::from_millis(1100)); // another second in its name
-        moment(&scratch, &config)
-            .expect(0)
-            .says(&["warning: ", "is of a run that was killed or failed; its whole lines are valid"]);
+        moment(&scratch, &config).expect(0).says(&["warning: ", "was left by a run that was killed or failed"]);
         let now = names(&out.path(""));
         assert_eq!(now.len(), 2, "{now:?}");
         let aside = now.iter().find(|name| name.contains(".partial-")).expect("it is set aside");
@@ -299,7 +297,7 @@ fn a_window_ends_before_the_disk_is_full() {
         }
     });
     let ended =
-        capture.wait().expect(0).says(&["warning: ended after", "the disk has no more room than min_free leaves"]);
+        capture.wait().expect(0).says(&["warning: stopped after", "the disk has no more room than min_free leaves"]);
     load.join().expect("the load does not panic");
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let report = report(&scratch);
@@ -308,7 +306,7 @@ fn a_window_ends_before_the_disk_is_full() {
     assert_eq!((records(&text(&small.path("x.jsonl"))).len() as u64, received, lost), (written, written, 0));
     // There is less than that now: the next window does not even begin
     config["window"] = json!({"duration": "1s"});
-    moment(&scratch, &config).expect(1).says(&["`min_free` asks for 1MiB", "hint: "]);
+    moment(&scratch, &config).expect(1).says(&["less than `min_free` (1MiB)", "hint: "]);
     assert!(records(&text(&small.path("x.jsonl"))).len() as u64 == written, "the last one is as it was");
 }
 
@@ -436,8 +434,8 @@ fn a_report_takes_no_other_place_than_a_files() {
     for (name, words) in [
         ("folder", "it is a directory"),
         ("link", "it is a symbolic link"),
-        ("device", "it is no file, but a device"),
-        ("capture", "sink `file` and the report would be the same file"),
+        ("device", "it is a device"),
+        ("capture", "sink `file` and the report are the same file"),
     ] {
         let before = kind(name);
         let mut command = Command::new(BINARY);
@@ -463,7 +461,7 @@ fn a_pipe_of_somebody_else_gets_nothing() {
     // Open for reading and writing, so that nobody waits for the other end
     let _reader = fs::OpenOptions::new().read(true).write(true).open(out.path("pipe")).expect("it opens");
     let at = |allowed: bool| to(json!({"type": "jsonl", "path": out.path("pipe"), "allow_unsafe_path": allowed})).0;
-    moment(&scratch, &at(false)).expect(1).says(&["it is a pipe of the user 12345", "hint: ", "allow_unsafe_path"]);
+    moment(&scratch, &at(false)).expect(1).says(&["it is a pipe of user 12345", "hint: ", "allow_unsafe_path"]);
     moment(&scratch, &at(true)).expect(0);
 }
 

@@ -66,7 +66,7 @@ fn runs_that_wait_for_the_lock_follow_each_other() {
         first.wait().expect(0);
         second.join().expect("it does not panic")
     });
-    second.expect(0).says(&["waits for another run (process "]);
+    second.expect(0).says(&["waiting for another run (process "]);
     let time = |i: usize, key: &str| report(&scratches[i])["window"][key].as_u64().expect("ns");
     assert!(time(0, "end_monotonic_ns") < time(1, "start_monotonic_ns"));
 }
@@ -85,16 +85,16 @@ fn a_lock_that_others_could_hold_or_lead_astray_is_refused() {
     refused(&scratch.path("link")).says(&["symbolic link"]);
     scratch.write("taken", "");
     std::os::unix::fs::chown(scratch.path("taken"), Some(12345), None).expect("root may");
-    refused(&scratch.path("taken")).says(&["belongs to the user 12345"]);
+    refused(&scratch.path("taken")).says(&["belongs to user 12345"]);
     fs::create_dir(scratch.path("open")).expect("a folder");
     scratch.set_mode("open", 0o777);
     refused(&scratch.path("open/lock")).says(&["every user can write to the directory"]);
     refused(&scratch.path("no/lock")).says(&["there is no directory"]);
     // What holds something else than a lock does is none, and stays what it is
     let precious = scratch.write("precious.yaml", "version: 1\n");
-    refused(&precious).says(&["it holds something else"]);
+    refused(&precious).says(&["it has other content"]);
     fs::write(scratch.path("empty"), "").expect("a file");
     fs::hard_link(scratch.path("empty"), scratch.path("other")).expect("a name");
-    refused(&scratch.path("other")).says(&["several names"]);
+    refused(&scratch.path("other")).says(&["several hard links"]);
     assert_eq!(fs::read_to_string(precious).expect("it is there"), "version: 1\n");
 }

@@ -248,11 +248,10 @@ fn nothing_of_a_run_takes_the_name_of_its_lock() {
         let config = scratch.write("config.yaml", config("first", path).to_string());
         run(Command::new(BINARY).arg(config).args(["--duration", "1ms", "--lock"]).arg(&lock).args(more)).expect(1)
     };
-    with(&lock, &[]).says(&["sink `file` and the lock would be the same file"]);
+    with(&lock, &[]).says(&["sink `file` and the lock are the same file"]);
     let report = ["--report", lock.to_str().expect("UTF-8")];
-    with(&scratch.path("out"), &report).says(&["the report and the lock would be the same file"]);
-    with(&scratch.path("x.partial"), &[])
-        .says(&["names with `.partial` at the end are for files that are not complete"]);
+    with(&scratch.path("out"), &report).says(&["the report and the lock are the same file"]);
+    with(&scratch.path("x.partial"), &[]).says(&["names that end with `.partial` are reserved for incomplete files"]);
 }
 
 /// A link of root's in a directory of another user, who puts a link of his own in its place once its owner was checked.

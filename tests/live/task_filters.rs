@@ -352,7 +352,7 @@ fn a_cgroup_that_is_made_again_is_followed() {
         assert_eq!(held.go(), Some(0));
         pid
     };
-    let again = format!("ebpf-run: unit {unit} was made again");
+    let again = format!("ebpf-run: unit {unit} was created again");
     let mut pids = vec![run_in(&cgroups.unit)];
     // The unit alone, as systemd does it, and with the one above it
     fs::remove_dir(&cgroups.unit).expect("it is empty");
@@ -409,8 +409,8 @@ fn names_that_this_machine_does_not_have_are_errors() {
     let scratch = Scratch::new();
     for (filters, says) in [
         (json!({"uid": "no-such-user"}), "filter `uid`: there is no user `no-such-user`"),
-        (json!({"cgroup": "/no/such/group"}), "filter `cgroup`: there is no cgroup `/no/such/group` here now"),
-        (json!({"unit": "no-such-unit"}), "filter `unit`: the unit `no-such-unit.service` has no cgroup here now"),
+        (json!({"cgroup": "/no/such/group"}), "filter `cgroup`: there is no cgroup `/no/such/group`"),
+        (json!({"unit": "no-such-unit"}), "filter `unit`: the unit `no-such-unit.service` has no cgroup"),
     ] {
         let config = to_jsonl(json!([{"program": "execsnoop", "filters": filters}]));
         let config = scratch.write("config.yaml", config.to_string());

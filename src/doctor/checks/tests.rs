@@ -76,7 +76,7 @@ fn lockdown_is_known_with_and_without_its_file() {
     host.lockdown = Some("confidentiality".into());
     expect(&host, &capabilities, &[], "lockdown", Status::Problem, "no eBPF program may read");
     host.lockdown = None;
-    expect(&host, &capabilities, &[], "lockdown", Status::Ok, "the kernel was asked");
+    expect(&host, &capabilities, &[], "lockdown", Status::Ok, "tested with a program");
     capabilities.reads_memory = Some(false);
     expect(&host, &capabilities, &[], "lockdown", Status::Problem, "confidentiality");
     capabilities.reads_memory = None;
@@ -114,14 +114,14 @@ fn the_rights_that_are_needed_follow_from_the_hooks() {
 fn switches_matter_to_those_who_use_what_they_switch() {
     let off = HostCapabilities { ftrace_enabled: Some(0), kprobes_enabled: Some(false), ..capabilities() };
     let (function, tracepoint) = (probe("tcpconnect", "kprobe"), probe("biosnoop", "tp_btf"));
-    expect(&host(), &off, std::slice::from_ref(&function), "ftrace", Status::Problem, "never fire");
-    expect(&host(), &off, std::slice::from_ref(&function), "kprobes", Status::Problem, "never fire");
-    expect(&host(), &off, std::slice::from_ref(&tracepoint), "ftrace", Status::Warning, "never fire");
-    expect(&host(), &off, &[tracepoint], "kprobes", Status::Warning, "switched off");
+    expect(&host(), &off, std::slice::from_ref(&function), "ftrace", Status::Problem, "never run");
+    expect(&host(), &off, std::slice::from_ref(&function), "kprobes", Status::Problem, "never run");
+    expect(&host(), &off, std::slice::from_ref(&tracepoint), "ftrace", Status::Warning, "never run");
+    expect(&host(), &off, &[tracepoint], "kprobes", Status::Warning, "disabled");
     let old = HostCapabilities { ring_buffer: Some(false), ..capabilities() };
     expect(&host(), &old, &[], "ring buffer", Status::Warning, "perf buffers");
     let none = HostCapabilities { tracefs: Tracefs::Missing, ..capabilities() };
-    expect(&host(), &none, &[], "tracefs", Status::Ok, "no probe needs it");
+    expect(&host(), &none, &[], "tracefs", Status::Ok, "no probe requires it");
     let inside = Host { initial_pid_namespace: false, user_namespace: true, seccomp: true, memlock: true, ..host() };
     expect(&inside, &capabilities(), &[], "pid namespace", Status::Warning, "the host's");
     expect(&inside, &capabilities(), &[], "locked memory", Status::Problem, "5.11");

@@ -45,7 +45,7 @@ fn what_is_missing_is_named() {
     assert!(Host { capabilities: 1 << CAP_SYS_ADMIN, ..able.clone() }.check().is_ok());
     let error = Host { capabilities: 1 << CAP_BPF, ..able.clone() }.check().unwrap_err();
     assert_eq!(error.kind, Kind::NotPermitted);
-    assert!(error.message.ends_with("needs CAP_PERFMON"), "{error}");
+    assert!(error.message.ends_with("requires CAP_PERFMON"), "{error}");
     let error = Host { btf: false, ..able }.check().unwrap_err();
     assert_eq!(error.kind, Kind::Unsupported);
     assert!(error.message.contains(VMLINUX_BTF));

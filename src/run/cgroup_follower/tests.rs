@@ -13,11 +13,11 @@ fn a_restart_is_told_plainly_and_a_longer_absence_is_a_warning() {
     let at = |ms| start + Duration::from_millis(ms);
     assert_eq!(one.note(A, start), None);
     assert_eq!((one.note(None, at(100)), one.id), (None, 0));
-    let words = "unit a.service was made again after 200ms, and is followed";
+    let words = "unit a.service was created again after 200ms; the filter follows it";
     assert_eq!(one.note(B, at(300)), Some(Notice::Plain(words.into())));
     assert_eq!(one.note(None, at(1000)), None);
     assert_eq!(one.note(None, at(5900)), None);
-    assert!(matches!(one.note(None, at(6000)), Some(Notice::Warning(words)) if words.contains("is gone")));
+    assert!(matches!(one.note(None, at(6000)), Some(Notice::Warning(words)) if words.contains("no longer exists")));
     assert_eq!(one.note(None, at(9000)), None, "once");
     assert!(matches!(one.note(A, at(9000)), Some(Notice::Warning(words)) if words.contains("after 8s")));
     assert!(matches!(one.note(B, at(9100)), Some(Notice::Plain(_))), "between two looks");

@@ -51,10 +51,10 @@ fn a_disk_without_requests_names_those_that_have_them() {
         assert!(say(partition).contains("a partition") && say(partition).ends_with("write `sda`"));
     }
     for mapper in ["dm-0", "dm-1"] {
-        assert!(say(mapper).ends_with("nothing will match; what it does is requests of `sda`"), "{}", say(mapper));
+        assert!(say(mapper).ends_with("nothing will match; its I/O is requests of `sda`"), "{}", say(mapper));
     }
     assert!(say("nvme0n1").ends_with("requests of `nvme0c0n1`, `nvme0c1n1`"), "{}", say("nvme0n1"));
     assert!(say("zram0").ends_with("nothing will match"));
-    assert!(say("vg-root").ends_with("`vg-root` is `dm-0`"));
-    assert!(say("sdz").contains("there is no disk `sdz` here now"));
+    assert!(say("vg-root").ends_with("write `dm-0` for `vg-root`"));
+    assert!(say("sdz").contains("there is no disk `sdz`"));
 }
