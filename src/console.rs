@@ -1,4 +1,4 @@
-//! Messages on standard error, and what the commands print on standard output.
+//! Messages on standard error, and the output of commands on standard output.
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -7,29 +7,30 @@ use crate::error::{Error, Result};
 use crate::event::text::{push_shown, safe_json};
 use crate::stdio;
 
-/// How long a message waits for a standard error that takes nothing. After that the run goes on without it.
+/// How long a message waits for a standard error that does not accept it. After that the run continues without the
+/// message.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes `text` and a line's end to standard error, in one piece: pieces would be mixed with what others write. A
-/// standard error that takes nothing must not end a capture, so an error is ignored.
+/// Writes `text` and a newline to standard error in one write, so that the lines of other processes do not mix with it.
+/// A blocked standard error must not end a capture, so errors are ignored.
 pub fn say(text: &str) {
     let _ = stdio::write_within(rustix::stdio::stderr(), (safe(text) + "\n").as_bytes(), PATIENCE);
 }
 
-/// Writes `text`, which is drawn over later, to standard error if that takes it at once.
+/// Writes `text`, which a later line overwrites, to standard error if that accepts it at once.
 pub fn draw(text: &str) {
     let _ = stdio::write_within(rustix::stdio::stderr(), text.as_bytes(), Duration::ZERO);
 }
 
-/// Writes `text` to standard output. A reader that has gone away is no error.
+/// Writes `text` to standard output. A closed pipe is not an error.
 ///
 /// # Errors
-/// If standard output is closed, or takes no more.
+/// If standard output is closed, or a write fails.
 pub fn print(text: &str) -> Result<()> {
     print_as_it_is(&safe(text))
 }
 
-/// Writes `value` to standard output, for machines; what a terminal would obey is escaped.
+/// Writes `value` to standard output as JSON; terminal control characters are escaped.
 ///
 /// # Errors
 /// See [`print()`].
@@ -37,7 +38,7 @@ pub fn print_json(value: &serde_json::Value) -> Result<()> {
     print_as_it_is(&safe_json(&format!("{value:#}\n")))
 }
 
-/// Writes `bytes` to standard output as they are.
+/// Writes `bytes` to standard output unchanged.
 ///
 /// # Errors
 /// See [`print()`].
@@ -51,7 +52,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Writes what clap has to show: help and the version to standard output, an error of the command line to standard error.
+/// Writes clap's output: help and version to standard output, errors of the command line to standard error.
 ///
 /// # Errors
 /// See [`print()`].
@@ -74,7 +75,7 @@ fn print_as_it_is(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
-/// Configs, paths and names from the kernel are quoted in messages: what a terminal would obey is shown escaped.
+/// Escapes terminal control characters: messages quote configs, paths and names from the kernel.
 fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len() + 1);
     for line in text.split_inclusive('\n') {

@@ -1,26 +1,26 @@
-//! The program's one error type: a sentence for the person who reads it, a hint what to do, and the exit code.
+//! The crate's error type: a message, a hint on what to do, and the exit code.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a run did not end well. Each kind has an exit code of its own, stable and documented in `docs/reference/exit-codes.md`.
+/// Why a run failed. Each kind has a stable exit code, documented in `docs/reference/exit-codes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Something unexpected; the message says what.
+    /// An unexpected error; the message has the details.
     Failed,
     /// The config or the command line is wrong; nothing was loaded.
     Config,
-    /// More was lost than `max_loss` allows; what was caught is there.
+    /// More was lost than `max_loss` allows; the other records were written.
     Loss,
     /// A probe can't run on this kernel; nothing stays attached.
     Unsupported,
-    /// This kernel has what a probe needs and refuses it nevertheless; nothing stays attached.
+    /// This kernel has everything that a probe requires and rejects it; nothing stays attached.
     Broken,
-    /// A capability or a kernel setting is in the way.
+    /// A capability is missing, or a kernel setting does not permit it.
     NotPermitted,
     /// Another run holds the lock.
     Skipped,
-    /// What the kernel counted and what userspace counted do not reconcile: data may be missing without a count.
+    /// The counts of kernel and userspace do not reconcile: data may be missing without a count.
     Unreconciled,
 }
 
@@ -45,20 +45,20 @@ impl From<Kind> for ExitCode {
     }
 }
 
-/// An error as it is shown: `message` says what and where, `hint` what to do, `detail` is for `--verbose`.
+/// An error as it is printed: `message` says what is wrong and where, `hint` what to do; `detail` is for `--verbose`.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// Decides the exit code.
     pub kind: Kind,
-    /// One sentence, or for a config all of its problems with their places.
+    /// One sentence; for a config, all of its problems with their positions.
     pub message: String,
-    /// What the reader can do about it.
+    /// What the user can do.
     pub hint: Option<String>,
-    /// The kernel's or a library's own words, several lines.
+    /// Messages of the kernel or of a library, several lines.
     pub detail: Option<String>,
 }
 
-/// What fallible functions of this crate return.
+/// The result type of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -72,13 +72,13 @@ impl Error {
         Error::new(Kind::Failed, message)
     }
 
-    /// Adds what the reader can do.
+    /// Adds what the user can do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds what only `--verbose` shows.
+    /// Adds what only `--verbose` prints.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self

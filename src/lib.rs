@@ -5,8 +5,9 @@
 //! YAML      pure    └────── kernel ───────┘   event     └─── output ────┘
 //! ```
 //!
-//! `config`, `catalog` and `plan` are pure: they read files and bytes, never the kernel. Only `kernel` calls bpf(2).
-//! `docs/explanation/architecture.md` has the whole picture.
+//! `config`, `catalog` and `plan` are pure: they read files and bytes and make no BPF calls. Only `kernel` calls
+//! bpf(2).
+//! See `docs/explanation/architecture.md`.
 
 pub mod catalog;
 pub mod check;

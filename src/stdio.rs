@@ -1,5 +1,5 @@
-//! Writing to standard output, standard error, pipes and devices. Another process may have made them non-blocking, closed
-//! them or filled them: they behave the same all the same.
+//! Writes to standard output, standard error, pipes and devices. The behaviour is the same if another process has made
+//! them non-blocking, closed them or filled them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -10,24 +10,24 @@ use rustix::fd::{AsRawFd as _, BorrowedFd, IntoRawFd as _};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, fcntl_getfd, try_close};
 
-/// A pipe that polls as writable takes so many bytes without blocking (PIPE_BUF).
+/// A pipe that polls as writable accepts this many bytes without blocking (PIPE_BUF).
 const PIECE: usize = 4096;
 
-/// The standard streams that were closed when this process started, a bit each.
+/// The standard streams that were closed when this process started, one bit each.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// A message was not taken in time; the next ones do not wait.
+/// A message timed out; later messages do not wait.
 static STALLED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before `main`, because Rust's runtime opens `/dev/null` for what is closed, and then a closed standard output would
-/// take everything.
+/// Runs before `main`: Rust's runtime opens `/dev/null` for closed standard streams, and then writes to a closed
+/// standard output would succeed.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static NOTE_CLOSED: extern "C" fn() = note_closed;
 
 extern "C" fn note_closed() {
     for fd in 0..3 {
-        // SAFETY: the number is only asked about; if it is no descriptor, the call fails
+        // SAFETY: the descriptor is only queried; if it is not open, the call fails
         if fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) }) == Err(Errno::BADF) {
             CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
         }
@@ -47,8 +47,8 @@ pub fn check_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Writes as many of `bytes` as `fd` takes at once, at least one. Waits while it takes none. A socket whose reader has gone
-/// away is a closed pipe.
+/// Writes as many of `bytes` as `fd` accepts at once, at least one. Waits while it accepts none. A socket whose peer
+/// has closed it counts as a closed pipe.
 ///
 /// # Errors
 /// As write(2), and `EBADF` for a standard stream that was closed at the start.
@@ -70,8 +70,8 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Writes all of `bytes`. Some file systems (NFS, FUSE) report a failed write when the descriptor is closed: so this one is
-/// duplicated and closed.
+/// Writes all of `bytes`. Some file systems (NFS, FUSE) report a failed write only when the descriptor is closed, so
+/// this function duplicates the descriptor and closes the copy.
 ///
 /// # Errors
 /// See [`write()`].
@@ -83,21 +83,21 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     delayed_error(fd)
 }
 
-/// The error that a file system reports when the file is closed.
+/// The error that a file system reports when the descriptor is closed.
 ///
 /// # Errors
 /// As close(2).
 pub fn delayed_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     if fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
         let copy = fcntl_dupfd_cloexec(fd, 3)?;
-        // SAFETY: the copy is this function's own, and not used after this
+        // SAFETY: this function owns the copy and does not use it after this
         unsafe { try_close(copy.into_raw_fd()) }?;
     }
     Ok(())
 }
 
-/// Writes `bytes`, which are only for information: what takes nothing for `patience` does not get them, and the messages
-/// after that do not wait.
+/// Writes `bytes`, which are informational. If `fd` accepts nothing for `patience`, they are discarded, and later
+/// messages do not wait.
 ///
 /// # Errors
 /// `TimedOut`, or as write(2).
@@ -119,7 +119,7 @@ pub fn write_within(fd: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> io:
         match rustix::io::write(fd, &left[..left.len().min(PIECE)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => left = &left[written..],
-            // Another writer has taken the room
+            // Another writer has filled the pipe
             Err(Errno::AGAIN) if Instant::now() >= until => return Err(io::ErrorKind::TimedOut.into()),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),

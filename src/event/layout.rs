@@ -1,4 +1,4 @@
-//! The shape of a program's records, as its BTF tells it.
+//! The layout of a program's records, from its BTF.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::record::{CUT, List, Scalar};
 pub struct ValueNames(Vec<(u64, String)>);
 
 impl ValueNames {
-    /// From the C enumerators. The prefix that all of them share up to an underscore is dropped and the rest is
-    /// written in lower case: `OP_READ, OP_WRITE` give `read`, `write`.
+    /// Made from the C enumerators. The prefix that all of them share up to an underscore is removed and the rest is
+    /// written in lower case: `OP_READ, OP_WRITE` become `read`, `write`.
     pub fn from_c(values: Vec<(u64, String)>) -> Self {
         let prefix = common_prefix(&values);
         ValueNames(values.into_iter().map(|(value, name)| (value, name[prefix..].to_ascii_lowercase())).collect())
@@ -22,7 +22,7 @@ impl ValueNames {
         self.0.iter().find(|(v, _)| *v == value).map(|(_, name)| name.as_str())
     }
 
-    /// The value called `name`.
+    /// The value with the name `name`.
     pub fn value(&self, name: &str) -> Option<u64> {
         self.0.iter().find(|(_, n)| n == name).map(|(value, _)| *value)
     }
@@ -33,7 +33,7 @@ impl ValueNames {
     }
 }
 
-/// The length of the longest prefix that ends in `_`, is shared by all names and leaves something of each.
+/// The length of the longest prefix that ends in `_`, is shared by all names and leaves part of each.
 fn common_prefix(values: &[(u64, String)]) -> usize {
     let Some((_, first)) = values.first() else { return 0 };
     let shared = values.iter().fold(first.len(), |len, (_, name)| {
@@ -43,7 +43,7 @@ fn common_prefix(values: &[(u64, String)]) -> usize {
     if values.iter().all(|(_, name)| name.len() > prefix) { prefix } else { 0 }
 }
 
-/// How the bytes of a field are to be read.
+/// How the bytes of a field are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldKind {
     /// An unsigned integer of the field's size (1, 2, 4 or 8 bytes).
@@ -54,25 +54,25 @@ pub enum FieldKind {
     Bool,
     /// Text up to the first NUL or the field's end; any bytes, not only UTF-8.
     Text,
-    /// One text that lies in the record's tail.
+    /// One text in the record's tail.
     Tail {
-        /// Where the tail begins.
+        /// Offset of the tail.
         tail: usize,
     },
-    /// An IP address of 16 bytes, one of version 4 as `::ffff:a.b.c.d`.
+    /// An IP address of 16 bytes; an IPv4 address is `::ffff:a.b.c.d`.
     Ip,
     /// One of several named values.
     Enum(Arc<ValueNames>),
     /// Any of several named bits.
     Bits(Arc<ValueNames>),
-    /// A list of texts that lies in the record's tail.
+    /// A list of texts in the record's tail.
     List {
-        /// Where the tail begins.
+        /// Offset of the tail.
         tail: usize,
     },
-    /// A stack: a list of frames in the tail, the innermost first. There may be several a record.
+    /// A stack: a list of frames in the tail, innermost first. A record can have several.
     Stack {
-        /// Where the tail begins.
+        /// Offset of the tail.
         tail: usize,
     },
 }
@@ -82,35 +82,35 @@ pub enum FieldKind {
 pub struct Field {
     /// The member's name in C.
     pub name: String,
-    /// What it means, one sentence.
+    /// Its meaning, one sentence.
     pub doc: String,
     /// The unit of a number: `ns`, `bytes`, …
     pub unit: Option<String>,
     /// Whether a negative value is an error number.
     pub errno: bool,
-    /// How to read it.
+    /// How to decode it.
     pub kind: FieldKind,
-    /// Bytes from the start of the record.
+    /// Offset in the record, bytes.
     pub offset: usize,
-    /// Bytes.
+    /// Size, bytes.
     pub size: usize,
 }
 
 /// All fields of a program's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// What one event is, one sentence.
+    /// What an event is, one sentence.
     pub doc: String,
     /// In the order of the struct. The first is `ts`, monotonic nanoseconds.
     pub fields: Vec<Field>,
-    /// Bytes of the longest record.
+    /// Size of the longest record, bytes.
     pub size: usize,
-    /// Bytes that every record has; only a tail may be cut.
+    /// Size that every record has, bytes; only a tail can be shorter.
     pub min_size: usize,
 }
 
 impl Layout {
-    /// The index of the field called `name`.
+    /// The index of the field with the name `name`.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name)
     }
@@ -120,7 +120,7 @@ impl Layout {
     pub fn read<'a>(&'a self, index: usize, raw: &'a [u8]) -> Scalar<'a> {
         let field = &self.fields[index];
         let (at, kind) = (field.offset, &field.kind);
-        // The two that most fields are, without a look at how many bytes there might be
+        // The two most frequent kinds first, without a check of other sizes
         match (kind, field.size) {
             (FieldKind::Uint, 8) => return Scalar::Uint(u64::from_ne_bytes(fixed(raw, at))),
             (FieldKind::Uint, 4) => return Scalar::Uint(u32::from_ne_bytes(fixed(raw, at)).into()),
@@ -144,7 +144,7 @@ impl Layout {
         }
     }
 
-    /// The event's time, monotonic nanoseconds.
+    /// The time of the event, monotonic nanoseconds.
     #[inline]
     pub fn ts(&self, raw: &[u8]) -> u64 {
         unsigned(&raw[self.fields[0].offset..][..8])
@@ -173,8 +173,8 @@ fn signed(bytes: &[u8]) -> i64 {
     ((unsigned(bytes) << unused) as i64) >> unused
 }
 
-/// The text of a `struct runner_text` of `bpf/include/ebpf_run.h`: its length with the NUL, 0 if it could not be read,
-/// which is not the same as an empty text. A length that the record does not have is never trusted.
+/// The text of a `struct runner_text` of `bpf/include/ebpf_run.h`: its length includes the NUL, and 0 means that it
+/// could not be read, which is not the same as an empty text. A length beyond the record is never trusted.
 #[inline]
 fn counted<'a>(head: &[u8], tail: &'a [u8]) -> &'a [u8] {
     match unsigned(head) as usize {

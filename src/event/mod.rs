@@ -1,5 +1,5 @@
-//! Events in userspace: the shape of a program's records and how their bytes are read. Knows nothing of BPF calls, so
-//! all of it runs without root.
+//! Events in userspace: the layout of a program's records and the decoding of their bytes. Makes no BPF calls, so all
+//! of it runs without root.
 
 mod layout;
 mod record;

@@ -1,23 +1,23 @@
-//! Bytes from the kernel as text. A file name or a command may hold anything but NUL; each place that text goes to
-//! needs its own care.
+//! Bytes from the kernel as text. A file name or a command can hold any byte but NUL; each output format requires its
+//! own escaping.
 
 use std::fmt::Write as _;
 
-/// The first of the 128 private characters that stand for the bytes 0x80 to 0xff where they are not UTF-8.
+/// The first of the 128 private characters that represent the bytes 0x80 to 0xff where they are not UTF-8.
 const STAND_IN: u32 = 0xef80;
 
-/// `bytes` as text, if they can be copied to any sink as they are: printable ASCII without `"` and `\`.
+/// `bytes` as text, if they can be copied to any sink unchanged: printable ASCII without `"` and `\`.
 #[inline]
 pub fn plain(bytes: &[u8]) -> Option<&str> {
-    // Without an early end the compiler checks many bytes at once
+    // Without an early exit the compiler vectorises the loop
     let plain =
         bytes.iter().fold(true, |plain, &byte| plain & matches!(byte, 0x20..=0x7e) & (byte != b'"') & (byte != b'\\'));
     if plain { std::str::from_utf8(bytes).ok() } else { None }
 }
 
-/// Appends `bytes` as valid UTF-8 from which they can be had back, see [`restore`]. UTF-8 stays what it is; a byte
-/// 0xNN that is none becomes the private character U+EFNN. (So does each byte of such a character itself: the way
-/// back stays unique.)
+/// Appends `bytes` as valid UTF-8 that [`restore`] can convert back. UTF-8 stays unchanged; a byte 0xNN that is not
+/// UTF-8 becomes the private character U+EFNN. (So does each byte of such a character itself, so that the conversion is
+/// reversible.)
 pub fn push_lossless(bytes: &[u8], out: &mut String) {
     let stand_in =
         |byte: u8| char::from_u32(STAND_IN - 0x80 + u32::from(byte)).expect("U+EF80 to U+EFFF are characters");
@@ -33,7 +33,7 @@ pub fn push_lossless(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// The bytes that [`push_lossless`] made `text` of.
+/// The bytes from which [`push_lossless`] made `text`.
 pub fn restore(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -50,8 +50,8 @@ fn is_stand_in(c: char) -> bool {
     (STAND_IN..STAND_IN + 128).contains(&u32::from(c))
 }
 
-/// Appends `bytes` for a person: on one line, and nothing that a terminal would obey. Control characters and bytes
-/// that are not UTF-8 are shown as `\n`, `\x1b`, `\u{202e}`.
+/// Appends `bytes` for display: on one line, without terminal control characters. Control characters and bytes that are
+/// not UTF-8 become `\n`, `\x1b`, `\u{202e}`.
 pub fn push_shown(bytes: &[u8], out: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -63,7 +63,7 @@ pub fn push_shown(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// `text` for a person, as [`push_shown`] has it.
+/// `text` for display, escaped as by [`push_shown`].
 pub fn one_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     push_shown(text.as_bytes(), &mut shown);
@@ -81,16 +81,16 @@ fn push_shown_char(c: char, out: &mut String) {
     }
 }
 
-/// Characters that are not seen but change what is: DEL, C1 controls, bidirectional and invisible formatting, line ends,
-/// and what else Unicode says to ignore where it is not supported (Default_Ignorable_Code_Point), but for the two
-/// variation selectors that choose between a symbol's text and emoji form.
+/// Invisible characters that change the display: DEL, C1 controls, bidirectional and invisible formatting, line ends,
+/// and the characters that Unicode hides where it does not support them (Default_Ignorable_Code_Point), except the two
+/// variation selectors that choose between the text and the emoji form of a symbol.
 pub fn is_deceptive(c: char) -> bool {
     matches!(u32::from(c), 0x7f..=0x9f | 0xad | 0x34f | 0x61c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f
         | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfe00..=0xfe0d | 0xfeff | 0xffa0
         | 0xfff0..=0xfffb | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff)
 }
 
-/// `json` with every deceptive character as an escape. Outside of strings JSON has none of them.
+/// `json` with every deceptive character escaped. JSON has none of them outside strings.
 pub fn safe_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -105,18 +105,18 @@ pub fn safe_json(json: &str) -> String {
     safe
 }
 
-/// What a spreadsheet may take for the beginning of a formula: also behind what it leaves out, and in the wide forms of East
-/// Asia. CSV has a `'` in front of such text, and of text that begins with one.
+/// Characters with which a formula can begin in a spreadsheet, also after characters that it ignores, and in the wide
+/// forms of East Asia. CSV output adds a `'` before such text, and before text that begins with `'`.
 pub const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
-/// The bytes that `text` may mean if it was copied from output: those of the text itself, those that [`push_lossless`]
-/// made it of (JSON Lines, CSV), those that [`push_shown`] showed like this (a terminal), and the same without the `'` that
-/// CSV puts in front. Most texts mean one thing only.
+/// The bytes that `text` can mean if it was copied from output: those of the text itself, those from which
+/// [`push_lossless`] made it (JSON Lines, CSV), those that [`push_shown`] shows as it (a terminal), and the same
+/// without the `'` that CSV adds. Most texts have one meaning only.
 pub fn meanings(text: &str) -> Vec<Vec<u8>> {
     let mut found = vec![text.as_bytes().to_vec()];
     let copied = |text: &str| [restore(text), unshown(text)];
     let quoted = text.strip_prefix('\'').filter(|rest| rest.starts_with(FORMULA) || rest.starts_with('\''));
-    // A terminal shows what begins such a text, a tab for one, as an escape
+    // A terminal shows the first character of such a text as an escape, for example a tab
     let shown =
         text.strip_prefix('\'').filter(|rest| ["\\t", "\\r", "\\n"].iter().any(|escape| rest.starts_with(escape)));
     for bytes in [Some(text), quoted, shown].into_iter().flatten().flat_map(copied) {
@@ -127,7 +127,8 @@ pub fn meanings(text: &str) -> Vec<Vec<u8>> {
     found
 }
 
-/// The bytes that [`push_shown`] shows as `text`. What is not one of its escapes stays as it is: it leaves backslashes alone.
+/// The bytes that [`push_shown`] shows as `text`. Anything that is not one of its escapes stays unchanged, because it
+/// does not escape backslashes.
 fn unshown(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -142,7 +143,7 @@ fn unshown(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The bytes of the escape that `text` begins with, and how long it is.
+/// The byte or character of the escape at the beginning of `text`, and the length of the escape.
 fn shown_escape(text: &str) -> Option<(Vec<u8>, usize)> {
     let hex = |digits: &str| {
         let lower = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -159,13 +160,13 @@ fn shown_escape(text: &str) -> Option<(Vec<u8>, usize)> {
         }
         _ => return None,
     };
-    // Nothing but what it would show so
+    // Only what `push_shown` would show in this form
     let mut shown = String::new();
     push_shown(&bytes, &mut shown);
     (shown == text[..length]).then_some((bytes, length))
 }
 
-/// Appends `bytes` as one word of a shell (bash, ksh, zsh: `$'…'`) that gives just these bytes, on one line.
+/// Appends `bytes` as one shell word (bash, ksh, zsh: `$'…'`) with exactly these bytes, on one line.
 pub fn push_quoted(bytes: &[u8], out: &mut String) {
     let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
     if !bytes.is_empty() && bytes.iter().all(safe) {
@@ -187,7 +188,7 @@ pub fn push_quoted(bytes: &[u8], out: &mut String) {
                         '\'' | '\\' => out.extend(['\\', c]),
                         '\n' | '\t' | '\r' => push_shown_char(c, out),
                         c if harmless(c) => out.push(c),
-                        // Byte by byte: \u would depend on the reader's locale
+                        // Byte by byte, because \u depends on the reader's locale
                         c => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| push_octal(byte, out)),
                     }
                 }
@@ -198,7 +199,7 @@ pub fn push_quoted(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// Three octal digits: unlike `\x`, they can't run into a digit that follows.
+/// Three octal digits: unlike `\x`, a digit that follows can't extend them.
 fn push_octal(byte: u8, out: &mut String) {
     write!(out, "\\{byte:03o}").expect("a String takes all");
 }
