@@ -1,5 +1,5 @@
-//! Reading the probes' aggregates, at their intervals and at the end, in a thread of its own: to find the names of
-//! stacks can take a second, and nobody who reads a buffer has that.
+//! Reads the probes' aggregates, at their intervals and at the end, in a separate thread: symbol look-ups can take a
+//! second, and the thread that reads buffers must not wait that long.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
@@ -18,23 +18,24 @@ use crate::run::clock;
 use crate::run::signals::StopHandle;
 use crate::symbols::{self, FrameName, Image, SymbolCounts, Symbols, UnresolvedCause};
 
-/// Frames that a stack is kept to, STACK_FRAMES of `bpf/include/stack.h`.
+/// Largest number of frames of a stack, STACK_FRAMES of `bpf/include/stack.h`.
 const FRAMES: usize = 127;
-/// Numbers that stand for no stack, as in `bpf/include/stack.h`.
+/// The stack number for no stack, as in `bpf/include/stack.h`.
 const STACK_NONE: u64 = 0;
-/// What is written for a stack that the map had no room for.
+/// The frame of a stack for which the map had no room.
 const NOT_KEPT: &[u8] = b"[stack not kept]\0";
-/// What is written for an address that has no name.
+/// The name of an address without a symbol.
 const UNKNOWN: &[u8] = b"[unknown]";
-/// Bytes of the names in one snapshot, so that long names of one process do not take all memory. A frame beyond that has none.
+/// Bytes of the names in one snapshot, so that long names of one process do not use up the memory. Frames beyond that
+/// have no name.
 const MAX_TEXTS: usize = 64 << 20;
 
-/// One probe's aggregate under observation.
+/// One probe's aggregate and its schedule.
 #[derive(Debug)]
 struct PolledAggregate {
     aggregator: DeltaAggregator,
     map: AggregateMap,
-    /// The first of the probe's streams, and how many there are.
+    /// The index of the probe's first stream, and the number of streams.
     streams: (usize, usize),
     interval: Option<Duration>,
     next: Option<Instant>,
@@ -43,7 +44,7 @@ struct PolledAggregate {
     taken: TakenEvents,
 }
 
-/// How many events an aggregate has, for whoever waits until all of them are there.
+/// Counts the events of an aggregate, for a caller that waits until all of them have arrived.
 #[derive(Debug)]
 pub struct AggregateCounter {
     aggregator: DeltaAggregator,
@@ -51,14 +52,15 @@ pub struct AggregateCounter {
     taken: TakenEvents,
 }
 
-/// Events in what was taken out of a map. Held while something is taken out, so that all events are either there or here.
+/// Events that were removed from a map. Locked while a snapshot is removed, so that each event is either in the map or
+/// counted here.
 type TakenEvents = Arc<Mutex<u64>>;
 
 impl AggregateCounter {
-    /// One for each probe that has an aggregate.
+    /// One counter for each probe with an aggregate.
     ///
     /// # Errors
-    /// If there is no file descriptor left.
+    /// If no file descriptor is available.
     pub fn all(plan: &Plan, loaded: &[Loaded]) -> Result<Vec<Option<AggregateCounter>>> {
         let counter = |(probe, loaded): (&ProbePlan, &Loaded)| {
             let parts = parts(probe, loaded)?;
@@ -67,7 +69,7 @@ impl AggregateCounter {
         plan.probes.iter().zip(loaded).map(counter).collect()
     }
 
-    /// Events that are in the map now or were taken out of it; `None` if its counters do not tell.
+    /// Events that are in the map or were removed from it; `None` if its counters do not count events.
     ///
     /// # Errors
     /// If the map can't be read.
@@ -76,7 +78,7 @@ impl AggregateCounter {
         Ok(self.aggregator.counted(&self.map.entries()?).map(|counted| counted + *taken))
     }
 
-    /// What is in the map now, and how many events that are, if its counters tell.
+    /// The entries of the map, and their number of events; `None` if its counters do not count events.
     ///
     /// # Errors
     /// If the map can't be read.
@@ -97,12 +99,12 @@ fn parts(probe: &ProbePlan, loaded: &Loaded) -> Result<Option<(DeltaAggregator, 
     Ok(Some((DeltaAggregator::new(aggregate, layouts), loaded.aggregate(&aggregate.spec.map, aggregate.swaps())?)))
 }
 
-/// What the thread read.
+/// The results of the thread.
 #[derive(Debug, Default)]
 pub struct PollResult {
-    /// Events in the aggregate of each probe at the end, where there is one that tells.
+    /// Events in the aggregate of each probe at the end, if it counts them.
     pub totals: Vec<Option<u64>>,
-    /// What became of the addresses of each probe's stacks.
+    /// Resolved and unresolved addresses of each probe's stacks.
     pub names: Vec<SymbolCounts>,
     /// How often the symbol helper was replaced.
     pub helpers_replaced: u64,
@@ -111,36 +113,36 @@ pub struct PollResult {
 }
 
 impl PollResult {
-    /// What there is of probes none of which has an aggregate.
+    /// The result for probes without aggregates.
     pub fn nothing(probes: usize) -> Self {
         PollResult { totals: vec![None; probes], names: vec![SymbolCounts::default(); probes], ..PollResult::default() }
     }
 }
 
-/// The thread at work.
+/// The running thread.
 #[derive(Debug)]
 pub struct AggregatePoller {
     thread: JoinHandle<Result<PollResult>>,
     end: Sender<()>,
 }
 
-/// What the thread is given besides the probes.
+/// The inputs of the thread besides the probes.
 #[derive(Debug)]
 pub struct PollerInputs<'a> {
-    /// What was in the map of each probe before the window, and is left out.
+    /// The entries of each probe's map before the window, which are excluded.
     pub baseline: &'a [Vec<MapEntry>],
-    /// They are told what is taken out of maps.
+    /// Receive the number of events removed from maps.
     pub counters: &'a [Option<AggregateCounter>],
-    /// Finds the names of stacks.
+    /// Resolves the names of stacks.
     pub symbols: Symbols,
 }
 
 impl AggregatePoller {
-    /// Starts the thread, if any probe has an aggregate. `sender` makes its end of the queue. If a map can't be read,
+    /// Starts the thread, if any probe has an aggregate. It gets its own sender from `sender`. If a map can't be read,
     /// `bell` ends the window.
     ///
     /// # Errors
-    /// If there is no file descriptor or no thread left.
+    /// If no file descriptor or thread is available.
     pub fn start(
         plan: &Plan,
         loaded: &[Loaded],
@@ -188,7 +190,7 @@ impl AggregatePoller {
         Ok(Some(AggregatePoller { thread, end }))
     }
 
-    /// Has everything read for the last time.
+    /// Ends the thread after a last snapshot of all aggregates.
     ///
     /// # Errors
     /// If a map could not be read, now or before.
@@ -200,7 +202,7 @@ impl AggregatePoller {
     }
 }
 
-/// The thread: reads what is due until `ended`, then all once more.
+/// The thread: takes snapshots when they are due until `ended`, then a last one of all.
 fn read_all(
     mut readings: Vec<Option<PolledAggregate>>,
     mut sender: BatchSender,
@@ -235,7 +237,7 @@ fn read_all(
 }
 
 impl PolledAggregate {
-    /// The next time of the cadence: what was late makes nothing else late, and what was missed is not made up for.
+    /// Schedules the next snapshot: a late one delays no other, and a missed one is not repeated.
     fn plan_next(&mut self) {
         let now = Instant::now();
         if let (Some(next), Some(interval)) = (&mut self.next, self.interval) {
@@ -245,7 +247,7 @@ impl PolledAggregate {
         }
     }
 
-    /// Reads the map and hands its rows over; names are looked for until `deadline`.
+    /// Reads the map and sends its rows; symbols are looked up until `deadline`.
     fn read(&mut self, symbols: &mut Symbols, deadline: Instant, sender: &mut BatchSender) -> Result<()> {
         let entries = {
             let mut taken = lock(&self.taken);
@@ -273,13 +275,13 @@ struct SnapshotStacks<'a> {
     symbols: &'a mut Symbols,
     deadline: Instant,
     names: &'a mut SymbolCounts,
-    /// Bytes that names may still take.
+    /// Bytes left for names.
     room: usize,
     found: HashMap<StackRef, ResolvedStack>,
 }
 
 enum ResolvedStack {
-    /// `None`: it was not kept.
+    /// `None`: the map did not keep it.
     Addresses(Option<Vec<u64>>),
     Frames(Frames),
 }
@@ -302,7 +304,7 @@ impl StackSource for SnapshotStacks<'_> {
 
     fn frames(&mut self, stack: StackRef) -> Frames {
         let frames = match self.found.get(&stack) {
-            None => return Frames::default(), // there is none
+            None => return Frames::default(), // there is no stack
             Some(ResolvedStack::Frames(frames)) => return frames.clone(),
             Some(ResolvedStack::Addresses(None)) => Frames { texts: NOT_KEPT.into(), ..Frames::default() },
             Some(ResolvedStack::Addresses(Some(addresses))) => {

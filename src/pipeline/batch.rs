@@ -1,6 +1,6 @@
-//! Records on their way from the reader to the writer, and the gaps between them.
+//! Records between the reader and the writer, and the gaps between them.
 
-/// A batch is handed over when it has so many bytes, and after every look into the buffers.
+/// A batch is sent when it has this many bytes, and after every poll of the buffers.
 const BATCH_BYTES: usize = 256 << 10;
 
 /// Records of all probes in the order in which they were read, and the gaps between them.
@@ -8,7 +8,7 @@ const BATCH_BYTES: usize = 256 << 10;
 pub struct Batch {
     bytes: Vec<u8>,
     index: Vec<BatchEntry>,
-    /// When the buffers were looked into, monotonic nanoseconds; 0 if they were not.
+    /// When the buffers were polled, monotonic nanoseconds; 0 if they were not.
     pub read_at: u64,
 }
 
@@ -23,19 +23,19 @@ enum BatchEntry {
         probe: u32,
         gap: Gap,
     },
-    /// A reading of an aggregate is complete: its rows are in the streams from this on, so many of them.
+    /// A snapshot of an aggregate is complete: its rows are in `count` streams from `stream` on.
     SnapshotEnd {
         stream: u32,
         count: u32,
     },
 }
 
-/// Where records are missing.
+/// A gap in the records of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// How many.
+    /// Number of lost records.
     pub lost: u64,
-    /// Why.
+    /// Cause of the loss.
     pub cause: LossCause,
 }
 
@@ -51,7 +51,7 @@ pub enum LossCause {
 }
 
 impl LossCause {
-    /// For the stream.
+    /// The text in the output.
     pub fn words(self) -> &'static str {
         match self {
             LossCause::Kernel => "buffer full",
@@ -61,19 +61,19 @@ impl LossCause {
     }
 }
 
-/// What a batch holds, piece by piece.
+/// An item of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
     /// A record's bytes.
     Record(&'a [u8]),
-    /// Records are missing here, or since the last look into the buffer.
+    /// Records are missing here, or since the last poll of the buffer.
     Gap(Gap),
-    /// All rows of a reading are there: those of so many streams from this one on.
+    /// All rows of a snapshot are complete: those of this many streams from this one on.
     SnapshotEnd(usize),
 }
 
 impl Batch {
-    /// The pieces with their probes.
+    /// The items with the indices of their probes.
     pub fn items(&self) -> impl Iterator<Item = (usize, Item<'_>)> {
         let mut at = 0;
         self.index.iter().map(move |entry| match *entry {
@@ -93,27 +93,27 @@ impl Batch {
         self.index.push(BatchEntry::Record { probe: probe as u32, len: record.len() as u32 });
     }
 
-    /// Says that records of that probe are missing here.
+    /// Appends a gap in the records of that probe.
     pub fn push_gap(&mut self, probe: usize, lost: u64, cause: LossCause) {
         self.index.push(BatchEntry::Gap { probe: probe as u32, gap: Gap { lost, cause } });
     }
 
-    /// Says that a reading is complete whose rows are in `count` streams from `stream` on.
+    /// Appends the end of a snapshot with rows in `count` streams from `stream` on.
     pub fn push_snapshot_end(&mut self, stream: usize, count: usize) {
         self.index.push(BatchEntry::SnapshotEnd { stream: stream as u32, count: count as u32 });
     }
 
-    /// Whether it is time to hand it over.
+    /// Whether it is large enough to be sent.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= BATCH_BYTES
     }
 
-    /// Whether it says nothing.
+    /// Whether it has no items.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// Forgets the records, and tells `dropped` the probe of each; the gaps stay.
+    /// Removes the records and calls `dropped` with the probe of each; the gaps stay.
     pub fn drop_records(&mut self, mut dropped: impl FnMut(usize)) {
         self.index.retain(|entry| match entry {
             BatchEntry::Record { probe, .. } => {
@@ -125,12 +125,12 @@ impl Batch {
         self.bytes.clear();
     }
 
-    /// What it holds of the queue's bound, bytes.
+    /// Its share of the queue's bound, bytes.
     pub fn memory(&self) -> usize {
         self.bytes.len() + self.index.len() * size_of::<BatchEntry>()
     }
 
-    /// Keeps the memory for the next records.
+    /// Clears it and keeps the memory for the next records.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.index.clear();

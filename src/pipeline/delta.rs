@@ -1,4 +1,4 @@
-//! From what a map holds to rows: sums over CPUs, differences between readings, percentiles. Pure.
+//! Computes rows from the contents of a map: sums over CPUs, differences between snapshots, percentiles. Pure.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
@@ -10,68 +10,68 @@ use crate::kernel::MapEntry;
 use crate::plan::{AggregatePlan, KEY_AT, ROW_BUCKET, ROW_SUMMARY, STACK_HEAD};
 use crate::symbols::Image;
 
-/// A stack as a row has it.
+/// The frames of a stack, as in a row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frames {
-    /// Each frame with a NUL behind it, the innermost first.
+    /// The frames, each terminated by a NUL, innermost first.
     pub texts: Arc<[u8]>,
-    /// There were more.
+    /// Whether frames are missing at the end.
     pub cut: bool,
-    /// The addresses, where names are missing because none can be had: by their texts, all stacks would be one.
+    /// The addresses, if no names are available at all: with equal texts, all stacks would be one.
     pub addresses_if_unknown: Arc<[u64]>,
 }
 
-/// A stack, by what a key says of it.
+/// A stack, as a key refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StackRef {
     /// Whose it is.
     pub kind: StackKind,
-    /// The program that it is of, if it is a process's.
+    /// The program image, for a stack of a process.
     pub image: Image,
-    /// Its hash, or why there is none.
+    /// Its hash, or a number that stands for no stack.
     pub id: u64,
 }
 
-/// Where the frames of stacks come from.
+/// The source of the frames of stacks.
 pub trait StackSource {
-    /// Called with all stacks of a snapshot, before any of them is asked for.
+    /// Called with all stacks of a snapshot before their frames are requested.
     fn prepare(&mut self, stacks: &[StackRef]);
-    /// The frames of one of them.
+    /// The frames of a stack.
     fn frames(&mut self, stack: StackRef) -> Frames;
 }
 
-/// What a reading comes to.
+/// The result of a snapshot.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Rows: which of the probe's streams, and the bytes.
+    /// Rows: the index of the probe's stream, and the bytes.
     pub rows: Vec<(usize, Vec<u8>)>,
-    /// Events that are in the map, since the start; `None` if its counters do not tell.
+    /// Events in the map since the start; `None` if its counters do not count events.
     pub counted: Option<u64>,
 }
 
-/// Remembers what was read before.
+/// Computes rows, and remembers the previous snapshot.
 #[derive(Debug)]
 pub struct DeltaAggregator {
     plan: AggregatePlan,
     layouts: Vec<Arc<Layout>>,
     before: HashMap<(Vec<u8>, usize), Vec<u64>>,
-    /// Events in what was taken out of the map.
+    /// Events that were removed from the map.
     taken: u64,
 }
 
-/// The values of one key (of one CPU), as words.
+/// The values of one key (on one CPU), as words.
 struct KeyValues {
     key: Vec<u8>,
     cpu: usize,
     words: Vec<u64>,
-    /// The entry is in the map no more: what comes begins at zero.
+    /// The entry was removed from the map: a new one begins at zero.
     taken: bool,
-    /// What the numbers of stacks in the key stand for, once that is known.
+    /// The stacks for the numbers in the key, once they are known.
     stacks: Vec<Frames>,
 }
 
 impl DeltaAggregator {
-    /// `layouts` are those of the probe's streams.
+    /// Creates it for a probe whose streams have `layouts`.
     pub fn new(plan: &AggregatePlan, layouts: Vec<Arc<Layout>>) -> Self {
         DeltaAggregator { plan: plan.clone(), layouts, before: HashMap::new(), taken: 0 }
     }
@@ -97,25 +97,25 @@ impl DeltaAggregator {
         Snapshot { rows, counted }
     }
 
-    /// What is in `entries` was before the window: it is in no row.
+    /// Excludes `entries`, which are from before the window, from all rows.
     pub fn set_baseline(&mut self, entries: &[MapEntry]) {
         for group in entries.iter().flat_map(|entry| self.groups(entry)).collect::<Vec<_>>() {
             self.before.insert((group.key, group.cpu), group.words);
         }
     }
 
-    /// Events in `entries` and in what was taken out of the map before; `None` if the counters do not tell.
+    /// Events in `entries` and in earlier removed entries; `None` if the counters do not count events.
     pub fn counted(&self, entries: &[MapEntry]) -> Option<u64> {
         Some(self.taken + self.counted_in(entries)?)
     }
 
-    /// Events in `entries`; `None` if the counters do not tell.
+    /// Events in `entries`; `None` if the counters do not count events.
     pub fn counted_in(&self, entries: &[MapEntry]) -> Option<u64> {
         self.events(&[])?;
         Some(entries.iter().flat_map(|entry| self.groups(entry)).filter_map(|group| self.events(&group.words)).sum())
     }
 
-    /// One group for all CPUs, or one for each.
+    /// One group for all CPUs, or one for each CPU.
     fn groups(&self, entry: &MapEntry) -> Vec<KeyValues> {
         let words = |value: &Vec<u8>| -> Vec<u64> {
             value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes"))).collect()
@@ -133,7 +133,7 @@ impl DeltaAggregator {
         sum.map(|words| group(0, words)).into_iter().collect()
     }
 
-    /// Adds the words of a value to those of another one.
+    /// Adds the words of a value to those of another value.
     fn add(&self, sum: &mut [u64], words: &[u64]) {
         let last = sum.len().saturating_sub(1);
         for (i, (sum, word)) in sum.iter_mut().zip(words).enumerate() {
@@ -142,8 +142,8 @@ impl DeltaAggregator {
         }
     }
 
-    /// Puts names to stacks. Two addresses in the same function are two stacks for the kernel, but one for a reader: what
-    /// can't be told apart any more becomes one group.
+    /// Resolves the stacks of groups. Two addresses in the same function are two stacks in the kernel, but the same
+    /// frames in the output: groups that can't be distinguished are merged.
     fn named(&self, groups: Vec<KeyValues>, source: &mut dyn StackSource) -> Vec<KeyValues> {
         let places: Vec<usize> =
             self.plan.spec.key.iter().filter(|key| key.stack.is_some()).map(|key| key.field.offset).collect();
@@ -183,7 +183,7 @@ impl DeltaAggregator {
         }
     }
 
-    /// What has come since the last reading, or since the start; `None` if that is nothing.
+    /// The change since the last snapshot, or since the start; `None` if there is none.
     fn changed(&mut self, mut group: KeyValues) -> Option<KeyValues> {
         let now = group.words.clone();
         let place = (group.key.clone(), group.cpu);
@@ -208,7 +208,8 @@ impl DeltaAggregator {
         group.words.iter().take(counts).any(|word| *word != 0).then_some(group)
     }
 
-    /// Counters: the largest of the one that was chosen first. Histograms, and what is equal: by the key, so that it is always the same.
+    /// Counters: by the value of the first sort field, largest first. Histograms, and equal values: by the key, so that
+    /// the order is stable.
     fn sort(&self, groups: &mut [KeyValues]) {
         let first = match &self.plan.spec.shape {
             AggregateShape::Counters { fields, .. } => Some(fields[self.plan.sort].offset / 8),
@@ -254,7 +255,7 @@ impl DeltaAggregator {
         stacks.map(move |(kind, at)| StackRef { kind, image, id: u64::from_ne_bytes(bytes(&group.key, at)) })
     }
 
-    /// The bytes that the stream's layout describes; see `plan/rows.rs`.
+    /// The bytes as the stream's layout describes them; see `plan/rows.rs`.
     fn row(&self, stream: usize, kind: u32, group: &KeyValues, ts: u64, values: &[u64]) -> Vec<u8> {
         let layout = &self.layouts[stream];
         let mut row = vec![0; layout.min_size];
@@ -280,22 +281,22 @@ impl DeltaAggregator {
     }
 }
 
-/// The least value of a slot.
+/// The smallest value of a slot.
 fn low(slot: usize) -> u64 {
     if slot == 0 { 0 } else { 1 << slot }
 }
 
-/// The largest value of a slot; the last has all that is larger.
+/// The largest value of a slot; the last slot has all larger values.
 fn high(slot: usize, slots: usize) -> u64 {
     if slot + 1 == slots { u64::MAX } else { (1 << (slot + 1)) - 1 }
 }
 
-/// count, sum, p50, p90, p99, max. A percentile is found by assuming that the values of a slot lie evenly in it.
+/// count, sum, p50, p90, p99, max. Percentiles assume that the values of a slot are evenly distributed.
 fn summary(buckets: &[u64], sum: u64, largest: u64) -> [u64; 6] {
     let count: u64 = buckets.iter().sum();
     let last = buckets.iter().rposition(|count| *count > 0).unwrap_or(0);
-    // The largest value since the start may be of an earlier time than the buckets; and where a CPU is at work while the
-    // map is read, it may lag behind them
+    // The largest value since the start can be from before these buckets; and while a CPU updates the map during a
+    // read, it can lag behind them
     let max = largest.clamp(low(last), high(last, buckets.len()));
     let percentile = |share: u64| {
         let rank = (count * share).div_ceil(100).max(1);

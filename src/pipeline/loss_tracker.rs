@@ -1,30 +1,30 @@
-//! What the kernel loses while a capture runs: when, and how much at a stretch.
+//! Tracks the kernel's losses while a capture runs: when they happen, and the longest burst.
 
 use super::queue::Received;
 use crate::kernel::Counters;
 use crate::plan::BufferPlan;
 
-/// Bytes that a record takes in a buffer besides its own.
+/// Bytes that a record takes in a buffer besides its content.
 const HEADER: u64 = 8;
 
 /// The losses of one probe.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LossTracker {
-    /// Events lost until the last look.
+    /// Events lost until the last call.
     total: u64,
-    /// Events lost in the looks since the last one without a loss.
+    /// Events lost since the last call without a loss.
     burst: u64,
-    /// The worst stretch.
+    /// The longest burst.
     longest_burst: u64,
 }
 
 impl LossTracker {
-    /// What was lost until now, `total` events, was before the window and does not count.
+    /// Excludes the losses until now, `total` events, which are from before the window.
     pub fn restart(&mut self, total: u64) {
         *self = LossTracker { total, ..LossTracker::default() };
     }
 
-    /// Takes the kernel's count; returns what was lost since the last look, if anything was.
+    /// Updates the kernel's count; returns the loss since the last call, if there was one.
     pub fn update(&mut self, total: u64) -> Option<u64> {
         let lost = total.saturating_sub(self.total);
         self.total = total;
@@ -33,8 +33,8 @@ impl LossTracker {
         (lost > 0).then_some(lost)
     }
 
-    /// The size that the buffer should have had: what it has, and the worst stretch of losses on top; `None` without a loss, or
-    /// if no buffer could have it.
+    /// The suggested size of the buffer: its size plus the longest burst of losses; `None` without a loss, or if no
+    /// buffer can be that large.
     pub fn suggested_size(&self, buffer: &BufferPlan, received: Received, kernel: Counters) -> Option<u64> {
         if kernel.lost_buffer_full == 0 {
             return None;

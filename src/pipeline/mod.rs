@@ -1,4 +1,4 @@
-//! Records from the kernel's buffers and maps to the sinks: the reader, the queue, and the thread that writes.
+//! Transfers records from the kernel's buffers and maps to the sinks: the reader, the queue, and the writer thread.
 
 pub(crate) mod aggregate_poller;
 pub(crate) mod batch;

@@ -1,17 +1,17 @@
-//! Whose turn it is: the reader's before others'.
+//! CPU priority of the reader and the other threads.
 
 use std::sync::OnceLock;
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// As `nice -n -15` would start it.
+/// As `nice -n -15` sets it.
 const READER: i32 = -15;
 
-/// What this process was started with.
+/// The priority at the start of this process.
 static USUAL: OnceLock<i32> = OnceLock::new();
 
-/// This thread, from now on the reader, goes before others: it has little to do, but while it waits for a CPU the buffer
-/// fills. Where this is not permitted, it goes without.
+/// Raises the priority of the calling thread, the reader: it uses little CPU time, but while it waits for a CPU the
+/// buffer fills. Without the permission the priority is unchanged.
 pub fn raise_reader_priority() {
     if let Ok(usual) = getpriority_process(None) {
         let _ = USUAL.set(usual);
@@ -19,7 +19,7 @@ pub fn raise_reader_priority() {
     }
 }
 
-/// A thread that the reader has started takes its usual place; what it works on waits in a queue.
+/// Restores the usual priority of a thread that the reader started; its input waits in a queue.
 pub fn restore_priority() {
     if let Some(usual) = USUAL.get() {
         let _ = setpriority_process(None, *usual);

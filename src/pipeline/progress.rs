@@ -1,14 +1,14 @@
-//! The line that shows a person how a capture is going while nothing else is printed.
+//! The progress line on a terminal, shown while nothing else is printed.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use crate::console;
 
-/// Not more often than a person can read.
+/// The minimum time between updates.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// A line on standard error that is drawn over again and again.
+/// A line on standard error that is overwritten repeatedly.
 #[derive(Debug)]
 pub struct Progress {
     shown: bool,
@@ -16,19 +16,19 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Draws only if standard error is a terminal and no sink scrolls on one.
+    /// Prints only if standard error is a terminal and no sink writes to one.
     pub fn new(wanted: bool, a_sink_is_on_stdout: bool) -> Self {
         let scrolling = a_sink_is_on_stdout && std::io::stdout().is_terminal();
         let shown = wanted && !scrolling && std::io::stderr().is_terminal();
         Progress { shown, last: None }
     }
 
-    /// How long the loop may sleep without the line getting old.
+    /// The time until the next update.
     pub fn interval(&self) -> Option<Duration> {
         self.shown.then_some(EVERY)
     }
 
-    /// Draws the line anew if it is time.
+    /// Updates the line if it is due.
     pub fn draw(&mut self, elapsed: Duration, of: Option<Duration>, written: u64, lost: impl FnOnce() -> u64) {
         if !self.shown || self.last.is_some_and(|last| last.elapsed() < EVERY) {
             return;
@@ -38,7 +38,7 @@ impl Progress {
         console::draw(&format!("\r\x1b[K{line}"));
     }
 
-    /// Takes the line away.
+    /// Clears the line.
     pub fn clear(&mut self) {
         if self.shown && self.last.is_some() {
             console::draw("\r\x1b[K");

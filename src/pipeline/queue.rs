@@ -1,7 +1,7 @@
 //! The queue between reader and writer.
 //!
-//! The reader must never wait for a sink: it copies records into batches and queues them. What is queued and not yet
-//! written is bounded; past the bound records are dropped and counted, and the kernel never notices.
+//! The reader never waits for a sink: it copies records into batches and queues them. The queue is bounded; beyond the
+//! bound records are dropped and counted, and the kernel's buffers are not affected.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::batch::{Batch, LossCause};
 use crate::event::Layout;
 
-/// Bytes of records that may wait for the sinks, with what is kept of each besides its own.
+/// Bytes of records that can wait for the sinks, including their overhead.
 pub const QUEUE_BYTES: usize = 64 << 20;
-/// Empty batches that are kept for the next use.
+/// Empty batches that are kept for reuse.
 const SPARE: usize = 8;
 
-/// What both ends know.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 struct QueueState {
     queued: AtomicUsize,
@@ -28,25 +28,25 @@ impl QueueState {
     }
 }
 
-/// What the reader counted for one probe.
+/// The reader's counts for one probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Received {
-    /// Records taken out of the buffer within the window.
+    /// Records read from the buffer within the window.
     pub records: u64,
     /// Of these, dropped because the sinks were too slow.
     pub lost_queue_full: u64,
     /// Records of events before the window began.
     pub warmup: u64,
-    /// Records that came after the window had enough of them.
+    /// Records after the window was full.
     pub after_end: u64,
-    /// Records that were too short to be any.
+    /// Records that are too short.
     pub malformed: u64,
     /// Bytes of the records.
     pub bytes: u64,
 }
 
 impl Received {
-    /// Both together.
+    /// The sum of both.
     pub fn plus(self, other: &Received) -> Received {
         Received {
             records: self.records.saturating_add(other.records),
@@ -68,13 +68,13 @@ pub struct BatchSender {
     bound: usize,
     min_sizes: Vec<usize>,
     counts: Vec<Received>,
-    /// Records that the window still takes.
+    /// Number of records that the window still accepts.
     room: u64,
-    /// Records dropped since the last batch that went through, a probe each.
+    /// Records dropped since the last sent batch, one entry per probe.
     dropped: Vec<u64>,
-    /// Hand over even when there is nothing: the writer sorts, and wants to know that time goes on.
+    /// Sends empty batches too: the writer sorts, and requires the time of each poll.
     ticks: bool,
-    /// Whether its batches tell when the buffers were looked into.
+    /// Whether its batches have the time of the poll.
     looks: bool,
     warmup: Option<WarmupFilter>,
 }
@@ -82,7 +82,7 @@ pub struct BatchSender {
 /// Events before the window, which are not recorded.
 #[derive(Debug)]
 struct WarmupFilter {
-    /// The shape of each stream's records.
+    /// The layout of each stream's records.
     layouts: Vec<Arc<Layout>>,
     /// When the window began, monotonic nanoseconds.
     until: u64,
@@ -95,8 +95,8 @@ pub struct BatchReceiver {
     shared: Arc<QueueState>,
 }
 
-/// A queue of at most `bound` bytes. `min_sizes` has the least size of a record for each probe; `max_events` ends the
-/// window.
+/// A queue of at most `bound` bytes. `min_sizes` has the smallest size of a record for each probe; `max_events` ends
+/// the window.
 pub fn queue(
     min_sizes: Vec<usize>,
     bound: usize,
@@ -128,7 +128,7 @@ pub fn queue(
 }
 
 impl BatchSender {
-    /// Another end of the same queue, for a thread that reads no buffers.
+    /// Another sender of the same queue, for a thread that reads no buffers.
     pub fn another_sender(&self) -> BatchSender {
         BatchSender {
             batch: Batch::default(),
@@ -145,7 +145,7 @@ impl BatchSender {
         }
     }
 
-    /// Takes a record of the probe with index `probe`.
+    /// Adds a record of the probe with index `probe`.
     #[inline]
     pub fn push(&mut self, probe: usize, record: &[u8]) {
         let counts = &mut self.counts[probe];
@@ -173,20 +173,20 @@ impl BatchSender {
         }
     }
 
-    /// From now on nothing is recorded, until [`BatchSender::begin`] says from when on.
+    /// Records nothing from now on, until [`BatchSender::begin`] sets the start.
     pub fn warm_up(&mut self, layouts: Vec<Arc<Layout>>) {
         self.warmup = Some(WarmupFilter { layouts, until: u64::MAX });
     }
 
-    /// The window has begun at `at`, monotonic nanoseconds: what is of an earlier time is not recorded, even if it comes
-    /// later.
+    /// The window has begun at `at`, monotonic nanoseconds: records with an earlier time are not recorded, even if they
+    /// arrive later.
     pub fn begin(&mut self, at: u64) {
         if let Some(warmup) = &mut self.warmup {
             warmup.until = at;
         }
     }
 
-    /// Takes a row of an aggregate. `max_events` is about events, so rows are not counted against it.
+    /// Adds a row of an aggregate. `max_events` limits events, so rows do not count.
     pub fn push_row(&mut self, stream: usize, row: &[u8]) {
         let counts = &mut self.counts[stream];
         counts.records += 1;
@@ -197,17 +197,17 @@ impl BatchSender {
         }
     }
 
-    /// Notes that a reading is complete whose rows are in `count` streams from `stream` on.
+    /// Adds the end of a snapshot with rows in `count` streams from `stream` on.
     pub fn push_snapshot_end(&mut self, stream: usize, count: usize) {
         self.batch.push_snapshot_end(stream, count);
     }
 
-    /// Notes that the kernel lost events of a probe since the last look.
+    /// Adds a loss in the kernel since the last poll for a probe.
     pub fn push_gap(&mut self, probe: usize, lost: u64, cause: LossCause) {
         self.batch.push_gap(probe, lost, cause);
     }
 
-    /// Queues what has been taken, or drops and counts it if the queue is full.
+    /// Sends the batch, or drops and counts its records if the queue is full.
     pub fn flush(&mut self) {
         if self.batch.is_empty() && !self.ticks && self.dropped.iter().all(|dropped| *dropped == 0) {
             return;
@@ -221,11 +221,11 @@ impl BatchSender {
         self.batch.read_at = if self.looks { crate::run::clock::monotonic() } else { 0 };
         self.shared.queued.fetch_add(self.batch.memory(), Ordering::AcqRel);
         let next = self.shared.spare().pop().unwrap_or_default();
-        // A writer that is gone has said why; its records are not lost to slowness
+        // A writer that ended has reported the reason; its records are not lost because of slow sinks
         let _ = self.sender.send(std::mem::replace(&mut self.batch, next));
     }
 
-    /// Drops the records of the batch and counts them; its gaps go into the next one.
+    /// Drops the records of the batch and counts them; its gaps move to the next one.
     fn drop_batch(&mut self) {
         let (counts, lost) = (&mut self.counts, &mut self.dropped);
         self.batch.drop_records(|probe| {
@@ -234,7 +234,7 @@ impl BatchSender {
         });
     }
 
-    /// Queues what is still to be told once the last records are: the last gaps, whatever the bound.
+    /// Sends the last gaps after the last records, regardless of the bound.
     pub fn finish(mut self) -> Vec<Received> {
         self.flush();
         self.bound = usize::MAX;
@@ -242,24 +242,24 @@ impl BatchSender {
         self.counts
     }
 
-    /// The counts so far, a probe each.
+    /// The counts so far, one entry per probe.
     pub fn counts(&self) -> &[Received] {
         &self.counts
     }
 
-    /// Whether the window has all the events that it wants.
+    /// Whether the window has all the events that it accepts.
     pub fn is_full(&self) -> bool {
         self.room == 0
     }
 }
 
 impl BatchReceiver {
-    /// The next batch, or `None` when the reader is done.
+    /// The next batch, or `None` when the reader has finished.
     pub fn next(&self) -> Option<Batch> {
         self.receiver.recv().ok()
     }
 
-    /// Gives a batch back once it is written.
+    /// Returns a batch after it was written.
     pub fn done(&self, mut batch: Batch) {
         self.shared.queued.fetch_sub(batch.memory(), Ordering::AcqRel);
         batch.clear();

@@ -23,12 +23,12 @@ use crate::run::clock::{self, ClockMonitor};
 use crate::run::signals::StopSignal;
 use crate::run::{Options, notice};
 
-/// How long the end of a window may wait for records that the kernel has counted and not yet handed out.
+/// How long the end of a window can wait for records that the kernel has counted but not yet delivered.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long the loop sleeps where nothing else wakes it.
+/// The longest sleep of the loop.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Keys of the epoll set; smaller ones are probes.
+/// Keys of the epoll set; smaller keys are indices of probes.
 const KEY_STOP: u64 = u64::MAX;
 const KEY_STDOUT: u64 = u64::MAX - 1;
 const KEY_CLOCK: u64 = u64::MAX - 2;
@@ -36,16 +36,16 @@ const KEY_CLOCK: u64 = u64::MAX - 2;
 /// The loop between the kernel's buffers and the queue. It never waits for a sink.
 pub(crate) struct Reader<'a> {
     pub plan: &'a Plan,
-    /// A probe each; none for an aggregate.
+    /// One entry per probe; `None` for an aggregate.
     pub buffers: Vec<Option<EventBuffer<'a>>>,
-    /// A probe each; none for events.
+    /// One entry per probe; `None` for events.
     pub aggregate_counters: Vec<Option<AggregateCounter>>,
     pub losses: Vec<LossTracker>,
     pub stale: StaleEntries,
     pub batches: &'a RefCell<BatchSender>,
     pub written: &'a WrittenCount,
     pub progress: Progress,
-    /// Cgroups in filters, if there are any.
+    /// The cgroups in filters, if there are any.
     pub following: Option<&'a CgroupFollower>,
     pub options: &'a Options,
     pub clock: ClockMonitor,
@@ -53,30 +53,31 @@ pub(crate) struct Reader<'a> {
     pub started: Instant,
     /// Whether the window has begun.
     pub recording: bool,
-    /// Why the writer wants it to end.
+    /// The writer's reason to end the window.
     pub end_reason: EndReason,
 }
 
-/// Why a window ends, if it is not the reader that finds out.
+/// The reason that a window ends, if another thread finds it.
 pub(crate) type EndReason = Arc<OnceLock<End>>;
 
 impl Reader<'_> {
-    /// Everything that can end the sleep: the rings, signals, the writer's end, a reader of stdout that goes away, a clock
-    /// that is set.
+    /// All events that end the sleep: the rings, signals, the end of the writer, a closed standard output, a clock that
+    /// is set.
     pub fn watch(&self, stop: &StopSignal, on_stdout: bool) -> Result<OwnedFd> {
         let failed = |error| Error::failed(format!("epoll: {error}"));
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let add =
             |fd: rustix::fd::BorrowedFd<'_>, key, flags| epoll::add(&set, fd, epoll::EventData::new_u64(key), flags);
         for (index, buffer) in self.buffers.iter().enumerate().filter_map(|(i, buffer)| Some((i, buffer.as_ref()?))) {
-            // Edge-triggered: woken when the program says so, not for as long as anything is unread
+            // Edge-triggered: it wakes when the program sends a wakeup, not for as long as records are unread
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             add(buffer.wakeups(), index as u64, flags).map_err(failed)?;
         }
         add(stop.as_fd(), KEY_STOP, epoll::EventFlags::IN).map_err(failed)?;
         add(self.clock.as_fd(), KEY_CLOCK, epoll::EventFlags::IN).map_err(failed)?;
         if on_stdout {
-            // Errors are always reported, so nothing is asked for. A regular file refuses: nobody can close it.
+            // Errors are always reported, so no event is requested. A regular file is rejected: it has no reader that
+            // can close it.
             let _ = add(rustix::stdio::stdout(), KEY_STDOUT, epoll::EventFlags::empty());
         }
         Ok(set)
@@ -88,14 +89,14 @@ impl Reader<'_> {
         self.read_until(deadline, set, stop, loaded)
     }
 
-    /// Reads what comes before the window, which nobody records. `None` when the window begins.
+    /// Reads and discards the events before the window. `None` when the window begins.
     pub fn warm_up(&mut self, set: &OwnedFd, stop: &StopSignal, loaded: &[Loaded]) -> Result<Option<End>> {
         let deadline = Instant::now() + self.plan.window.warmup;
         let end = self.read_until(Some(deadline), set, stop, loaded)?;
         Ok((end != End::Duration).then_some(end))
     }
 
-    /// The window begins, at `at` of the clock of timestamps, with `recording` or, if it was ended before, without.
+    /// Begins the window at `at` of the clock of timestamps; without `recording` if it was ended before.
     pub fn begin(&mut self, at: u64, recording: bool) {
         self.started = Instant::now();
         self.recording = recording;
@@ -127,7 +128,7 @@ impl Reader<'_> {
             }
             // The keys are in a packed struct, hence the copies
             let keys: Vec<u64> = events.iter().map(|event: &epoll::Event| event.data.u64()).collect();
-            // First, so that what is read from now on goes by the new time
+            // First, so that records read from now on have the new time
             if keys.contains(&KEY_CLOCK) {
                 self.clock.poll();
             }
@@ -158,7 +159,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Says what became of cgroups in filters.
+    /// Prints the changes of cgroups in filters.
     fn print_notices(&mut self) {
         for words in self.following.map(CgroupFollower::notices).unwrap_or_default() {
             self.progress.clear();
@@ -166,7 +167,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A look into every buffer. Returns whether there may be more.
+    /// Polls every buffer. Returns whether there may be more records.
     fn consume(&mut self, loaded: &[Loaded]) -> Result<bool> {
         let mut more = false;
         let mut stream = 0;
@@ -185,8 +186,8 @@ impl Reader<'_> {
         Ok(more)
     }
 
-    /// Takes what is left once everything is detached. A program may still be at work on another CPU for a moment:
-    /// the kernel's count says when all is there.
+    /// Reads the remaining records after everything is detached. A program can still be running on another CPU for a
+    /// moment: the kernel's count shows when all records have arrived.
     pub fn drain(&mut self, loaded: &[Loaded]) -> Result<Vec<Counters>> {
         let until = Instant::now() + self.plan.window.drain.unwrap_or(SETTLE);
         loop {
@@ -200,7 +201,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether all is there that the kernel has counted.
+    /// Whether all records that the kernel has counted have arrived.
     fn is_complete(&self, kernel: &[Counters]) -> Result<bool> {
         let mut stream = 0;
         for (index, probe) in self.plan.probes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Requests that a map still follows although their end never came to a hook: they must not fill the map for good.
+//! Removes requests from a map whose end no hook saw: they must not fill the map permanently.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,12 @@ use crate::error::Result;
 use crate::kernel::Loaded;
 use crate::plan::Plan;
 
-/// How often the counters of refused inserts are checked.
+/// How often the counters of failed inserts are checked.
 const PERIOD: Duration = Duration::from_secs(1);
-/// An entry that is older is dropped from a map that refuses inserts. Longer than the time after which a driver gives up
-/// a request (30 s for most).
+/// Entries older than this are dropped from a map with failed inserts. Longer than the timeout of most drivers (30 s).
 const OLD: Duration = Duration::from_secs(60);
 
-/// What was dropped, by probe and map.
+/// The number of dropped entries, by probe and map.
 #[derive(Debug, Default)]
 pub(crate) struct StaleEntries {
     checked: Option<Instant>,
@@ -21,7 +20,7 @@ pub(crate) struct StaleEntries {
 }
 
 impl StaleEntries {
-    /// Drops old entries of maps that have refused an insert since the last check.
+    /// Drops old entries of maps with failed inserts since the last check.
     pub fn check(&mut self, plan: &Plan, loaded: &[Loaded], now: u64) -> Result<()> {
         if self.checked.is_some_and(|checked| checked.elapsed() < PERIOD) {
             return Ok(());
@@ -46,7 +45,7 @@ impl StaleEntries {
         Ok(())
     }
 
-    /// Adds what was dropped to `unseen`, counts by probe and map.
+    /// Adds the dropped entries to `unseen`, counts by probe and map.
     pub fn add_to(&self, unseen: &mut [Vec<u64>]) {
         for (counts, dropped) in unseen.iter_mut().zip(&self.dropped) {
             counts.iter_mut().zip(dropped).for_each(|(count, dropped)| *count += dropped);

@@ -1,4 +1,4 @@
-//! The writer: a thread of its own that decodes, formats and writes what the reader has queued.
+//! The writer: a separate thread that decodes, formats and writes the queued records.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,57 +22,57 @@ use crate::report::{End, FileAccount};
 use crate::run::clock::{self, Clock};
 use crate::run::signals::StopHandle;
 
-/// A probe as the writer needs to know it.
+/// A stream and its destination.
 #[derive(Debug)]
 pub struct StreamRoute {
-    /// Its name.
+    /// The name of its probe.
     pub name: String,
-    /// The shape of its events.
+    /// The layout of its records.
     pub layout: Arc<Layout>,
-    /// Indices of the sinks that it writes to.
+    /// Indices of its sinks.
     pub sinks: Vec<usize>,
-    /// Sort by time: no record waits longer than so many nanoseconds in a buffer.
+    /// Sort by time: the longest time that a record waits in a buffer, nanoseconds.
     pub sort_within: Option<u64>,
 }
 
-/// What the writer did.
+/// The results of the writer.
 #[derive(Debug, Default)]
 pub struct WriterOutcome {
-    /// Records that reached all of their sinks, a stream each.
+    /// Records that reached all of their sinks, one entry per stream.
     pub written: Vec<u64>,
-    /// Records that a template failed on, a stream each.
+    /// Records for which a template failed, one entry per stream.
     pub failed: Vec<u64>,
-    /// Records that came too late to be sorted, a stream each.
+    /// Records that arrived too late to be sorted, one entry per stream.
     pub late: Vec<u64>,
-    /// Records that came after the window had all the bytes that it wants, a stream each.
+    /// Records after the window had reached `max_bytes`, one entry per stream.
     pub discarded: Vec<u64>,
-    /// The first failure of a template: the sink and the words.
+    /// The first failure of a template: the sink and the message.
     pub first_failure: Option<(usize, String)>,
-    /// The sink that took no more, and why.
+    /// The sink that failed, and why.
     pub broken: Option<(usize, SinkFailure)>,
-    /// What became of the files.
+    /// The accounts of the files.
     pub files: Vec<FileAccount>,
-    /// The file of the sink that took no more.
+    /// The file of the sink that failed.
     pub broken_file: Option<PathBuf>,
     /// The first file that could not be finished.
     pub unfinished: Option<FinalizeFailure>,
-    /// The sinks have taken everything; files are yet to be finished.
+    /// All sinks are flushed; files may not be finished yet.
     pub flushed: bool,
-    /// It was left at work: what it has not written yet is not known to be anywhere.
+    /// The writer was abandoned: records that it had not written are lost.
     pub abandoned: bool,
 }
 
-/// Why a sink takes no more.
+/// Why a sink failed.
 #[derive(Debug)]
 pub enum SinkFailure {
-    /// Its file does not.
+    /// A write to its file failed.
     File(io::Error),
-    /// Its next file can't be made.
+    /// Its next file can't be created.
     NextFile(Error),
 }
 
 impl WriterOutcome {
-    /// Of a writer that has done nothing yet.
+    /// The outcome of a writer that has done nothing yet.
     fn of(streams: usize) -> Self {
         let zero = vec![0; streams];
         WriterOutcome {
@@ -84,32 +84,32 @@ impl WriterOutcome {
         }
     }
 
-    /// Whether the reader of a pipe went away, which is no failure.
+    /// Whether the reader of a pipe has closed it, which is not a failure.
     pub fn is_closed(&self) -> bool {
         matches!(&self.broken, Some((_, SinkFailure::File(error))) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
-/// What the writer works with.
+/// The inputs of the writer.
 #[derive(Debug)]
 pub struct WriterInputs {
-    /// Where records come from.
+    /// The source of records.
     pub queue: BatchReceiver,
-    /// A stream each.
+    /// One entry per stream.
     pub streams: Vec<StreamRoute>,
-    /// Where records go.
+    /// The destinations of records.
     pub sinks: Vec<OpenSink>,
-    /// The files of each sink that has some.
+    /// The files of each sink that writes to files.
     pub files: Vec<Option<RotatingFile>>,
-    /// Tells the wall-clock time of records.
+    /// Converts the timestamps of records to wall-clock time.
     pub clock: Clock,
-    /// Bytes of all sinks after which the window is to end.
+    /// Bytes of all sinks after which the window ends.
     pub max_bytes: Option<u64>,
     /// Records written so far.
     pub progress: WrittenCount,
-    /// Told when the window is to end, and why.
+    /// Triggered when the window must end.
     pub stop: StopHandle,
-    /// Where the reason is put before.
+    /// Has the reason before `stop` is triggered.
     pub end_reason: EndReason,
 }
 
@@ -121,26 +121,26 @@ pub struct WriterThread {
 }
 
 impl WriterThread {
-    /// Whether it is done.
+    /// Whether it has ended.
     pub fn is_done(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Whether no sink has to take anything any more. Files may still have to be compressed and named.
+    /// Whether all sinks are flushed. Files may still have to be compressed and renamed.
     pub fn is_flushed(&self) -> bool {
         lock(&self.outcome).flushed
     }
 
-    /// What it did, once it is done.
+    /// The outcome, after it has ended.
     ///
     /// # Errors
-    /// If it died, which is a bug.
+    /// If it panicked, which is a bug.
     pub fn join(self) -> thread::Result<WriterOutcome> {
         self.thread.join()?;
         Ok(std::mem::take(&mut *lock(&self.outcome)))
     }
 
-    /// What it has done so far. It is left to itself, at work on what it is at, until the process ends.
+    /// The outcome so far. The thread continues its current work until the process ends.
     pub fn abandon(self) -> WriterOutcome {
         WriterOutcome { abandoned: true, ..std::mem::take(&mut *lock(&self.outcome)) }
     }
@@ -150,10 +150,10 @@ fn lock(outcome: &Mutex<WriterOutcome>) -> MutexGuard<'_, WriterOutcome> {
     outcome.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the writer. It ends when the queue does, or when a sink takes no more; then it rings the bell.
+/// Starts the writer. It ends when the queue ends, or when a sink fails; then it triggers `stop`.
 ///
 /// # Errors
-/// If there are no more threads.
+/// If no thread is available.
 pub fn start(work: WriterInputs) -> io::Result<WriterThread> {
     let zero = vec![0; work.streams.len()];
     let outcome = Arc::new(Mutex::new(WriterOutcome::of(work.streams.len())));
@@ -174,14 +174,14 @@ pub fn start(work: WriterInputs) -> io::Result<WriterThread> {
 struct Writer {
     work: WriterInputs,
     reorder_buffers: Vec<Option<ReorderBuffer>>,
-    /// Records that the sinks have and their files may not have yet.
+    /// Records that the sinks have accepted and may not have written to their files yet.
     in_flight: Vec<u64>,
     outcome: WriterOutcome,
-    /// What others can see of it: as of the last flush.
+    /// The outcome as of the last flush, for other threads.
     published: Arc<Mutex<WriterOutcome>>,
     /// Bytes of the files before the current ones.
     done: u64,
-    /// The window has all the bytes that it wants.
+    /// The window has reached `max_bytes`.
     full: bool,
     finalizer: Option<Finalizer>,
 }
@@ -189,7 +189,7 @@ struct Writer {
 impl Writer {
     fn run(&mut self) {
         self.publish_files();
-        // A header is there before the first record, however long that takes
+        // A header is written before the first record, however late that is
         if !self.flush() {
             return;
         }
@@ -210,23 +210,23 @@ impl Writer {
         }
     }
 
-    /// Nothing more comes: the files are whole, unless a sink failed.
+    /// Finishes the files after the last record, unless a sink failed.
     fn finish(mut self) {
         self.work.stop.trigger();
         self.end_streams();
         lock(&self.published).flushed = self.outcome.broken.is_none();
         let closed = self.outcome.is_closed();
-        // Until their last file is finished, other runs are kept away
+        // Until their last file is finished, the names stay locked against other runs
         let mut failed = Vec::new();
         for (index, file) in std::mem::take(&mut self.work.files).into_iter().enumerate() {
             let (Some(file), Some(finalizer)) = (file, &self.finalizer) else { continue };
             let sink = &mut self.work.sinks[index];
-            // One pipe is closed: what the others have got is theirs
+            // One pipe is closed: the other sinks keep what they have accepted
             let whole = self.outcome.broken.is_none() || (closed && sink.flush().is_ok());
             if whole {
                 file.finish(sink.bytes(), finalizer);
             } else {
-                // One that has failed takes nothing any more; what the others have got is theirs too
+                // A failed sink accepts nothing more; the other sinks keep what they have accepted
                 let _ = sink.flush();
                 sink.fail();
                 let account = file.abandon(sink.bytes());
@@ -245,7 +245,7 @@ impl Writer {
         *lock(&self.published) = self.outcome;
     }
 
-    /// What is no file of its own is at its end: nothing that comes later could find an error there.
+    /// Checks for delayed errors of streams at their end: no later call could report them.
     fn end_streams(&mut self) {
         for (index, sink) in self.work.sinks.iter_mut().enumerate().filter(|(i, _)| self.work.files[*i].is_none()) {
             if self.outcome.broken.is_some() {
@@ -256,7 +256,7 @@ impl Writer {
         }
     }
 
-    /// The window is to end, because of `end`.
+    /// Ends the window, because of `end`.
     fn end(&mut self, end: End) {
         if self.work.end_reason.set(end).is_ok() {
             self.work.stop.trigger();
@@ -268,14 +268,14 @@ impl Writer {
         self.done + self.work.sinks.iter().map(OpenSink::bytes).sum::<u64>()
     }
 
-    /// The files that are open, for whoever gives the writer up.
+    /// The open files, for the case that the writer is abandoned.
     fn publish_files(&self) {
         let files = self.work.files.iter().zip(&self.work.sinks);
         let open = files.filter_map(|(file, sink)| Some(file.as_ref()?.abandon(sink.bytes()))).collect();
         lock(&self.published).files = open;
     }
 
-    /// Another file for a sink whose file is full.
+    /// Opens the next file of a sink whose file is full.
     fn rotate(&mut self, index: usize) -> bool {
         let Some(finalizer) = &self.finalizer else { return true };
         let (Some(file), sink) = (&mut self.work.files[index], &mut self.work.sinks[index]) else { return true };
@@ -295,7 +295,7 @@ impl Writer {
         false
     }
 
-    /// A record as it comes. `false`, here and below, if a sink takes no more.
+    /// Handles a record in its arrival order. `false`, here and below, if a sink failed.
     fn take(&mut self, probe: usize, raw: &[u8]) -> bool {
         let ts = self.work.streams[probe].layout.ts(raw);
         match &mut self.reorder_buffers[probe] {
@@ -307,7 +307,7 @@ impl Writer {
         }
     }
 
-    /// Writes what can't be overtaken any more.
+    /// Writes the records that no earlier one can precede any more.
     fn sorted(&mut self, read_at: u64) -> bool {
         for probe in 0..self.work.streams.len() {
             while let Some(raw) = self.reorder_buffers[probe].as_mut().and_then(|buffer| buffer.pop(read_at)) {
@@ -326,7 +326,7 @@ impl Writer {
             self.outcome.discarded[probe] += 1;
             return true;
         }
-        // Before the record, so that no file is begun that stays empty
+        // Before the record, so that no file is created that stays empty
         for at in 0..self.work.streams[probe].sinks.len() {
             let index = self.work.streams[probe].sinks[at];
             let file = self.work.files[index].as_ref();
@@ -383,7 +383,7 @@ impl Writer {
         true
     }
 
-    /// What is not in the file is not written: only a flush that went well makes it so.
+    /// Flushes the sinks. Records count as written only after a successful flush.
     fn flush(&mut self) -> bool {
         for (index, sink) in self.work.sinks.iter_mut().enumerate() {
             if let Err(error) = sink.flush() {
@@ -411,7 +411,7 @@ impl Writer {
         self.look_for_room()
     }
 
-    /// Ends the window while the disk still has room for the rest.
+    /// Ends the window while the disk still has room for the remaining records.
     fn look_for_room(&mut self) -> bool {
         for index in 0..self.work.files.len() {
             match self.work.files[index].as_mut().map(RotatingFile::is_low) {

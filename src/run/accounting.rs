@@ -1,4 +1,4 @@
-//! The books of a run: what kernel and userspace counted, put together into the report.
+//! The accounting of a run: the counts of kernel and userspace, combined into the report.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,34 +17,34 @@ use crate::plan::{Plan, ProbePlan, SinkPlan};
 use crate::report::{self, Account, End, MapAccount, Report};
 use crate::symbols::SymbolCounts;
 
-/// What the two sides counted, a probe each.
+/// The counts of both sides, one entry per probe.
 pub(super) struct RunCounts {
     pub kernel: Vec<Counters>,
-    /// A stream each, as what the writer did.
+    /// One entry per stream, as in the writer's outcome.
     pub received: Vec<Received>,
     pub losses: Vec<LossTracker>,
     pub hooks: Vec<Vec<String>>,
     pub verdicts: Vec<(Verdict, Option<String>)>,
     pub variants: Vec<BTreeMap<String, String>>,
     pub perf_buffers: Vec<PerfBufferCounts>,
-    /// Events in the aggregate, where it tells.
+    /// Events in the aggregate; `None` if its counters do not count events.
     pub counted: Vec<Option<u64>>,
-    /// What became of the frames of each probe's stacks.
+    /// Resolved and unresolved frames of each probe's stacks.
     pub names: Vec<SymbolCounts>,
-    /// CPUs that the perf events of each probe do not run on.
+    /// CPUs that each probe's perf events do not run on.
     pub cpus_not_sampled: Vec<Vec<u32>>,
-    /// Inserts that each map of the program refused.
+    /// Failed inserts of each map of the program.
     pub refused: Vec<Vec<u64>>,
     /// Entries of each map of the program whose end no hook saw.
     pub unseen: Vec<Vec<u64>>,
-    /// Entries of each map of the program that are under way at the end.
+    /// Entries of each map of the program that are still in flight at the end.
     pub under_way: Vec<Vec<Option<u64>>>,
     pub missed: Vec<u64>,
-    /// What was before the window.
+    /// The counts before the window.
     pub baseline: Baseline,
 }
 
-/// What a perf buffer tells of itself.
+/// The counts of a perf buffer's reader.
 #[derive(Debug, Default)]
 pub(super) struct PerfBufferCounts {
     pub peak: Option<u64>,
@@ -71,14 +71,14 @@ pub(super) fn make_report(
         let sum = |of: &[u64]| of[streams.clone()].iter().fold(0, |sum: u64, one| sum.saturating_add(*one));
         let written = sum(&outcome.written);
         let lost_other = sum(&outcome.failed).saturating_add(user.malformed);
-        // An aggregate that does not tell has what the kernel has seen
+        // An aggregate that does not count events contains the events that the kernel has seen
         let (all, earlier) = (&counts.kernel[index], counts.baseline.counted[index]);
         let counted = |total: Option<u64>, seen: &Counters| total.unwrap_or(seen.seen.saturating_sub(seen.lost()));
         let warmup =
             probe.aggregate.as_ref().map_or(user.warmup, |_| user.warmup.saturating_add(counted(earlier, before)));
         let warmup = warmup.saturating_add(before.lost());
-        // Where every record has reached the sinks, those that were not wanted any more are counted one by one: a difference
-        // would take whatever is missing for one of them
+        // If every record has reached the sinks, records that were no longer wanted are counted one by one: a
+        // difference would count any missing record as one of them
         let unwritten = if outcome.broken.is_some() || outcome.abandoned {
             user.records.saturating_sub(written.saturating_add(lost_other).saturating_add(user.lost_queue_full))
         } else {
@@ -159,7 +159,7 @@ fn maps(probe: &ProbePlan, counts: &RunCounts, index: usize) -> Vec<MapAccount> 
     probe.program.maps.iter().enumerate().map(account).collect()
 }
 
-/// Names the path: of the file that is not whole, or what the config has.
+/// An error that names the path: of the incomplete file, or as in the config.
 fn sink_failed(sink: &SinkPlan, file: Option<&Path>, error: &std::io::Error) -> Error {
     let path = match file {
         Some(path) => path.display().to_string(),

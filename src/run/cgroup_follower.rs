@@ -1,8 +1,8 @@
-//! Cgroups in filters, followed while a capture runs: a unit that is restarted gets a cgroup of the same name and another
-//! id, and programs compare ids.
+//! Follows the cgroups in filters while a capture runs: a unit that is restarted gets a cgroup of the same name with
+//! another id, and programs compare ids.
 //!
-//! The directories above a cgroup are watched (inotify). What another mount of the hierarchy does, a container's for
-//! example, is not told there: so each cgroup is looked up now and then as well.
+//! inotify watches the directories above a cgroup. It does not report changes through another mount of the hierarchy,
+//! such as a container's, so each cgroup is also looked up periodically.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -23,19 +23,19 @@ use crate::pipeline::priority;
 use crate::plan::{LookupName, Plan};
 use crate::report::CgroupAccount;
 
-/// How often a cgroup is looked up where nothing tells of a change.
+/// How often a cgroup is looked up without a notification.
 const RECHECK: Duration = Duration::from_millis(500);
-/// How often the hierarchy is searched for a unit that is gone: it may come back in another slice.
+/// How often the hierarchy is searched for a unit that no longer exists: it can be created again in another slice.
 const SEARCH: Duration = Duration::from_secs(5);
-/// A cgroup that is gone for less than this is one that is restarted.
+/// A cgroup that is absent for less than this counts as restarted.
 const RESTART: Duration = Duration::from_secs(5);
-/// Messages of one cgroup. One that comes and goes all the time is in the report.
+/// Limit of messages for each cgroup. The report has all changes.
 const MESSAGES: u32 = 20;
 
-/// What is to be said on standard error.
+/// A message for standard error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// Said with `quiet` too.
+    /// Printed with `quiet` too.
     Warning(String),
     Plain(String),
 }
@@ -46,7 +46,7 @@ type NoticeQueue = Arc<Mutex<Vec<Notice>>>;
 #[derive(Debug)]
 pub(crate) struct CgroupFollower {
     thread: JoinHandle<Vec<CgroupAccount>>,
-    /// Closed to end the thread.
+    /// Dropped to end the thread.
     end: UnixStream,
     notices: NoticeQueue,
 }
@@ -55,7 +55,7 @@ impl CgroupFollower {
     /// Starts the thread; `None` if no filter has a cgroup.
     ///
     /// # Errors
-    /// If there is no thread or file descriptor left.
+    /// If no thread or file descriptor is available.
     pub fn start(plan: &Plan, loaded: &[Loaded]) -> Result<Option<Self>> {
         let mut values = Vec::new();
         let mut cgroups = BTreeMap::<String, FollowedCgroup>::new();
@@ -87,7 +87,7 @@ impl CgroupFollower {
             root,
             values,
             cgroups: cgroups.into_values().collect(),
-            // Without, for example because a user's limit is reached, looking them up has to do
+            // Without inotify, for example at a user's limit, periodic look-ups are enough
             inotify: inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok(),
             notices: Arc::clone(&notices),
         };
@@ -100,15 +100,15 @@ impl CgroupFollower {
         Ok(Some(CgroupFollower { thread, end, notices }))
     }
 
-    /// What is to be said since the last call.
+    /// The messages since the last call.
     pub fn notices(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends the thread. What became of each cgroup.
+    /// Ends the thread. Returns the account of each cgroup.
     ///
     /// # Errors
-    /// If the thread died.
+    /// If the thread panicked.
     pub fn finish(self) -> Result<Vec<CgroupAccount>> {
         drop(self.end);
         self.thread.join().map_err(|_| {
@@ -121,16 +121,16 @@ impl CgroupFollower {
 #[derive(Debug)]
 struct FollowedCgroup {
     name: LookupName,
-    /// Where it was last; `None` before the first look.
+    /// Its last path; `None` before the first look-up.
     path: Option<PathBuf>,
-    /// Its id; 0 while it is not there.
+    /// Its id; 0 while it does not exist.
     id: u64,
     gone_since: Option<Instant>,
-    /// Whether it was said that it is gone.
+    /// Whether its absence was reported.
     said: bool,
     searched: Option<Instant>,
     messages: u32,
-    /// Which of the values, and where in it.
+    /// Indices of the values, and offsets in them.
     slots: Vec<(usize, usize)>,
     account: CgroupAccount,
 }
@@ -161,7 +161,7 @@ impl FollowedCgroup {
         }
     }
 
-    /// The cgroup as it is at `now`.
+    /// Looks the cgroup up at `now`.
     fn look(&mut self, root: &Path, now: Instant) -> Option<Cgroup> {
         let known = self.path.as_deref().and_then(|path| Cgroup::at(root, path));
         let searches = matches!(self.name, LookupName::Unit(_)) || self.path.is_none();
@@ -175,7 +175,7 @@ impl FollowedCgroup {
         found
     }
 
-    /// Notes what `look` found, and returns what is to be said of it.
+    /// Records the result of `look`; returns the message for it, if there is one.
     fn note(&mut self, found: Option<Cgroup>, now: Instant) -> Option<Notice> {
         let id = found.map_or(0, |cgroup| cgroup.id);
         let changed = id != self.id;
@@ -220,7 +220,7 @@ impl FollowedCgroup {
     }
 }
 
-/// What the thread works on.
+/// The state of the thread.
 struct FollowerWorker {
     root: PathBuf,
     values: Vec<LiveVariables>,
@@ -230,7 +230,7 @@ struct FollowerWorker {
 }
 
 impl FollowerWorker {
-    /// Follows until the other end of `ended` is closed.
+    /// Follows the cgroups until the other end of `ended` is closed.
     fn until(&mut self, ended: &UnixStream) {
         loop {
             self.watch();
@@ -240,22 +240,22 @@ impl FollowerWorker {
             fds.extend(self.inotify.as_ref().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
             let _ = poll(&mut fds, timeout.as_ref());
             if !fds[0].revents().is_empty() {
-                // What has changed meanwhile belongs to the account
+                // Changes since the last look-up belong to the account
                 return self.check();
             }
             self.take_events();
         }
     }
 
-    /// Watches the directories above each cgroup, as far as they are there. Before the cgroups are looked up, so that no
-    /// change falls in between.
+    /// Watches the existing directories above each cgroup. Called before the cgroups are looked up, so that no change
+    /// is missed.
     fn watch(&self) {
         let Some(inotify) = &self.inotify else { return };
         use inotify::WatchFlags as Flags;
         let changes = Flags::CREATE | Flags::DELETE | Flags::MOVED_TO | Flags::MOVED_FROM | Flags::ONLYDIR;
         for path in self.cgroups.iter().filter_map(|cgroup| cgroup.path.as_deref()) {
             for above in path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
-                // A directory that is not there, or one watch too many: looking up has to do
+                // The directory does not exist, or the limit of watches is reached: look-ups are enough
                 let _ = inotify::add_watch(inotify, above, changes);
             }
         }
@@ -277,7 +277,7 @@ impl FollowerWorker {
         }
     }
 
-    /// All that counts is that there were some.
+    /// Discards the events: only their existence matters.
     fn take_events(&self) {
         let mut bytes = [0; 4096];
         while self.inotify.as_ref().is_some_and(|inotify| rustix::io::read(inotify, &mut bytes).is_ok()) {}

@@ -1,10 +1,10 @@
-//! From the kernel's monotonic timestamps to wall-clock time, also where the wall clock is set in between.
+//! Converts the kernel's monotonic timestamps to wall-clock time, also if the wall clock is set in between.
 //!
-//! Daemons that keep the clock right slew both clocks alike, so the difference between them stays what it is until the
-//! wall clock is set (or has a leap second), or the machine sleeps, when only the wall clock goes on. The kernel tells of
-//! these at once, by a timer that is cancelled (TFD_TIMER_CANCEL_ON_SET), and only then the difference is measured again.
-//! Measuring it every second instead would give up to a second of records the time of before, and would not see a
-//! clock that is set and set back in between.
+//! Time daemons slew both clocks alike, so the difference between them is constant until the wall clock is set (or has
+//! a leap second), or until the machine sleeps, when only the wall clock advances. A timer that the kernel cancels at
+//! once (TFD_TIMER_CANCEL_ON_SET) reports these events, and only then is the difference measured again. A measurement
+//! every second would give up to a second of records the old time, and would miss a clock that is set and set back in
+//! between.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,41 +18,41 @@ use rustix::time::{
 use crate::error::{Error, Result};
 use crate::report::{ClockInstant, ClockStep, Jump};
 
-/// Jumps that are kept apart. Of more than that, which no clock has that is worth looking at, the last one has the sum.
+/// Limit of separate jumps. The last one sums up all jumps beyond it.
 const MAX_STEPS: usize = 100;
-/// When the timer would fire, seconds since 1970: not in anybody's time, but in the kernel's.
+/// When the timer would expire, seconds since 1970: never reached, but valid for the kernel.
 const NEVER: i64 = 9_000_000_000;
 
 fn nanoseconds(time: Timespec) -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-/// The clock of event timestamps (CLOCK_MONOTONIC) now, nanoseconds.
+/// The current time of the event timestamps' clock (CLOCK_MONOTONIC), nanoseconds.
 pub fn monotonic() -> u64 {
     nanoseconds(clock_gettime(ClockId::Monotonic)) as u64
 }
 
-/// Wall-clock time now, nanoseconds since 1970.
+/// The current wall-clock time, nanoseconds since 1970.
 pub fn now() -> i64 {
     nanoseconds(clock_gettime(ClockId::Realtime))
 }
 
-/// How far the clocks are apart, all in nanoseconds.
+/// The differences between the clocks, nanoseconds.
 #[derive(Debug, Clone, Copy)]
 struct ClockSample {
-    /// When, on the clock of event timestamps.
+    /// When they were measured, on the clock of event timestamps.
     at: u64,
-    /// From the clock of event timestamps to the wall clock.
+    /// Wall clock minus the clock of event timestamps.
     wall: i64,
-    /// From the clock of event timestamps to the one that goes on while the machine sleeps.
+    /// The clock that advances while the machine sleeps minus the clock of event timestamps.
     slept: i64,
-    /// How far these may be from the truth.
+    /// The largest possible error of these.
     error: i64,
 }
 
 impl ClockSample {
     fn now() -> Self {
-        // An interruption between the readings puts the monotonic ones far apart: the nearest of some are right
+        // A preemption between the two monotonic readings increases their distance: take the closest pair
         let measure = || {
             let before = nanoseconds(clock_gettime(ClockId::Monotonic));
             let (wall, awake) = (now(), nanoseconds(clock_gettime(ClockId::Boottime)));
@@ -66,7 +66,7 @@ impl ClockSample {
     }
 }
 
-/// A difference between the clocks, and since when it is so.
+/// A difference between the clocks, valid since `since`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ClockOffset {
     /// On the clock of event timestamps.
@@ -74,14 +74,14 @@ struct ClockOffset {
     wall: i64,
 }
 
-/// The differences, in the order of time.
+/// The differences in time order.
 type ClockOffsets = Arc<Mutex<Vec<ClockOffset>>>;
 
 fn lock(differences: &ClockOffsets) -> MutexGuard<'_, Vec<ClockOffset>> {
     differences.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sees when the wall clock jumps.
+/// Detects jumps of the wall clock.
 #[derive(Debug)]
 pub struct ClockMonitor {
     timer: OwnedFd,
@@ -91,10 +91,10 @@ pub struct ClockMonitor {
 }
 
 impl ClockMonitor {
-    /// Watches from now on.
+    /// Starts to watch the clock.
     ///
     /// # Errors
-    /// If there is no file descriptor left.
+    /// If no file descriptor is available.
     pub fn start() -> Result<Self> {
         let failed = |error: Errno| Error::failed(format!("the clock can't be watched: {error}"));
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
@@ -103,24 +103,24 @@ impl ClockMonitor {
         let never = Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: NEVER, ..zero } };
         timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &never)
             .map_err(failed)?;
-        // After that, so that no jump is in between
+        // After the timer is armed, so that no jump is missed
         let last = ClockSample::now();
         let differences = Arc::new(Mutex::new(vec![ClockOffset { from: 0, wall: last.wall }]));
         Ok(ClockMonitor { timer, last, differences, steps: Vec::new() })
     }
 
-    /// A clock that follows.
+    /// A clock that uses the jumps found by this monitor.
     pub fn clock(&self) -> Clock {
         let known = lock(&self.differences).clone();
         Clock { known, differences: Arc::clone(&self.differences) }
     }
 
-    /// Notes a jump, if there was one since the last look.
+    /// Records a jump, if there was one since the last call.
     pub fn poll(&mut self) {
         if rustix::io::read(&self.timer, &mut [0; 8]) != Err(Errno::CANCELED) {
             return;
         }
-        // Measured under the lock: who writes what happens later waits for the difference that it has by then
+        // Measured under the lock: a writer of later records waits for the new difference
         let differences = Arc::clone(&self.differences);
         let mut differences = lock(&differences);
         let measured = ClockSample::now();
@@ -130,7 +130,7 @@ impl ClockMonitor {
     fn note(&mut self, now: ClockSample, differences: &mut Vec<ClockOffset>) {
         let error = now.error + self.last.error;
         let (whole, slept) = (now.wall - self.last.wall, now.slept - self.last.slept);
-        // What is no more than the error belongs to the other one: the jumps add up to the whole difference
+        // A change within the error belongs to the other clock: the jumps add up to the whole difference
         let (slept, set) = match (slept.abs() > error, (whole - slept).abs() > error) {
             (true, true) => (slept, whole - slept),
             (true, false) => (whole, 0),
@@ -161,13 +161,13 @@ impl ClockMonitor {
 }
 
 impl AsFd for ClockMonitor {
-    /// Readable when there is something to look at.
+    /// Readable after a jump.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }
 }
 
-/// The wall-clock time of timestamps: what the wall clock showed then.
+/// Converts timestamps to the wall-clock time at that moment.
 #[derive(Debug)]
 pub struct Clock {
     known: Vec<ClockOffset>,
@@ -175,7 +175,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Learns what the watch has noticed in the meantime.
+    /// Adopts the jumps that the monitor has recorded since the last call.
     pub fn refresh(&mut self) {
         let differences = lock(&self.differences);
         if differences.last() != self.known.last() {

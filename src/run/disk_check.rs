@@ -1,4 +1,4 @@
-//! Disks that filters name, and whether requests have them here.
+//! Checks the disks in filters: whether they exist and have requests of their own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use crate::plan::Plan;
 
-/// How many layers of device mapper and RAID are followed down to the disks.
+/// Limit of device mapper and RAID layers that are followed down to the disks.
 const LAYERS: usize = 8;
 
-/// Disks in filters that no request has here. One that is not there may yet come.
+/// Warnings for disks in filters without requests. A missing disk can still appear later.
 pub fn missing_disks(plan: &Plan) -> Vec<String> {
     let disks: BTreeSet<&str> = plan.probes.iter().flat_map(|probe| &probe.disks).map(String::as_str).collect();
     disks.into_iter().filter_map(|disk| warning(Path::new("/sys"), disk)).collect()
 }
 
-/// What is wrong with `disk`, a name or `major:minor`, on the machine whose sysfs is at `sys`.
+/// The warning for `disk`, a name or `major:minor`, on a machine with its sysfs at `sys`.
 fn warning(sys: &Path, disk: &str) -> Option<String> {
     let class = if disk.contains(':') { "dev/block" } else { "class/block" };
-    // Where a name has a slash, sysfs has another sign
+    // sysfs replaces a slash in a name with `!`
     let Ok(found) = fs::canonicalize(sys.join(class).join(disk.replace('/', "!"))) else {
         return Some(match mapped(sys, disk) {
             Some(name) => format!("filters take the kernel's name of a disk: write `{name}` for `{disk}`"),
@@ -41,19 +41,19 @@ fn warning(sys: &Path, disk: &str) -> Option<String> {
     Some(format!("`{disk}` has no requests of its own: nothing will match{instead}"))
 }
 
-/// As the kernel has it.
+/// The name that the kernel uses.
 fn name_of(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().replace('!', "/")
 }
 
-/// The disk that the device mapper calls `name`.
+/// The disk with the device mapper's name `name`.
 fn mapped(sys: &Path, name: &str) -> Option<String> {
     let is_it = |folder: &PathBuf| fs::read_to_string(folder.join("dm/name")).is_ok_and(|text| text.trim() == name);
     let mut folders = fs::read_dir(sys.join("block")).ok()?.flatten().map(|entry| entry.path());
     folders.find(is_it).map(|folder| name_of(&folder))
 }
 
-/// The disks with requests that `folder`, a disk of device mapper or RAID, is made of.
+/// Collects the disks with requests below `folder`, a disk of device mapper or RAID.
 fn disks_below(folder: &Path, layers: usize, found: &mut BTreeSet<String>) {
     let slaves = fs::read_dir(folder.join("slaves")).into_iter().flatten().flatten();
     for slave in slaves.filter_map(|slave| fs::canonicalize(slave.path()).ok()) {
@@ -66,7 +66,7 @@ fn disks_below(folder: &Path, layers: usize, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The hidden disks that the requests of a multipath NVMe disk belong to: `nvme0c0n1`, `nvme0c1n1` for `nvme0n1`.
+/// The hidden disks of a multipath NVMe disk, which have its requests: `nvme0c0n1`, `nvme0c1n1` for `nvme0n1`.
 fn paths(sys: &Path, disk: &str) -> BTreeSet<String> {
     let Some((subsystem, space)) = disk.rsplit_once('n').filter(|(subsystem, _)| subsystem.starts_with("nvme")) else {
         return BTreeSet::new();

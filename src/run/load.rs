@@ -1,4 +1,4 @@
-//! From a plan to loaded programs, with what only this machine knows.
+//! Loads the programs of a plan, with the values that only this machine knows.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use crate::kernel::{Host, KernelInfo, Loaded, Verdict};
 use crate::plan::{Plan, ProbePlan};
 use crate::report::Skipped;
 
-/// Loads every probe. Those that this kernel can't run, and that the config can do without, are left out of the plan.
+/// Loads every probe. Removes those from the plan that this kernel can't run and that the config marks as optional.
 ///
 /// # Errors
-/// If a probe can't be loaded and is not to be skipped, or if none is left.
+/// If a probe can't be loaded and is not to be skipped, or if no probe is left.
 pub fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>)> {
     let (mut loaded, mut skipped, mut probes, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
     let kernel = KernelInfo::default();
@@ -36,7 +36,7 @@ pub fn load(plan: &Plan, host: &Host) -> Result<(Plan, Vec<Loaded>, Vec<Skipped>
     }
 }
 
-/// The plan with the names that only this machine knows in place.
+/// The plan with its names resolved on this machine.
 pub fn resolved(plan: &Plan) -> Result<Plan> {
     let mut plan = plan.clone();
     for probe in &mut plan.probes {
@@ -48,12 +48,12 @@ pub fn resolved(plan: &Plan) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Where cgroups of version 2 are mounted, if they are.
+/// The mount point of cgroups of version 2, if they are mounted.
 pub fn cgroups() -> Option<PathBuf> {
     resolve::hierarchy().ok()
 }
 
-/// For the person who waits for it.
+/// The message that all probes are attached.
 pub fn attached(plan: &Plan, loaded: &[Loaded]) -> String {
     let probe = |(probe, loaded): (&ProbePlan, &Loaded)| {
         let (verdict, hooks) = (loaded.verdict().0, loaded.hooks().len());

@@ -1,4 +1,4 @@
-//! The lock that keeps two runs of a capture apart.
+//! The lock file that prevents two runs of a capture at the same time.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -17,13 +17,13 @@ use crate::files::atomic::is_called;
 use crate::files::path_safety::{ParentDir, PathPolicy};
 use crate::files::target::ReservedName;
 
-/// How often a run that waits looks whether the lock is free.
+/// How often a waiting run tries to take the lock.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// So often the file may be replaced while its lock is taken. More is no accident.
+/// Limit of retries if the file is replaced while its lock is taken.
 const REPLACED: u32 = 100;
 
-/// A lock that this process holds until it drops it. The file stays: another run may be waiting at it.
+/// A lock that this process holds until it is dropped. The file stays: another run may be waiting for it.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -31,17 +31,17 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The name of its file, which nothing else may have.
+    /// The name of its file, which no other file of the run may have.
     pub fn reserved_name(&self) -> ReservedName<'_> {
         ReservedName { what: "lock", folder: self.folder.fd.as_fd(), name: &self.folder.name }
     }
 }
 
-/// Takes the lock at `path`; `None` if a signal came first.
+/// Takes the lock at `path`; `None` if a signal ended the wait.
 ///
 /// # Errors
-/// [`Kind::Skipped`] if another run holds it and `on_locked` is `skip`; [`Kind::Failed`] if it is `fail`, or if the file can't
-/// be had in a way that nobody else can interfere with.
+/// [`Kind::Skipped`] if another run holds it and `on_locked` is `skip`; [`Kind::Failed`] if it is `fail`, or if the
+/// file can't be opened safely from interference by other users.
 pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(String)) -> Result<Option<Lock>> {
     let (mut folder, mut file) = open(path)?;
     let mut said = false;
@@ -55,7 +55,7 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(St
                     path.display()
                 )));
             }
-            // Another process has removed or replaced it since it was opened: others would lock the new one
+            // Another process has removed or replaced it since it was opened: other runs would lock the new file
             Ok(()) => {
                 (folder, file) = open(path)?;
                 replaced += 1;
@@ -85,12 +85,12 @@ pub fn take(path: &Path, on_locked: OnLocked, stop: &StopSignal, say: &dyn Fn(St
             }
         }
     }
-    // For whoever finds it taken; who can't be told goes without
+    // For the messages of other runs; a failed write is ignored
     let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(Some(Lock { _file: file, folder }))
 }
 
-/// Opens the lock's file so that it is certainly the one that every run opens.
+/// Opens the lock's file, and ensures that it is the one that every run opens.
 fn open(path: &Path) -> Result<(ParentDir, File)> {
     let refused = |what: String| Error::failed(format!("the lock {} can't be used: {what}", path.display()));
     let folder = ParentDir::of(path, PathPolicy::Checked).map_err(|problem| {
@@ -110,7 +110,7 @@ fn open(path: &Path) -> Result<(ParentDir, File)> {
     if stat.st_mode & 0o170_000 != 0o100_000 {
         return Err(refused("it is not a regular file".into()));
     }
-    // Taking it overwrites it: what is no lock must not be lost to a slip
+    // Taking the lock overwrites the file: a wrong path must not destroy another file
     let mut file = File::from(file);
     let mut text = Vec::new();
     (&mut file).take(32).read_to_end(&mut text).map_err(|error| refused(error.to_string()))?;
@@ -119,7 +119,7 @@ fn open(path: &Path) -> Result<(ParentDir, File)> {
             if stat.st_nlink > 1 { "it has several hard links" } else { "it is not a lock file: it has other content" };
         return Err(refused(what.into()).hint("use a separate file for the lock, such as /run/lock/NAME"));
     }
-    // Who owns it can hold it for ever
+    // Its owner could hold the lock forever
     if stat.st_uid != geteuid().as_raw() && stat.st_uid != 0 {
         let what = format!("it belongs to user {}, who could hold the lock forever", stat.st_uid);
         return Err(refused(what).hint("use a path in a directory that only you can write to"));
@@ -127,7 +127,7 @@ fn open(path: &Path) -> Result<(ParentDir, File)> {
     Ok((folder, file))
 }
 
-/// ` (process 123)`, if the lock's file tells.
+/// ` (process 123)`, if the lock's file has the number.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.take(32).read_to_string(&mut text));

@@ -1,4 +1,4 @@
-//! A run: everything that the plan says, from loading to the report.
+//! A run: from loading the plan's programs to the report.
 
 mod accounting;
 mod cgroup_follower;
@@ -46,10 +46,10 @@ pub(crate) use signals::StopSignal;
 pub use startup::Session;
 use warmup::Baseline;
 
-/// What the command line says about a run besides the plan.
+/// Options of the command line that are not in the plan.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Nothing on standard error unless something is wrong.
+    /// Print errors and warnings only.
     pub quiet: bool,
 }
 
@@ -61,12 +61,12 @@ impl Options {
     }
 }
 
-/// Said with `quiet` too: something is not as the config wants it.
+/// Prints a warning, with `quiet` too.
 fn warn(words: String) {
     console::say(&format!("ebpf-run: warning: {words}"));
 }
 
-/// What the thread that follows cgroups has to say.
+/// Prints the messages of the thread that follows cgroups.
 pub(crate) fn notice(notice: Notice, options: &Options) {
     match notice {
         Notice::Warning(words) => warn(words),
@@ -74,13 +74,13 @@ pub(crate) fn notice(notice: Notice, options: &Options) {
     }
 }
 
-/// How long the writer may take for the rest without a word.
+/// How long the writer can drain before a message is printed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes the lock and waits until the window is to start. `None` if a signal ended the wait.
 ///
 /// # Errors
-/// [`Kind::Skipped`](crate::error::Kind::Skipped) if another run holds the lock; or if nothing could be loaded anyway.
+/// [`Kind::Skipped`](crate::error::Kind::Skipped) if another run holds the lock; an error if no program can be loaded.
 pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Session>> {
     let say = |words: String| options.say(&words);
     limits::check_open_files(Some(plan))?;
@@ -92,7 +92,7 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Session>> {
              are not excluded"
             .into());
     }
-    resolved(plan)?; // what is not there is told before the wait
+    resolved(plan)?; // missing names are reported before the wait
     let stop = StopSignal::install()?;
     let globals = Globals {
         name: plan.name.clone(),
@@ -105,10 +105,10 @@ pub fn begin(plan: &Plan, options: &Options) -> Result<Option<Session>> {
     Ok(lock.map(|lock| Session { host, globals, stop, lock, report: None, gives_up_privileges: false }))
 }
 
-/// Runs `plan` to its end: [`begin`] and [`window`].
+/// Runs `plan` to its end: [`begin`], then [`window`].
 ///
 /// # Errors
-/// See there.
+/// See [`begin`] and [`window`].
 pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
     let session = begin(plan, options)?.ok_or_else(|| Error::failed("interrupted before the window began"))?;
     window(plan, options, &session)
@@ -117,16 +117,16 @@ pub fn run(plan: &Plan, options: &Options) -> Result<Report> {
 /// Runs the window of `plan`.
 ///
 /// # Errors
-/// If it can't start: [`Kind`](crate::error::Kind) says why. What happens once every probe is attached is in the
-/// report.
+/// If it can't start: [`Kind`](crate::error::Kind) has the reason. The report has everything that happens after all
+/// probes are attached.
 pub fn window(plan: &Plan, options: &Options, session: &Session) -> Result<Report> {
     window_around(plan, options, session, || ())
 }
 
-/// The same; once the window is open, `load` is called, and waited for.
+/// Like [`window`]; calls `load` once the window is open, and waits for it.
 ///
 /// # Errors
-/// See there.
+/// See [`window`].
 pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, load: impl FnOnce()) -> Result<Report> {
     let say = |words: String| options.say(&words);
     let plan = &resolved(plan)?;
@@ -215,7 +215,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, l
     };
     let elapsed = reader.started.elapsed();
     if end == report::End::MinFree {
-        // The window is shorter than it was meant to be, and somebody has to make room
+        // The window is shorter than configured, and a user has to free disk space
         warn(format!("stopped after {}: free disk space fell below `min_free`", Nanoseconds::from(elapsed)));
     }
 
@@ -230,7 +230,7 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, l
     let perf_buffers = reader.buffers.iter().map(|buffer| buffer.as_ref().map(counts_of).unwrap_or_default()).collect();
     drop(reader);
     let cgroups = following.map(CgroupFollower::finish).transpose()?.unwrap_or_default();
-    // The writer ends when nobody queues any more
+    // The writer ends when all senders are dropped
     let read = readings.map(AggregatePoller::finish);
     let received = sender.into_inner().finish();
     let (outcome, gave_up) = join(writer, plan.window.drain, say)?;
@@ -275,11 +275,11 @@ pub(crate) fn window_around(plan: &Plan, options: &Options, session: &Session, l
     Ok(report)
 }
 
-/// To come before the first thread, and before rights are given up.
+/// Called before the first thread starts and before capabilities are dropped.
 fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
     let needed = privileges::for_symbol_helper(plan);
     let mut symbols = Symbols::start(match needed {
-        // The pids of events are those of the initial namespace: here they would be other processes
+        // The pids of events are those of the initial namespace: in this namespace they would be other processes
         Some(_) if !host.initial_pid_namespace => Err(UnresolvedCause::PidNamespace),
         Some(needed) => Ok(needed),
         None => Err(UnresolvedCause::NoHelper),
@@ -303,17 +303,17 @@ fn start_symbols(plan: &Plan, host: &Host) -> Symbols {
     symbols
 }
 
-/// What `of` says of each probe's maps.
+/// The result of `of` for the maps of each probe.
 fn of_maps<T>(plan: &Plan, loaded: &[Loaded], of: fn(&Loaded, &[MapSpec]) -> Result<Vec<T>>) -> Result<Vec<Vec<T>>> {
     loaded.iter().zip(&plan.probes).map(|(loaded, probe)| of(loaded, &probe.program.maps)).collect()
 }
 
-/// What reader and writer both know.
+/// The state that reader and writer share.
 #[derive(Debug, Default)]
 struct SharedState {
     /// Records written so far.
     written: WrittenCount,
-    /// Why the writer wants the window to end.
+    /// The writer's reason to end the window.
     why: EndReason,
 }
 
@@ -352,7 +352,7 @@ fn start_writer(
     writer::start(work).map_err(|error| Error::failed(format!("the writer's thread can't be started: {error}")))
 }
 
-/// What was received from buffers and from maps, a stream each.
+/// The records received from buffers and from maps, one entry per stream.
 fn added(received: Vec<Received>, from_maps: &[Received]) -> Vec<Received> {
     if from_maps.is_empty() {
         return received;
@@ -360,8 +360,8 @@ fn added(received: Vec<Received>, from_maps: &[Received]) -> Vec<Received> {
     received.iter().zip(from_maps).map(|(one, other)| one.plus(other)).collect()
 }
 
-/// Waits for the writer, and says so if that takes a while: whoever pressed Ctrl-C wants to know why nothing happens. After
-/// `drain` it is waited for no longer, which is an error.
+/// Waits for the writer, with a message if that takes long, so that a user who pressed Ctrl-C knows the reason. Stops
+/// waiting after `drain` and returns an error.
 fn join(writer: WriterThread, drain: Option<Duration>, say: impl Fn(String)) -> Result<(WriterOutcome, Option<Error>)> {
     let began = Instant::now();
     let mut said = false;

@@ -1,8 +1,8 @@
-//! Least privilege: once everything is attached, a run gives up what it does not need any more.
+//! Least privilege: once everything is attached, a run drops the capabilities that it no longer requires.
 //!
-//! What is open stays open: buffers, maps, links, files, the kernel's symbols. Rights are asked for anew only where
-//! something is opened or renamed later, and that is known by now: the directories of the files. The symbols of processes are
-//! found by a process of its own, which has the rights for that.
+//! Open descriptors stay usable: buffers, maps, links, files, the kernel's symbols. Capabilities are required only
+//! where something is opened or renamed later, which is known at this point: in the directories of the files. A
+//! separate process with its own capabilities finds the symbols of processes.
 
 use rustix::fs::{AtFlags, fstat, statat};
 use rustix::io::Errno;
@@ -16,17 +16,17 @@ use crate::files::atomic::OpenDir;
 use crate::kernel::Loaded;
 use crate::plan::Plan;
 
-/// Gives up every capability of this thread, and so of those that it starts, but those in `needed`; and the right to
-/// get any by executing something. Returns what is left.
+/// Drops every capability of this thread, and so of the threads that it starts, except `needed`; and prevents the
+/// process from gaining any by executing a program. Returns the remaining ones.
 ///
 /// # Errors
-/// If the kernel refuses, which it has no reason to.
+/// If the kernel refuses.
 pub fn drop(mut needed: CapabilitySet, loaded: &[Loaded]) -> Result<CapabilitySet> {
     let failed = |error: Errno| Error::failed(format!("capabilities can't be dropped: {error}"));
     let had = capabilities(None).map_err(failed)?.permitted;
     needed &= had;
     let sets = |effective, permitted| CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
-    // First so that they can be had back: kernels before 6.0 let nobody read a map without the right to load one
+    // First, so that they can be raised again: before Linux 6.0, reading a map requires the capability to load one
     clear_ambient_capability_set().map_err(failed)?;
     set_capabilities(None, sets(needed, had)).map_err(failed)?;
     let readable = |loaded: &Loaded| loaded.counters().is_ok() && loaded.missed().is_ok();
@@ -38,8 +38,9 @@ pub fn drop(mut needed: CapabilitySet, loaded: &[Loaded]) -> Result<CapabilitySe
     Ok(needed)
 }
 
-/// What the symbol helper needs to find the names of stacks in processes: their memory maps and the files behind them
-/// (/proc/PID/map_files; before 5.9 that was for CAP_SYS_ADMIN). `None` if the plan has no such stacks.
+/// The capabilities that the symbol helper requires for the names of frames in processes: their memory maps and the
+/// files behind them (/proc/PID/map_files; before 5.9 that required CAP_SYS_ADMIN). `None` if the plan has no such
+/// stacks.
 pub fn for_symbol_helper(plan: &Plan) -> Option<CapabilitySet> {
     has_stacks(plan, StackKind::User).then(|| {
         let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
@@ -49,14 +50,14 @@ pub fn for_symbol_helper(plan: &Plan) -> Option<CapabilitySet> {
     })
 }
 
-/// Whether any probe has stacks of that kind.
+/// Whether any probe has stacks of this kind.
 pub fn has_stacks(plan: &Plan, kind: StackKind) -> bool {
     let mut keys =
         plan.probes.iter().filter_map(|probe| probe.aggregate.as_ref()).flat_map(|aggregate| &aggregate.spec.key);
     keys.any(|key| key.stack == Some(kind))
 }
 
-/// Which of the rights that the symbol helper needs are not among those that it has.
+/// The capabilities that the symbol helper requires and does not have.
 pub fn missing_for_symbols(has: CapabilitySet) -> Vec<&'static str> {
     let files = CapabilitySet::CHECKPOINT_RESTORE | CapabilitySet::SYS_ADMIN;
     let needed = [
@@ -67,7 +68,7 @@ pub fn missing_for_symbols(has: CapabilitySet) -> Vec<&'static str> {
     needed.into_iter().filter(|(any, _)| !has.intersects(*any)).map(|(_, name)| name).collect()
 }
 
-/// What renaming and removing files in `place` needs, if `name` is one that may be there already.
+/// The capabilities for renaming and removing files in `place`, if a file `name` can exist there already.
 pub fn for_files(place: &OpenDir, name: &std::ffi::OsStr) -> CapabilitySet {
     let Ok(folder) = fstat(&place.fd) else { return CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER };
     let (own, mode) = (geteuid().as_raw(), folder.st_mode);
@@ -86,7 +87,7 @@ pub fn for_files(place: &OpenDir, name: &std::ffi::OsStr) -> CapabilitySet {
     if !may_write {
         needed |= CapabilitySet::DAC_OVERRIDE;
     }
-    // With the sticky bit, another user's file is replaced by root alone
+    // With the sticky bit, only root can replace another user's file
     let others = statat(&place.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|file| file.st_uid != own);
     if mode & 0o1000 != 0 && folder.st_uid != own && others {
         needed |= CapabilitySet::FOWNER;

@@ -1,4 +1,4 @@
-//! Names in filters that only the machine at hand can resolve: users and cgroups.
+//! Resolves names in filters that only this machine knows: users and cgroups.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -11,17 +11,17 @@ use crate::error::{Error, Result};
 use crate::event::text::restore;
 use crate::plan::{Lookup, LookupName, ProbePlan, Setting};
 
-/// Where cgroups are, alone or beside those of the first version.
+/// Where cgroups are mounted, alone or beside those of version 1.
 const HIERARCHIES: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// How deep units lie at the most: user@1000.service/app.slice/… included.
+/// The largest depth of a unit, including user@1000.service/app.slice/….
 const UNIT_DEPTH: usize = 8;
-/// Bytes of a line of /etc/passwd or /etc/group that are looked at.
+/// Bytes of a line of /etc/passwd or /etc/group that are read.
 const LINE_BEGINNING: u64 = 4096;
 
-/// What the lookups of `probe` come to, to be set before it is loaded.
+/// Resolves the lookups of `probe`; the values are set before it is loaded.
 ///
 /// # Errors
-/// If a user or cgroup is not there; the message says which filter names it.
+/// If a user or cgroup does not exist; the message names the filter.
 pub fn resolve(probe: &ProbePlan) -> Result<Vec<Setting>> {
     let one = |lookup: &Lookup| {
         let bytes = match &lookup.name {
@@ -61,13 +61,13 @@ fn number_in(path: &str, name: &str) -> Result<Option<u32>> {
     number.map_err(|error| Error::failed(format!("{path} can't be read: {error}")))
 }
 
-/// The number of the first good entry of `name` in a file such as /etc/passwd. Such a file is filled by many tools and may hold
-/// anything, so it is read as bytes and line by line: a line that is not an entry hides none of the others.
+/// The number in the first valid entry of `name` in a file such as /etc/passwd. Many tools write this file and it can
+/// hold any bytes, so it is read as bytes and line by line: an invalid line hides no other line.
 fn number_of(mut file: impl BufRead, name: &[u8]) -> io::Result<Option<u32>> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        // Name and number are at the beginning; the members of a group can be many
+        // Name and number are at the beginning; the list of a group's members can be long
         if (&mut file).take(LINE_BEGINNING).read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
@@ -80,7 +80,7 @@ fn number_of(mut file: impl BufRead, name: &[u8]) -> io::Result<Option<u32>> {
     }
 }
 
-/// Name and number of an entry. None are comments, the lines of NIS (`+`, `-name`), and numbers that stand for no user.
+/// Name and number of an entry. Comments, NIS lines (`+`, `-name`) and numbers that are no user are not entries.
 fn entry(line: &[u8]) -> Option<(&[u8], u32)> {
     let mut fields = line.trim_ascii_start().split(|byte| *byte == b':');
     let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
@@ -89,7 +89,7 @@ fn entry(line: &[u8]) -> Option<(&[u8], u32)> {
     (!name.starts_with(b"#") && !name.starts_with(b"+") && !name.starts_with(b"-")).then_some((name, number))
 }
 
-/// Goes on to the next line, whatever the length of this one.
+/// Skips to the next line, whatever the length of this one.
 fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
     loop {
         let buffer = file.fill_buf()?;
@@ -104,7 +104,7 @@ fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-/// The root of the cgroup hierarchy that eBPF programs know: version 2.
+/// The root of the cgroup hierarchy that eBPF programs use: version 2.
 pub(super) fn hierarchy() -> Result<PathBuf> {
     let found = HIERARCHIES.iter().map(Path::new).find(|path| path.join("cgroup.controllers").exists());
     found.map(Path::to_owned).ok_or_else(|| {
@@ -113,30 +113,30 @@ pub(super) fn hierarchy() -> Result<PathBuf> {
     })
 }
 
-/// A cgroup as programs know it.
+/// A cgroup as programs see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cgroup {
-    /// The directory's inode, which is the id that the kernel has for it.
+    /// The directory's inode, which is the kernel's id of the cgroup.
     pub id: u64,
-    /// How many levels it is below the root.
+    /// Its depth below the root.
     pub level: u32,
 }
 
 impl Cgroup {
-    /// The cgroup of the directory `path`, if it is there.
+    /// The cgroup of the directory `path`, if it exists.
     pub fn at(root: &Path, path: &Path) -> Option<Self> {
         let id = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?.ino();
         let level = path.strip_prefix(root).map_or(0, |inside| inside.components().count()) as u32;
         Some(Cgroup { id, level })
     }
 
-    /// As `struct runner_cgroup`.
+    /// Its bytes as a `struct runner_cgroup`.
     fn bytes(self) -> Vec<u8> {
         [&self.id.to_ne_bytes()[..], &self.level.to_ne_bytes(), &[0; 4]].concat()
     }
 }
 
-/// The directory of a cgroup or a unit; of a unit only if it is there.
+/// The directory of a cgroup or a unit; a unit must exist.
 pub(super) fn directory(root: &Path, name: &LookupName) -> Result<PathBuf> {
     match name {
         LookupName::Cgroup(path) => Ok(root.join(OsString::from_vec(restore(path.trim_start_matches('/'))))),
@@ -153,8 +153,8 @@ fn found(root: &Path, path: &Path) -> Result<Cgroup> {
     })
 }
 
-/// The directory of a systemd unit. A user who has a part of the hierarchy for himself (`user@1000.service`) can make
-/// directories of any name there: what is below one of another owner counts only if the unit is nowhere else.
+/// The directory of a systemd unit. A user to whom part of the hierarchy is delegated (`user@1000.service`) can create
+/// directories of any name there: a directory below another owner's counts only if the unit exists nowhere else.
 fn unit(root: &Path, name: &str) -> Result<PathBuf> {
     let mut found =
         UnitSearch { name: OsStr::from_bytes(&restore(name)).to_owned(), owner: owner(root), ..UnitSearch::default() };
@@ -177,13 +177,13 @@ fn owner(path: &Path) -> Option<u32> {
     fs::symlink_metadata(path).ok().map(|found| found.uid())
 }
 
-/// The directories of one name in a hierarchy.
+/// All directories of one name in a hierarchy.
 #[derive(Default)]
 struct UnitSearch {
     name: OsString,
-    /// Of the hierarchy.
+    /// The owner of the hierarchy.
     owner: Option<u32>,
-    /// Those that only the hierarchy's owner can have made.
+    /// Those that only the hierarchy's owner can have created.
     ours: Vec<PathBuf>,
     others: Vec<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Signals, and everything else that ends a window from outside, as bytes in a pipe.
+//! Signals, and all other external reasons to end a window, as bytes in a pipe.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -16,35 +16,35 @@ use super::clock;
 use crate::error::{Error, Result};
 use crate::kernel::host::own_status;
 
-/// The exit status after a second signal, when the first one's end takes too long: what a shell would say.
+/// The exit status after a second signal during the end of the run, as a shell reports it for SIGINT.
 const IMPATIENT: i32 = 130;
 
-/// What comes so soon after the first signal belongs to it, nanoseconds: `timeout` sends each twice, to the process and to its
-/// group.
+/// Signals within this time of the first one count as the same signal, nanoseconds: `timeout` sends each twice, to the
+/// process and to its group.
 const ONE_SIGNAL: u64 = 1_000_000_000;
 
-/// Becomes readable when the window is to end.
+/// Becomes readable when the window must end.
 #[derive(Debug)]
 pub struct StopSignal {
     reader: UnixStream,
     writer: UnixStream,
-    /// When the first signal came, monotonic nanoseconds; 0 if none did.
+    /// When the first signal arrived, monotonic nanoseconds; 0 if none did.
     signalled: Arc<AtomicU64>,
 }
 
 impl StopSignal {
-    /// Catches SIGINT, SIGTERM and SIGHUP from now on. The first ends the window, one that comes a second
-    /// later or more the process.
+    /// Catches SIGINT, SIGTERM and SIGHUP from now on. The first one ends the window; one that arrives a second or more
+    /// later ends the process.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the system does not permit it.
     pub fn install() -> Result<Self> {
         let failed = |error: std::io::Error| Error::failed(format!("signals can't be caught: {error}"));
         let (reader, writer) = UnixStream::pair().map_err(failed)?;
         let signalled = Arc::new(AtomicU64::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && is_ignored(signal) {
-                continue; // nohup: whoever started it wants it to outlive the terminal
+                continue; // nohup: the process must outlive the terminal
             }
             let first = Arc::clone(&signalled);
             let handler = move || {
@@ -55,22 +55,22 @@ impl StopSignal {
                     low_level::exit(IMPATIENT);
                 }
             };
-            // SAFETY: an atomic, clock_gettime(2) and _exit(2) are all that happens in the handler, and POSIX allows these there
+            // SAFETY: the handler only uses an atomic, clock_gettime(2) and _exit(2), which POSIX permits in handlers
             unsafe { low_level::register(signal, handler) }.map_err(failed)?;
             pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
         }
         Ok(StopSignal { reader, writer, signalled })
     }
 
-    /// Whether it was a signal.
+    /// Whether a signal ended the window.
     pub fn by_signal(&self) -> bool {
         self.signalled.load(Ordering::SeqCst) != 0
     }
 
-    /// Waits for `time`, or until the window is to end: `true`.
+    /// Waits for `time`, or until the window must end: `true`.
     ///
     /// # Errors
-    /// If the system refuses to wait.
+    /// If poll(2) fails.
     pub fn within(&self, time: Duration) -> Result<bool> {
         let until = Instant::now() + time;
         loop {
@@ -85,10 +85,10 @@ impl StopSignal {
         }
     }
 
-    /// Something that another thread can end the window with.
+    /// A handle with which another thread can end the window.
     ///
     /// # Errors
-    /// If there are no more file descriptors.
+    /// If no file descriptor is available.
     pub fn handle(&self) -> Result<StopHandle> {
         let writer = self.writer.try_clone();
         writer.map(StopHandle).map_err(|error| Error::failed(format!("no file descriptor is left: {error}")))
@@ -107,14 +107,14 @@ impl AsFd for StopSignal {
     }
 }
 
-/// Ends the window.
+/// A handle that ends the window.
 #[derive(Debug)]
 pub struct StopHandle(UnixStream);
 
 impl StopHandle {
-    /// Does it.
+    /// Ends the window.
     pub fn trigger(&self) {
-        // Full: then it is readable anyway
+        // If the pipe is full, it is readable already
         let _ = (&self.0).write(&[1]);
     }
 }

@@ -1,4 +1,4 @@
-//! What comes before a window: the lock, and the moment at which it is to start.
+//! The steps before a window: the lock, and the wait for the start time.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
@@ -25,7 +25,7 @@ use crate::plan::{Plan, WindowPlan};
 /// Permissions of a report.
 const REPORT_MODE: u32 = 0o640;
 
-/// A run that has the lock, and whose moment has come.
+/// A run that holds the lock and has reached its start time.
 #[derive(Debug)]
 pub struct Session {
     pub(super) host: Host,
@@ -33,18 +33,18 @@ pub struct Session {
     pub(super) stop: StopSignal,
     /// Held until this is dropped.
     pub(super) lock: Option<Lock>,
-    /// Empty until the end; it keeps other runs from reporting to the same path.
+    /// Empty until the end; prevents other runs from writing a report to the same path.
     pub(super) report: Option<AtomicFile>,
     pub(super) gives_up_privileges: bool,
 }
 
 impl Session {
-    /// The report will go to `path`, which may be a template like that of a sink's; returns what became of it. That this is
-    /// possible is known before anything is loaded.
+    /// Sets the path of the report, which can be a template like a sink's path; returns the rendered path. A path that
+    /// can't be written fails here, before anything is loaded.
     ///
     /// # Errors
-    /// If it can't be rendered, if there is no such folder, if something else than a file
-    /// has that name, or if others could lead the report elsewhere.
+    /// If the path can't be rendered, if the directory does not exist, if something other than a file has that name, or
+    /// if other users could redirect the report.
     pub fn will_report_to(&mut self, path: &Path) -> Result<PathBuf> {
         let path = &match path.to_str().filter(|path| path.contains("{{")) {
             Some(template) => {
@@ -73,10 +73,10 @@ impl Session {
         Ok(path.clone())
     }
 
-    /// Writes the report to where it was said to go, whole or not at all.
+    /// Writes the report to its path atomically.
     ///
     /// # Errors
-    /// If the disk or the directory refuses.
+    /// If a write fails.
     pub fn write_report(&mut self, text: &str) -> Result<()> {
         let Some(mut file) = self.report.take() else { return Ok(()) };
         let written =
@@ -86,12 +86,12 @@ impl Session {
         })
     }
 
-    /// Once everything is attached, the calling thread gives up every capability that it does not need any more, for good.
+    /// Once everything is attached, the calling thread permanently drops every capability that it no longer requires.
     pub fn will_give_up_privileges(&mut self) {
         self.gives_up_privileges = true;
     }
 
-    /// The names that no sink may have.
+    /// The names that no sink may use.
     pub(super) fn reserved_names(&self) -> Vec<ReservedName<'_>> {
         let report = self.report.as_ref().map(|file| file.reserved_name("report"));
         report.into_iter().chain(self.lock.as_ref().map(Lock::reserved_name)).collect()
@@ -102,14 +102,14 @@ impl Session {
     }
 }
 
-/// Waits of less than this are not worth a line.
+/// Shorter waits are not reported.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 
-/// Takes the lock and waits until the window is to start. The lock is taken first: a run that waits for its moment is one
-/// already. `None` if a signal ended the wait.
+/// Takes the lock and waits until the window starts. The lock is taken first: a run that waits for its start counts as
+/// a run. `None` if a signal ended the wait.
 ///
 /// # Errors
-/// If the lock can't be had; see [`lock::take`].
+/// If the lock can't be taken; see [`lock::take`].
 pub fn begin(
     plan: &Plan,
     globals: &Arc<Globals>,
@@ -138,7 +138,7 @@ pub fn begin(
     Ok(Some(lock))
 }
 
-/// How long to wait at `now`, nanoseconds since 1970, with `random` bits for the splay.
+/// The time to wait at `now`, nanoseconds since 1970; `random` selects the splay.
 fn delay(window: &WindowPlan, now: i64, random: u64) -> Duration {
     let aligned = window.align.map_or(0, |align| {
         let step = i128::try_from(align.as_nanos()).unwrap_or(i128::MAX);
@@ -148,7 +148,7 @@ fn delay(window: &WindowPlan, now: i64, random: u64) -> Duration {
     Duration::from_nanos(aligned) + Duration::from_nanos(splay as u64)
 }
 
-/// Random bits: what keeps hash tables from being predictable is good enough to spread starts.
+/// Random bits: the seed of hash tables is good enough to spread starts.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

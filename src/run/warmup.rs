@@ -1,27 +1,27 @@
-//! What was before the window: counted by the kernel like everything, and taken out of the books.
+//! The counts before the window, which the report subtracts from the kernel's counts.
 
 use crate::error::Result;
 use crate::kernel::{Counters, Loaded, MapEntry};
 use crate::pipeline::reader::Reader;
 use crate::plan::Plan;
 
-/// What had been counted when the window began, a probe each. All of it is nothing without a warm-up.
+/// The counts when the window began, one entry per probe. All are zero without a warm-up.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Baseline {
     pub counters: Vec<Counters>,
-    /// What was in the aggregate.
+    /// The entries of the aggregate.
     pub entries: Vec<Vec<MapEntry>>,
-    /// Events in the aggregate, where it tells.
+    /// Events in the aggregate; `None` if its counters do not count events.
     pub counted: Vec<Option<u64>>,
-    /// Inserts that each map of the program had refused.
+    /// Failed inserts of each map of the program.
     pub refused: Vec<Vec<u64>>,
-    /// Entries of each map of the program whose end no hook had seen.
+    /// Entries of each map of the program whose end no hook saw.
     pub unseen: Vec<Vec<u64>>,
     pub missed: Vec<u64>,
 }
 
 impl Baseline {
-    /// Of a window that begins when its probes are attached.
+    /// The baseline of a window that begins when its probes are attached.
     pub fn nothing(plan: &Plan) -> Self {
         Baseline {
             counters: vec![Counters::default(); plan.probes.len()],
@@ -33,10 +33,10 @@ impl Baseline {
         }
     }
 
-    /// Of a window that begins now.
+    /// The baseline of a window that begins now.
     ///
     /// # Errors
-    /// If the kernel does not give its counts.
+    /// If the kernel's counts can't be read.
     pub fn now(plan: &Plan, reader: &mut Reader<'_>, loaded: &[Loaded]) -> Result<Self> {
         let mut baseline = Baseline::default();
         for (index, (loaded, probe)) in loaded.iter().zip(&plan.probes).enumerate() {
