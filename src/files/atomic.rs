@@ -1,5 +1,5 @@
-//! A file that appears whole: written as `NAME.partial`, flushed to the disk, then given its name. Whoever finds `NAME` finds
-//! all of it; what a killed run leaves is a `NAME.partial` that nobody holds.
+//! Files that appear atomically: written as `NAME.partial`, flushed to the disk, then renamed. A file `NAME` is always
+//! complete; a killed run leaves a `NAME.partial` that no process has locked.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -19,41 +19,42 @@ use rustix::process::{Gid, Uid};
 use super::target::ReservedName;
 use crate::output::time::push_date;
 
-/// What is behind the name of a file that is not whole.
+/// The suffix of an incomplete file.
 pub const PARTIAL: &str = ".partial";
 
-/// What the name of a file begins with until it has a name that counts.
+/// The prefix of a file's temporary name, before it is `NAME.partial`.
 const TEMPORARY: &str = ".ebpf-run-";
 
-/// Others that wanted the same name at the same moment so often are no accident.
+/// Limit of retries if other runs use the same name at the same moment.
 const TRIES: usize = 16;
 
-/// A folder that stays open, whatever becomes of its name.
+/// A directory that stays open, even if it is renamed.
 #[derive(Debug, Clone)]
 pub struct OpenDir {
     /// The folder.
     pub fd: Arc<OwnedFd>,
-    /// Its name, for messages.
+    /// Its path, for messages.
     pub path: PathBuf,
 }
 
-/// Whom a file belongs to and who may do what with it.
+/// Owner and permissions of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileAttributes {
     /// Permissions.
     pub mode: u32,
-    /// The user, if not who makes it.
+    /// The user; `None`: the user of this process.
     pub owner: Option<u32>,
-    /// The group, likewise.
+    /// The group; `None`: the group of this process.
     pub group: Option<u32>,
 }
 
-/// A file that is not whole yet. Dropped before [`AtomicFile::begin`], it is removed; later it stays as it is, partial.
+/// An incomplete file. If it is dropped before [`AtomicFile::begin`], it is removed; afterwards it stays, as
+/// `NAME.partial`.
 #[derive(Debug)]
 pub struct AtomicFile {
     dir: OpenDir,
     name: OsString,
-    /// The same file as the one that is written to. It holds the lock that says that somebody is at work.
+    /// The file that is written to. It holds the lock that marks the file as in use.
     file: File,
     state: FileState,
 }
@@ -65,14 +66,14 @@ enum FileState {
     Done,
 }
 
-/// Why a file could not be made.
+/// Why a file could not be created.
 #[derive(Debug)]
 pub enum CreateError {
-    /// Another run is at work on it.
+    /// Another run is writing to it.
     InUse,
-    /// The system refuses.
+    /// An error of the system.
     System(Errno),
-    /// It can't be given to this user or group.
+    /// Its owner or group can't be set.
     Owner(Errno),
 }
 
@@ -89,8 +90,8 @@ fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
 }
 
 impl AtomicFile {
-    /// Makes `NAME.partial`, to be written to and read. It has its lock before it has that name, so that no other run
-    /// takes it for one that was left. One that was left is set aside: see [`quarantine_stale`].
+    /// Creates `NAME.partial`, for writing and reading. The file is locked before it has that name, so that no other
+    /// run takes it for a stale one. A stale file is renamed: see [`quarantine_stale`].
     ///
     /// # Errors
     /// See [`CreateError`].
@@ -98,7 +99,7 @@ impl AtomicFile {
         Self::create_or(dir, name, attributes, |partial| quarantine_stale(dir, partial).map(drop))
     }
 
-    /// The same for a file that has content only at the end. An empty one that was left is removed.
+    /// Like [`AtomicFile::create`], for a file that has content only at the end. A stale empty file is removed.
     ///
     /// # Errors
     /// See [`CreateError`].
@@ -120,11 +121,11 @@ impl AtomicFile {
             match rename_to_free(dir, &temporary, &partial) {
                 Ok(()) => {}
                 Err(error) => {
-                    // Where that fails too, an empty file stays, which the next run of a sink removes
+                    // If that fails too, an empty file stays, which the next run of a sink removes
                     let _ = unlinkat(&dir.fd, temporary.as_os_str(), AtFlags::empty());
                     match error {
                         Errno::EXIST => clear(&partial)?,
-                        // Another run has taken the temporary file for one that was left
+                        // Another run has removed the temporary file as a stale one
                         Errno::NOENT => {}
                         error => return Err(error.into()),
                     }
@@ -132,7 +133,7 @@ impl AtomicFile {
                 }
             }
             let made = AtomicFile { dir: dir.clone(), name: name.to_owned(), file, state: FileState::Untouched };
-            // The mode first: who has given a file away can't set it any more
+            // The mode first: after a change of the owner it can't be set any more
             fchmod(&made.file, Mode::from_raw_mode(attributes.mode))?;
             if attributes.owner.is_some() || attributes.group.is_some() {
                 let (owner, group) = (attributes.owner.map(Uid::from_raw), attributes.group.map(Gid::from_raw));
@@ -143,59 +144,60 @@ impl AtomicFile {
         Err(CreateError::InUse)
     }
 
-    /// A handle to write with.
+    /// A handle for writing.
     ///
     /// # Errors
-    /// If there are no more file descriptors.
+    /// If no file descriptor is available.
     pub fn writer(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// The file itself, to be read.
+    /// The file itself, for reading.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// The folder that it is in.
+    /// The directory of the file.
     pub fn dir(&self) -> &OpenDir {
         &self.dir
     }
 
-    /// The name that it will have in it.
+    /// The final name of the file.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// The same, for comparisons.
+    /// The final name, for comparisons.
     pub fn reserved_name(&self, what: &'static str) -> ReservedName<'_> {
         ReservedName { what, folder: self.dir.fd.as_fd(), name: &self.name }
     }
 
-    /// From now on it stays, whatever happens.
+    /// Keeps the file from now on, even if it is dropped.
     pub fn begin(&mut self) {
         self.state = FileState::Begun;
     }
 
-    /// Its name when it is whole.
+    /// The final path.
     pub fn path(&self) -> PathBuf {
         self.dir.path.join(&self.name)
     }
 
-    /// Its name until then.
+    /// The path until the file is complete.
     pub fn partial_path(&self) -> PathBuf {
         self.dir.path.join(with_suffix(&self.name, PARTIAL))
     }
 
-    /// Whether it has its name.
+    /// Whether the file has its final name.
     pub fn is_finished(&self) -> bool {
         self.state == FileState::Done
     }
 
-    /// Gives it its name, once all of it is on the disk. What had that name before is gone then, and not earlier.
+    /// Flushes the file to the disk and renames it to its final name. This replaces an existing file of that name
+    /// atomically.
     ///
     /// # Errors
-    /// If the disk or the directory refuses, or if another process has moved or removed the file meanwhile. Unless
-    /// [`is_finished`](Self::is_finished), it stays as it is.
+    /// If a flush or the rename fails, or if another process has moved or removed the file. Unless
+    /// [`is_finished`](Self::is_finished), the file stays as it is.
     pub fn finish(&mut self) -> io::Result<()> {
         fsync(&self.file)?;
         let partial = with_suffix(&self.name, PARTIAL);
@@ -205,7 +207,7 @@ impl AtomicFile {
             return Err(moved());
         }
         renameat(&self.dir.fd, partial.as_os_str(), &self.dir.fd, self.name.as_os_str())?;
-        // A file without any name had this one, until a later run finished its own
+        // An unlinked file had this name, until a later run finished its own
         if !is_called(&self.file, &self.dir.fd, &self.name) && fstat(&self.file)?.st_nlink > 0 {
             return Err(moved());
         }
@@ -213,16 +215,16 @@ impl AtomicFile {
         sync(&self.dir)
     }
 
-    /// Removes it, because something else has taken its place.
+    /// Removes the file, because another file replaces it.
     ///
     /// # Errors
-    /// If the directory refuses.
+    /// If the directory does not permit it.
     pub fn remove(mut self) -> io::Result<()> {
         self.state = FileState::Done;
         self.unlink().map_err(Into::into)
     }
 
-    /// Never what another process has put in its place.
+    /// Removes the file, but never a file that another process has put in its place.
     fn unlink(&self) -> Result<(), Errno> {
         let partial = with_suffix(&self.name, PARTIAL);
         if !is_called(&self.file, &self.dir.fd, &partial) {
@@ -235,13 +237,13 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.state == FileState::Untouched {
-            // Where that fails, an empty partial file stays, and the next run reports it
+            // If that fails, an empty partial file stays, and the next run reports it
             let _ = self.unlink();
         }
     }
 }
 
-/// Makes a file with a name that no other file has, and locks it.
+/// Creates a file with a unique name, and locks it.
 fn temporary(dir: &OpenDir) -> Result<(File, OsString), CreateError> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -255,7 +257,7 @@ fn temporary(dir: &OpenDir) -> Result<(File, OsString), CreateError> {
         };
         match lock(&file) {
             Ok(true) => return Ok((file, name)),
-            // Another run takes it for one that was left, and removes it
+            // Another run takes it for a stale file, and removes it
             Ok(false) => {}
             Err(error) if has_no_locks(error) => return Ok((file, name)),
             Err(error) => {
@@ -266,7 +268,7 @@ fn temporary(dir: &OpenDir) -> Result<(File, OsString), CreateError> {
     }
 }
 
-/// Takes the lock of a file, if no other run has it.
+/// Takes the lock of a file; `false` if another run has it.
 fn lock(file: &File) -> Result<bool, Errno> {
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -278,15 +280,15 @@ fn lock(file: &File) -> Result<bool, Errno> {
     }
 }
 
-/// Whether a lock can't be had because this file system has none.
+/// Whether this file system does not support locks.
 fn has_no_locks(error: Errno) -> bool {
     matches!(error, Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS)
 }
 
-/// Renames `from` to `to`, if nothing has that name.
+/// Renames `from` to `to`, unless `to` exists.
 fn rename_to_free(dir: &OpenDir, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
     match renameat_with(&dir.fd, from, &dir.fd, to, RenameFlags::NOREPLACE) {
-        // Not every file system can. A second name can't take the place of another file either
+        // Not supported by every file system. A hard link does not replace another file either
         Err(Errno::INVAL | Errno::NOSYS) => match linkat(&dir.fd, from, &dir.fd, to, AtFlags::empty()) {
             Ok(()) => unlinkat(&dir.fd, from, AtFlags::empty()),
             Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP)
@@ -300,8 +302,8 @@ fn rename_to_free(dir: &OpenDir, from: &OsStr, to: &OsStr) -> Result<(), Errno> 
     }
 }
 
-/// A name is on the disk when its folder is. Not every file system can do that, and a folder that can only be searched
-/// can't be flushed.
+/// Flushes the directory: a name is on the disk only after that. Some file systems do not support it, and a directory
+/// without read permission can't be flushed.
 fn sync(dir: &OpenDir) -> io::Result<()> {
     match fsync(&dir.fd) {
         Err(Errno::INVAL | Errno::BADF | Errno::NOTSUP) => Ok(()),
@@ -309,11 +311,11 @@ fn sync(dir: &OpenDir) -> io::Result<()> {
     }
 }
 
-/// Opens what has the name `name`, without waiting and without following a link, and takes its lock. `None`: it is no
-/// regular file, which no run works on.
+/// Opens `name` without blocking and without following a link, and takes its lock. `None` if it is not a regular file,
+/// to which no run writes.
 ///
 /// # Errors
-/// [`CreateError::InUse`] if a run is at work on it; `ENOENT` if it is gone.
+/// [`CreateError::InUse`] if a run is writing to it; `ENOENT` if it no longer exists.
 fn lock_stale(dir: &OpenDir, name: &OsStr) -> Result<Option<File>, CreateError> {
     let is_file = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
     if !is_file(statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode) {
@@ -328,18 +330,18 @@ fn lock_stale(dir: &OpenDir, name: &OsStr) -> Result<Option<File>, CreateError> 
     match lock(&file) {
         Ok(true) => {}
         Ok(false) => return Err(CreateError::InUse),
-        // Then it may be in use as well
+        // It may be in use as well
         Err(error) if has_no_locks(error) => return Err(CreateError::InUse),
         Err(error) => return Err(error.into()),
     }
-    // Between the two, its run may have finished it
+    // Between the two calls, its run may have finished it
     if is_called(&file, &dir.fd, name) { Ok(Some(file)) } else { Err(CreateError::System(Errno::NOENT)) }
 }
 
-/// Whether a run is at work on the file `name`.
+/// Whether a run is writing to the file `name`.
 ///
 /// # Errors
-/// If that can't be found out.
+/// If the file can't be checked.
 pub fn is_held(dir: &OpenDir, name: &OsStr) -> Result<bool, Errno> {
     match lock_stale(dir, name) {
         Ok(_) | Err(CreateError::System(Errno::NOENT)) => Ok(false),
@@ -353,15 +355,15 @@ pub fn partial_name(name: &OsStr) -> OsString {
     with_suffix(name, PARTIAL)
 }
 
-/// Whether `name` is one that [`AtomicFile::create`] gives a file for a moment.
+/// Whether `name` is a temporary name of [`AtomicFile::create`].
 pub fn is_temporary(name: &OsStr) -> bool {
     name.as_bytes().starts_with(TEMPORARY.as_bytes()) && name.as_bytes().ends_with(PARTIAL.as_bytes())
 }
 
-/// Removes `name` if it is an empty file that a killed run has left. Returns whether it is gone.
+/// Removes `name` if it is an empty file of a killed run. Returns whether it no longer exists.
 ///
 /// # Errors
-/// [`CreateError::InUse`] if a run is at work on it; or if the directory refuses.
+/// [`CreateError::InUse`] if a run is writing to it; or an error of the directory.
 pub fn remove_stale(dir: &OpenDir, name: &OsStr) -> Result<bool, CreateError> {
     match lock_stale(dir, name) {
         Err(CreateError::System(Errno::NOENT)) => Ok(true),
@@ -373,10 +375,11 @@ pub fn remove_stale(dir: &OpenDir, name: &OsStr) -> Result<bool, CreateError> {
     }
 }
 
-/// Whether a file can be given the name `name`: a file takes the place of a file, and of nothing else.
+/// Whether a file can be renamed to `name`: only a regular file is replaced.
 ///
 /// # Errors
-/// `EISDIR`: a folder has it; `ELOOP`: a link; `EEXIST`: a device, a pipe or a socket; or why that can't be seen.
+/// `EISDIR`: a directory has the name; `ELOOP`: a link; `EEXIST`: a device, a pipe or a socket; or an error of the
+/// system.
 pub fn check_replaceable(dir: &OpenDir, name: &OsStr) -> Result<(), Errno> {
     match statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
         Err(Errno::NOENT) | Ok(FileType::RegularFile) => Ok(()),
@@ -387,7 +390,7 @@ pub fn check_replaceable(dir: &OpenDir, name: &OsStr) -> Result<(), Errno> {
     }
 }
 
-/// Whether `name` in `folder` still is the name of `file`.
+/// Whether `name` in `folder` is still the name of `file`.
 pub fn is_called(file: &File, folder: &OwnedFd, name: &OsStr) -> bool {
     match (fstat(file), statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)) {
         (Ok(file), Ok(found)) => (file.st_dev, file.st_ino) == (found.st_dev, found.st_ino),
@@ -395,11 +398,11 @@ pub fn is_called(file: &File, folder: &OwnedFd, name: &OsStr) -> bool {
     }
 }
 
-/// Renames `NAME.partial`, which a killed run has left, to `NAME.partial-` and when it was last written to. Its lock is held
-/// meanwhile. Returns the new name; `None` if it is gone.
+/// Renames `NAME.partial`, left by a killed run, to `NAME.partial-` and the time of its last write. Holds its lock
+/// meanwhile. Returns the new name; `None` if the file no longer exists.
 ///
 /// # Errors
-/// [`CreateError::InUse`] if a run is at work on it; or if the directory refuses.
+/// [`CreateError::InUse`] if a run is writing to it; or an error of the directory.
 pub fn quarantine_stale(dir: &OpenDir, partial: &OsStr) -> Result<Option<OsString>, CreateError> {
     let _held = match lock_stale(dir, partial) {
         Err(CreateError::System(Errno::NOENT)) => return Ok(None),
@@ -407,7 +410,7 @@ pub fn quarantine_stale(dir: &OpenDir, partial: &OsStr) -> Result<Option<OsStrin
     };
     let written = statat(&dir.fd, partial, AtFlags::SYMLINK_NOFOLLOW)?.st_mtime;
     let mut aside = String::from("-");
-    let _ = push_date(written.saturating_mul(1_000_000_000), "%Y%m%dT%H%M%SZ", false, &mut aside); // a format that is one
+    let _ = push_date(written.saturating_mul(1_000_000_000), "%Y%m%dT%H%M%SZ", false, &mut aside); // the format is valid
     for number in 1.. {
         let more = if number == 1 { String::new() } else { format!("-{number}") };
         let name = with_suffix(partial, &format!("{aside}{more}"));

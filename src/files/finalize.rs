@@ -1,5 +1,5 @@
-//! What is done with a file once nothing more is written to it: to the disk, compressed, given its name, and older ones
-//! removed. On a thread of its own, so that the writer goes on meanwhile.
+//! Finishes files after their last write: flushes, compresses and renames them, and removes expired ones. Runs in a
+//! separate thread, so that the writer can continue.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, Write};
@@ -16,8 +16,8 @@ use crate::report::FileAccount;
 /// Bytes that are compressed at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Files that may wait to be finished, each of them open. Past that the writer waits, and what then finds no room in the queue
-/// is lost and counted.
+/// Limit of files that wait to be finished; each is open. Beyond it the writer waits, and records that then find the
+/// queue full are lost and counted.
 const WAITING: usize = 64;
 
 /// A file to be finished.
@@ -27,44 +27,44 @@ pub struct FinalizeJob {
     pub sink: String,
     /// The file.
     pub file: AtomicFile,
-    /// Bytes in it.
+    /// Its size, bytes.
     pub bytes: u64,
     /// How it is compressed.
     pub compress: Option<Compress>,
-    /// What a compressed file gets too.
+    /// Attributes of the compressed file.
     pub attributes: FileAttributes,
-    /// Which files stay.
+    /// The rules for removing old files.
     pub retention: Option<RetentionPolicy>,
-    /// Keeps other runs away until all files of the sink are whole.
+    /// Locks the name against other runs until all files of the sink are complete.
     pub reserved: Option<AtomicFile>,
 }
 
-/// What went wrong with a file.
+/// A failed step of a file.
 #[derive(Debug)]
 pub struct FinalizeFailure {
     /// The sink's name.
     pub sink: String,
     /// The file.
     pub path: PathBuf,
-    /// What was to be done with it.
+    /// The step that failed, as a participle: "compressed".
     pub what: &'static str,
-    /// Why that did not go.
+    /// The error.
     pub error: io::Error,
 }
 
-/// The thread.
+/// The thread that finishes files.
 #[derive(Debug)]
 pub struct Finalizer {
     jobs: SyncSender<FinalizeJob>,
     thread: JoinHandle<FinalizeResult>,
 }
 
-/// What became of all files.
+/// The results for all files.
 #[derive(Debug, Default)]
 pub struct FinalizeResult {
-    /// Each of them.
+    /// The account of each file.
     pub files: Vec<FileAccount>,
-    /// The first thing that went wrong.
+    /// The first failure.
     pub failure: Option<FinalizeFailure>,
 }
 
@@ -72,23 +72,23 @@ impl Finalizer {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If there are no more threads.
+    /// If no thread is available.
     pub fn start() -> io::Result<Self> {
         let (jobs, todo) = sync_channel(WAITING);
         let thread = thread::Builder::new().name("ebpf-run-files".into()).spawn(move || work(&todo))?;
         Ok(Finalizer { jobs, thread })
     }
 
-    /// Takes a file over; waits if many others wait already.
+    /// Queues a file; waits if the queue is full.
     pub fn take(&self, job: FinalizeJob) {
-        // It ends only when the sender does
+        // It ends only when the sender is dropped
         let _ = self.jobs.send(job);
     }
 
     /// Waits until every file is finished.
     pub fn wait(self) -> FinalizeResult {
         drop(self.jobs);
-        // Its death is the writer's, which is told
+        // Its panic is reported as that of the writer
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
@@ -122,7 +122,7 @@ fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
             if is_whole { account(small_path, true) } else { account(partial, false) }
         }
         plain => {
-            // What can't be compressed is whole all the same
+            // A file that can't be compressed is complete nevertheless
             failure = plain.and_then(Result::err).map(|error| failed(&path, "compressed", error));
             if let Err(error) = unfinished.finish() {
                 failure.get_or_insert(failed(&path, "finished", error));
@@ -138,7 +138,7 @@ fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
     (account, failure)
 }
 
-/// A file with the compressed bytes of `whole`.
+/// Writes the compressed bytes of `whole` to a new file.
 fn compressed(whole: &AtomicFile, how: Compress, attributes: FileAttributes) -> io::Result<AtomicFile> {
     let mut name = whole.path().file_name().unwrap_or_default().to_owned();
     name.push(how.ending());

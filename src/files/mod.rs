@@ -1,4 +1,4 @@
-//! The files of sinks, reports and locks: safe paths, files that appear whole, rotation, retention. Knows no eBPF.
+//! The files of sinks, reports and locks: safe paths, atomic files, rotation, retention. Independent of eBPF.
 
 pub(crate) mod atomic;
 pub(crate) mod finalize;

@@ -1,5 +1,5 @@
-//! The directories on the way to a file, each checked on the descriptor that is then used: no other user may lead a file to a
-//! place of his choice.
+//! The directories on the path of a file, each checked on the descriptor that is then used: no other user can redirect
+//! the file to a path of his choice.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsRawFd as _;
@@ -13,46 +13,46 @@ use rustix::process::geteuid;
 
 use super::atomic::PARTIAL;
 
-/// Links that a path may have, as many as the kernel follows.
+/// Limit of links in a path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
 const FOLLOW_NONE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// File systems by what fstatfs(2) reports.
+/// File systems by their fstatfs(2) type.
 const PROC: FsWord = 0x9fa0;
 const FUSE: FsWord = 0x6573_5546;
 
 /// How much a path is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathPolicy {
-    /// Directories that any user can write to are refused, and so is what another user may have put into the way.
+    /// Rejects directories that every user can write to, and path components that another user may have created.
     Checked,
-    /// The same, but below a directory of another user, or of a group, that user or group decides. For small files without
-    /// secrets, in a directory that the command line names.
+    /// Like `Checked`, but below a directory of another user or group, that user or group decides. For small files
+    /// without secrets, in a directory that the command line names.
     Named,
     /// `allow_unsafe_path: true`
     Unchecked,
 }
 
-/// A folder that is open, and a name in it.
+/// An open directory, and a name in it.
 #[derive(Debug)]
 pub struct ParentDir {
     /// The folder.
     pub fd: OwnedFd,
     /// The file's name in it.
     pub name: OsString,
-    /// The folder for messages.
+    /// The path of the directory, for messages.
     pub path: PathBuf,
 }
 
-/// Why a way is not taken.
+/// Why a path is rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PathProblem {
     /// What is wrong.
     pub message: String,
-    /// What to do, where that can be said.
+    /// What to do, if known.
     pub hint: Option<String>,
-    /// The system's word, where it is the system that refuses.
+    /// The system's error, if there is one.
     pub errno: Option<Errno>,
 }
 
@@ -74,12 +74,12 @@ impl PathProblem {
 }
 
 impl ParentDir {
-    /// Opens the directory of `path`, following it name by name. A relative path starts in the working directory, which
-    /// the user who started the runner has chosen.
+    /// Opens the directory of `path` component by component. A relative path starts in the working directory, which the
+    /// user who started the runner has chosen.
     ///
     /// # Errors
-    /// If a directory is missing, if another user could lead the file elsewhere, or if the file's name is one of those that
-    /// files have before they are complete.
+    /// If a directory does not exist, if another user could redirect the file, or if the file's name is reserved for
+    /// incomplete files.
     pub fn of(path: &Path, trust: PathPolicy) -> Result<Self, PathProblem> {
         let name = match path.components().next_back() {
             Some(Component::Normal(name)) if !path.as_os_str().as_bytes().ends_with(b"/") => name.to_owned(),
@@ -95,7 +95,7 @@ impl ParentDir {
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let walked = PathWalk { trust, links: 0 }.walk(parent)?;
-        // What was walked can only be searched; to be flushed it must be read
+        // The descriptors of the walk are O_PATH; a flush requires a readable one
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(&walked, c".", flags, Mode::empty()).map_err(|errno| PathProblem::system(parent, errno))?;
         Ok(ParentDir { fd, name, path: parent.to_owned() })
@@ -107,18 +107,18 @@ struct PathWalk {
     links: usize,
 }
 
-/// A directory on the way.
+/// A directory on the path.
 struct PathStep {
     fd: OwnedFd,
     path: PathBuf,
-    /// Another user can put something into it, or put something in the place of what is in it.
+    /// Another user can create entries in it, or replace its entries.
     is_shared: bool,
 }
 
 impl PathWalk {
     fn walk(&mut self, path: &Path) -> Result<OwnedFd, PathProblem> {
         let mut at = self.start(Path::new(if path.is_absolute() { "/" } else { "." }))?;
-        // Names that are still to be followed, the next one last
+        // The names that are left, the next one last
         let mut names: Vec<OsString> = reversed(path);
         while let Some(name) = names.pop() {
             let path = at.path.join(&name);
@@ -128,7 +128,7 @@ impl PathWalk {
             match stat.st_mode & 0o170_000 {
                 0o120_000 => {
                     self.check_link(&stat, &path, at.is_shared)?;
-                    // Of the descriptor: by its name it could be another link by now
+                    // By descriptor: the name could be another link now
                     let target = readlinkat(&next, c"", Vec::new()).map_err(system)?;
                     let target = Path::new(OsStr::from_bytes(target.as_bytes())).to_owned();
                     if target.is_absolute() {
@@ -149,8 +149,8 @@ impl PathWalk {
         self.step(open.map_err(|errno| PathProblem::system(path, errno))?, path.to_owned(), false)
     }
 
-    /// A link leads where its owner wants. With another name of it (a hard link), a user could have taken any link of
-    /// root's for this place.
+    /// The owner of a link controls its target. With a hard link, another user could have moved any link of root's to
+    /// this path.
     fn check_link(&mut self, stat: &Stat, path: &Path, in_shared: bool) -> Result<(), PathProblem> {
         self.links += 1;
         if self.links > MAX_LINKS {
@@ -170,7 +170,7 @@ impl PathWalk {
         Err(PathProblem::new(what, "use the path of the directory itself"))
     }
 
-    /// The text of such links in /proc as `root` and `fd/3` is only for people: it does not lead where the link does.
+    /// The text of /proc links such as `root` and `fd/3` is only informational: it does not lead to the link's target.
     fn check_of_process(&self, at: &OwnedFd, path: &Path) -> Result<(), PathProblem> {
         if is_on(at, PROC) {
             let what =
@@ -180,9 +180,9 @@ impl PathWalk {
         Ok(())
     }
 
-    /// Goes on in `fd`. What another user has put into a shared directory is refused. A directory whose owner is another user,
-    /// or whose group can write to it, is shared; so is one with the sticky bit that every user can write to, though
-    /// nothing can take the place of what is in it already.
+    /// Continues in `fd`. Rejects what another user has put into a shared directory. A directory is shared if its owner
+    /// is another user or if its group can write to it; also one with the sticky bit that every user can write to,
+    /// although its existing entries can't be replaced.
     fn step(&self, fd: OwnedFd, path: PathBuf, in_shared: bool) -> Result<PathStep, PathProblem> {
         if self.trust == PathPolicy::Unchecked {
             return Ok(PathStep { fd, path, is_shared: false });
@@ -200,7 +200,7 @@ impl PathWalk {
             );
             return Err(PathProblem::new(what, "use a directory whose parent only you and root can write to"));
         }
-        // Its server may refuse to answer the first question
+        // Its server may refuse the first fstat
         if fstatfs(&fd).map_or(true, |stat| stat.f_type == FUSE)
             && let Some(user) = fuse_user(&fd).filter(|user| !is_trusted_user(*user))
         {
@@ -219,15 +219,15 @@ fn is_on(fd: &OwnedFd, file_system: FsWord) -> bool {
     fstatfs(fd).is_ok_and(|stat| stat.f_type == file_system)
 }
 
-/// The user who has mounted the FUSE file system of `fd`: he decides what owners and links it shows. Without /proc it is not
-/// known.
+/// The user who has mounted the FUSE file system of `fd`, who controls the owners and links that it shows. `None`
+/// without /proc.
 fn fuse_user(fd: &OwnedFd) -> Option<u32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
     let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
     let mounts = String::from_utf8_lossy(&mounts);
     let line = mounts.lines().find(|line| line.split(' ').next() == Some(mount))?;
-    // The file system's own options are behind the last space
+    // The file system's own options follow the last space
     line.rsplit(' ').next()?.split(',').find_map(|option| option.strip_prefix("user_id="))?.parse().ok()
 }
 
@@ -240,7 +240,7 @@ fn is_trusted_user(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 
-/// The names of a path, the first one last.
+/// The names in a path, the first one last.
 fn reversed(path: &Path) -> Vec<OsString> {
     let name = |component: Component<'_>| match component {
         Component::Normal(name) => Some(name.to_owned()),

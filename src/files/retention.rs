@@ -1,4 +1,4 @@
-//! Which of a sink's files stay, of this window and of those before.
+//! Decides which of a sink's files are kept, of this window and of earlier ones.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::output::PathPattern;
 use crate::plan::FilesPlan;
 use crate::run::clock;
 
-/// Digits that the number of a part has at the least.
+/// The minimum number of digits of a segment's number.
 const SEGMENT_DIGITS: usize = 4;
 
-/// What stays.
+/// The rules for keeping files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionPolicy {
     pattern: PathPattern,
@@ -23,28 +23,28 @@ pub struct RetentionPolicy {
     bytes: Option<u64>,
 }
 
-/// A file that is there.
+/// An existing file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct RetainedFile {
     name: String,
-    /// Which file has that name.
+    /// Its name.
     inode: u64,
-    /// When it was last written to, nanoseconds since 1970.
+    /// Its last write, nanoseconds since 1970.
     written: i64,
     bytes: u64,
 }
 
 impl RetentionPolicy {
-    /// The rules of `plan` for the files that `pattern` names.
+    /// The rules of `plan` for the files of `pattern`.
     pub fn new(plan: &FilesPlan, pattern: PathPattern) -> Self {
         RetentionPolicy { pattern, files: plan.keep_files, age: plan.keep_age, bytes: plan.keep_bytes }
     }
 
-    /// Removes what is not to stay; never a file that a run is still at work on, nor `newest`, which has only now become whole:
-    /// where clocks go back, it may look older than the others.
+    /// Removes expired files; never a file that a run is still writing to, and never `newest`, which was just
+    /// completed: if the clock was set back, it can look older than the others.
     ///
     /// # Errors
-    /// If the folder refuses.
+    /// If the directory does not permit it.
     pub fn apply(&self, dir: &OpenDir, newest: Option<&OsStr>) -> rustix::io::Result<()> {
         let mut there = Vec::new();
         for entry in Dir::read_from(&dir.fd)? {
@@ -53,7 +53,7 @@ impl RetentionPolicy {
             if !is_of(&self.pattern, stale_name(name).unwrap_or(name)) {
                 continue;
             }
-            // What is gone in this moment needs no removal
+            // A file that has just disappeared needs no removal
             let Ok(stat) = statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 let written = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add_unsigned(stat.st_mtime_nsec);
@@ -67,7 +67,7 @@ impl RetentionPolicy {
         }
         for file in self.expired(there, newest.and_then(OsStr::to_str), clock::now()) {
             let name = OsStr::new(&file.name);
-            // Another run may be about to give its file this name, or has just done so; in this order it is not missed
+            // Another run may be about to rename its file to this name, or has just done so; this order detects both
             if is_held(dir, &partial_name(name)) != Ok(false)
                 || statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ino) != Ok(file.inode)
             {
@@ -81,7 +81,7 @@ impl RetentionPolicy {
         Ok(())
     }
 
-    /// Those that are not to stay. The newest file does, whatever its size; that is `newest` if there is one.
+    /// The expired files. The newest file is kept, whatever its size; that is `newest` if it is set.
     fn expired(&self, mut there: Vec<RetainedFile>, newest: Option<&str>, now: i64) -> Vec<RetainedFile> {
         let rank = |file: &RetainedFile| (Some(file.name.as_str()) == newest, file.written);
         there.sort_by(|a, b| (rank(b), &b.name).cmp(&(rank(a), &a.name)));
@@ -100,7 +100,7 @@ impl RetentionPolicy {
     }
 }
 
-/// Whether `name` is a whole file of the pattern's, whatever its part, compressed or not.
+/// Whether `name` is a complete file of the pattern, of any segment, compressed or not.
 pub fn is_of(pattern: &PathPattern, name: &str) -> bool {
     let name = [Compress::Zstd, Compress::Gzip].iter().find_map(|how| name.strip_suffix(how.ending())).unwrap_or(name);
     pattern.strip(name) == Some("") || without_segment(name).is_some_and(|name| pattern.strip(&name) == Some(""))
@@ -117,7 +117,7 @@ pub fn without_segment(name: &str) -> Option<String> {
     is_part(part).then(|| format!("{head}.{tail}"))
 }
 
-/// `NAME` of `NAME.partial-…`, which a killed run has left and a later one has set aside.
+/// `NAME` of `NAME.partial-…`, a file of a killed run that a later run has renamed.
 fn stale_name(name: &str) -> Option<&str> {
     let (name, aside) = name.rsplit_once(PARTIAL)?;
     aside.starts_with('-').then_some(name)

@@ -1,4 +1,4 @@
-//! A sink's files: the one that is written to, the next one when it is time, and what became of those before.
+//! The files of a sink: the current one, the next one, and the finished ones.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -27,7 +27,7 @@ use crate::report::FileAccount;
 use crate::run::privileges;
 use crate::run::resolve;
 
-/// The room on a file system is looked at this often at the most.
+/// The minimum time between checks of the free disk space.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The files of one sink.
@@ -36,24 +36,24 @@ pub struct RotatingFile {
     sink: String,
     plan: FilesPlan,
     dir: OpenDir,
-    /// The name of the file, or of the first of them.
+    /// The name of the file, or of the first segment.
     name: OsString,
     attributes: FileAttributes,
     retention: Option<RetentionPolicy>,
     current: AtomicFile,
-    /// The numbers of a sink that rotates begin anew with each run: the name without one keeps other runs away.
+    /// The segment numbers of a sink restart with each run: the lock of the name without a number keeps other runs out.
     reserved: Option<AtomicFile>,
     opened_at: Instant,
-    /// The number of the current file.
+    /// The number of the current segment.
     segment: u32,
     checked: Option<Instant>,
 }
 
 impl RotatingFile {
-    /// Makes the first file, and returns it to be written to. What killed runs have left is set aside, with a warning.
+    /// Creates the first file and returns it for writing. Files of killed runs are renamed, with a warning.
     ///
     /// # Errors
-    /// If it can't be made, or if the file system has not enough room already.
+    /// If the file can't be created, or if the file system has too little free space already.
     pub fn open(
         sink: &SinkPlan,
         dir: OpenDir,
@@ -71,7 +71,7 @@ impl RotatingFile {
         };
         quarantine_stale_files(&dir, name, pattern.as_ref(), warn);
         let retention = pattern.filter(|_| plan.keeps()).map(|pattern| RetentionPolicy::new(&plan, pattern));
-        // Before there is a look at the room: what is to go may be what fills the disk
+        // Before the check of the free space: expired files may fill the disk
         if let Some(Err(error)) = retention.as_ref().map(|retention| retention.apply(&dir, None)) {
             warn(format!("sink `{}`: old files in {} can't be removed: {error}", sink.name, dir.path.display()));
         }
@@ -111,13 +111,13 @@ impl RotatingFile {
         Error::failed(what).hint("free disk space, or write to another file system")
     }
 
-    /// Everything is attached: from now on the file stays, whatever happens.
+    /// Called when everything is attached: from now on the file stays, even after an error.
     pub fn begin(&mut self) {
         self.current.begin();
         self.opened_at = Instant::now();
     }
 
-    /// The capabilities that finishing its files and making more of them needs.
+    /// The capabilities required to finish its files and to create more of them.
     pub fn needs(&self) -> CapabilitySet {
         let gives_away = self.attributes.owner.is_some() || self.attributes.group.is_some();
         let more = self.plan.rotates() || self.plan.compress.is_some();
@@ -126,22 +126,22 @@ impl RotatingFile {
         owner | privileges::for_files(&self.dir, to_replace.file_name().unwrap_or_default())
     }
 
-    /// Where the file is while it is not whole.
+    /// The path of the file until it is complete.
     pub fn partial_path(&self) -> PathBuf {
         self.current.partial_path()
     }
 
-    /// Whether the next record belongs into another file, after `bytes` in this one.
+    /// Whether the next record belongs to another file, after `bytes` in this one.
     #[inline]
     pub fn is_full(&self, bytes: u64) -> bool {
         self.plan.rotate_size.is_some_and(|size| bytes >= size)
             || self.plan.rotate_every.is_some_and(|every| self.opened_at.elapsed() >= every)
     }
 
-    /// Whether the file system has less room than it should.
+    /// Whether the file system has less free space than `min_free`.
     ///
     /// # Errors
-    /// If it does not tell.
+    /// If fstatvfs(3) fails.
     pub fn is_low(&mut self) -> io::Result<bool> {
         let Some(min) = self.plan.min_free else { return Ok(false) };
         if self.checked.is_some_and(|looked| looked.elapsed() < LOOK) {
@@ -156,10 +156,10 @@ impl RotatingFile {
         Ok(room.f_bavail.saturating_mul(room.f_frsize))
     }
 
-    /// Gives the current file away to be finished and makes the next one.
+    /// Queues the current file to be finished and creates the next one.
     ///
     /// # Errors
-    /// If it can't be made; the current one is finished all the same.
+    /// If the next one can't be created; the current one is finished nevertheless.
     pub fn next(&mut self, bytes: u64, finalizer: &Finalizer) -> Result<File> {
         self.segment += 1;
         let name = numbered(&self.name, self.segment);
@@ -172,7 +172,7 @@ impl RotatingFile {
         Ok(file)
     }
 
-    /// Gives the last file away to be finished.
+    /// Queues the last file to be finished.
     pub fn finish(self, bytes: u64, finalizer: &Finalizer) {
         let RotatingFile { sink, plan, retention, current, attributes, reserved, .. } = self;
         finalizer.take(FinalizeJob {
@@ -186,7 +186,7 @@ impl RotatingFile {
         });
     }
 
-    /// The last file as it is, because the run failed.
+    /// The account of the last file as it is, because the run failed.
     pub fn abandon(&self, bytes: u64) -> FileAccount {
         FileAccount { sink: self.sink.clone(), path: self.partial_path(), bytes, whole: false }
     }
@@ -220,7 +220,8 @@ fn attributes(sink: &str, plan: &FilesPlan) -> Result<FileAttributes> {
     })
 }
 
-/// What the file could not take the place of would be met at the end only, when the window is over.
+/// Checks at the start whether a file can have the final name; otherwise the error would occur only when the window
+/// ends.
 fn check_final_name(sink: &str, dir: &OpenDir, name: &[u8]) -> Result<()> {
     let name = OsStr::from_bytes(name);
     check_replaceable(dir, name).map_err(|errno| explain(sink, &dir.path.join(name), errno))
@@ -259,14 +260,14 @@ pub fn numbered(name: &OsStr, part: u32) -> OsString {
     OsStr::from_bytes(&[&bytes[..at], number.as_bytes(), &bytes[at..]].concat()).to_owned()
 }
 
-/// Renames what killed runs have left, and says so: once, because the next run does not find it again.
+/// Renames the files of killed runs, and warns once: the next run does not find them again.
 fn quarantine_stale_files(dir: &OpenDir, name: &OsStr, pattern: Option<&PathPattern>, warn: &dyn Fn(String)) {
     let mut left = Vec::new();
-    // A folder that can't be read has its file of this very name looked at, when it is made
+    // In a directory that can't be read, the file of this exact name is checked when it is created
     for entry in rustix::fs::Dir::read_from(&dir.fd).into_iter().flatten().flatten() {
         let found = OsStr::from_bytes(entry.file_name().to_bytes());
         if is_temporary(found) {
-            // A run was killed in the moment in which it had no other name; where it can't be removed it does no harm
+            // A run was killed before its file had another name; if it can't be removed it does no harm
             let _ = remove_stale(dir, found);
             continue;
         }
@@ -287,7 +288,7 @@ fn quarantine_stale_files(dir: &OpenDir, name: &OsStr, pattern: Option<&PathPatt
                 path.display(),
                 aside.display()
             )),
-            // A run is at work on it, or has just finished it
+            // A run is writing to it, or has just finished it
             Ok(None) | Err(CreateError::InUse) => {}
             Err(CreateError::System(error) | CreateError::Owner(error)) => warn(format!(
                 "{} was left by a run that was killed or failed, and can't be renamed: {error}",

@@ -12,7 +12,7 @@ use super::path_safety::{ParentDir, PathPolicy};
 use super::target;
 use crate::run::limits;
 
-/// Makes a small file that will be `name`. If that can't be, why, and what to do.
+/// Creates a small file for `name`. The error has what is wrong and what to do.
 pub(crate) fn small_file(
     folder: &OpenDir,
     name: &OsStr,
@@ -21,7 +21,7 @@ pub(crate) fn small_file(
     let no_file = check_replaceable(folder, name).err().map(|errno| match errno {
         Errno::ISDIR => "it is a directory".into(),
         Errno::LOOP => "it is a symbolic link".into(),
-        // The new file would take its place
+        // The new file would replace it
         Errno::EXIST => target::NO_FILE.into(),
         errno => errno.to_string(),
     });
@@ -38,7 +38,7 @@ pub(crate) fn small_file(
     })
 }
 
-/// Writes a small file of its own, whole or not at all, with the permissions `mode`.
+/// Writes a small file atomically, with the permissions `mode`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let folder = ParentDir::of(path, PathPolicy::Named).map_err(|problem| std::io::Error::other(problem.message))?;
     let dir = OpenDir { fd: Arc::new(folder.fd), path: folder.path };

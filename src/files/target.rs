@@ -1,4 +1,4 @@
-//! Finding the place of a sink: what is at its path now, and whether it may be written to.
+//! Finds the target of a sink: what exists at its path, and whether it can be written to.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -23,32 +23,32 @@ use crate::output::{Destination, Globals, STANDARD_OUTPUT};
 use crate::plan::{FilesPlan, SinkPlan};
 use crate::stdio;
 
-/// How long a pipe may be without a reader at the start.
+/// How long the start waits for a reader of a pipe.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Names of this process's own standard error; like those of its output they are links everywhere.
+/// Paths of this process's standard error; like those of its output they are links everywhere.
 const STDERR: &[&str] = &["/dev/stderr", "/proc/self/fd/2", "/dev/fd/2"];
 
-/// Whether a sink's path is this process's own standard output or error.
+/// Whether a sink's path is this process's standard output or error.
 pub fn is_standard_stream(path: &str) -> bool {
     STANDARD_OUTPUT.contains(&path) || STDERR.contains(&path)
 }
 
-/// A sink's place, found.
+/// The target of a sink.
 #[derive(Debug)]
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A pipe, a device, standard error: what is written there can't be had back.
+    /// A pipe, a device, standard error: written records can't be taken back.
     Stream(File),
-    /// A regular file, or none yet.
+    /// A regular file, or a path that does not exist.
     File(ParentDir),
 }
 
 /// A sink's output, open.
 #[derive(Debug)]
 pub struct OpenTarget {
-    /// What records are written to.
+    /// The destination of records.
     pub output: Destination,
     /// The sink's files; `None` for standard output, pipes and devices.
     pub files: Option<RotatingFile>,
@@ -61,11 +61,11 @@ impl OpenTarget {
     }
 }
 
-/// Opens the outputs of all sinks: before anything is loaded, so that a wrong path fails at once. Files have another name
-/// until they are whole, so that a failed start does not cost the last capture.
+/// Opens the outputs of all sinks before anything is loaded, so that a wrong path fails at once. Files have a temporary
+/// name until they are complete, so a failed start does not remove the last capture.
 ///
 /// # Errors
-/// If one can't be opened for writing, or has a name that is `reserved`, with what to do.
+/// If one can't be opened for writing, or has a `reserved` name, with what to do.
 pub fn open_all(
     sinks: &[SinkPlan],
     globals: &Arc<Globals>,
@@ -117,7 +117,7 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Target> {
             let file = stream(&folder).map_err(system)?;
             let stat = fstat(&file).map_err(system)?;
             let is_ours = [0, geteuid().as_raw()].contains(&stat.st_uid);
-            // Whoever may make files in a folder such as /tmp could have put it there, to read what comes
+            // A user who can create files in a directory such as /tmp could have created the pipe to read the records
             if trust == PathPolicy::Checked && FileType::from_raw_mode(stat.st_mode) == FileType::Fifo && !is_ours {
                 let message = format!("it is a pipe of user {}, who could read the records", stat.st_uid);
                 let hint = Some("create the pipe yourself, in a directory of your own".into());
@@ -128,7 +128,7 @@ fn find(sink: &SinkPlan, globals: &Arc<Globals>) -> Result<Target> {
     }
 }
 
-/// The number of the inherited descriptor that `path` is a name of. It is a link everywhere, which is not followed.
+/// The number of the inherited descriptor that `path` names. The path is a link everywhere, which is not followed.
 fn inherited(path: &Path) -> Option<RawFd> {
     let path = path.to_str()?;
     if STDERR.contains(&path) {
@@ -138,10 +138,10 @@ fn inherited(path: &Path) -> Option<RawFd> {
     number.parse().ok().filter(|fd: &RawFd| fd.to_string() == number)
 }
 
-/// Another descriptor for what this process has inherited as `number`. Its own files are closed when a program is executed,
-/// so none of them was.
+/// Duplicates the inherited descriptor `number`. This process's own descriptors are close-on-exec, so an inherited one
+/// is not.
 fn duplicate(number: RawFd) -> Result<File, Errno> {
-    // SAFETY: the number is used in this function only; if it is no descriptor, the calls fail
+    // SAFETY: the number is used in this function only; if it is not an open descriptor, the calls fail
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     if rustix::io::fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC) {
         return Err(Errno::BADF);
@@ -150,13 +150,13 @@ fn duplicate(number: RawFd) -> Result<File, Errno> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?.into())
 }
 
-/// Opens what is no regular file; not through a link, and not waiting for ever for somebody to read a pipe.
+/// Opens a file that is not regular, without following a link and with a limited wait for the reader of a pipe.
 fn stream(folder: &ParentDir) -> Result<File, Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let patience = Instant::now() + PIPE_PATIENCE;
     let file = loop {
         match openat(&folder.fd, folder.name.as_os_str(), flags, Mode::empty()) {
-            // What reads the pipe may have been started at the same time
+            // The reader of the pipe may have been started at the same time
             Err(Errno::NXIO) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(10)),
             result => break result?,
         }
@@ -169,7 +169,7 @@ fn stream(folder: &ParentDir) -> Result<File, Errno> {
 /// A name that another part of this run uses: the report, or the lock.
 #[derive(Debug)]
 pub struct ReservedName<'a> {
-    /// What uses it.
+    /// The user of the name.
     pub what: &'static str,
     /// Its directory.
     pub folder: BorrowedFd<'a>,
@@ -184,7 +184,7 @@ impl ReservedName<'_> {
     }
 }
 
-/// The names in a directory that a sink gives its files.
+/// The names that a sink gives its files in a directory.
 struct SinkFileNames<'a> {
     folder: (u64, u64),
     name: &'a OsStr,
@@ -192,7 +192,7 @@ struct SinkFileNames<'a> {
 }
 
 impl SinkFileNames<'_> {
-    /// The first ones, compressed and not.
+    /// The first names, compressed and not.
     fn first(&self) -> Vec<OsString> {
         let parts = [self.name.to_owned(), numbered(self.name, 1)];
         let parts = if self.files.rotates() { &parts[..] } else { &parts[..1] };
@@ -200,7 +200,7 @@ impl SinkFileNames<'_> {
         parts.iter().flat_map(|name| [name.clone(), with_ending(name, ending)]).collect()
     }
 
-    /// Whether `name` is one of all of them.
+    /// Whether `name` is one of all possible names.
     fn have(&self, folder: (u64, u64), name: &OsStr) -> bool {
         let Some(text) = name.to_str() else { return folder == self.folder && name == self.name };
         let ending = self.files.compress.map_or("", Compress::ending);
@@ -222,8 +222,8 @@ fn identity(folder: BorrowedFd<'_>) -> Option<(u64, u64)> {
     fstat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// Two sinks in one file would write over each other, under whatever names they came to it. (Devices and pipes take what
-/// comes, as it comes.)
+/// Rejects two sinks with the same file, also under different paths, because they would overwrite each other. (Devices
+/// and pipes can have several writers.)
 fn check_apart(sinks: &[SinkPlan], found: &[Target], reserved: &[ReservedName<'_>]) -> Result<()> {
     let names = |index: usize| match &found[index] {
         Target::File(folder) => {
@@ -261,17 +261,17 @@ fn unsafe_path(sink: &str, path: &Path, problem: PathProblem) -> Error {
     let kind = if problem.errno == Some(Errno::ACCESS) { Kind::NotPermitted } else { Kind::Failed };
     let error = Error::new(kind, what);
     match (problem.hint, problem.errno) {
-        // The system has its own reasons; the others are this program's
+        // A setting does not change the system's errors, only those of this program
         (Some(hint), None) => error.hint(format!("{hint}, or set `allow_unsafe_path: true`")),
         (Some(hint), Some(_)) => error.hint(hint),
         (None, _) => error,
     }
 }
 
-/// What has a name that a file was to have.
+/// The error for a name that is not a regular file's.
 pub const NO_FILE: &str = "it is a device, a pipe or a socket, not a file";
 
-/// In words, with what to do.
+/// The error of the system as a message, with what to do.
 pub fn explain(sink: &str, path: &Path, errno: Errno) -> Error {
     let what = format!("sink `{sink}` can't write to {}", path.display());
     match errno {
