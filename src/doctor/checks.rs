@@ -1,5 +1,5 @@
-//! Each thing that decides whether a capture can run, with what was found and what to do. Pure, but for the names in
-//! filters.
+//! The checks that decide whether a capture can run, each with what was found and what to do. Pure, except for the
+//! names in filters.
 
 use super::{Check, ProbeDiagnosis, Status};
 use crate::kernel::host::{CAP_SYS_ADMIN, VMLINUX_BTF};
@@ -7,20 +7,20 @@ use crate::kernel::{Host, HostCapabilities, Tracefs};
 use crate::plan::{Capability, CapabilityNeed, HostRestrictions, Plan, Requirements};
 use crate::run;
 
-/// What root alone can see.
+/// The result of a check that requires root.
 const WITHOUT_ROOT: &str = "not known without root";
 /// How to get a capability.
 const GET_RIGHTS: &str = "run it with sudo, or give the process the capability (systemd: AmbientCapabilities=)";
 
-/// What helps where perf events are for CAP_SYS_ADMIN.
+/// The hint if perf events require CAP_SYS_ADMIN.
 const PERF_HINT: &str = "run it with sudo, or sysctl kernel.perf_event_paranoid=2";
 
-/// What the probes use here.
+/// The features that the probes use on this host.
 #[derive(Debug, Clone, Copy, Default)]
 struct ProbeUsage {
-    /// By the way that each would take.
+    /// The requirements of the variants that would be used.
     uses: Requirements,
-    /// Configs were named: what is missing for them is a problem.
+    /// Configs were named: a missing requirement of theirs is a problem.
     named: bool,
 }
 
@@ -29,7 +29,7 @@ impl ProbeUsage {
         let mut used = ProbeUsage::default();
         for ProbeDiagnosis { config, plan, preflight } in probes {
             used.named |= config.is_some();
-            // Of what can't run, all ways may be asked about
+            // For a probe that can't run, all variants count
             let taken = |taken: bool| taken || preflight.error.is_some();
             let hooks = preflight.hooks.iter().filter(|hook| hook.left_out.is_none() && taken(hook.taken));
             used.uses = used.uses.or(Requirements::of(plan, hooks.map(|state| &state.hook)));
@@ -37,7 +37,7 @@ impl ProbeUsage {
         used
     }
 
-    /// How bad it is if something is missing that is used, where `used` tells whether it is.
+    /// The status of a missing feature; `used` is whether it is used.
     fn missing(self, used: bool) -> Status {
         match (used, self.named) {
             (true, true) => Status::Problem,
@@ -149,7 +149,7 @@ fn lockdown(host: &Host, capabilities: &HostCapabilities) -> Check {
     }
 }
 
-/// Each capability that a run needs, and what cuts them short.
+/// Each capability that a run requires, and what restricts them.
 fn rights(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Vec<Check> {
     let uses = used.uses;
     let gates = HostRestrictions {
@@ -158,7 +158,7 @@ fn rights(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Vec
     };
     let admin = host.has(CAP_SYS_ADMIN);
     let one = |CapabilityNeed { capability, what, only_names }: CapabilityNeed| {
-        // What CAP_SYS_ADMIN could do before there were capabilities for it, it still can
+        // CAP_SYS_ADMIN includes the newer capabilities that were split from it
         let newer = matches!(capability, Capability::Bpf | Capability::Perfmon | Capability::CheckpointRestore);
         let there = host.has(capability as u32) || newer && admin;
         let (hint, mark) = match capability {
@@ -207,7 +207,7 @@ fn perf_events(capabilities: &HostCapabilities, used: ProbeUsage) -> Check {
         let mark = used.missing(used.uses.perf_events);
         return check("perf events", mark, what, None);
     };
-    // Whether that is in the way, the capability's own check tells
+    // The check of the capability reports whether it is missing
     let admin = if value > 2 { ": perf events require CAP_SYS_ADMIN" } else { "" };
     check("perf events", Status::Ok, format!("kernel.perf_event_paranoid = {value}{admin}"), None)
 }
@@ -245,7 +245,7 @@ fn kprobes(host: &Host, capabilities: &HostCapabilities, used: ProbeUsage) -> Ch
     }
 }
 
-/// Names of a config that only this machine knows: disks, users, cgroups, units.
+/// Checks the names in a config that only this machine knows: disks, users, cgroups, units.
 pub(super) fn names(config: &str, plan: &Plan) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Err(error) = run::resolved(plan) {

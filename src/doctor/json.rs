@@ -1,4 +1,4 @@
-//! What was found, for scripts.
+//! The diagnosis as JSON.
 
 use serde_json::{Value as Json, json};
 
@@ -6,11 +6,11 @@ use super::{Check, Diagnosis, ProbeDiagnosis, Trial};
 use crate::catalog::Load;
 use crate::kernel::{HookState, Tracefs, Verdict};
 
-/// The version of this shape.
+/// The version of this format.
 const FORMAT: u32 = 1;
 
 impl Diagnosis {
-    /// One object; docs/reference/doctor.md has its members.
+    /// One object; docs/reference/doctor.md describes its members.
     pub fn json(&self) -> Json {
         let checks: Vec<Json> = self.checks.iter().map(check).collect();
         let probes: Vec<Json> = self.probes.iter().map(|probe| self.probe(probe)).collect();
@@ -42,7 +42,7 @@ impl Diagnosis {
         })
     }
 
-    /// Whether the place of a hook is there; `None` if that is not known, or if it has none.
+    /// Whether the attach target of a hook exists; `None` if that is not known, or if the hook has none.
     pub(super) fn is_there(&self, state: &HookState) -> Option<bool> {
         let kind = state.hook.section.split('/').next().unwrap_or_default();
         let open = matches!(self.capabilities.tracefs, Tracefs::Open(_));

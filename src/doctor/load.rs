@@ -1,5 +1,5 @@
-//! The loads with which programs are tried. A child process makes one: it prepares, waits until the program is attached,
-//! and does its operations.
+//! The loads for trials of programs. A child process generates one: it prepares, waits until the program is attached,
+//! and performs its operations.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -19,46 +19,46 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::catalog::Load;
 
-/// The first argument of a process that makes a load. Internal: not a command for users.
+/// The first argument of a process that generates a load. Internal: not a command for users.
 const REQUEST: &str = "__make-load";
-/// This program, whatever became of its file.
+/// The path of this program, even if its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
-/// What a process prints when all is ready for its load.
+/// Printed by a process when it is ready for its load.
 const READY: &str = "ready";
-/// What it prints after that.
+/// Printed after its load.
 const DONE: &str = "done";
 
-/// How long a process may take until it is ready, and how long for its load.
+/// The time limit of a process for its preparation, and for its load.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often each operation is done.
+/// The number of operations.
 const TIMES: u32 = 20;
-/// As many processes as the filter `pid` takes at most.
+/// As many processes as the filter `pid` accepts.
 const PROCESSES: u32 = 16;
 /// How long a CPU is kept busy: 25 samples at 99 Hz.
 const BUSY: Duration = Duration::from_millis(250);
-/// The memory that a busy CPU writes to: larger than most L2 caches.
+/// The memory that the busy process writes to: larger than most L2 caches.
 const MEMORY: usize = 16 << 20;
 /// Bytes of a read.
 const PAGE: usize = 4096;
 /// The directory of the file for direct I/O: more often on a disk than /tmp.
 const DIRECTORY: &str = "/var/tmp";
 
-/// What a load causes.
+/// The events that a load causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LoadEffect {
-    /// Events of its processes.
+    /// Number of events of its processes.
     pub events: u32,
-    /// What they are.
+    /// What the events are, plural.
     pub noun: &'static str,
-    /// Whether there are exactly so many. Otherwise there can be more: a process also waits for a CPU, or calls the kernel
-    /// for other reasons.
+    /// Whether there are exactly this many. Otherwise there can be more: a process also waits for a CPU, or makes other
+    /// system calls.
     pub exact: bool,
-    /// Whether some hosts hide a few of them from every tracing program: docs/explanation/limits.md.
+    /// Whether some hosts hide some of them from all tracing programs: docs/explanation/limits.md.
     pub hidden_at_times: bool,
 }
 
-/// The events that each load causes: the one place that has them.
+/// The events of each load.
 pub(super) fn effect(load: Load) -> LoadEffect {
     let (events, noun, exact) = match load {
         Load::Exec => (TIMES, "executions", true),
@@ -73,23 +73,23 @@ pub(super) fn effect(load: Load) -> LoadEffect {
         Load::CachedRead => (TIMES, "page cache accesses", false),
         Load::DirectRead => (TIMES, "requests", false),
     };
-    // Context switches, and the completions of requests
+    // Context switches, and completions of requests
     let hidden_at_times = matches!(load, Load::Sleep | Load::DirectRead);
     LoadEffect { events, noun, exact, hidden_at_times }
 }
 
-/// Processes that are ready for a load. They are killed when this is dropped: what the end of a process causes is then no
-/// part of the load, unless it is the load.
+/// Processes that are ready for a load. They are killed when this is dropped: events of their exits are not part of the
+/// load, unless exits are the load.
 #[derive(Debug)]
 pub(super) struct ReadyLoad {
     load: Load,
     processes: Vec<Child>,
-    /// The disk that is read from, if one is.
+    /// The disk that the load reads from, if it does.
     pub disk: Option<String>,
 }
 
 impl ReadyLoad {
-    /// Starts the processes; `program` is this program. An error says why the load can't be made here.
+    /// Starts the processes; `program` is this program. An error has the reason why the load is not possible here.
     pub fn start(load: Load, program: &Path) -> Result<Self, String> {
         let count = if load == Load::Exit { PROCESSES } else { 1 };
         let mut ready = ReadyLoad { load, processes: Vec::new(), disk: None };
@@ -107,22 +107,22 @@ impl ReadyLoad {
         Ok(ready)
     }
 
-    /// The processes' numbers.
+    /// The pids of the processes.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
         self.processes.iter().map(Child::id)
     }
 
-    /// Has the load made, and waits for the end of it.
+    /// Starts the load, and waits until it is done.
     pub fn run(&mut self) -> Result<(), String> {
         for process in &mut self.processes {
-            // An error shows in the process's answer
+            // An error is in the process's answer
             let _ = process.stdin.as_mut().map(|stdin| stdin.write_all(b"\n"));
         }
         let until = Instant::now() + PATIENCE;
         for process in &mut self.processes {
             let line = answer(process, until)?;
             match self.load {
-                // An error: this process has SIGCHLD ignored, and the other one has ended all the same
+                // Ignored: this process has SIGCHLD ignored, and the other one has ended nevertheless
                 Load::Exit if line.is_empty() => drop(process.wait()),
                 _ if line.trim_end() == DONE => {}
                 _ => return Err(refusal(&line)),
@@ -148,7 +148,7 @@ fn refusal(words: &str) -> String {
     }
 }
 
-/// The next line that `process` prints; what there is of it if the process ends.
+/// The next line that `process` prints; a partial line if the process ends.
 fn answer(process: &mut Child, until: Instant) -> Result<String, String> {
     let Some(stdout) = &mut process.stdout else { return Ok(String::new()) };
     let mut text = Vec::new();
@@ -172,7 +172,7 @@ fn answer(process: &mut Child, until: Instant) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Makes the load that the command line asks for; returns the exit code, or `None` if it asks for something else.
+/// Generates the load that the command line requests; returns the exit code, or `None` if it requests something else.
 pub fn make_requested() -> Option<u8> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != REQUEST {
@@ -181,12 +181,12 @@ pub fn make_requested() -> Option<u8> {
     let made = make(args.next(), args.next());
     let words = made.as_ref().err().map_or(DONE, String::as_str);
     let _ = writeln!(io::stdout(), "{words}");
-    // Until it is killed, or its parent has ended
+    // Until it is killed, or its parent ends
     let _ = io::stdin().read_to_end(&mut Vec::new());
     Some(u8::from(made.is_err()))
 }
 
-/// With `left`, executions that are still to come, this is one of a chain that has begun.
+/// Generates a load. With `left`, the number of further executions, this process is one of a started chain.
 fn make(name: Option<OsString>, left: Option<OsString>) -> Result<(), String> {
     let name = name.unwrap_or_default();
     let load = name.to_str().and_then(Load::by_name).ok_or("there is no such load")?;
@@ -210,7 +210,7 @@ fn make(name: Option<OsString>, left: Option<OsString>) -> Result<(), String> {
         }
         Load::Signal => {
             begin("")?;
-            // By default it is ignored
+            // Ignored by default
             let send = |_| kill_process(getpid(), Signal::URG);
             (0..TIMES).try_for_each(send).map_err(|error| error.to_string())
         }
@@ -230,7 +230,7 @@ fn make(name: Option<OsString>, left: Option<OsString>) -> Result<(), String> {
         Load::Spin => spin(),
         Load::CachedRead => {
             let file = File::open(OWN_PROGRAM).map_err(words)?;
-            // Reads of a tmpfs are not counted, and those of a network file system may pass by the page cache
+            // Reads of a tmpfs are not counted, and those of a network file system may bypass the page cache
             block_device(&file).ok_or("the file of ebpf-run is not on a disk")?;
             let mut page = [0; PAGE];
             let mut read = || (0..u64::from(TIMES)).try_for_each(|i| file.read_exact_at(&mut page, i * PAGE as u64));
@@ -242,7 +242,7 @@ fn make(name: Option<OsString>, left: Option<OsString>) -> Result<(), String> {
     }
 }
 
-/// Reports that all is ready, and waits for the start.
+/// Reports that the process is ready, and waits for the start.
 ///
 /// # Errors
 /// If the parent has ended.
@@ -264,7 +264,7 @@ fn execute(left: u32) -> Result<(), String> {
     }
 }
 
-/// Connects to itself, and closes in order.
+/// Connects to itself, and closes both ends in order.
 fn connect() -> Result<(), String> {
     let words = |error: io::Error| format!("no connection to 127.0.0.1: {error}");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(words)?;
@@ -277,7 +277,7 @@ fn connect() -> Result<(), String> {
         drop(server);
         client.read(&mut [0]).map_err(words)?;
     }
-    // The last acknowledgement may still be under way
+    // The last acknowledgement may still be in flight
     let until = Instant::now() + Duration::from_secs(1);
     while is_open(at.port()) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
@@ -285,7 +285,7 @@ fn connect() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a connection to `port` of 127.0.0.1 has a side that has not ended.
+/// Whether a connection to `port` of 127.0.0.1 has a side that is not closed.
 fn is_open(port: u16) -> bool {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
@@ -319,11 +319,11 @@ fn spin() -> Result<(), String> {
     Ok(())
 }
 
-/// A page as direct I/O needs it.
+/// A page with the alignment of direct I/O.
 #[repr(align(4096))]
 struct Page([u8; PAGE]);
 
-/// Reads a file that has no name, and is gone when this process ends, past the page cache.
+/// Reads an unnamed file with direct I/O; the file is removed when this process ends.
 fn read_from_disk() -> Result<(), String> {
     let flags = OFlags::TMPFILE | OFlags::EXCL | OFlags::RDWR | OFlags::DIRECT | OFlags::NOATIME;
     let file = rustix::fs::open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)
@@ -340,12 +340,12 @@ fn read_from_disk() -> Result<(), String> {
     for at in places() {
         rustix::io::pread(&file, &mut page.0[..], at).map_err(words)?;
     }
-    // Not closed before this process ends: to free what it has on the disk may take requests too
+    // Not closed before this process ends: freeing its blocks can take requests too
     std::mem::forget(file);
     Ok(())
 }
 
-/// The disk that `file` is on: its name, if what is read from the file is a request of this process to that disk.
+/// The name of the disk of `file`, if reads of the file are requests of this process to that disk.
 fn disk_of(file: &OwnedFd) -> Result<String, String> {
     let not_one = || format!("{DIRECTORY} is not on one disk");
     let mut place = block_device(file).ok_or_else(not_one)?;
@@ -360,7 +360,7 @@ fn disk_of(file: &OwnedFd) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// The block device that `file` is on, in sysfs. `None` for a file system in memory, on the network, or of several layers or
+/// The block device of `file`, in sysfs. `None` for a file system in memory, on the network, or on several layers or
 /// disks.
 fn block_device(file: &impl AsFd) -> Option<PathBuf> {
     let device = fstat(file).ok()?.st_dev;

@@ -1,5 +1,5 @@
-//! What this machine and this process can do, and what would become of each probe here: what a run decides by, told before
-//! it, without attaching anything. [`Diagnosis::try_programs`] does, on request.
+//! Checks what this machine and this process support, and what a run would do with each probe here. Attaches nothing;
+//! [`Diagnosis::try_programs`] does, on request.
 
 mod checks;
 mod json;
@@ -20,21 +20,21 @@ pub use load::make_requested;
 pub use show::DiagnosisView;
 pub use trial::Trial;
 
-/// How good what was found is.
+/// The status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// As it should be, or of no matter.
+    /// As required, or not relevant.
     Ok,
-    /// Something will be missing, or be otherwise than may be meant.
+    /// Something is missing, or can differ from what is expected.
     Warning,
-    /// A capture fails for it.
+    /// A capture fails because of it.
     Problem,
-    /// This process can't find out.
+    /// This process can't determine it.
     NotKnown,
 }
 
 impl Status {
-    /// For people and scripts.
+    /// The name of the status.
     pub fn key(self) -> &'static str {
         match self {
             Status::Ok => "ok",
@@ -45,35 +45,34 @@ impl Status {
     }
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What.
+    /// What was checked.
     pub name: String,
-    /// How good it is.
+    /// The result.
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What can be done about it.
+    /// What to do.
     pub hint: Option<String>,
-    /// Whether it is a matter of what is permitted, by the rights of this process or by a mode of the kernel; not of what is
-    /// there.
+    /// Whether it is about permissions: of this process or by a mode of the kernel; not about missing features.
     pub rights: bool,
 }
 
-/// A probe that was looked at.
+/// A probe that was checked.
 #[derive(Debug, Clone)]
 pub struct ProbeDiagnosis {
-    /// The config that it is of; `None` for a program by its defaults.
+    /// The config of the probe; `None` for a program with its defaults.
     pub config: Option<String>,
-    /// How it would be set.
+    /// The plan of the probe.
     pub plan: ProbePlan,
-    /// What would become of it.
+    /// What a run would do with it.
     pub preflight: Preflight,
 }
 
 impl ProbeDiagnosis {
-    /// How good that is. What may be skipped does not fail a capture.
+    /// The status of the probe. A probe that may be skipped does not fail a capture.
     pub fn mark(&self) -> Status {
         match self.preflight.verdict {
             // The records are the same either way
@@ -83,42 +82,42 @@ impl ProbeDiagnosis {
         }
     }
 
-    /// Whether a run goes on without it.
+    /// Whether a run continues without it.
     fn is_skipped(&self) -> bool {
         let unable = matches!(self.preflight.verdict, Some(Verdict::Unsupported | Verdict::Broken));
         self.plan.skip_unsupported && unable
     }
 }
 
-/// All that was found.
+/// The results of all checks.
 #[derive(Debug, Clone)]
 pub struct Diagnosis {
     /// This machine and this process.
     pub host: Host,
     /// The kernel's settings.
     pub capabilities: HostCapabilities,
-    /// In the order in which they are told.
+    /// In the order of the output.
     pub checks: Vec<Check>,
     /// The probes of the configs, or every program.
     pub probes: Vec<ProbeDiagnosis>,
-    /// The programs that were tried; `None` if that was not asked for.
+    /// The trials of programs; `None` if they were not requested.
     pub trials: Option<Vec<Trial>>,
 }
 
-/// Looks at this machine with `plans` in mind, each with the name of its config; without any, with every program.
+/// Checks this machine for `plans`, each with the name of its config; without any, for every program.
 ///
 /// # Errors
 /// If an embedded program is broken.
 pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Diagnosis> {
     let (host, kernel) = (Host::read(), KernelInfo::default());
     let capabilities = HostCapabilities::read(&host, &kernel);
-    // Without the rights every load is refused, and tells nothing of the kernel
+    // Without the capabilities every load is refused, which is no result about the kernel
     let load = host.check().is_ok();
     let mut names = Vec::new();
     let mut probes = Vec::new();
     for (config, plan) in plans {
         names.extend(checks::names(config, plan));
-        // What can't be looked up is told as such, and has no say in whether it can be loaded
+        // A name that can't be resolved is reported, and does not affect whether the probe can be loaded
         let plan = run::resolved(plan).unwrap_or_else(|_| plan.clone());
         probes.extend(plan.probes.into_iter().map(|plan| (Some(config.clone()), plan)));
     }
@@ -137,7 +136,7 @@ pub fn examine(plans: &[(String, Plan)], catalog: &Catalog) -> Result<Diagnosis>
     Ok(Diagnosis { host, capabilities, checks, probes, trials: None })
 }
 
-/// A probe that says nothing but its program.
+/// A probe with nothing but its program.
 fn by_defaults(program: &str, catalog: &Catalog) -> Result<ProbePlan> {
     let yaml = format!("version: 1\nprobes: [{{program: {program}}}]\nsinks: {{out: {{type: jsonl}}}}\n");
     let mut probes = checked_plan(&yaml, catalog)?.probes;
@@ -152,7 +151,7 @@ fn checked_plan(yaml: &str, catalog: &Catalog) -> Result<Plan> {
 }
 
 impl Diagnosis {
-    /// Runs each program of the probes by its defaults, while a load of its own is made; `own_program` is the file of this
+    /// Runs each program of the probes with its defaults and a generated load; `own_program` is the file of this
     /// program.
     ///
     /// # Errors
@@ -169,8 +168,8 @@ impl Diagnosis {
         Ok(())
     }
 
-    /// What a run of the configs would end with before its window begins: what the kernel lacks goes before what this process
-    /// may not do, and that before programs that were tried and do not work.
+    /// The exit code that a run of the configs would have before its window begins: missing kernel features take
+    /// precedence over missing permissions, and those over failed trials.
     pub fn exit_code(&self) -> u8 {
         let problems = || self.checks.iter().filter(|check| check.status == Status::Problem);
         let failing = || self.probes.iter().filter(|probe| probe.mark() == Status::Problem);
@@ -191,7 +190,7 @@ impl Diagnosis {
         }
     }
 
-    /// The configs, each once.
+    /// The configs, without duplicates.
     fn configs(&self) -> impl Iterator<Item = &str> {
         let mut last = None;
         self.probes.iter().filter_map(move |probe| {

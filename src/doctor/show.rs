@@ -1,19 +1,19 @@
-//! What was found, as a table for a person.
+//! The diagnosis as a table.
 
 use std::fmt;
 
 use super::{Diagnosis, ProbeDiagnosis, Status};
 use crate::kernel::{HookState, Verdict};
 
-/// Columns of the marks.
+/// Width of the column of marks.
 const MARK: usize = 13;
-/// Columns of the names.
+/// Width of the column of names.
 const NAME: usize = 22;
 
-/// An examination as text.
+/// A diagnosis as text.
 #[derive(Debug)]
 pub struct DiagnosisView<'a> {
-    /// What was found.
+    /// The results.
     pub diagnosis: &'a Diagnosis,
     /// With every hook of every probe.
     pub hooks: bool,
@@ -25,7 +25,7 @@ impl fmt::Display for DiagnosisView<'_> {
         writeln!(f, "This machine and this process")?;
         for (i, check) in checks.iter().enumerate() {
             line(f, check.status.key(), &check.name, &check.found)?;
-            // What helps against several is told once
+            // A hint for several checks is printed once
             let again = checks.get(i + 1).is_some_and(|next| next.hint == check.hint);
             hint(f, check.hint.as_deref().filter(|_| check.status != Status::Ok && !again))?;
         }
@@ -73,7 +73,7 @@ impl DiagnosisView<'_> {
     fn probe(&self, f: &mut fmt::Formatter<'_>, probe: &ProbeDiagnosis) -> fmt::Result {
         let ProbeDiagnosis { plan, preflight, .. } = probe;
         let verdict = preflight.verdict.map_or("not possible", Verdict::key);
-        // What places alone tell, the kernel may yet refuse
+        // Without a load only the attach targets are known: the kernel can still refuse it
         let certain = preflight.loaded || preflight.error.is_some();
         let verdict = format!("{verdict}{}", if certain { "" } else { "?" });
         let name = match plan.name == plan.program.name {

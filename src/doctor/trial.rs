@@ -1,4 +1,4 @@
-//! Trials: each program runs for real while a load of its own is made, and the events that arrive are compared with it.
+//! Trials: each program runs with a generated load, and the events that arrive are compared with the load.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ pub struct Trial {
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What can be done about it.
+    /// What to do.
     pub hint: Option<String>,
     /// The load; `None` if there is none for the program.
     pub load: Option<Load>,
-    /// How many events the load causes.
+    /// Number of events that the load causes.
     pub expected: Option<u64>,
-    /// How many arrived; `None` if it was not tried.
+    /// Number of events that arrived; `None` if the program was not tried.
     pub arrived: Option<u64>,
 }
 
@@ -72,13 +72,13 @@ pub(super) fn try_all(programs: &[String], host: &Host, catalog: &Catalog, own_p
 }
 
 impl Trial {
-    /// Runs the program while the load is made, and judges.
+    /// Runs the program with the load, and evaluates the result.
     fn run(&mut self, program: &Program, effect: LoadEffect, ready: &mut ReadyLoad, catalog: &Catalog) -> Result<()> {
         let alone = program.filter("pid").is_some();
         let yaml = config(program, ready);
         let plan = checked_plan(&yaml, catalog)?;
         let mut load = Ok(());
-        // A thread of its own, whose priority the run may raise: the next load has the usual one
+        // A separate thread, because the run can raise its priority: the next load has the usual one
         let ran = std::thread::scope(|scope| {
             let run = || {
                 let options = Options { quiet: true };
@@ -111,11 +111,12 @@ impl Trial {
         Ok(())
     }
 
-    /// Compares what arrived with what the load caused. Without `alone`, events of other processes are among them.
+    /// Compares the events that arrived with those of the load. Without `alone`, events of other processes are among
+    /// them.
     fn judge(&mut self, account: &Account, effect: LoadEffect, alone: bool) {
         let LoadEffect { noun, exact, .. } = effect;
         let expected = u64::from(effect.events);
-        // The whole way: into a sink, or into the rows of an aggregate
+        // End to end: up to a sink, or up to the rows of an aggregate
         let arrived = account.counted.unwrap_or(account.written);
         self.arrived = Some(arrived);
         self.found = match exact && alone {
@@ -144,7 +145,7 @@ impl Trial {
     }
 }
 
-/// A capture of what the processes of the load do, by the defaults of the program.
+/// A capture of the load's processes with the defaults of the program.
 fn config(program: &Program, ready: &ReadyLoad) -> String {
     let pids: Vec<String> = ready.pids().map(|pid| pid.to_string()).collect();
     let filters = match &ready.disk {

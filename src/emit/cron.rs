@@ -8,16 +8,16 @@ use crate::error::{Error, Kind, Result};
 use crate::files::target::is_standard_stream;
 use crate::plan::Plan;
 
-/// cron passes over files whose names have anything else in them.
+/// cron ignores files whose names have other characters.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
-/// What cron reads: a line for each of the moments that its notation takes a line of its own for.
+/// The crontab: one line for each set of times that cron's notation can express in a line.
 ///
 /// # Errors
-/// [`Kind::Config`] if the plan says no schedule, if the folder of a file is not known, or if something can't be written into
-/// a crontab.
+/// [`Kind::Config`] if the plan has no schedule, if the directory of a file is not known, or if a value can't be
+/// written into a crontab.
 pub fn cron(plan: &Plan, start: &StartOptions) -> Result<Vec<UnitFile>> {
     start.check()?;
     let schedule = schedule(plan)?;
@@ -33,7 +33,7 @@ pub fn cron(plan: &Plan, start: &StartOptions) -> Result<Vec<UnitFile>> {
     }
     words.extend(start.command().into_iter().map(quote::shell));
     let command = words.join(" ");
-    // What a backslash means, not all crons agree about
+    // cron implementations read a backslash in different ways
     if command.contains('\\') {
         let what = format!(
             "`{}` contains a backslash, which cron implementations read in different ways",

@@ -1,4 +1,5 @@
-//! The folders that a capture writes to, as far as they can be known before it runs; and who may have them.
+//! The directories that a capture writes to, as far as they are known before it runs, and which of them systemd can
+//! create.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
@@ -10,19 +11,19 @@ use crate::output::Globals;
 use crate::output::pattern::known_beginning;
 use crate::plan::Plan;
 
-/// Folders of this project's own begin so: those of others systemd must not be told to hand over.
+/// The prefix of this project's own directories: systemd must not change the owner of others.
 const OURS: &str = "ebpf-run";
 
-/// The folders of a capture.
+/// The directories of a capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CaptureDirs {
-    /// Those that systemd makes and hands over, by the setting that does: names below its own folder.
+    /// Directories that systemd creates for the service, by their setting: names below the setting's directory.
     pub own: Vec<(&'static str, BTreeSet<String>)>,
-    /// Those that are there, with what is in them.
+    /// Existing directories, each with the files that are in it.
     pub others: Vec<(String, String)>,
 }
 
-/// The settings of systemd that make folders, and where.
+/// The settings with which systemd creates directories, and their parent directories.
 const SETTINGS: &[(&str, &str)] = &[
     ("StateDirectory", "/var/lib"),
     ("LogsDirectory", "/var/log"),
@@ -30,7 +31,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RuntimeDirectory", "/run"),
 ];
 
-/// Why a service can't have what is at `path`: `in a home directory`; `None` if it can.
+/// Why a service can't use `path`: `in a home directory`; `None` if it can.
 pub(super) fn hidden(path: &str) -> Option<&'static str> {
     let under = |folder: &str| Path::new(path).starts_with(folder);
     if ["/home", "/root", "/run/user"].iter().any(|folder| under(folder)) {
@@ -45,10 +46,10 @@ pub(super) fn hidden(path: &str) -> Option<&'static str> {
 }
 
 impl CaptureDirs {
-    /// Those of the sinks' files, of the lock and of the report.
+    /// The directories of the sinks' files, of the lock and of the report.
     ///
     /// # Errors
-    /// If one can't be known, or is none that a service could have.
+    /// If one is not known, or if a service can't use it.
     pub fn of(plan: &Plan, report: Option<&str>) -> Result<Self> {
         let mut paths: Vec<(String, &str, Option<String>)> = Vec::new();
         for sink in &plan.sinks {
@@ -115,7 +116,7 @@ impl CaptureDirs {
                         &mut self.own.last_mut().expect("it was pushed").1
                     }
                 };
-                // Each folder on the way is one too
+                // Each directory on the path is created as well
                 let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
                 names.extend(ends.map(|end| name[..end].to_owned()));
             }

@@ -1,5 +1,5 @@
-//! Files for those who start captures: units of systemd, lines of cron. Pure: what is written depends on the plan and on
-//! what the command line says, not on this machine.
+//! Files that start captures: systemd units, crontab lines. Pure: the text depends on the plan and the command line,
+//! not on this machine.
 
 mod cron;
 mod folders;
@@ -19,38 +19,38 @@ pub use systemd::systemd;
 /// How the capture will be started.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// The name of the files, without their endings.
+    /// The name of the files, without their extensions.
     pub unit: String,
-    /// The path of `ebpf-run` there.
+    /// The path of `ebpf-run` on the host.
     pub binary: String,
-    /// The path of the config there, or the name of one that is built in.
+    /// The path of the config on the host, or the name of a built-in one.
     pub config: String,
-    /// What the config is for, if it says so.
+    /// The description in the config, if it has one.
     pub description: Option<String>,
     /// Arguments of `--filter`.
     pub filters: Vec<String>,
     /// Arguments of `--set`.
     pub sets: Vec<String>,
-    /// Where the report goes.
+    /// The path of the report.
     pub report: Option<String>,
-    /// The variables of the environment that the config has asked for.
+    /// The environment variables that the config uses.
     pub environment: BTreeMap<String, String>,
-    /// The user that a service is to run as.
+    /// The user of the service.
     pub user: Option<String>,
-    /// CPUs that there may be.
+    /// Number of possible CPUs.
     pub cpus: u64,
-    /// `kernel.perf_event_paranoid` is above 2 there.
+    /// `kernel.perf_event_paranoid` is above 2 on the host.
     pub strict_perf_events: bool,
 }
 
-/// A file to be.
+/// A generated file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitFile {
-    /// Where it belongs.
+    /// Its directory on the host.
     pub folder: &'static str,
-    /// Its name there.
+    /// Its name.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
@@ -67,12 +67,12 @@ impl StartOptions {
         if let Some(report) = &self.report {
             command.extend(["--report", report]);
         }
-        // What begins with a dash is no option behind this
+        // After this, an argument that begins with a dash is not an option
         command.extend(["--", &self.config]);
         command
     }
 
-    /// Whether all of it can be written into a line of text, and be found by whoever is not at this place now.
+    /// Checks that all values can be written into a line of text, and that all paths are valid from any directory.
     fn check(&self) -> Result<()> {
         let texts = [("the path of ebpf-run", &self.binary), ("the path of the config", &self.config)];
         let filters = self.filters.iter().map(|filter| ("an argument of --filter", filter));
@@ -105,7 +105,7 @@ impl StartOptions {
     }
 }
 
-/// When the plan says that it is to be started.
+/// The schedule of the plan.
 fn schedule(plan: &Plan) -> Result<&SchedulePlan> {
     plan.schedule.as_ref().ok_or_else(|| {
         let what = format!("{} has no `schedule`", plan.name);
@@ -114,7 +114,7 @@ fn schedule(plan: &Plan) -> Result<&SchedulePlan> {
     })
 }
 
-/// All files for standard output, each with its place above it.
+/// All files as one text for standard output, each with its path above it.
 pub fn shown(files: &[UnitFile]) -> String {
     let one = |UnitFile { folder, name, text }: &UnitFile| format!("# {folder}/{name}\n{text}");
     files.iter().map(one).collect::<Vec<_>>().join("\n")

@@ -1,18 +1,18 @@
-//! Text in lines that others read: units, crontabs, shells. Control characters are refused before it comes to that.
+//! Quotes text for units, crontabs and shells. Control characters are rejected before this.
 
 use crate::event::text::{is_deceptive, push_shown};
 
-/// Characters that mean themselves in every notation here.
+/// Characters that need no quotes in any of the notations.
 fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c)
 }
 
-/// An argument in a unit's command line: quotes, C's escapes, systemd's specifiers (`%`), variables (`$`).
+/// An argument in a unit's command line: quotes, C escapes, systemd's specifiers (`%`), variables (`$`).
 pub(super) fn argument(text: &str) -> String {
     path(&text.replace('$', "$$"))
 }
 
-/// A word where a unit has no variables: `ReadWritePaths=`, `Environment=`.
+/// A word in a setting where variables are not expanded: `ReadWritePaths=`, `Environment=`.
 pub(super) fn path(text: &str) -> String {
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
@@ -20,7 +20,7 @@ pub(super) fn path(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
 
-/// Words that a unit has for people, up to the line's end.
+/// Free text of a unit, up to the end of the line.
 pub(super) fn words(text: &str) -> String {
     let between = |c: char| c.is_whitespace() || c.is_control() || is_deceptive(c);
     let words = text.split(between).filter(|word| !word.is_empty());
@@ -33,7 +33,7 @@ pub(super) fn shell(text: &str) -> String {
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }
-    // In the place of a quote, one in other quotes: a backslash means something to cron
+    // A quote becomes one in other quotes: cron interprets a backslash
     format!("'{}'", text.replace('\'', "'\"'\"'"))
 }
 

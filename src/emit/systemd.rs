@@ -1,4 +1,4 @@
-//! A service of systemd, and the timer that starts it.
+//! A systemd service, and the timer that starts it.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use crate::config::window::OnLocked;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Capability, HostRestrictions, Plan, Requirements};
 
-/// For the report, flushing and compressing, beside what `drain` gives the sinks.
+/// Time for the report, flushing and compressing, in addition to `drain`.
 const MARGIN: Duration = Duration::from_secs(30);
-/// How long an end may take that the config sets no limit to.
+/// Time for the end of a run if the config does not limit it.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The name of the user that systemd makes for captures: one for all of them, as they may share folders.
+/// The name of the dynamic user: the same for all captures, because they can share directories.
 const DYNAMIC: &str = "ebpf-run";
-/// The longest name that leaves room for an ending.
+/// The longest name that leaves room for an extension.
 const MAX_NAME: usize = 200;
 
-/// Who a service runs as.
+/// The user of a service.
 #[derive(Debug, PartialEq, Eq)]
 enum ServiceUser {
-    /// A user that is there only while the service runs.
+    /// A user that exists only while the service runs.
     Dynamic,
-    /// A user that is there.
+    /// An existing user.
     User(String),
     /// Root, with no more capabilities than the others; the reasons why.
     Root(Vec<String>),
@@ -33,8 +33,8 @@ enum ServiceUser {
 /// A service and a timer.
 ///
 /// # Errors
-/// [`Kind::Config`] if the plan says no schedule, if the folder of a file is not known, or if something can't be written into
-/// a unit.
+/// [`Kind::Config`] if the plan has no schedule, if the directory of a file is not known, or if a value can't be
+/// written into a unit.
 pub fn systemd(plan: &Plan, start: &StartOptions) -> Result<Vec<UnitFile>> {
     start.check()?;
     let schedule = schedule(plan)?;
@@ -95,9 +95,9 @@ fn who(plan: &Plan, start: &StartOptions, folders: &CaptureDirs) -> ServiceUser 
     if start.user.is_none() && why.is_empty() { ServiceUser::Dynamic } else { ServiceUser::Root(why) }
 }
 
-/// What the capture needs on any kernel, each with the reason.
+/// The capabilities that the capture requires on any kernel, each with the reason.
 fn capabilities(plan: &Plan, start: &StartOptions, who: &ServiceUser) -> Vec<(Capability, &'static str)> {
-    // tracefs belongs to root, who needs no capability to look into it
+    // tracefs belongs to root, who can read it without a capability
     let closed_tracefs = !matches!(who, ServiceUser::Root(_));
     let gates = HostRestrictions { strict_perf_events: start.strict_perf_events, closed_tracefs };
     let needs = Requirements::anywhere(plan).capabilities(gates);
@@ -131,7 +131,7 @@ fn service(plan: &Plan, start: &StartOptions, folders: &CaptureDirs) -> String {
         out.set("Environment", &quote::path(&format!("{name}={value}")));
     }
     let command = start.command();
-    // A `$` in the path of what is started stands for itself, and not for a variable
+    // A `$` in the path of the executable is literal, not a variable
     let arguments = command[1..].iter().map(|word| quote::argument(word));
     let words: Vec<String> = std::iter::once(quote::path(command[0])).chain(arguments).collect();
     out.set("ExecStart", &words.join(" "));
@@ -168,12 +168,12 @@ fn service(plan: &Plan, start: &StartOptions, folders: &CaptureDirs) -> String {
     for (setting, names) in &folders.own {
         out.set(setting, &names.iter().map(String::as_str).collect::<Vec<_>>().join(" "));
         if *setting == "RuntimeDirectory" {
-            // What is in it is for the next run too, and perhaps for another capture's
+            // The next run uses its content too, and other captures may use it as well
             out.set("RuntimeDirectoryPreserve", "yes");
         }
     }
     if !others.is_empty() {
-        // One that is not there is for the runner to tell, which says what to do
+        // If one does not exist, the runner reports it with what to do
         let paths = others.iter().map(|folder| quote::path(&format!("-{folder}")));
         out.set("ReadWritePaths", &paths.collect::<Vec<_>>().join(" "));
     }
@@ -200,7 +200,7 @@ fn limits(out: &mut UnitLines, plan: &Plan, start: &StartOptions) {
     out.set("TasksMax", "64");
 }
 
-/// What a capture never does, and what it never sees.
+/// Restricts the service to what a capture does and reads.
 fn sandbox(out: &mut UnitLines, uses: Requirements) {
     let yes = |needed: bool| if needed { "no" } else { "yes" };
     out.put(
@@ -213,7 +213,7 @@ fn sandbox(out: &mut UnitLines, uses: Requirements) {
     }
     out.set("ProtectKernelTunables", yes(uses.kernel_stacks || uses.functions));
     out.set("ProtectKernelLogs", yes(uses.kernel_stacks));
-    // Names in stacks come from the processes' own files
+    // The names in stacks come from files of the processes
     out.set("ProtectProc", if uses.user_stacks { "default" } else { "invisible" });
     out.put("LockPersonality=yes\nMemoryDenyWriteExecute=yes\nRestrictNamespaces=yes\nRestrictRealtime=yes");
     out.put("RestrictSUIDSGID=yes\nRemoveIPC=yes\nKeyringMode=private\nSystemCallArchitectures=native");
