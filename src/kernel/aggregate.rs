@@ -1,4 +1,4 @@
-//! Reading what a program keeps in its maps.
+//! Reads the maps of a program.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -9,14 +9,15 @@ use super::Loaded;
 use crate::catalog::SECOND;
 use crate::error::{Error, Result};
 
-/// The map that stacks are kept in, `bpf/include/stack.h`.
+/// The map of stacks, `bpf/include/stack.h`.
 const STACKS: &str = "stacks";
-/// How the name of the array beside an aggregate ends, `AGGREGATE_DENSE` in `bpf/include/aggregate.h`.
+/// The suffix of the array beside an aggregate, `AGGREGATE_DENSE` in `bpf/include/aggregate.h`.
 const DENSE: &str = "_dense";
 
-/// How the name of the map ends that says which of two is in use, `RUNNER_NOW` in `bpf/include/aggregate.h`.
+/// The suffix of the map that selects which of two maps is in use, `RUNNER_NOW` in `bpf/include/aggregate.h`.
 pub(super) const NOW: &str = "_now";
-/// Addresses of stacks that are remembered after their map was emptied: a thread that is away for long comes back with one.
+/// Addresses of stacks that are kept after their map was emptied: a thread that was off-CPU for long refers to an
+/// earlier stack.
 const MAX_REMEMBERED: usize = 1 << 20;
 
 /// One entry of a map.
@@ -24,14 +25,14 @@ const MAX_REMEMBERED: usize = 1 << 20;
 pub struct MapEntry {
     /// The key's bytes.
     pub key: Vec<u8>,
-    /// The value; of a map that keeps CPUs apart, one a *possible* CPU, in their order.
+    /// The value; of a per-CPU map, one value for each *possible* CPU, in their order.
     pub values: Vec<Vec<u8>>,
-    /// It was taken out of the map.
+    /// Whether it was removed from the map.
     pub taken: bool,
 }
 
-/// The map of an aggregate, with the array beside it and the map that its stacks are in, if there are any: another way to them than by [`Loaded`], for the thread
-/// that reads them.
+/// The map of an aggregate, with the array beside it and the map of its stacks, if it has them. The handles are
+/// independent of [`Loaded`], for the thread that reads them.
 #[derive(Debug)]
 pub struct AggregateMap {
     entries: SwappedMap,
@@ -78,7 +79,7 @@ impl StackCache {
 }
 
 impl SwappedMap {
-    /// Everything, without taking it out.
+    /// All entries, without removing them.
     fn entries(&self) -> Result<Vec<MapEntry>> {
         let mut entries = read(&self.map)?;
         if let Some(other) = &self.other {
@@ -87,13 +88,13 @@ impl SwappedMap {
         Ok(entries)
     }
 
-    /// Everything; if there are two maps, it is taken out of the one that was in use until now.
+    /// All entries; if there are two maps, swaps them and removes the entries from the one that was in use.
     fn take(&mut self) -> Result<Vec<MapEntry>> {
         let Some(other) = &mut self.other else { return read(&self.map) };
         let (used, free) = if other.first_is_used { (&other.first, &self.map) } else { (&self.map, &other.first) };
         let failed = |error: libbpf_rs::Error| Error::failed(format!("a map can't be swapped: {error:#}"));
         let fd = free.as_fd().as_raw_fd();
-        // When this returns, no program is at work on the map that was named before: the kernel waits for them
+        // When this returns, no program still uses the previous map: the kernel waits for them
         other.now.update(&0_u32.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).map_err(failed)?;
         let mut entries = read(used)?;
         for entry in &mut entries {
@@ -106,10 +107,10 @@ impl SwappedMap {
 }
 
 impl Loaded {
-    /// The map `name`, with the array beside it and the stacks, if the program has them; twice, if `swaps`.
+    /// The map `name`, with the array beside it and the stacks, if the program has them; two of each if `swaps`.
     ///
     /// # Errors
-    /// If there is no such map, or no file descriptor is left.
+    /// If there is no such map, or no file descriptor is available.
     pub fn aggregate(&self, name: &str, swaps: bool) -> Result<AggregateMap> {
         let failed = |error: libbpf_rs::Error| Error::failed(format!("map `{name}` can't be used: {error:#}"));
         let handle = |map: libbpf_rs::Map<'_>| MapHandle::try_from(&map).map_err(failed);
@@ -128,24 +129,25 @@ impl Loaded {
 }
 
 impl AggregateMap {
-    /// All entries, without taking them out. What is inserted meanwhile may be among them or not.
+    /// All entries, without removing them. Entries that are inserted meanwhile can be missing.
     ///
     /// # Errors
-    /// If the kernel does not give them.
+    /// If a map can't be read.
     pub fn entries(&self) -> Result<Vec<MapEntry>> {
         let mut entries = self.entries.entries()?;
         self.add_dense(&mut entries)?;
         Ok(entries)
     }
 
-    /// All entries. Those of a map that exists twice are taken out.
+    /// All entries. Removes those of a map that exists twice.
     ///
     /// # Errors
-    /// If the kernel does not give them.
+    /// If a map can't be read.
     pub fn take(&mut self) -> Result<Vec<MapEntry>> {
         let mut entries = self.entries.take()?;
         self.add_dense(&mut entries)?;
-        // The stacks last: those of all keys that were taken are in the map that is in use until now, or were in one before
+        // The stacks last: the stacks of all removed keys are in the map that is in use until now, or were in an
+        // earlier one
         if let Some(stacks) = self.stacks.as_mut().filter(|stacks| stacks.other.is_some()) {
             for stack in stacks.take()? {
                 let id = stack.key.as_slice().try_into().map(u64::from_ne_bytes);
@@ -159,7 +161,7 @@ impl AggregateMap {
 
     fn add_dense(&self, entries: &mut Vec<MapEntry>) -> Result<()> {
         if let Some(dense) = &self.dense {
-            // An array has all of its entries from the start; what is zero was never used
+            // An array has all of its entries from the start; an entry of zeros was never used
             let used = |entry: &MapEntry| entry.values.iter().flatten().any(|byte| *byte != 0);
             entries.extend(read(dense)?.into_iter().filter(used).map(|mut entry| {
                 entry.key.resize(self.entries.map.key_size() as usize, 0);
@@ -169,7 +171,7 @@ impl AggregateMap {
         Ok(())
     }
 
-    /// The addresses of the stack with the hash `id`, the innermost first; `None` if it was not kept.
+    /// The addresses of the stack with the hash `id`, innermost first; `None` if it was not kept.
     pub fn stack(&self, id: u64) -> Option<Vec<u64>> {
         self.remembered.get(id).or_else(|| {
             let stacks = self.stacks.as_ref()?;
@@ -191,7 +193,7 @@ fn read(map: &MapHandle) -> Result<Vec<MapEntry>> {
     let per_cpu = matches!(map.map_type(), MapType::PercpuHash | MapType::PercpuArray);
     let mut entries = Vec::new();
     for key in map.keys() {
-        // The kernel writes a value for every possible CPU, online or not: lookup_percpu makes room for all of them
+        // The kernel writes a value for every possible CPU, online or not: lookup_percpu allocates all of them
         let values = if per_cpu {
             map.lookup_percpu(&key, MapFlags::ANY).map_err(failed)?
         } else {

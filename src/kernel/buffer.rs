@@ -1,4 +1,4 @@
-//! A probe's buffer as its reader sees it.
+//! The consumer side of a probe's buffer.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,10 +9,10 @@ use super::perf::PerfBuffer;
 use crate::error::{Error, Result};
 use crate::plan::{BufferPlan, Transport};
 
-/// Records that are taken out of a ring in one look.
+/// Records that are read from a ring in one call.
 const AT_ONCE: usize = 16 << 10;
 
-/// The reading end of a probe's buffer.
+/// The consumer of a probe's buffer.
 pub struct EventBuffer<'a> {
     reader: BufferSource<'a>,
     wakeups: OwnedFd,
@@ -28,10 +28,10 @@ pub(super) fn failed(what: impl std::fmt::Display) -> Error {
 }
 
 impl<'a> EventBuffer<'a> {
-    /// `take` is given every record; its bytes are valid only during the call.
+    /// Calls `take` with every record; its bytes are valid only during the call.
     ///
     /// # Errors
-    /// If the kernel does not map the buffer.
+    /// If the buffer can't be mapped.
     pub fn new(loaded: &Loaded, plan: &BufferPlan, mut take: impl FnMut(&[u8]) + 'a) -> Result<Self> {
         let map = loaded.events()?;
         if plan.transport == Transport::Perf {
@@ -46,17 +46,17 @@ impl<'a> EventBuffer<'a> {
         };
         builder.add(&map, callback).map_err(failed)?;
         let ring = builder.build().map_err(failed)?;
-        // The map itself is what is waited on: libbpf's own epoll is level-triggered and returns at once for as long
-        // as a single record is unread, whatever the wakeup policy
+        // Waits on the map itself: libbpf's own epoll is level-triggered and returns at once for as long as a single
+        // record is unread, whatever the wakeup policy
         let wakeups = map.as_fd().try_clone_to_owned().map_err(failed)?;
         Ok(EventBuffer { reader: BufferSource::Ring(ring), wakeups })
     }
 
-    /// Gives records that are there to `take`, a bounded number of them: against a flood that outruns the reader, a look
-    /// without end would be deaf to signals and deadlines. Returns whether there may be more.
+    /// Passes available records to `take`, a bounded number of them: with a load faster than the reader, an unbounded
+    /// call would delay signals and deadlines. Returns whether there may be more.
     ///
     /// # Errors
-    /// If the buffer is damaged.
+    /// If the buffer is corrupt.
     pub fn consume(&mut self) -> Result<bool> {
         match &mut self.reader {
             BufferSource::Ring(ring) => match ring.consume_raw_n(AT_ONCE) {
@@ -67,7 +67,7 @@ impl<'a> EventBuffer<'a> {
         }
     }
 
-    /// The most bytes that were unread, where only the reader can tell: in the fullest of the perf buffers.
+    /// The peak of unread bytes, if only the reader can measure it: in the fullest of the perf buffers.
     pub fn peak(&self) -> Option<u64> {
         match &self.reader {
             BufferSource::Ring(_) => None,
@@ -75,7 +75,7 @@ impl<'a> EventBuffer<'a> {
         }
     }
 
-    /// Records that the kernel has told of losing, where it does: in a perf buffer.
+    /// Losses that the kernel has reported, if it does: in a perf buffer.
     pub fn lost(&self) -> Option<u64> {
         match &self.reader {
             BufferSource::Ring(_) => None,
@@ -83,7 +83,7 @@ impl<'a> EventBuffer<'a> {
         }
     }
 
-    /// What becomes readable when the kernel wakes the runner; to be watched edge-triggered.
+    /// The descriptor that becomes readable when the kernel wakes the runner; to be polled edge-triggered.
     pub fn wakeups(&self) -> BorrowedFd<'_> {
         self.wakeups.as_fd()
     }

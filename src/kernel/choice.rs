@@ -1,39 +1,39 @@
-//! Which hooks of a program are attached on this kernel: of several ways to the same end, the first that works.
+//! Chooses the hooks of a program for this kernel: of several variants, the first that works.
 
 use std::collections::BTreeMap;
 
 use crate::catalog::Hook;
 use crate::error::{Error, Kind, Result};
 
-/// A variant that this kernel does not take, and why.
+/// A variant that this kernel does not support, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantRejection {
     /// The group of alternatives.
     pub group: String,
     /// The variant of it.
     pub variant: String,
-    /// Why it is not taken, without a full stop.
+    /// Why it was rejected, without a full stop.
     pub reason: String,
-    /// What kind of reason that is.
+    /// The category of the reason.
     pub cause: RejectionCause,
 }
 
-/// Kinds of reasons against a variant.
+/// Categories of reasons against a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectionCause {
-    /// A place that it attaches to is not there.
+    /// Its attach target does not exist.
     Missing,
-    /// The kernel was asked and can't do it.
+    /// The kernel rejected it.
     Refused,
-    /// The verifier has read the program and finds fault with it.
+    /// The verifier checked the program and rejected its code.
     Judged,
-    /// This process lacks a right that another one may have.
+    /// This process lacks a capability that another process may have.
     Forbidden,
 }
 
 impl RejectionCause {
-    /// What a refusal means for the variant that it is about. What is forbidden to a process that has all rights, is so by
-    /// the kernel's mode or make, and no other way will be open just by asking for more.
+    /// The category of an error for its variant. What is not permitted to a process with all capabilities is disabled
+    /// by the kernel's mode or its build, and the other variants are not affected.
     pub fn of(error: &Error, has_all_rights: bool) -> Self {
         match error.kind {
             Kind::Broken => RejectionCause::Judged,
@@ -43,21 +43,21 @@ impl RejectionCause {
     }
 }
 
-/// What became of a probe on this kernel.
+/// The verdict of a probe on this kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It runs by its first choice.
+    /// It runs with its first variant.
     Ok,
-    /// It runs by another choice; the reason says why not by the first.
+    /// It runs with another variant; the reason explains why not with the first.
     Fallback,
-    /// This kernel lacks something that it needs.
+    /// This kernel lacks a required feature.
     Unsupported,
-    /// This kernel has all that it needs, and refuses it nevertheless.
+    /// This kernel has all required features, and rejects it nevertheless.
     Broken,
 }
 
 impl Verdict {
-    /// For the report.
+    /// The name in the report.
     pub fn key(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
@@ -67,7 +67,7 @@ impl Verdict {
         }
     }
 
-    /// Of a probe that can't be loaded or attached; `None` if that tells nothing of the kernel.
+    /// The verdict of a probe that can't be loaded or attached; `None` if the error is not about the kernel.
     pub fn of(error: &Error) -> Option<Self> {
         match error.kind {
             Kind::Unsupported => Some(Verdict::Unsupported),
@@ -77,8 +77,8 @@ impl Verdict {
     }
 }
 
-/// What a probe has come to when no variant of a group is left. A right that is missing goes before a fault of the program,
-/// because it can be had; a fault before what the kernel lacks, because it can be mended.
+/// The error of a probe without a variant left in a group. A missing capability takes precedence over a fault of the
+/// program, because it can be granted; a fault over a missing feature, because it can be fixed.
 fn exhausted<'a>(refused: impl Iterator<Item = &'a VariantRejection> + Clone) -> Kind {
     let any = |cause| refused.clone().any(|refusal| refusal.cause == cause);
     if any(RejectionCause::Forbidden) {
@@ -90,13 +90,13 @@ fn exhausted<'a>(refused: impl Iterator<Item = &'a VariantRejection> + Clone) ->
     }
 }
 
-/// What the kernel tells of places to attach to, as far as it can be known without trying.
+/// The kernel's attach targets, as far as they are known without a trial.
 pub trait AttachTargets {
-    /// Why nothing can be attached to `section` here; `None` if there is no reason against it.
+    /// Why nothing can be attached to `section`; `None` if no reason is known.
     fn missing(&self, section: &str) -> Option<String>;
 }
 
-/// Nothing is known, so there is nothing against any place: the kernel has the last word.
+/// No information: every target is assumed to exist, and the kernel decides.
 pub struct NoTargetInfo;
 
 impl AttachTargets for NoTargetInfo {
@@ -105,7 +105,7 @@ impl AttachTargets for NoTargetInfo {
     }
 }
 
-/// The hooks to be attached, by name, and for each group the variant that is taken.
+/// The chosen hooks, by name, and the variant of each group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookChoice {
     /// Names of the hooks.
@@ -114,12 +114,12 @@ pub struct HookChoice {
     pub variants: BTreeMap<String, String>,
 }
 
-/// Chooses among `hooks`, those that the plan wants, with what is known of the kernel and what was `refused` before; adds
-/// what it refuses itself.
+/// Chooses among `hooks`, those that the plan requires, using the kernel's targets and the earlier rejections in
+/// `refused`; adds its own rejections.
 ///
 /// # Errors
-/// [`Kind::Unsupported`] if a hook that is needed has no place here; if no variant of a group is left, with all reasons,
-/// also [`Kind::Broken`] or [`Kind::NotPermitted`].
+/// [`Kind::Unsupported`] if the target of a required hook does not exist; if no variant of a group is left, with all
+/// reasons, also [`Kind::Broken`] or [`Kind::NotPermitted`].
 pub fn choose(
     program: &str,
     release: &str,
@@ -147,7 +147,7 @@ pub fn choose(
     }
     for (group, variants) in groups {
         let mut left = None;
-        // Only up to the one that is taken: what stands behind it is no reason for anything
+        // Only up to the chosen one: later variants are not reasons
         for variant in &variants {
             if refused.iter().any(|refusal| refusal.group == group && refusal.variant == *variant) {
                 continue;

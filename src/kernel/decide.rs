@@ -1,5 +1,4 @@
-//! The one way from the hooks that a probe wants to those that it gets: a run goes it, and whoever asks what a run would
-//! come to.
+//! Decides which hooks of a probe are used. A run and its preview in `doctor` use the same function.
 
 use libbpf_rs::ErrorKind;
 
@@ -11,26 +10,26 @@ use crate::catalog::Hook;
 use crate::error::{Error, Kind, Result};
 use crate::plan::ProbePlan;
 
-/// When to look whether the places to attach to are there. Reading the kernel's types takes milliseconds.
+/// When to check whether the attach targets exist. Reading the kernel's types takes milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TargetCheck {
-    /// Where there is something to choose, or to explain.
+    /// If there is a choice, or an error to explain.
     OnDemand,
-    /// In any case: the attempts will not find out.
+    /// Always: the attempts do not check it.
     Always,
 }
 
-/// The hooks that a probe wants, before anything is known of the kernel.
+/// The hooks that a probe requires, independent of the kernel.
 pub(super) fn wanted(plan: &ProbePlan) -> Vec<&Hook> {
     plan.hooks.iter().filter(|(_, skipped)| skipped.is_none()).map(|(hook, _)| hook).collect()
 }
 
-/// Goes through the ways that a probe could run, best first, until `attempt` takes one. Returns what came of that, and why
-/// those before were not taken.
+/// Tries the variants of a probe, best first, until `attempt` accepts one. Returns its result, and why the variants
+/// before were rejected.
 ///
 /// # Errors
-/// [`Kind::Unsupported`] if this kernel lacks something that the program needs, [`Kind::Broken`] if it has all of it and
-/// refuses the program nevertheless, [`Kind::NotPermitted`]; or what `attempt` says of something else.
+/// [`Kind::Unsupported`] if this kernel lacks a required feature, [`Kind::Broken`] if it has all of them and rejects
+/// the program nevertheless, [`Kind::NotPermitted`]; or an error of `attempt` that is not about the kernel.
 pub(super) fn decide<T>(
     plan: &ProbePlan,
     host: &Host,
@@ -42,7 +41,7 @@ pub(super) fn decide<T>(
     let choices = look == TargetCheck::Always || wanted.iter().any(|hook| hook.optional || hook.alternative.is_some());
     let places: &dyn AttachTargets = if choices { kernel.read(host)? } else { &NoTargetInfo };
     let mut refused = Vec::new();
-    // Each turn takes a variant away, or ends
+    // Each iteration removes a variant, or ends
     loop {
         let choice = choose(program, &host.release, &wanted, places, &mut refused)?;
         match attempt(&choice) {
@@ -51,7 +50,7 @@ pub(super) fn decide<T>(
                 Some(variant) => refused.push(variant),
                 None if choices || refusal.error.kind != Kind::Unsupported => return Err(refusal.error),
                 None => {
-                    // Of a place that is not there, libbpf's words say little
+                    // libbpf's messages about a missing target have little information
                     choose(program, &host.release, &wanted, kernel.read(host)?, &mut refused)?;
                     return Err(refusal.error);
                 }
@@ -60,14 +59,14 @@ pub(super) fn decide<T>(
     }
 }
 
-/// Why the kernel did not take an object or a hook.
+/// Why the kernel rejected an object or a hook.
 pub(super) struct KernelRejection {
     pub error: Error,
-    /// The hook that it was about, if that is known.
+    /// The rejected hook, if it is known.
     pub hook: Option<String>,
     /// The reason alone.
     pub words: String,
-    /// The library's error, if it came from there.
+    /// The library's error, if it has one.
     pub kind: Option<ErrorKind>,
 }
 
@@ -75,7 +74,7 @@ impl KernelRejection {
     pub fn new(host: &Host, stage: Stage, program: &str, hook: Option<&str>, error: &libbpf_rs::Error) -> Box<Self> {
         let log = log::take();
         let (failed, words) = refusal(error, &log);
-        // An interruption tells nothing of the kernel
+        // An interruption is no result about the kernel
         let hook = hook.map(str::to_owned).or(failed).filter(|_| error.kind() != ErrorKind::WouldBlock);
         let kind = Some(error.kind());
         Box::new(KernelRejection {
@@ -86,17 +85,17 @@ impl KernelRejection {
         })
     }
 
-    /// Of a hook, for a reason that has its words already.
+    /// A rejection of a hook, with its reason as a message.
     pub fn of_hook(program: &str, hook: &str, error: Error) -> Box<Self> {
         let message = format!("hook `{hook}` of program `{program}`: {}", error.message);
         let words = error.message.clone();
         Box::new(KernelRejection { error: Error { message, ..error }, hook: Some(hook.to_owned()), words, kind: None })
     }
 
-    /// The variant that the refusal is about, if it is about one of several.
+    /// The rejected variant, if the hook belongs to one of several.
     fn variant(&self, hooks: &[&Hook], host: &Host) -> Option<VariantRejection> {
         if self.error.kind == Kind::Failed {
-            return None; // not the kernel's answer: another variant would meet the same limit
+            return None; // a result that is not about the kernel: another variant would reach the same limit
         }
         let hook = hooks.iter().find(|hook| Some(&hook.name) == self.hook.as_ref())?;
         let (group, variant) = hook.alternative.clone()?;

@@ -1,18 +1,18 @@
-//! From the kernel's refusal to one sentence with what to do. Pure: what the machine is like is an argument.
+//! Converts an error of the kernel to one sentence with what to do. Pure: the state of the machine is an argument.
 
 use libbpf_rs::ErrorKind;
 
 use super::Host;
 use crate::error::{Error, Kind};
 
-/// What was tried when the kernel refused.
+/// The step that the kernel refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Load,
     Attach,
 }
 
-/// `hook` is the BPF function that was refused, if that is known; `log` is libbpf's and the verifier's output.
+/// `hook` is the rejected BPF function, if it is known; `log` is the output of libbpf and of the verifier.
 pub(super) fn explain(
     host: &Host,
     stage: Stage,
@@ -43,7 +43,7 @@ pub(super) fn explain(
         )
         .hint("boot with lockdown=integrity or without lockdown; see /sys/kernel/security/lockdown")
     } else if is_judged(log) {
-        // The verifier has EACCES for a forbidden access: that is no lack of rights
+        // The verifier returns EACCES for a forbidden access: that is not a missing capability
         Error::new(Kind::Broken, format!("{kernel} refuses {what}{reason}")).hint(
             "the kernel has everything that the program requires: please report this, with the output of --verbose",
         )
@@ -58,7 +58,7 @@ pub(super) fn explain(
         } else {
             "run it as root; if it is root, check the kernel's lockdown mode and `sysctl kernel.perf_event_paranoid`"
         };
-        // libbpf guesses at the limit of locked memory whatever it was
+        // libbpf suggests the limit of locked memory for any error
         let reason = if is_memlock(&reason) { String::new() } else { reason };
         Error::new(Kind::NotPermitted, format!("{kernel} does not permit {what}{reason}")).hint(hint)
     } else {
@@ -70,8 +70,8 @@ pub(super) fn explain(
     answer.detail(detail)
 }
 
-/// The error for `what`, if a limit on open files was reached: that is no answer about the kernel. `error` is in words, because
-/// the libraries wrap the number; where libbpf had no descriptor for a map, only the verifier's words show it.
+/// The error for `what`, if a limit on open files was reached: that is no result about the kernel. `error` is text,
+/// because the libraries wrap the number; if libbpf had no descriptor for a map, only the verifier's message shows it.
 pub(super) fn exhausted(error: &str, what: &str) -> Option<Error> {
     let of_process = ["(os error 24)", "-EMFILE", "is not pointing to valid bpf_map"];
     let (limit, hint) = if of_process.iter().any(|words| error.contains(words)) {
@@ -84,25 +84,25 @@ pub(super) fn exhausted(error: &str, what: &str) -> Option<Error> {
     Some(Error::failed(format!("{limit}: {what} can't be loaded and attached")).hint(hint))
 }
 
-/// The BPF function that libbpf names as the one that failed.
+/// The BPF function that libbpf reports as the one that failed.
 fn failed_hook(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.starts_with("libbpf: prog '") && line.contains("fail"))?;
     Some(line.strip_prefix("libbpf: prog '")?.split_once('\'')?.0.to_owned())
 }
 
-/// Lockdown shows as a missing helper: all programs here read the kernel's memory, and no other kernel forbids that.
-/// (libbpf puts the older name in place of the one that is refused.) The mode's file may not be mounted.
+/// Lockdown appears as a missing helper: all programs here read the kernel's memory, and only lockdown forbids that.
+/// (libbpf reports the older helper name instead of the rejected one.) The file with the mode may not be mounted.
 fn refused_read(log: &str) -> bool {
     log.contains("unknown func bpf_probe_read") || log.contains("use helper bpf_probe_read")
 }
 
-/// The map that libbpf names as the one that could not be made.
+/// The map that libbpf could not create, from its log.
 fn failed_map(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.starts_with("libbpf: map '") && line.contains("failed to create"))?;
     Some(line.strip_prefix("libbpf: map '")?.split_once('\'')?.0.to_owned())
 }
 
-/// The kernel's own error, without what the libraries say around it.
+/// The kernel's error, without the text that the libraries add.
 fn root_cause(error: &libbpf_rs::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -111,7 +111,7 @@ fn root_cause(error: &libbpf_rs::Error) -> String {
     cause.to_string()
 }
 
-/// The line that says why, out of a log that mostly says how.
+/// The line with the reason, from a log that has mostly other output.
 fn reason(log: &str) -> Option<String> {
     const TELLING: &[&str] = &[
         "cannot pass",
@@ -133,7 +133,7 @@ fn reason(log: &str) -> Option<String> {
     Some(line.trim_start_matches("libbpf: ").trim().to_owned())
 }
 
-/// Whether the verifier has looked at the program and found fault with what it does, not with what the kernel lacks.
+/// Whether the verifier rejected what the program does, not something that the kernel lacks.
 fn is_judged(log: &str) -> bool {
     let lacking = ["unknown func", "invalid func", "cannot use helper", "not supported", "CO-RE relocation"];
     log.contains("BEGIN PROG LOAD LOG")
@@ -141,13 +141,13 @@ fn is_judged(log: &str) -> bool {
         && !lacking.iter().any(|words| log.contains(words))
 }
 
-/// The function and the words of a refusal, for a variant that is not taken because of it.
+/// The function and the reason of a rejection, for a variant that is not used because of it.
 pub(super) fn refusal(error: &libbpf_rs::Error, log: &str) -> (Option<String>, String) {
     let words = reason(log).unwrap_or_else(|| root_cause(error));
     (failed_hook(log), words)
 }
 
-/// Why a hook with `section` was refused, where the error alone says little.
+/// Why a hook with `section` was refused, if the error alone has little information.
 pub(super) fn in_words(host: &Host, section: &str, kind: ErrorKind) -> Option<&'static str> {
     let way = section.split('/').next().unwrap_or_default();
     match (way, kind) {

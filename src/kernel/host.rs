@@ -1,4 +1,4 @@
-//! What this machine and this process bring along, read once before anything is loaded.
+//! Properties of this machine and this process, read once before anything is loaded.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,9 @@ use libbpf_rs::btf::types::Struct;
 use crate::error::{Error, Kind, Result};
 use crate::event::text::is_deceptive;
 
-/// The kernel's types, without which no program can be fitted to it.
+/// The kernel's types, which every program requires (CO-RE).
 pub(crate) const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// What kprobes are made by.
+/// The PMU of kprobes.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// The inode of the initial pid namespace (PROC_PID_INIT_INO).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -22,33 +22,33 @@ pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
 pub(crate) const CAP_PERFMON: u32 = 38;
 pub(crate) const CAP_BPF: u32 = 39;
 
-/// Facts that decide whether probes can run, and what to say if they can't.
+/// Properties that decide whether probes can run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     /// `uname -r`
     pub release: String,
-    /// Effective capabilities, a bit each.
+    /// Effective capabilities, one bit each.
     pub capabilities: u64,
     /// Whether the kernel has its types in sysfs.
     pub btf: bool,
-    /// The lockdown mode (`none`, `integrity`, `confidentiality`); `None` if the kernel does not tell.
+    /// The lockdown mode (`none`, `integrity`, `confidentiality`); `None` if it is not known.
     pub lockdown: Option<String>,
     /// Whether pids seen here are those that eBPF programs see.
     pub initial_pid_namespace: bool,
-    /// Whether this process is in a user namespace of its own, where root's rights end.
+    /// Whether this process is in a user namespace of its own, where root's capabilities are limited.
     pub user_namespace: bool,
-    /// Whether a seccomp filter decides which system calls it may make.
+    /// Whether a seccomp filter restricts its system calls.
     pub seccomp: bool,
-    /// Whether what is loaded counts as locked memory of this process, and that is limited: before 5.11.
+    /// Whether programs and maps count as locked memory of this process, and that is limited: before 5.11.
     pub memlock: bool,
     /// Whether the kernel has kprobes.
     pub kprobes: bool,
-    /// The process whose children look up symbols for this one, as eBPF programs see it.
+    /// The parent of the symbol helper's workers, as eBPF programs see it.
     pub symbol_helper: Option<u32>,
 }
 
 impl Host {
-    /// Looks at this machine.
+    /// Reads the properties of this machine.
     pub fn read() -> Self {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
@@ -58,7 +58,7 @@ impl Host {
             capabilities,
             seccomp: own_status("Seccomp").as_deref() == Some("2"),
             user_namespace: fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps_everyone(&map)),
-            // Where the limit may be raised, libbpf does so
+            // libbpf raises the limit if it may
             memlock: limited && before_5_11(&release) && capabilities & 1 << CAP_SYS_RESOURCE == 0,
             release,
             kprobes: Path::new(KPROBES).exists(),
@@ -70,15 +70,15 @@ impl Host {
         }
     }
 
-    /// Whether the kernel has BPF ring buffers. That a map can't be made may be for want of rights or of locked memory, and
-    /// libbpf does not tell why: the kernel's types, which everybody may read, have the last word. Without them the answer
-    /// is yes, because nothing can be loaded anyway.
+    /// Whether the kernel has BPF ring buffers. A map can also fail because of missing capabilities or locked memory,
+    /// and libbpf does not report why; so the kernel's types, which every user can read, decide. Without them the
+    /// answer is yes, because nothing can be loaded anyway.
     pub fn has_ring_buffer() -> bool {
         MapType::RingBuf.is_supported().unwrap_or(false)
             || Btf::from_vmlinux().map_or(true, |btf| btf.type_by_name::<Struct<'_>>("bpf_ringbuf").is_some())
     }
 
-    /// CPUs that there may ever be: what is kept for each CPU is kept so many times.
+    /// The number of possible CPUs: per-CPU data exists once for each.
     pub fn possible_cpus() -> u64 {
         libbpf_rs::num_possible_cpus().map_or(1, |cpus| cpus as u64)
     }
@@ -88,12 +88,12 @@ impl Host {
         self.capabilities & 1 << capability != 0
     }
 
-    /// Whether this process has all rights that there are: what is refused nevertheless, the kernel gives to nobody.
+    /// Whether this process has all capabilities: what is refused nevertheless, the kernel permits to no process.
     pub(super) fn has_all_rights(&self) -> bool {
         self.has(CAP_SYS_ADMIN) && !self.user_namespace && !self.seccomp
     }
 
-    /// Whether anything can be loaded at all.
+    /// Checks whether anything can be loaded at all.
     ///
     /// # Errors
     /// [`Kind::NotPermitted`] without the capabilities, [`Kind::Unsupported`] without BTF.
@@ -119,13 +119,13 @@ impl Host {
         Ok(())
     }
 
-    /// The host's name as templates and reports have it. Paths are made of it, and it need not be a name at all: DHCP and
-    /// containers set it. What is not part of a file's name, or is not seen as what it is, becomes `_`.
+    /// The host's name in templates and reports. Paths contain it, and DHCP and containers can set it to any bytes.
+    /// Characters that can't be in a file name, or that are not visible as they are, become `_`.
     pub fn name() -> String {
         file_name(rustix::system::uname().nodename().to_bytes())
     }
 
-    /// This process as eBPF programs see it; `None` in a pid namespace, where that can't be known.
+    /// This process as eBPF programs see it; `None` in a pid namespace, where its number is not known.
     pub fn own_process(&self) -> Option<u32> {
         self.initial_pid_namespace.then(std::process::id)
     }
@@ -136,14 +136,14 @@ pub(crate) fn own_status(key: &str) -> Option<String> {
     value_of(&fs::read("/proc/self/status").ok()?, key)
 }
 
-/// … in `status`. Its first line has the command's name, which need not be UTF-8: the kernel cuts it at 15 bytes.
+/// The value of `key` in `status`. The line with the command's name need not be UTF-8: the kernel cuts it at 15 bytes.
 fn value_of(status: &[u8], key: &str) -> Option<String> {
     let mut lines = status.split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"))?;
     Some(String::from_utf8_lossy(value.trim_ascii()).into_owned())
 }
 
-/// `name` as a file's name that is neither hidden nor leads elsewhere.
+/// `name` as a file name that is not hidden and is no path.
 fn file_name(name: &[u8]) -> String {
     let mut safe = String::new();
     for chunk in name.utf8_chunks() {
@@ -157,12 +157,12 @@ fn file_name(name: &[u8]) -> String {
     safe
 }
 
-/// The initial user namespace's map: every user is itself.
+/// The map of the initial user namespace: every user maps to itself.
 fn maps_everyone(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// From 5.11 on what is loaded counts for the memory cgroup.
+/// From 5.11 on, programs and maps count for the memory cgroup.
 fn before_5_11(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
     matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(major), Some(minor)) if (major, minor) < (5, 11))

@@ -1,4 +1,4 @@
-//! What can be known of this machine before anything is loaded, for whoever wonders why something does not run.
+//! Properties of this machine for `doctor`: those that explain why a probe does not run.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use super::kernel_info::{self, KernelInfo};
 use super::{Host, log};
 
-/// The kernel's number of the helper that reads its memory.
+/// The number of the helper that reads kernel memory.
 const PROBE_READ_KERNEL: u32 = 113;
 
-/// Where the switch of all kprobes is; debugfs, for root.
+/// The file that enables all kprobes; in debugfs, for root.
 const KPROBES_ENABLED: &str = "/sys/kernel/debug/kprobes/enabled";
 
-/// Settings and abilities of the kernel. `None`, where nothing else is said: it does not tell, or not to this process.
+/// Settings and features of the kernel. `None`, where nothing else is documented: not known, or not readable for this
+/// process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostCapabilities {
     /// `uname -m`
@@ -23,7 +24,7 @@ pub struct HostCapabilities {
     pub types: bool,
     /// Whether programs may read the kernel's memory; not in the lockdown mode `confidentiality`.
     pub reads_memory: Option<bool>,
-    /// Whether there are ring buffers.
+    /// Whether it has ring buffers.
     pub ring_buffer: Option<bool>,
     /// `kernel.unprivileged_bpf_disabled`
     pub unprivileged_bpf_disabled: Option<i64>,
@@ -33,27 +34,27 @@ pub struct HostCapabilities {
     pub kptr_restrict: Option<i64>,
     /// `kernel.ftrace_enabled`
     pub ftrace_enabled: Option<i64>,
-    /// Whether kprobes, of which [`Host`] knows whether there are any, are switched on.
+    /// Whether kprobes are enabled; [`Host`] has whether the kernel has them.
     pub kprobes_enabled: Option<bool>,
-    /// The place of the list of tracepoints.
+    /// The directory of tracepoints.
     pub tracefs: Tracefs,
 }
 
-/// Whether tracepoints can be looked up.
+/// Access to the list of tracepoints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Tracefs {
     /// Not mounted, as far as is known.
     #[default]
     Missing,
-    /// Mounted, but not open to this process.
+    /// Mounted, but not readable for this process.
     Closed(PathBuf),
-    /// This process can look into it.
+    /// Readable for this process.
     Open(PathBuf),
 }
 
 impl HostCapabilities {
-    /// Looks at this machine. What it takes rights to know, a process that has them asks the kernel for: by making a map
-    /// and loading a program of two instructions, which are given up at once.
+    /// Reads the properties of this machine. With the capabilities, it tests some of them: it creates a map and loads a
+    /// program of two instructions, and closes them at once.
     pub fn read(host: &Host, kernel: &KernelInfo) -> Self {
         log::start();
         let tables = kernel.read(host);
@@ -72,13 +73,13 @@ impl HostCapabilities {
     }
 }
 
-/// Asks by loading a program of two instructions; `None` without the right to, because libbpf takes any refusal but that of
-/// the helper for a yes.
+/// Tests by loading a program of two instructions; `None` without the capabilities, because libbpf returns yes for any
+/// error but that of the helper.
 fn reads_memory(host: &Host) -> Option<bool> {
     if host.check().is_err() || host.user_namespace || host.seccomp {
         return None;
     }
-    // SAFETY: numbers and a null pointer, which stands for no options.
+    // SAFETY: numbers and a null pointer, which means no options.
     let answer = unsafe {
         libbpf_sys::libbpf_probe_bpf_helper(
             libbpf_sys::BPF_PROG_TYPE_RAW_TRACEPOINT,
@@ -98,7 +99,8 @@ fn number(name: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?.trim().parse().ok()
 }
 
-/// From the lines of /proc/self/mounts, where mount points of other users (FUSE) may have names of any bytes.
+/// Finds tracefs in the lines of /proc/self/mounts, where mount points of other users (FUSE) can have any bytes in
+/// their names.
 fn tracefs(mounts: &[u8]) -> Tracefs {
     let mut lines = mounts.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b' '));
     let mounted = lines.find_map(|mut words| {

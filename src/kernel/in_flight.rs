@@ -1,4 +1,4 @@
-//! What has begun and not ended: entries of the maps that a program tags with `IN_FLIGHT()`.
+//! Operations that have begun and not ended: entries of the maps that a program tags with `IN_FLIGHT()`.
 
 use libbpf_rs::{MapCore, MapFlags};
 
@@ -7,10 +7,11 @@ use crate::catalog::MapSpec;
 use crate::error::{Error, Result};
 
 impl Loaded {
-    /// Entries that are under way, a map each in the catalogue's order; `None` where entries are something else.
+    /// The number of operations in flight, for each map in the catalogue's order; `None` if its entries are something
+    /// else.
     ///
     /// # Errors
-    /// If the kernel does not give the entries, or did not run the iterators.
+    /// If the entries can't be read, or if the iterators did not run.
     pub fn under_way(&self, maps: &[MapSpec]) -> Result<Vec<Option<u64>>> {
         self.iterated()?;
         let count = |map: &MapSpec| match map.in_flight {
@@ -20,28 +21,28 @@ impl Loaded {
         maps.iter().map(count).collect()
     }
 
-    /// Entries whose end came and was not seen by a hook, a map each in the catalogue's order.
+    /// The number of entries whose end no hook saw, for each map in the catalogue's order.
     ///
     /// # Errors
-    /// If the kernel does not give the counts.
+    /// If the counts can't be read.
     pub fn unseen(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
         let places: Vec<usize> = maps.iter().filter_map(|map| map.unseen).collect();
         let mut counts = self.counters_in_bss(places.into_iter())?.into_iter();
         Ok(maps.iter().map(|map| map.unseen.and_then(|_| counts.next()).unwrap_or(0)).collect())
     }
 
-    /// Removes the entries of `map` that began before `before` on the clock of timestamps. Returns how many.
+    /// Removes the entries of `map` that began before `before`, on the clock of timestamps. Returns their number.
     ///
     /// # Errors
-    /// If the kernel does not give the entries.
+    /// If the entries can't be read.
     pub fn drop_older(&self, map: &MapSpec, before: u64) -> Result<u64> {
         let entries = self.map(&map.name)?;
         let old = self.begun(&map.name)?.into_iter().filter(|(_, since)| *since < before);
-        // One that has ended meanwhile is gone already
+        // An operation that has ended meanwhile is removed already
         Ok(old.filter(|(key, _)| entries.delete(key).is_ok()).count() as u64)
     }
 
-    /// The keys of the entries that are under way, and since when each is.
+    /// The keys of the operations in flight, and the start time of each.
     fn begun(&self, name: &str) -> Result<Vec<(Vec<u8>, u64)>> {
         let map = self.map(name)?;
         let mut begun = Vec::new();

@@ -1,4 +1,4 @@
-//! The places of the running kernel that programs can attach to, as far as it tells of them.
+//! The attach targets of the running kernel, as far as it lists them.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use super::Host;
 use super::choice::AttachTargets;
 use crate::error::{Error, Kind, Result};
 
-/// Where tracefs is mounted: in a place of its own, or below debugfs.
+/// Mount points of tracefs: its own, or below debugfs.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// The running kernel. Nothing is read before it is asked for, and nothing twice.
+/// The running kernel. Its tables are read on the first use, and only once.
 #[derive(Default)]
 pub struct KernelInfo {
     tables: OnceCell<KernelSymbols>,
 }
 
 impl KernelInfo {
-    /// What it tells.
+    /// The kernel's tables.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] if the kernel's types can't be read.
@@ -40,9 +40,9 @@ impl KernelInfo {
 /// The kernel's types and symbols.
 pub(super) struct KernelSymbols {
     btf: Btf<'static>,
-    /// /proc/kallsyms, modules included; megabytes, and the kernel takes its time for them.
+    /// /proc/kallsyms, modules included: megabytes, and slow to read.
     symbols: OnceCell<Vec<u8>>,
-    /// The functions that may be hooked, a line each; `None` if that is not told.
+    /// The functions that can be hooked, one per line; `None` if the list is not readable.
     traceable: OnceCell<Option<Vec<u8>>>,
 }
 
@@ -55,8 +55,8 @@ impl KernelSymbols {
         self.btf.type_by_name::<Func<'_>>(name).is_some()
     }
 
-    /// Whether the kernel lets functions be hooked at the beginning of `function`; `None` if it does not tell: that takes
-    /// root, and tracefs.
+    /// Whether the kernel permits hooks at the entry of `function`; `None` if it is not known: that requires root, and
+    /// tracefs.
     pub fn is_traceable(&self, function: &str) -> Option<bool> {
         let read = || {
             let lists = TRACEFS.iter().map(|root| Path::new(root).join("available_filter_functions"));
@@ -82,11 +82,11 @@ impl AttachTargets for KernelSymbols {
                 Ok(None) => {
                     return Some(format!("tracefs is not mounted (`mount -t tracefs none {}`)", TRACEFS[0]));
                 }
-                // The refusal will say what this process may not
+                // The error of the attempt will report the missing permission
                 Err(_) => return None,
             },
             "fentry" | "fexit" => (self.has_function(target), "function"),
-            // One that was inlined everywhere is in neither; a module's is among the symbols only
+            // A function that was inlined everywhere is in neither; a module's is among the symbols only
             "kprobe" | "kretprobe" => (self.has_function(target) || self.has_symbol(target), "function"),
             _ => return None,
         };
@@ -94,10 +94,11 @@ impl AttachTargets for KernelSymbols {
     }
 }
 
-/// Where tracefs is, `None` if it is not mounted where libbpf looks for it. Below debugfs it is mounted when somebody first looks.
+/// The mount point of tracefs; `None` if it is not mounted where libbpf expects it. Below debugfs the first access
+/// mounts it.
 ///
 /// # Errors
-/// If this process may not look.
+/// If this process has no access.
 pub(super) fn tracefs() -> io::Result<Option<PathBuf>> {
     for root in TRACEFS.map(Path::new) {
         match root.join("events").metadata() {
@@ -109,7 +110,8 @@ pub(super) fn tracefs() -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Whether `symbols`, in the format of /proc/kallsyms, has code called just `name`: `name.isra.0` takes other arguments.
+/// Whether `symbols`, in the format of /proc/kallsyms, has code with exactly the name `name`: `name.isra.0` has other
+/// arguments.
 fn has_symbol(symbols: &[u8], name: &str) -> bool {
     lines(symbols).any(|line| {
         let mut words = words(line).skip(1);
@@ -117,7 +119,7 @@ fn has_symbol(symbols: &[u8], name: &str) -> bool {
     })
 }
 
-/// The lines of what the kernel writes. Modules and programs have their names in there, which need not be UTF-8.
+/// The lines of a file of the kernel. It contains names of modules and programs, which need not be UTF-8.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n')
 }

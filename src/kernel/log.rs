@@ -1,12 +1,12 @@
-//! libbpf's own words: kept back, and looked at when something fails. Printed as they come they would bury our message
-//! under a verifier log.
+//! libbpf's messages: kept, and used when a step fails. If they were printed directly, the error message would be lost
+//! in a verifier log.
 
 use std::sync::Mutex;
 
 use libbpf_rs::{PrintLevel, set_print};
 
 static LINES: Mutex<String> = Mutex::new(String::new());
-/// A verifier log can be megabytes long; its end is what matters.
+/// A verifier log can be megabytes long; the reason is at its end.
 const KEEP: usize = 64 << 10;
 
 fn keep(_: PrintLevel, text: String) {
@@ -19,13 +19,13 @@ fn keep(_: PrintLevel, text: String) {
     }
 }
 
-/// From now on libbpf's messages are kept.
+/// Keeps libbpf's messages from now on.
 pub(super) fn start() {
     take();
     set_print(Some((PrintLevel::Info, keep)));
 }
 
-/// What has been kept since the last time.
+/// The messages since the last call.
 pub(super) fn take() -> String {
     std::mem::take(&mut LINES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
 }

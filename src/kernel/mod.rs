@@ -1,4 +1,4 @@
-//! The only module that calls bpf(2): loading, attaching, ring buffers, counters, and what to say when that fails.
+//! The only module that calls bpf(2): loads and attaches programs, reads buffers and counters, and explains errors.
 
 mod aggregate;
 mod buffer;

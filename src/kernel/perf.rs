@@ -1,4 +1,4 @@
-//! Perf buffers, one a CPU. libbpf-rs has them with a wakeup per record only; what sets the wakeups is in libbpf itself.
+//! Perf buffers, one for each CPU. libbpf-rs has them with a wakeup per record only; libbpf itself can set the wakeups.
 
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,24 +17,24 @@ const PERF_COUNT_SW_BPF_OUTPUT: u64 = 10;
 const PERF_SAMPLE_RAW: u64 = 1 << 10;
 const PERF_RECORD_LOST: u32 = 2;
 const PERF_RECORD_SAMPLE: u32 = 9;
-/// A sample is its header, the length of the raw data and the data.
+/// A sample is a header, the length of the raw data, and the data.
 const SAMPLE_LENGTH: usize = 8;
 const SAMPLE_DATA: usize = 12;
-/// A loss is its header, the event's id and the number of records.
+/// A loss is a header, the event's id and the number of records.
 const LOST_COUNT: usize = 16;
-/// Raw data of a length that is a multiple of 8 is padded by so many bytes, because the length's own four are counted.
+/// Raw data whose length is a multiple of 8 is padded by this many bytes, because the four bytes of the length count.
 const PADDING: usize = 4;
 
-/// What is given every record.
+/// Receives every record.
 pub(super) type Take<'a> = Box<dyn FnMut(&[u8]) + 'a>;
 
-/// What the callback works on.
+/// The state of the callback.
 struct Context<'a> {
     take: Take<'a>,
     lost: u64,
 }
 
-/// The reading end of a probe's perf buffers.
+/// The consumer of a probe's perf buffers.
 pub(super) struct PerfBuffer<'a> {
     raw: NonNull<perf_buffer>,
     /// Owned; a pointer, because libbpf has a copy of it.
@@ -43,7 +43,7 @@ pub(super) struct PerfBuffer<'a> {
 }
 
 impl<'a> PerfBuffer<'a> {
-    /// Buffers for the perf event array `map`, on every CPU that is online.
+    /// Opens buffers for the perf event array `map`, on every CPU that is online.
     pub fn new(map: BorrowedFd<'_>, plan: &BufferPlan, take: Take<'a>) -> Result<Self> {
         let mut attr = perf_event_attr {
             size: size_of::<perf_event_attr>() as u32,
@@ -59,7 +59,7 @@ impl<'a> PerfBuffer<'a> {
                 attr.set_watermark(1);
                 attr.__bindgen_anon_2.wakeup_watermark = bytes;
             }
-            // There is no "never": a full buffer is as late as it gets
+            // There is no "never": a wakeup for a full buffer is the latest possible
             WakeupPlan::Timer | WakeupPlan::Adaptive => {
                 attr.set_watermark(1);
                 attr.__bindgen_anon_2.wakeup_watermark = plan.effective;
@@ -81,13 +81,13 @@ impl<'a> PerfBuffer<'a> {
         let buffer = NonNull::new(raw).map(|raw| PerfBuffer { raw, context, peak: 0 });
         buffer.ok_or_else(|| {
             let error = std::io::Error::last_os_error();
-            // SAFETY: libbpf has not kept the pointer that it failed with.
+            // SAFETY: libbpf does not keep the pointer after an error.
             drop(unsafe { Box::from_raw(context.as_ptr()) });
             refused(error)
         })
     }
 
-    /// Gives the records that are there to `take`, a CPU after the other.
+    /// Passes the available records to `take`, one CPU after the other.
     pub fn consume(&mut self) -> Result<()> {
         self.peak = self.peak.max(self.unread());
         // SAFETY: the buffer is valid until `Drop`.
@@ -97,12 +97,12 @@ impl<'a> PerfBuffer<'a> {
         }
     }
 
-    /// The most bytes that were unread in a CPU's buffer when it was looked into.
+    /// The peak of unread bytes in a CPU's buffer, measured when it was read.
     pub fn peak(&self) -> u64 {
         self.peak
     }
 
-    /// Bytes that are unread in the fullest buffer.
+    /// Unread bytes in the fullest buffer.
     fn unread(&self) -> u64 {
         let mut most = 0;
         // SAFETY: the buffer is valid until `Drop`.
@@ -122,7 +122,7 @@ impl<'a> PerfBuffer<'a> {
         most
     }
 
-    /// Records that the kernel has told of losing.
+    /// Losses that the kernel has reported.
     pub fn lost(&self) -> u64 {
         // SAFETY: the context is valid until `Drop`, and only `consume`, which borrows mutably, writes to it.
         unsafe { self.context.as_ref() }.lost
@@ -130,14 +130,14 @@ impl<'a> PerfBuffer<'a> {
 
     /// libbpf's epoll set of all CPUs' buffers.
     pub fn wakeups(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor lives as long as the buffer.
+        // SAFETY: the descriptor is valid as long as the buffer.
         unsafe { BorrowedFd::borrow_raw(libbpf_sys::perf_buffer__epoll_fd(self.raw.as_ptr())) }
     }
 }
 
 impl Drop for PerfBuffer<'_> {
     fn drop(&mut self) {
-        // SAFETY: both come from `new`; the buffer goes first, because it has a pointer to the context.
+        // SAFETY: both come from `new`; the buffer is freed first, because it has a pointer to the context.
         unsafe {
             libbpf_sys::perf_buffer__free(self.raw.as_ptr());
             drop(Box::from_raw(self.context.as_ptr()));
@@ -145,7 +145,7 @@ impl Drop for PerfBuffer<'_> {
     }
 }
 
-/// libbpf passes on what perf_event_open(2) says.
+/// libbpf returns the error of perf_event_open(2).
 fn refused(error: std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
@@ -158,7 +158,7 @@ fn refused(error: std::io::Error) -> Error {
 
 /// Called by libbpf for every record, from within [`PerfBuffer::consume`].
 unsafe extern "C" fn on_record(context: *mut c_void, _cpu: i32, event: *mut perf_event_header) -> i32 {
-    // SAFETY: libbpf passes the context of `new`, and a whole record whose size is in its header.
+    // SAFETY: libbpf passes the context of `new`, and a complete record whose size is in its header.
     let (context, record) = unsafe {
         let context: &mut Context<'_> = &mut *context.cast();
         (context, std::slice::from_raw_parts(event.cast::<u8>(), (*event).size.into()))

@@ -12,15 +12,15 @@ use libbpf_sys::perf_event_attr;
 use crate::catalog::PerfEvent;
 use crate::error::{Error, Kind, Result};
 
-/// `perf_event_open` closes the descriptor in programs that are run.
+/// `perf_event_open` closes the descriptor when a program is executed.
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
-/// How often a perf event runs the program.
+/// The rate at which a perf event runs the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Times a second, or every so many-th event.
+    /// Times per second, or one in this many events.
     pub value: u64,
-    /// Which of the two.
+    /// Whether the value is a frequency.
     pub frequency: bool,
 }
 
@@ -33,10 +33,10 @@ pub struct OnCpu {
 }
 
 impl OnCpu {
-    /// Whether the CPU was offline since the event was opened: the kernel stops the event then and never starts it again.
+    /// Whether the CPU was offline since the event was opened: the kernel stops the event then and never restarts it.
     fn has_stopped(&self) -> bool {
         let mut words = [0_u8; 16];
-        // The count, and how long it was enabled (PERF_FORMAT_TOTAL_TIME_ENABLED)
+        // The count, and the time that it was enabled (PERF_FORMAT_TOTAL_TIME_ENABLED)
         if rustix::io::read(&self.fd, &mut words) != Ok(words.len()) {
             return true;
         }
@@ -45,14 +45,14 @@ impl OnCpu {
     }
 }
 
-/// A program on one CPU, and the event that runs it there.
+/// The attachment of a program on one CPU, and the event that runs it there.
 pub type Attached = (Link, OnCpu);
 
-/// The two clocks may be so far apart, and so much may be between two system calls on a busy machine.
+/// Tolerance: the difference of the two clocks, and the time between two system calls on a busy machine.
 const TOLERANCE: Duration = Duration::from_millis(100);
 
-/// CPUs on which none of `events` runs (any more), though they are or were online: those that went offline in between,
-/// and those that came later.
+/// CPUs on which none of `events` runs (any more), although they are or were online: those that went offline in
+/// between, and those that came online later.
 pub fn not_sampled(events: &[OnCpu]) -> Vec<u32> {
     let mut cpus: BTreeSet<u32> = events.iter().filter(|event| event.has_stopped()).map(|event| event.cpu).collect();
     let known: BTreeSet<u32> = events.iter().map(|event| event.cpu).collect();
@@ -60,8 +60,8 @@ pub fn not_sampled(events: &[OnCpu]) -> Vec<u32> {
     cpus.into_iter().collect()
 }
 
-/// Opens the first of `event`'s sources that this machine has, or the one that was chosen, on every CPU that is online,
-/// and attaches `prog` to it. Returns the links, the events, and why sources before it were not taken.
+/// Opens the first available of `event`'s sources, or the chosen one, on every CPU that is online, and attaches `prog`
+/// to it. Returns the links, the events, and why earlier sources were not used.
 ///
 /// # Errors
 /// [`Kind::Unsupported`] if this machine has none of them, [`Kind::NotPermitted`].
@@ -74,8 +74,8 @@ pub fn attach(
     first(event, chosen, rate, |source| attach_source(prog, source, rate))
 }
 
-/// Which of `event`'s sources [`attach`] would take: opens it and closes it again. Returns why those before were not
-/// taken.
+/// The source of `event` that [`attach`] would use: opens it and closes it again. Returns why earlier sources were not
+/// used.
 ///
 /// # Errors
 /// As [`attach`].
@@ -84,7 +84,7 @@ pub fn find(event: &PerfEvent, chosen: u32, rate: Rate) -> Result<Option<String>
     first(event, chosen, rate, open_all).map(|(_, reason)| reason)
 }
 
-/// What `take` makes of the first source that it can make something of, and why it could not of those before.
+/// The result of `take` for the first source that works, and why earlier ones did not.
 fn first<T>(
     event: &PerfEvent,
     chosen: u32,
@@ -109,10 +109,10 @@ fn first<T>(
     }))
 }
 
-/// Why `source` can't be had.
+/// Why `source` can't be opened.
 ///
 /// # Errors
-/// [`Kind::NotPermitted`] if no other source could be had either, [`Kind::Failed`] at a limit on open files.
+/// [`Kind::NotPermitted`] if no other source could be opened either, [`Kind::Failed`] at a limit on open files.
 fn explain(source: &str, rate: Rate, error: &io::Error) -> Result<String> {
     if let Some(exhausted) = super::explain::exhausted(&error.to_string(), "the perf event") {
         return Err(exhausted);
@@ -134,11 +134,11 @@ fn explain(source: &str, rate: Rate, error: &io::Error) -> Result<String> {
     })
 }
 
-/// What perf events and perf buffers need.
+/// The requirements of perf events and perf buffers.
 pub(super) const PERMISSION_HINT: &str = "run it as root; without CAP_SYS_ADMIN it requires CAP_PERFMON and a value of \
                                           `sysctl kernel.perf_event_paranoid` that is 2 or less";
 
-/// The numbers of errors that have words of their own here.
+/// The error numbers with messages of their own.
 mod libc_errno {
     pub const EPERM: i32 = 1;
     pub const ENOENT: i32 = 2;
@@ -163,12 +163,12 @@ fn attach_source(prog: &ProgramMut<'_>, source: u32, rate: Rate) -> io::Result<V
     })
 }
 
-/// What `take` makes of each CPU that is online.
+/// The results of `take` for each CPU that is online.
 fn each_cpu<T>(take: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
     let mut taken = Vec::new();
     for cpu in online()? {
         match take(cpu) {
-            // It went offline since the list was read
+            // The CPU went offline since the list was read
             Err(error) if error.raw_os_error() == Some(libc_errno::ENODEV) && !online()?.contains(&cpu) => {}
             other => taken.push(other?),
         }
@@ -178,7 +178,7 @@ fn each_cpu<T>(take: impl Fn(u32) -> io::Result<T>) -> io::Result<Vec<T>> {
 
 /// `source` is an enumerator of `bpf/include/perf.h`.
 fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<OwnedFd> {
-    // The plan has no such rate; this is for whoever gets here some other way
+    // The plan rejects such rates; this is for other callers
     if !rate.frequency && (rate.value == 0 || PerfEvent::is_clock(source) && rate.value < PerfEvent::LEAST_PERIOD) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a period of {} is too short", rate.value)));
     }
@@ -201,12 +201,12 @@ fn open(source: u32, rate: Rate, cpu: u32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    // SAFETY: the kernel has just created it, and it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 unsafe extern "C" {
-    /// The C library's way to make any system call.
+    /// The C library's function for any system call.
     fn syscall(number: std::ffi::c_long, ...) -> std::ffi::c_long;
 }
 
@@ -215,7 +215,7 @@ const SYS_PERF_EVENT_OPEN: std::ffi::c_long = 298;
 #[cfg(target_arch = "aarch64")]
 const SYS_PERF_EVENT_OPEN: std::ffi::c_long = 241;
 
-/// perf_event_open(2); the C library has no function of that name.
+/// perf_event_open(2); the C library has no wrapper for it.
 unsafe fn perf_event_open(attr: *const perf_event_attr, pid: i32, cpu: i32, group: i32, flags: u64) -> i64 {
     // SAFETY: the caller's.
     unsafe { syscall(SYS_PERF_EVENT_OPEN, attr, pid, cpu, group, flags) }
@@ -227,7 +227,7 @@ fn online() -> io::Result<Vec<u32>> {
         .ok_or_else(|| io::Error::other("the list of CPUs that are online can't be read"))
 }
 
-/// `0-3,8` as numbers.
+/// Parses `0-3,8`.
 fn parse_list(text: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',') {

@@ -1,4 +1,4 @@
-//! What would become of a probe on this kernel: decided as a run decides it, without attaching anything.
+//! Predicts the verdict of a probe on this kernel: decided as by a run, without attaching anything.
 
 use std::collections::BTreeMap;
 
@@ -19,40 +19,40 @@ use crate::plan::ProbePlan;
 pub struct HookState {
     /// The hook.
     pub hook: Hook,
-    /// Why the probe does not want it, if it does not.
+    /// Why the probe does not use it, if it does not.
     pub left_out: Option<String>,
-    /// Why nothing can be attached there, if that is known.
+    /// Why nothing can be attached there, if known.
     pub missing: Option<String>,
-    /// Whether the kernel was asked, and takes it neither nor what goes with it.
+    /// Whether the kernel rejected it or another hook of its variant.
     pub refused: bool,
-    /// Whether it would be attached.
+    /// Whether a run would attach it.
     pub taken: bool,
 }
 
-/// What would become of a probe.
+/// The prediction for a probe.
 #[derive(Debug, Clone)]
 pub struct Preflight {
-    /// `None` where something is in the way that is not the kernel's: a right, a limit, too much memory asked for.
+    /// `None` if the obstacle is not the kernel: a permission, a limit, too much memory requested.
     pub verdict: Option<Verdict>,
-    /// Why it is not its first choice, if it is not; or why it would not run.
+    /// Why it does not use its first variant; or why it would not run.
     pub reason: Option<String>,
-    /// What a run would end with, if it would.
+    /// The error of a run, if it would fail.
     pub error: Option<Error>,
     /// All hooks of the program, in the order of the C file.
     pub hooks: Vec<HookState>,
     /// Group and variant of the alternatives that would be used.
     pub variants: BTreeMap<String, String>,
-    /// Whether the kernel has loaded it; else only places were looked for.
+    /// Whether the kernel has loaded it; otherwise only attach targets were checked.
     pub loaded: bool,
 }
 
-/// Asks the kernel about the probe of `plan`. With `load` it is loaded, in every way until one works, and given up at once;
-/// that takes the rights that a run takes. Without, only the kernel's types, symbols and lists are looked at.
+/// Tests the probe of `plan` on the kernel. With `load` it is loaded, variant by variant until one works, and unloaded
+/// at once; that requires the capabilities of a run. Without, only the kernel's types, symbols and lists are checked.
 pub fn preflight(plan: &ProbePlan, host: &Host, kernel: &KernelInfo, load: bool) -> Preflight {
     log::start();
     let tables = kernel.read(host);
     let mut attempt = |choice: &HookChoice| {
-        // In the order of a run: all is loaded, then attached, the last hook first
+        // In the order of a run: all hooks are loaded, then attached, the last hook first
         let loaded = if load { Some(Loaded::load_chosen(plan, host, choice)?) } else { None };
         if let Ok(tables) = &tables {
             let mut chosen =
@@ -98,7 +98,7 @@ pub fn preflight(plan: &ProbePlan, host: &Host, kernel: &KernelInfo, load: bool)
     }
 }
 
-/// Why an attempt to attach to `hook` would be refused although its place is there, as far as that can be known before.
+/// Why an attempt to attach `hook` would be refused although its target exists, as far as that is known.
 fn unattachable(hook: &Hook, host: &Host, tables: &KernelSymbols) -> Option<String> {
     let (kind, target) = hook.section.split_once('/')?;
     if !matches!(kind, "fentry" | "fexit" | "kprobe" | "kretprobe") {

@@ -1,4 +1,4 @@
-//! A program in the kernel: opened, set up, loaded, attached, and its counters read.
+//! A program in the kernel: opened, configured, loaded, attached, and its counters read.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -26,48 +26,48 @@ pub struct Loaded {
     links: Vec<Link>,
     program: &'static str,
     counter_offsets: CounterOffsets,
-    /// The hooks that are in use, in the order of the C file.
+    /// The hooks in use, in the order of the C file.
     hooks: Vec<String>,
-    /// Group and variant of the alternatives that are in use.
+    /// Group and variant of the alternatives in use.
     variants: BTreeMap<String, String>,
-    /// What runs the hooks that a perf event runs.
+    /// The links of hooks that perf events run.
     perf_events: PerfEvents,
     /// Those events, on each CPU.
     on_cpus: Vec<perf_events::OnCpu>,
-    /// Hooks that run once for each thread of the machine, when everything else is detached.
+    /// Hooks that run once for each thread of the machine, after everything else is detached.
     iterators: Vec<Iter>,
-    /// Why they could not.
+    /// Why they failed, if they did.
     not_iterated: Option<String>,
-    /// Why it is not its first choice, if it is another.
+    /// Why it does not use its first variant, if it does not.
     not_first: Option<String>,
 }
 
-/// By hook: its event, the source that the probe chose, and how often.
+/// By hook: its event, the source that the probe chose, and the rate.
 type PerfEvents = Vec<(String, PerfEvent, u32, Rate)>;
 
-/// The kernel's side of the books, added up over all possible CPUs. See `struct runner_counters`.
+/// The kernel's counters, summed over all possible CPUs. See `struct runner_counters`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Events that passed every filter.
     pub seen: u64,
-    /// Of these, not sent because the buffer had no room.
+    /// Of these, not sent because the buffer was full.
     pub lost_buffer_full: u64,
-    /// Of these, not followed because a map had no room.
+    /// Of these, not followed because a map was full.
     pub lost_map_full: u64,
     /// Of these, not sent because no scratch space was free, or because the CPU has no perf buffer.
     pub lost_other: u64,
-    /// The most bytes that were unread in a ring buffer, over all CPUs' observations.
+    /// The peak of unread bytes in a ring buffer, over all CPUs' observations.
     pub peak_unread: u64,
 }
 
 impl Counters {
-    /// Events that did not get to userspace.
+    /// Events that did not reach userspace.
     pub fn lost(&self) -> u64 {
         self.lost_buffer_full.saturating_add(self.lost_map_full).saturating_add(self.lost_other)
     }
 
-    /// All that was seen, and what was lost since `before`. A count that went back, which is a fault, makes books that do not
-    /// balance.
+    /// The events seen and lost since `before`. A count that decreased, which is a fault, makes the counts not
+    /// reconcile.
     pub fn since(&self, before: &Counters) -> Counters {
         Counters {
             lost_buffer_full: self.lost_buffer_full.saturating_sub(before.lost_buffer_full),
@@ -79,11 +79,12 @@ impl Counters {
 }
 
 impl Loaded {
-    /// Loads the program of `plan`, with every setting in place before.
+    /// Loads the program of `plan`, with all of its settings.
     ///
     /// # Errors
-    /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) if this kernel lacks something that the program needs, [`Kind::Broken`](crate::error::Kind::Broken) if it has all of it and
-    /// refuses the program nevertheless, [`Kind::NotPermitted`](crate::error::Kind::NotPermitted).
+    /// [`Kind::Unsupported`](crate::error::Kind::Unsupported) if this kernel lacks something that the program requires,
+    /// [`Kind::Broken`](crate::error::Kind::Broken) if it has all of it and rejects the program nevertheless,
+    /// [`Kind::NotPermitted`](crate::error::Kind::NotPermitted).
     pub fn load(plan: &ProbePlan, host: &Host, kernel: &KernelInfo) -> Result<Self> {
         log::start();
         let mut attempt = |choice: &HookChoice| Loaded::try_chosen(plan, host, choice);
@@ -91,8 +92,8 @@ impl Loaded {
         Ok(Loaded { not_first: (!refused.is_empty()).then(|| reasons(refused.iter())), ..loaded })
     }
 
-    /// Loads it, and where that matters tries whether it can be attached: the kernel tells by doing it. What the hooks have
-    /// seen meanwhile is not of the window, so another copy takes the place of the one that was tried.
+    /// Loads the program, and if required tests whether it can be attached, by attaching it. Events that its hooks have
+    /// seen in the test do not belong to the window, so the tested copy is replaced by a new one.
     fn try_chosen(plan: &ProbePlan, host: &Host, choice: &HookChoice) -> Result<Self, Box<KernelRejection>> {
         let mut loaded = Loaded::load_chosen(plan, host, choice)?;
         if choice.variants.is_empty() && !plan.skip_unsupported {
@@ -120,7 +121,7 @@ impl Loaded {
             .map_err(broken)?;
         let own = host.own_process().unwrap_or(0);
         let helper = host.symbol_helper.unwrap_or(0);
-        // What keeps hash tables from being predictable does so for stacks as well
+        // The random seed of hash tables is good enough for the hashes of stacks
         let seed = RandomState::new().build_hasher().finish().to_ne_bytes();
         let own: Vec<Setting> = [
             ("runner_self", &own.to_ne_bytes()[..]),
@@ -155,11 +156,11 @@ impl Loaded {
         })
     }
 
-    /// Attaches every hook, the last of the C file first: programs have the start of a story first and its end last,
-    /// and a story that is begun must find its end.
+    /// Attaches every hook, the last of the C file first: programs have the start of an operation first and its end
+    /// last, and the end of an operation must be seen once its start was.
     ///
     /// # Errors
-    /// As [`Loaded::load`]; what was attached before is detached when this is dropped.
+    /// As [`Loaded::load`]; the hooks that were attached before are detached when this is dropped.
     pub fn attach(&mut self, host: &Host) -> Result<()> {
         self.attach_all(host).map_err(|refused| refused.error)
     }
@@ -182,7 +183,7 @@ impl Loaded {
             let refused = |error| KernelRejection::new(host, Stage::Attach, self.program, Some(&name), &error);
             let link = hook.attach().map_err(refused)?;
             if hook.section().to_string_lossy().starts_with("iter/") {
-                // Now, while the process has the right to
+                // Now, while the process has the capability
                 self.iterators.push(Iter::new(&link).map_err(refused)?);
             }
             self.links.push(link);
@@ -190,8 +191,8 @@ impl Loaded {
         Ok(())
     }
 
-    /// Whether this machine has the perf events of the hooks, as [`Loaded::attach`] would find it. Returns why those that
-    /// come first are not taken, if they are not.
+    /// Checks whether this machine has the perf events of the hooks, as [`Loaded::attach`] would find them. Returns why
+    /// earlier sources are not used, if they are not.
     pub(super) fn find_perf_events(&self) -> Result<Option<String>, Box<KernelRejection>> {
         let mut not_first = None;
         let used = self.perf_events.iter().filter(|(name, ..)| self.hooks.contains(name));
@@ -203,7 +204,7 @@ impl Loaded {
         Ok(not_first)
     }
 
-    /// What became of it on this kernel, and why, if that is not its first choice.
+    /// Its verdict on this kernel, and the reason, if it does not use its first variant.
     pub fn verdict(&self) -> (Verdict, Option<&str>) {
         match &self.not_first {
             None => (Verdict::Ok, None),
@@ -211,25 +212,24 @@ impl Loaded {
         }
     }
 
-    /// The variant that is taken of each group of alternatives.
+    /// The chosen variant of each group of alternatives.
     pub fn variants(&self) -> &BTreeMap<String, String> {
         &self.variants
     }
 
-    /// The hooks that are in use.
+    /// The hooks in use.
     pub fn hooks(&self) -> &[String] {
         &self.hooks
     }
 
-    /// Takes every hook away, the one that was attached last first, then runs the iterators. What is in the buffer stays
-    /// there.
+    /// Detaches every hook, the last attached one first, then runs the iterators. Records in the buffer stay there.
     pub fn detach(&mut self) {
-        self.on_cpus.clear(); // each holds its event as much as the link does
+        self.on_cpus.clear(); // each holds its event, as the link does
         while let Some(link) = self.links.pop() {
             drop(link);
         }
         let run = |mut iterator: Iter| loop {
-            // They write nothing; EAGAIN after very many threads
+            // They produce no output; EAGAIN after very many threads
             match iterator.read(&mut [0; 64]) {
                 Ok(0) => return Ok(()),
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
@@ -240,7 +240,7 @@ impl Loaded {
         self.not_iterated = failed.map(|error| error.to_string());
     }
 
-    /// Whether its iterators have run.
+    /// An error if its iterators failed.
     pub(super) fn iterated(&self) -> Result<()> {
         match &self.not_iterated {
             Some(why) => Err(Error::failed(format!(
@@ -251,7 +251,7 @@ impl Loaded {
         }
     }
 
-    /// The map that events come through.
+    /// The map of the event buffer.
     pub(super) fn events(&self) -> Result<libbpf_rs::Map<'_>> {
         self.map("events")
     }
@@ -264,10 +264,10 @@ impl Loaded {
     /// Reads the kernel's counters.
     ///
     /// # Errors
-    /// If the kernel does not give them.
+    /// If the counters can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let failed = |what: String| Error::failed(format!("the counters of {} can't be read: {what}", self.program));
-        // One value a *possible* CPU, and that is what the buffer must have room for
+        // One value for each *possible* CPU: the buffer must have room for all of them
         let values = self
             .map("counters")?
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
@@ -286,15 +286,15 @@ impl Loaded {
         Ok(sum)
     }
 
-    /// Inserts that each of the program's maps refused, in the catalogue's order.
+    /// Failed inserts of each of the program's maps, in the catalogue's order.
     ///
     /// # Errors
-    /// If the kernel does not give the counts.
+    /// If the counts can't be read.
     pub fn insert_failures(&self, maps: &[MapSpec]) -> Result<Vec<u64>> {
         self.counters_in_bss(maps.iter().map(|map| map.refusals))
     }
 
-    /// The program's own counters, a u64 each, by their places in `.bss`.
+    /// The program's own counters, a u64 each, at these offsets in `.bss`.
     pub(super) fn counters_in_bss(&self, places: impl ExactSizeIterator<Item = usize>) -> Result<Vec<u64>> {
         if places.len() == 0 {
             return Ok(Vec::new());
@@ -306,38 +306,38 @@ impl Loaded {
         places.map(|at| count(at).ok_or_else(failed)).collect()
     }
 
-    /// CPUs that its perf events do not run on (any more), though they are or were online. To be asked before it is
+    /// CPUs on which its perf events do not run (any more), although they are or were online. To be called before it is
     /// detached.
     pub fn cpus_not_sampled(&self) -> Vec<u32> {
         if self.on_cpus.is_empty() { Vec::new() } else { perf_events::not_sampled(&self.on_cpus) }
     }
 
-    /// The addresses of its code, as far as this process may see them.
+    /// The address ranges of its code, if this process may see them.
     pub fn code(&self) -> Vec<Range<u64>> {
         let programs = self.object.progs().filter(|prog| prog.autoload());
         programs.flat_map(|prog| prog_info::code(prog.as_fd()).unwrap_or_default()).collect()
     }
 
-    /// The map of the variables that the program and the runner both write.
+    /// The map of the variables that both the program and the runner write.
     fn bss(&self) -> Option<libbpf_rs::Map<'_>> {
         self.object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"))
     }
 
-    /// The values of its filters that change while it runs.
+    /// The variables of its filters that change while it runs.
     ///
     /// # Errors
-    /// If the kernel does not share them.
+    /// If the map can't be shared.
     pub fn followed_values(&self) -> Result<LiveVariables> {
         let failed = |what: &str| Error::failed(format!("the variables of {} can't be followed: {what}", self.program));
         let bss = self.bss().ok_or_else(|| failed("there are none"))?;
         LiveVariables::of(bss.as_fd(), bss.value_size() as usize).map_err(|error| failed(&error.to_string()))
     }
 
-    /// How often the kernel left a hook out because it found it at work already, all hooks together. Nobody else has
-    /// this copy of the program, so it counts from the load on.
+    /// How often the kernel skipped a hook because the program was already running on that CPU, all hooks together. The
+    /// count begins at the load, because no other process uses this copy of the program.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the kernel does not report it.
     pub fn missed(&self) -> Result<u64> {
         let hooks = self.object.progs().filter(|hook| hook.autoload());
         let mut missed = hooks.map(|hook| prog_info::misses(hook.as_fd()));
@@ -347,7 +347,7 @@ impl Loaded {
     }
 }
 
-/// One more reason why it is not the first choice, unless it is known.
+/// Adds a reason why the first variant is not used, unless it is present.
 pub(super) fn add_reason(not_first: &mut Option<String>, reason: Option<String>) {
     match (not_first.as_mut(), reason) {
         (None, reason) => *not_first = reason,
@@ -356,14 +356,14 @@ pub(super) fn add_reason(not_first: &mut Option<String>, reason: Option<String>)
     }
 }
 
-/// Returns what the perf events of the hooks are to be, which is in `.rodata` as well.
+/// Returns the settings of the hooks' perf events, which are in `.rodata` as well.
 fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libbpf_rs::Result<PerfEvents> {
     let mut perf_events = Vec::new();
     let aggregate = plan.aggregate.as_ref();
     let swaps = aggregate.is_some_and(AggregatePlan::swaps);
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        // The second map of an aggregate or of its stacks is as the first one is
+        // The second map of an aggregate or of its stacks has the settings of the first one
         let second = name.strip_suffix(SECOND);
         let per_cpu = |of: &str| aggregate.is_some_and(|aggregate| aggregate.per_cpu && aggregate.spec.map == of);
         if second.is_some() || name.ends_with(NOW) {
@@ -401,7 +401,7 @@ fn set_up_maps(open: &mut OpenObject, plan: &ProbePlan, own: &[Setting]) -> libb
     Ok(perf_events)
 }
 
-/// The program's calls are the same for either type.
+/// The program's calls are the same for both types.
 fn keep_cpus_apart(map: &mut OpenMapMut<'_>) -> libbpf_rs::Result<()> {
     match map.map_type() {
         MapType::Hash => map.set_type(MapType::PercpuHash),
@@ -410,7 +410,7 @@ fn keep_cpus_apart(map: &mut OpenMapMut<'_>) -> libbpf_rs::Result<()> {
     }
 }
 
-/// The one map has the type that goes with the transport; the verifier never sees the calls that need another one.
+/// The map has the type of the transport; the verifier never sees calls for another type.
 fn set_up_events(map: &mut OpenMapMut<'_>, plan: &ProbePlan) -> libbpf_rs::Result<()> {
     if plan.buffer.transport != Transport::Perf {
         return map.set_max_entries(plan.buffer.effective);
