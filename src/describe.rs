@@ -1,4 +1,4 @@
-//! What there is to say of a program, out of the catalogue and of what was measured: for people and as JSON.
+//! Describes a program from the catalogue and its measurements: as text and as JSON.
 
 mod accuracy;
 pub mod config;
@@ -16,7 +16,7 @@ use crate::output;
 use crate::plan::{AggregatePlan, row_layouts};
 use measured::{Tested, costs, tested};
 
-/// Kinds of hooks, and the Linux that was the first to have them.
+/// Kinds of hooks, and the first Linux version with them.
 const SINCE: &[(&str, &str)] = &[
     ("tp_btf", "5.5"),
     ("fentry", "5.5"),
@@ -36,9 +36,9 @@ const SINCE: &[(&str, &str)] = &[
 pub struct Described {
     /// Its name.
     pub name: String,
-    /// What it means.
+    /// Its meaning.
     pub doc: String,
-    /// What its values are.
+    /// Its possible values.
     pub values: String,
 }
 
@@ -92,7 +92,7 @@ fn list(names: &ValueNames) -> String {
     names.iter().map(|(_, name)| name).collect::<Vec<_>>().join(" ")
 }
 
-/// What a filter takes.
+/// The values that a filter accepts.
 fn takes(filter: &Variable) -> String {
     let one = match &filter.element.kind {
         ElementKind::Uint | ElementKind::Int => "number".into(),
@@ -114,7 +114,7 @@ fn takes(filter: &Variable) -> String {
     }
 }
 
-/// The first Linux that has the kinds of hooks that `program` can't do without.
+/// The first Linux version with all kinds of hooks that `program` requires.
 fn since(program: &Program) -> Option<&'static str> {
     let of = |hook: &Hook| {
         let kind = hook.section.split('/').next().unwrap_or_default();
@@ -130,7 +130,7 @@ fn since(program: &Program) -> Option<&'static str> {
     needed.filter_map(of).chain(least_choice()).max_by_key(number)
 }
 
-/// Everything, for scripts.
+/// Everything, as JSON.
 pub fn json(program: &Program) -> Json {
     let fields: Vec<Json> = fields(program)
         .into_iter()
@@ -183,7 +183,7 @@ pub fn json(program: &Program) -> Json {
     })
 }
 
-/// Everything, for a person.
+/// Everything, as text.
 pub fn text(program: &Program) -> String {
     let mut out = format!("{}: {}\n", program.name, program.doc());
     let what = if program.event().is_some() { "event" } else { "row, read from a map" };
@@ -238,16 +238,16 @@ pub fn text(program: &Program) -> String {
         section(&mut out, &format!("Example: ebpf-run {name}"));
         yaml.lines().for_each(|line| writeln!(out, "  {line}").expect("a String takes all"));
     }
-    // A line has no blanks at its end
+    // Lines have no trailing blanks
     out.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// The first kernel that a program ran on; `None`: on none that it was tried on.
+/// The first tested kernel that the program ran on; `None`: none.
 fn runs_since(kernels: &[Tested]) -> Option<&Tested> {
     kernels.iter().find(|tested| tested.ran())
 }
 
-/// On which kernels it was tried, and how that went.
+/// The kernels on which it was tested, and the results.
 fn kernels(tested: &[Tested]) -> String {
     let Some(oldest) = tested.first() else { return "  not tested on any\n".into() };
     let mut out = match runs_since(tested) {
@@ -267,7 +267,7 @@ fn kernels(tested: &[Tested]) -> String {
     out
 }
 
-/// What the kernel's side takes of the time of whoever makes the events.
+/// The CPU time that the program takes in the kernel from the process that causes an event.
 fn cost(program: &str) -> String {
     let Some(measured) = costs(program) else { return "  not measured\n".into() };
     let mut out = String::new();
@@ -279,7 +279,7 @@ fn cost(program: &str) -> String {
     out
 }
 
-/// A list of names that would hide what stands around it: its beginning, and the command that shows all.
+/// The beginning of a list of names that is too long to be printed, and the command that prints all of it.
 fn brief(values: &str, all: &str) -> String {
     const SHOWN: usize = 12;
     let names: Vec<&str> = values.split(' ').collect();
@@ -297,7 +297,7 @@ fn entry(out: &mut String, name: &str, doc: &str, values: &str) {
     writeln!(out, "  {name:<16} {doc}\n  {:16} = {values}", "").expect("a String takes all");
 }
 
-/// The names behind `PROGRAM.` that [`one`] knows, with their docs.
+/// The parts of a program that [`one`] finds, with their docs.
 pub fn parts(program: &Program) -> Vec<(String, String)> {
     let mut parts: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, doc: &str| {
@@ -311,7 +311,7 @@ pub fn parts(program: &Program) -> Vec<(String, String)> {
     parts
 }
 
-/// The field, filter and map called `name`, for a person; `None` if there is none.
+/// The field, filter and map with the name `name`, as text; `None` if there is none.
 pub fn one(program: &Program, name: &str) -> Option<String> {
     let mut out = String::new();
     let mut say = |kind: &str, doc: &str, values: &str| {

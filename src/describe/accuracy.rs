@@ -1,4 +1,4 @@
-//! What a program sees and what it does not: for people, as JSON, and as the tables of `docs/explanation/accuracy.md`.
+//! What a program sees and what it does not: as text, as JSON, and as the tables of `docs/explanation/accuracy.md`.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ pub(super) fn json(accuracy: &Accuracy) -> Json {
     Json::Object(lists.collect::<Map<_, _>>())
 }
 
-/// A line for each phrase, the aspect before its first one.
+/// One line for each phrase; the first phrase of an aspect has its label.
 pub(super) fn text(accuracy: &Accuracy) -> String {
     let mut out = String::new();
     for (label, phrase) in lines(accuracy) {

@@ -1,4 +1,4 @@
-//! What the templates and columns of a config can name.
+//! The names that the templates and columns of a config can use.
 
 use std::fmt::Write as _;
 
@@ -8,16 +8,16 @@ use super::{Described, entry, fields_of, section};
 use crate::output::formatters;
 use crate::plan::Plan;
 
-/// A name for templates, with the probes whose records have it; none where it is no field of a record.
+/// A name for templates, with the probes whose records have it; no probes if it is not a field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigName {
-    /// What it is.
+    /// Its description.
     pub described: Described,
-    /// The probes; all of them, if there is but one.
+    /// The probes; all of them, if the config has one only.
     pub probes: Vec<String>,
 }
 
-/// Every name that a template of the config can have, the records' first.
+/// Every name that a template of the config can use, those of records first.
 pub fn names(plan: &Plan) -> Vec<ConfigName> {
     let mut found: Vec<ConfigName> = Vec::new();
     for probe in &plan.probes {
@@ -41,7 +41,7 @@ pub fn names(plan: &Plan) -> Vec<ConfigName> {
     found
 }
 
-/// All names, for a person; `what` is the config.
+/// All names, as text; `what` is the config.
 pub fn text(what: &str, plan: &Plan) -> String {
     let probe = |probe: &crate::plan::ProbePlan| match probe.name == probe.program.name {
         true => probe.name.clone(),
@@ -66,7 +66,7 @@ fn one_of(out: &mut String, name: &ConfigName, plan: &Plan) {
     entry(out, called, doc, &format!("{values}{only}"));
 }
 
-/// The name `called`, for a person; `None` if there is none.
+/// The name `called`, as text; `None` if there is none.
 pub fn one(plan: &Plan, called: &str) -> Option<String> {
     let names = names(plan);
     let name = names.iter().find(|name| name.described.name == called)?;
@@ -74,7 +74,7 @@ pub fn one(plan: &Plan, called: &str) -> Option<String> {
     Some(format!("`{called}` of {of}: {}\n  {}\n", name.described.doc, name.described.values))
 }
 
-/// All names, for scripts.
+/// All names, as JSON.
 pub fn json(what: &str, plan: &Plan) -> Json {
     let name = |name: ConfigName| {
         let Described { name: called, doc, values } = name.described;

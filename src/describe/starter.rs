@@ -1,5 +1,5 @@
-//! A config of one program to start from, as `ebpf-run init` writes it. Lines that begin with `##` explain; those that
-//! begin with `#` are settings, each of which can be uncommented by itself.
+//! A config of one program to start from, as `ebpf-run init` writes it. Lines that begin with `##` are explanations;
+//! those that begin with `#` are settings, each of which can be uncommented by itself.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::catalog::{AggregateShape, ElementKind, Program, Variable};
 use crate::config::structure::schema;
 use crate::event::{Field, FieldKind};
 
-/// Columns of a line that explains.
+/// Columns of an explanation.
 const WIDTH: usize = 100;
 
 /// The config.
@@ -36,7 +36,7 @@ pub fn config(program: &Program) -> String {
 
     out.line(0, "probes:");
     out.line(2, &format!("- program: {name}"));
-    // Braces, so that there may be no filter at all
+    // Braces, so that the filters can be empty
     out.line(4, "filters: {");
     for filter in &program.filters {
         let values = brief(&takes(filter), &format!("ebpf-run describe {name}.{}", filter.name));
@@ -89,7 +89,7 @@ impl Out {
         self.wrapped(indent, "## ", &text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 
-    /// The words of `text`, on as many lines as they take; a template's expression is one word.
+    /// Wraps the words of `text`; a template's expression is not broken.
     fn wrapped(&mut self, indent: usize, mark: &str, text: &str) {
         let (mut line, mut depth) = (String::new(), 0_usize);
         for part in text.split_inclusive(' ') {
@@ -105,7 +105,7 @@ impl Out {
         self.line(indent, format!("{mark}{line}").trim_end());
     }
 
-    /// What the schema says of a key.
+    /// The schema's description of a key.
     fn key(&mut self, of: &str, key: &str, indent: usize) {
         let doc = schema().pointer(&format!("/$defs/{of}/properties/{key}/description")).and_then(Json::as_str);
         self.doc(indent, doc.unwrap_or_default());
@@ -140,12 +140,12 @@ impl Out {
     }
 }
 
-/// Text in double quotes, which YAML reads as JSON does.
+/// Text in double quotes, which YAML reads like JSON.
 fn quoted(text: &str) -> String {
     Json::from(text).to_string()
 }
 
-/// A value that the filter takes.
+/// A value that the filter accepts.
 fn example(filter: &Variable) -> String {
     match &filter.element.kind {
         ElementKind::Uint | ElementKind::Int if filter.element.size == 1 => "1".into(),

@@ -31,7 +31,7 @@ const TRIES: usize = 16;
 /// A directory that stays open, even if it is renamed.
 #[derive(Debug, Clone)]
 pub struct OpenDir {
-    /// The folder.
+    /// Its descriptor.
     pub fd: Arc<OwnedFd>,
     /// Its path, for messages.
     pub path: PathBuf,

@@ -37,7 +37,7 @@ pub enum PathPolicy {
 /// An open directory, and a name in it.
 #[derive(Debug)]
 pub struct ParentDir {
-    /// The folder.
+    /// The descriptor of the directory.
     pub fd: OwnedFd,
     /// The file's name in it.
     pub name: OsString,

@@ -1,4 +1,5 @@
-//! The runner's side of the symbol helper: asks, waits no longer than it may, and replaces a worker that does not answer.
+//! The runner's side of the symbol helper: sends requests, enforces their time limits, and replaces a worker that does
+//! not answer.
 
 use std::io::{self, BufReader, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -13,16 +14,16 @@ use rustix::thread::CapabilitySet;
 use super::helper;
 use super::wire::{Answer, Image, MAX_ADDRESSES, UnresolvedCause, receive_answers, send_request};
 
-/// A worker that answers so much later than it may hangs, or has no CPU.
+/// A worker that answers later than this after its limit hangs, or gets no CPU.
 const GRACE: Duration = Duration::from_millis(600);
-/// The supervisor does nothing that can take long.
+/// Time limit of the supervisor, which makes no call that can take long.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// The helper, for as long as this lives.
+/// The helper processes. They end when this is dropped.
 #[derive(Debug)]
 pub struct Client {
     supervisor: Pid,
-    /// `None` once the supervisor is gone.
+    /// `None` once the supervisor has ended.
     control: Option<UnixStream>,
     worker: Option<UnixStream>,
     /// Workers that were replaced because they crashed or did not answer.
@@ -30,25 +31,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// Forks the helper, which will have the capabilities `needed`.
+    /// Forks the helper, with the capabilities `needed`.
     ///
     /// # Errors
-    /// If there can be no further process.
+    /// If no further process can be created.
     pub fn start(needed: CapabilitySet) -> io::Result<Self> {
         let (supervisor, control) = helper::fork(needed)?;
         Ok(Client { supervisor, control: Some(control), worker: None, replaced: 0 })
     }
 
-    /// The supervisor's number; workers are its children.
+    /// The pid of the supervisor; workers are its children.
     pub fn pid(&self) -> u32 {
         self.supervisor.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// An answer for each of `addresses`. Each [`MAX_ADDRESSES`] of them may take `allowance`, and none is waited for longer
-    /// than until `deadline`.
+    /// Returns an answer for each of `addresses`. Each [`MAX_ADDRESSES`] of them may take `allowance`; no answer is
+    /// waited for after `deadline`.
     ///
     /// # Errors
-    /// If the worker crashed or hung.
+    /// If the worker crashed or timed out.
     pub fn ask(
         &mut self,
         image: &Image,
@@ -62,7 +63,7 @@ impl Client {
             let is_slow = given.contains(&Err(UnresolvedCause::TimedOut));
             answers.extend(given);
             if is_slow {
-                break; // so will be the next piece
+                break; // the next chunk would be slow too
             }
         }
         answers.resize(addresses.len(), Err(UnresolvedCause::TimedOut));
@@ -86,11 +87,11 @@ impl Client {
         let allowance = allowance.min(left - GRACE);
         let worker = self.worker.as_mut().expect("there is one");
         let mut stream = DeadlineStream { stream: worker, until: Instant::now() + allowance + GRACE };
-        // A worker sends nothing that was not asked for: what is read ahead is of this answer
+        // A worker sends only answers to requests: bytes that are read ahead belong to this answer
         let answers = send_request(&mut stream, image, addresses, allowance)
             .and_then(|()| receive_answers(&mut BufReader::new(&mut stream), addresses.len()));
         answers.map_err(|error| {
-            // An answer that comes later would be taken for that to the next question
+            // A late answer would be taken for the answer to the next request
             self.worker = None;
             self.replaced += 1;
             if error.kind() == io::ErrorKind::TimedOut { UnresolvedCause::TimedOut } else { UnresolvedCause::NoHelper }
@@ -142,7 +143,7 @@ fn receive_socket(control: &UnixStream) -> io::Result<Option<UnixStream>> {
     Ok(sockets.flatten().next().map(|socket: OwnedFd| UnixStream::from(socket)))
 }
 
-/// A socket on which nothing takes longer than until a moment.
+/// A socket whose reads and writes end at a deadline.
 struct DeadlineStream<'a> {
     stream: &'a mut UnixStream,
     until: Instant,

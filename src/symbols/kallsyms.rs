@@ -1,4 +1,4 @@
-//! The kernel's own symbols, from /proc/kallsyms.
+//! The kernel's symbols, from /proc/kallsyms.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use super::wire::UnresolvedCause;
 
-/// How far behind the last symbol of all an address may be and still belong to it.
+/// The largest distance of an address to the last symbol to which it can belong.
 const MAX_TAIL: u64 = 64 << 10;
-/// Modules and programs come and go: when an address is unknown, the table is read again, but not more often than this.
+/// Modules and programs are loaded and unloaded: for an unknown address the table is read again, at most this often.
 const MIN_AGE: Duration = Duration::from_secs(10);
-/// Longer lines are none of the kernel's.
+/// The kernel writes no longer lines.
 const MAX_LINE: usize = 4096;
 
-/// The table, read with the first address.
+/// The symbol table, read for the first address.
 #[derive(Debug)]
 pub struct Kallsyms {
-    /// Opened while the process still had the right to see addresses: the kernel asks for it at the opening.
+    /// Opened while the process still had the capability to see addresses: the kernel checks it when the file is
+    /// opened.
     file: io::Result<File>,
     table: SymbolTable,
     read_at: Option<Instant>,
@@ -26,7 +27,7 @@ pub struct Kallsyms {
 struct SymbolTable {
     /// Sorted by address.
     symbols: Vec<Symbol>,
-    /// All names, one behind the other.
+    /// All names, concatenated.
     names: Vec<u8>,
 }
 
@@ -35,17 +36,17 @@ struct Symbol {
     address: u64,
     name: u32,
     length: u16,
-    /// Functions; what is not code ends the function before it, and names nothing.
+    /// Whether it is a function; a symbol that is not code ends the function before it, and is not returned as a name.
     is_code: bool,
 }
 
 impl Kallsyms {
-    /// Opens the table and reads nothing yet.
+    /// Opens the table without reading it.
     pub fn open() -> Self {
         Kallsyms { file: File::open("/proc/kallsyms"), table: SymbolTable::default(), read_at: None }
     }
 
-    /// Whether it shows any address: it shows zeros to a reader without the right to see them.
+    /// Whether it shows any address: without the capability all addresses are zero.
     pub fn has_addresses(&mut self) -> bool {
         let mut beginning = Vec::new();
         let read = self.file.as_mut().ok().and_then(|file| {
@@ -58,7 +59,7 @@ impl Kallsyms {
     /// The name of the function at `address`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why it has no name.
     pub fn name(&mut self, address: u64) -> Result<&[u8], UnresolvedCause> {
         let found = self.table.find(address).is_some();
         if !found && self.read_at.is_none_or(|read| read.elapsed() >= MIN_AGE) {
@@ -77,8 +78,8 @@ impl Kallsyms {
 }
 
 impl SymbolTable {
-    /// Lines of `ADDRESS TYPE NAME [MODULE]`. All addresses are zero for a reader without the right to see them: then the
-    /// table is empty.
+    /// Parses lines of `ADDRESS TYPE NAME [MODULE]`. Without the capability to see addresses all of them are zero: then
+    /// the table is empty.
     fn read(mut lines: impl BufRead) -> io::Result<Self> {
         let mut table = SymbolTable::default();
         let mut line = Vec::new();
@@ -112,7 +113,7 @@ impl SymbolTable {
         if behind == self.symbols.len() && address - start > MAX_TAIL {
             return None;
         }
-        // Of several names for one address the first that is a function's
+        // Of several names for one address, the first one of a function
         let first = self.symbols[..behind].partition_point(|symbol| symbol.address < start);
         let symbol = self.symbols[first..behind].iter().find(|symbol| symbol.is_code)?;
         let name = symbol.name as usize;

@@ -1,5 +1,5 @@
-//! Names for the addresses of stacks. The kernel's come from /proc/kallsyms. Those of processes are found by a child
-//! process, because everything that they are found in belongs to the process that is traced: see `helper`.
+//! Resolves the addresses of stacks to names. The kernel's names are in /proc/kallsyms. A child process resolves those
+//! of processes, because it has to read files that belong to the traced processes: see `helper`.
 
 mod client;
 mod helper;
@@ -20,32 +20,32 @@ use kallsyms::Kallsyms;
 pub use helper::MAX_MEMORY;
 pub use wire::{Image, UnresolvedCause};
 
-/// Functions by which the kernel comes from what is traced to a program, innermost first: `bpf_prog_…` is the program.
+/// Functions between the traced kernel function and the program, innermost first: `bpf_prog_…` is the program.
 const WAY_IN: &[&str] =
     &["bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_trampoline_", "trace_call_bpf", "perf_trace_"];
 const PROGRAM: &str = "bpf_prog_";
 
-/// How long the names of the snapshots of one moment may take, of all probes together. The end of a window waits for the
-/// snapshots that are being taken and for the last ones: twice this.
+/// Time limit for the names in all snapshots of one moment, of all probes together. The end of a window waits for the
+/// snapshots in progress and for the last ones: twice this.
 pub const PATIENCE: Duration = Duration::from_millis(2500);
-/// A name is asked for again after this: a library may have been replaced by another one at the same addresses.
+/// A name is looked up again after this time: another library may have been mapped at the same addresses.
 const MAX_AGE: Duration = Duration::from_secs(10);
-/// Bytes of names of processes that are remembered.
+/// Bytes of cached names of processes.
 const MAX_KNOWN: usize = 32 << 20;
-/// Addresses of one program in one snapshot that are looked up.
+/// Addresses of one program image in one snapshot that are looked up.
 const MAX_ADDRESSES: usize = 1 << 16;
-/// How long a program's names may take at first; those that take longer get the time that the others leave.
+/// Time limit for a program image at first; slower ones get the time that the others leave.
 const FIRST_TURN: Duration = Duration::from_millis(400);
 
-/// A frame's name, or why it has none.
+/// The name of a frame, or why it has none.
 pub type FrameName = Result<Arc<[u8]>, UnresolvedCause>;
 
-/// What became of the frames of stacks, each counted once for each snapshot that has its stack.
+/// The results for the frames of stacks; each frame counts once for each snapshot with its stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SymbolCounts {
     /// All of them.
     pub frames: u64,
-    /// Those without a name, by the cause.
+    /// Frames without a name, by the cause.
     pub unresolved: BTreeMap<UnresolvedCause, u64>,
 }
 
@@ -65,27 +65,27 @@ struct CachedName {
     since: Instant,
 }
 
-/// Turns addresses into names.
+/// Resolves addresses to names.
 #[derive(Debug)]
 pub struct Symbols {
     kernel: Kallsyms,
-    /// Where the code of the run's own programs is.
+    /// The address ranges of the run's own programs.
     own_code: Vec<Range<u64>>,
     processes: Result<Client, UnresolvedCause>,
-    /// Names that were found, by program and address, and how many bytes they have.
+    /// Cached names, by program image and address, and their size in bytes.
     known: HashMap<(Image, u64), CachedName>,
     known_bytes: usize,
-    /// The other addresses of this snapshot that were looked up, and why they have none. Not kept: names may come later.
+    /// Addresses of this snapshot without a name, with the cause. Not kept for later snapshots: names can appear later.
     unknown: HashMap<(Image, u64), UnresolvedCause>,
-    /// Programs whose names took too long: they are asked for last.
+    /// Program images whose names took too long: they are looked up last.
     slow: HashSet<Image>,
-    /// The time that the names of each user's processes took; what is long ago counts less.
+    /// The time that look-ups took, for each user's processes; older look-ups have less weight.
     spent: HashMap<u32, Duration>,
 }
 
 impl Symbols {
-    /// To be called while this process has the right to find names: `needed`, which the helper keeps. With `Err`, names of
-    /// processes are not looked for, for that cause.
+    /// Must be called while this process has the capabilities `needed`, which the helper keeps. With `Err`, names of
+    /// processes are not looked up, for that cause.
     pub fn start(needed: Result<CapabilitySet, UnresolvedCause>) -> Self {
         let processes = needed.and_then(|needed| Client::start(needed).map_err(|_| UnresolvedCause::NoHelper));
         Symbols {
@@ -100,12 +100,12 @@ impl Symbols {
         }
     }
 
-    /// Stacks are taken by programs with their code in these ranges: their frames are left out.
+    /// Sets the address ranges of the programs that take stacks: their frames are removed from stacks.
     pub fn leave_out(&mut self, own_code: Vec<Range<u64>>) {
         self.own_code = own_code;
     }
 
-    /// The process whose children look into other processes, if there is one.
+    /// The pid of the parent of the helper's workers, if there is a helper.
     pub fn helper(&self) -> Option<u32> {
         self.processes.as_ref().ok().map(Client::pid)
     }
@@ -115,7 +115,7 @@ impl Symbols {
         self.kernel.has_addresses()
     }
 
-    /// Why there can't be names of processes at all.
+    /// Why names of processes are not available at all, if they are not.
     pub fn trouble(&self) -> Option<UnresolvedCause> {
         self.processes.as_ref().err().copied()
     }
@@ -125,7 +125,8 @@ impl Symbols {
         self.processes.as_ref().map_or(0, |client| client.replaced)
     }
 
-    /// The names of kernel addresses, the innermost first, without the program that took the stack and the way to it.
+    /// The names of kernel addresses, innermost first, without the program that took the stack and the functions that
+    /// called it.
     pub fn kernel(&mut self, addresses: &[u64]) -> Vec<FrameName> {
         let mut names: Vec<FrameName> =
             addresses.iter().map(|address| self.kernel.name(*address).map(Arc::from)).collect();
@@ -134,7 +135,7 @@ impl Symbols {
         names
     }
 
-    /// Finds the names of all addresses of processes that a snapshot has, by `deadline`.
+    /// Looks up all addresses of processes in a snapshot, until `deadline`.
     pub fn prepare(&mut self, wanted: HashMap<Image, Vec<u64>>, deadline: Instant) {
         let now = Instant::now();
         self.unknown.clear();
@@ -155,7 +156,7 @@ impl Symbols {
         }
         let slow = std::mem::take(&mut self.slow);
         for queue in queues.values_mut() {
-            // The last one is the next
+            // The last one is looked up next
             queue.sort_by_key(|(image, _)| Reverse((slow.contains(image), *image)));
         }
         self.spent.retain(|_, spent| {
@@ -163,7 +164,7 @@ impl Symbols {
             *spent > Duration::from_millis(1)
         });
         let mut again = Vec::new();
-        // In turn, so that a user whose processes take long costs others nothing
+        // In turn, so that a user with slow processes does not delay the others
         while Instant::now() < deadline
             && let Some(user) = self.next_user(&queues)
             && let Some((image, addresses)) = queues.get_mut(&user).and_then(Vec::pop)
@@ -179,13 +180,13 @@ impl Symbols {
         }
     }
 
-    /// The one of those with names to be found whose processes took the least time so far.
+    /// The image with pending look-ups whose user has used the least time so far.
     fn next_user(&self, queues: &BTreeMap<u32, Vec<(Image, Vec<u64>)>>) -> Option<u32> {
         let waiting = queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(user, _)| *user);
         waiting.min_by_key(|user| self.spent.get(user).copied().unwrap_or_default())
     }
 
-    /// Asks for names and remembers them; returns why some are missing, if that may be otherwise with more time.
+    /// Looks names up and caches them; returns why some are missing, if a later attempt with more time can find them.
     fn ask(
         &mut self,
         image: Image,
@@ -227,7 +228,7 @@ impl Symbols {
         trouble
     }
 
-    /// The name of an address of a process, which was among those of the last [`Symbols::prepare`].
+    /// The name of an address of a process, which was in the last [`Symbols::prepare`].
     pub fn process(&self, image: &Image, address: u64) -> FrameName {
         if let Some(known) = self.known.get(&(*image, address)) {
             return Ok(Arc::clone(&known.name));
@@ -237,7 +238,7 @@ impl Symbols {
     }
 }
 
-/// The user that a process runs as, if that can be seen.
+/// The user of a process, if it is known.
 fn user_of(pid: u32) -> u32 {
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"));
@@ -245,8 +246,8 @@ fn user_of(pid: u32) -> u32 {
     user.unwrap_or(u32::MAX)
 }
 
-/// How many of the innermost frames are those of the program that took the stack: `own` by their addresses, or by names
-/// where addresses are not known. A trampoline behind them has no name where the kernel hides those of programs.
+/// How many of the innermost frames belong to the program that took the stack: found by its addresses in `own`, or by
+/// names if addresses are not known. A trampoline after them has no name if the kernel hides the names of programs.
 fn taken_by(names: &[FrameName], own: usize) -> usize {
     let begins = |name: &FrameName, prefix: &str| name.as_ref().is_ok_and(|name| name.starts_with(prefix.as_bytes()));
     let way_in = |name: &&FrameName| name.is_err() || WAY_IN.iter().any(|prefix| begins(name, prefix));

@@ -1,27 +1,27 @@
-//! What the runner and its symbol helper say to each other over a socket: requests with addresses, replies with names.
+//! The protocol between the runner and its symbol helper over a socket: requests with addresses, replies with names.
 //!
-//! Either side may be in the hands of an attacker, the helper first of all: lengths are bounded before anything is
-//! allocated, and a reply that is not exactly what was asked for is an error.
+//! Either side can be compromised, most likely the helper: lengths are checked before any allocation, and a reply that
+//! does not match its request exactly is an error.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-/// Addresses in one request.
+/// Limit of addresses in one request.
 pub const MAX_ADDRESSES: usize = 1024;
-/// Bytes of one name; what is longer is cut.
+/// Limit of bytes of one name; longer names are cut.
 pub const MAX_NAME: usize = 1024;
 
 const HEAD: usize = 24;
 
-/// Which program of which process an address belongs to. Both ends compute `layout` in the same way from what the kernel
-/// knows of the process: see `bpf/include/stack.h`.
+/// Identifies the program image that an address belongs to. The eBPF program and the helper compute `layout` in the
+/// same way from the kernel's data of the process: see `bpf/include/stack.h`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Image {
     /// The process, in the initial pid namespace.
     pub pid: u32,
     /// The lower half of the inode number of its executable.
     pub exe: u32,
-    /// A hash of its start time and the layout of its address space, which every execution makes anew.
+    /// A hash of its start time and the layout of its address space, which changes with every execution.
     pub layout: u64,
 }
 
@@ -31,21 +31,21 @@ pub struct Image {
 pub enum UnresolvedCause {
     /// The file that is mapped there has no symbol for the address, or the kernel has none.
     NoSymbol = 1,
-    /// Code in memory that belongs to no file, and that no perf map names.
+    /// Code in anonymous memory without an entry in a perf map.
     NoFile,
-    /// The file is none that is opened: not regular, on a file system of user space, or in use by a lease.
+    /// The file is not opened: it is not regular, on a file system in user space, or leased.
     FileRefused,
-    /// The process has ended, or runs another program by now.
+    /// The process has ended, or has executed another program.
     ProcessGone,
-    /// The right to look into the process, or at the kernel's addresses, is missing.
+    /// The permission to read the process, or the kernel's addresses, is missing.
     NotPermitted,
     /// Nothing is mapped there any more.
     NotMapped,
-    /// It would have taken too long.
+    /// The look-up would have taken too long.
     TimedOut,
-    /// The helper could not be started, or ended too often.
+    /// The helper could not be started, or failed too often.
     NoHelper,
-    /// The runner is in a pid namespace: the process can't be found by the number that the kernel knows.
+    /// The runner is in a pid namespace: it can't find the process by the pid of the initial namespace.
     PidNamespace,
     /// The names of one snapshot take too much memory.
     NoRoom,
@@ -66,7 +66,7 @@ impl UnresolvedCause {
         UnresolvedCause::NoRoom,
     ];
 
-    /// For machines.
+    /// The key in JSON.
     pub fn key(self) -> &'static str {
         match self {
             UnresolvedCause::NoSymbol => "no_symbol",
@@ -82,7 +82,7 @@ impl UnresolvedCause {
         }
     }
 
-    /// For a person.
+    /// The text in messages.
     pub fn words(self) -> &'static str {
         match self {
             UnresolvedCause::NoSymbol => "no symbol",
@@ -98,7 +98,7 @@ impl UnresolvedCause {
         }
     }
 
-    /// Whether names can't be had at all, whatever the address.
+    /// Whether the cause applies to all addresses.
     pub fn is_for_all(self) -> bool {
         matches!(self, UnresolvedCause::NotPermitted | UnresolvedCause::NoHelper | UnresolvedCause::PidNamespace)
     }
@@ -111,14 +111,14 @@ impl UnresolvedCause {
 /// A name, or why there is none.
 pub type Answer = Result<Vec<u8>, UnresolvedCause>;
 
-/// What the runner asks.
+/// A request of the runner.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The program.
+    /// The program image.
     pub image: Image,
     /// Addresses in it.
     pub addresses: Vec<u64>,
-    /// How long the answer may take.
+    /// Time limit of the answer.
     pub allowance: Duration,
 }
 
@@ -129,7 +129,7 @@ fn invalid(what: &str) -> io::Error {
 /// Writes a request for at most [`MAX_ADDRESSES`] addresses, to be answered within `allowance`.
 ///
 /// # Errors
-/// If the other end does not take it.
+/// If the write fails.
 pub fn send_request(to: &mut impl Write, image: &Image, addresses: &[u64], allowance: Duration) -> io::Result<()> {
     debug_assert!(addresses.len() <= MAX_ADDRESSES);
     let mut bytes = Vec::with_capacity(HEAD + 8 * addresses.len());
@@ -145,7 +145,7 @@ pub fn send_request(to: &mut impl Write, image: &Image, addresses: &[u64], allow
 /// Reads a request; `None` at the end of the stream.
 ///
 /// # Errors
-/// If it is none, or if reading fails.
+/// If it is invalid, or if the read fails.
 pub fn receive_request(from: &mut impl Read) -> io::Result<Option<Request>> {
     let mut head = [0; HEAD];
     match from.read_exact(&mut head) {
@@ -171,7 +171,7 @@ pub fn receive_request(from: &mut impl Read) -> io::Result<Option<Request>> {
 /// Writes the answers to a request.
 ///
 /// # Errors
-/// If the other end does not take them.
+/// If the write fails.
 pub fn send_answers(to: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
     let mut bytes = Vec::new();
     for answer in answers {
@@ -191,7 +191,7 @@ pub fn send_answers(to: &mut impl Write, answers: &[Answer]) -> io::Result<()> {
 /// Reads `count` answers.
 ///
 /// # Errors
-/// If they are none, or if reading fails.
+/// If they are invalid, or if the read fails.
 pub fn receive_answers(from: &mut impl Read, count: usize) -> io::Result<Vec<Answer>> {
     let mut answers = Vec::with_capacity(count);
     for _ in 0..count {

@@ -85,11 +85,12 @@ fn lockdown_is_known_with_and_without_its_file() {
 
 #[test]
 fn the_rights_that_are_needed_follow_from_the_hooks() {
-    let nobody = Host { capabilities: 0, ..host() };
+    let unprivileged = Host { capabilities: 0, ..host() };
     let strict =
         HostCapabilities { perf_event_paranoid: Some(3), tracefs: Tracefs::Closed("/t".into()), ..capabilities() };
     let needed = |capabilities: &HostCapabilities, probe: ProbeDiagnosis| -> Vec<(String, Status)> {
-        let checks = all(&nobody, capabilities, &[probe]).into_iter().filter(|check| check.name.starts_with("CAP_"));
+        let checks =
+            all(&unprivileged, capabilities, &[probe]).into_iter().filter(|check| check.name.starts_with("CAP_"));
         checks.map(|check| (check.name, check.status)).collect()
     };
     let (bpf, perfmon) = (("CAP_BPF".to_owned(), Status::Problem), ("CAP_PERFMON".to_owned(), Status::Problem));
@@ -106,8 +107,8 @@ fn the_rights_that_are_needed_follow_from_the_hooks() {
         needed(&capabilities(), probe("profile", "perf_event")).into_iter().map(|(n, _)| n).collect();
     let names = ["CAP_SYSLOG", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_CHECKPOINT_RESTORE"];
     assert_eq!(stacks[2..], names, "names of stacks");
-    expect(&nobody, &strict, &[probe("profile", "perf_event")], "CAP_SYS_ADMIN", Status::Problem, "above 2");
-    expect(&nobody, &strict, &[probe("biosnoop", "tp_btf")], "perf events", Status::Ok, "");
+    expect(&unprivileged, &strict, &[probe("profile", "perf_event")], "CAP_SYS_ADMIN", Status::Problem, "above 2");
+    expect(&unprivileged, &strict, &[probe("biosnoop", "tp_btf")], "perf events", Status::Ok, "");
 }
 
 #[test]

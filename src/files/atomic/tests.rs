@@ -104,7 +104,7 @@ fn a_file_in_use_is_not_set_aside_and_not_removed() {
     assert_eq!(names(folder.path()), ["a.partial"]);
 }
 
-/// Whoever can write to the directory can move the file. Then no other file gets its name.
+/// A user who can write to the directory can move the file. Then no other file gets its name.
 #[test]
 fn a_file_that_was_moved_is_not_finished_and_nothing_else_in_its_place_either() {
     let folder = tempfile::tempdir().expect("a folder");

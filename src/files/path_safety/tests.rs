@@ -8,14 +8,14 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_folder_that_everybody_can_write_to_is_named() {
+fn a_directory_that_every_user_can_write_to_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = folder.path().join("open");
     fs::create_dir_all(open.join("inner")).expect("folders");
     let file = open.join("inner/file");
     ParentDir::of(&file, PathPolicy::Checked).expect("nothing is wrong with it");
     mode(&open, 0o777);
-    let problem = ParentDir::of(&file, PathPolicy::Checked).expect_err("everybody can write there");
+    let problem = ParentDir::of(&file, PathPolicy::Checked).expect_err("every user can write there");
     assert!(problem.message.contains(&format!("the directory {} and", open.display())), "{problem:?}");
     assert!(problem.hint.is_some_and(|hint| hint.contains("chmod o-w")));
     ParentDir::of(&file, PathPolicy::Unchecked).expect("it was asked for");
@@ -36,7 +36,7 @@ fn links_of_one_s_own_are_followed_and_those_of_others_are_not() {
     assert_eq!(error.errno, Some(Errno::LOOP));
     if geteuid().is_root() {
         lchown(folder.path().join("link"), Some(65534), Some(65534)).expect("root may");
-        let problem = ParentDir::of(&file, PathPolicy::Checked).expect_err("it is somebody else's");
+        let problem = ParentDir::of(&file, PathPolicy::Checked).expect_err("it belongs to another user");
         assert!(problem.message.contains("link of user 65534"), "{problem:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! The functions of an ELF file, read with pread(2) piece by piece: the file may be cut short, written to or made up while
-//! it is read. Names stay in the file until one is looked up.
+//! The functions of an ELF file, read with pread(2) in parts: the file can be truncated, modified or malicious while it
+//! is read. Names stay in the file until one is looked up.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,17 +11,17 @@ use object::{Endianness, elf, pod};
 
 use super::Deadline;
 
-/// Symbols in one table that are read.
+/// Limit of symbols that are read from one table.
 const MAX_SYMBOLS: u64 = 8 << 20;
-/// Functions of one table that are kept, 16 bytes each.
+/// Limit of functions that are kept from one table, 16 bytes each.
 pub const MAX_FUNCTIONS: usize = 2 << 20;
-/// Bytes of the names of sections that are read.
+/// Limit of bytes of section names.
 const MAX_SECTION_NAMES: u64 = 1 << 20;
-/// Bytes of an ELF file that is compressed within another one.
+/// Limit of bytes of an ELF file that is compressed within another one.
 const MAX_UNPACKED: u64 = 32 << 20;
-/// Memory for unpacking it, in KiB.
+/// Memory limit for decompressing it, KiB.
 const MAX_UNPACKING: u32 = 64 << 10;
-/// Bytes of section and program headers.
+/// Limit of bytes of section and program headers.
 const MAX_HEADERS: u64 = 8 << 20;
 /// Bytes of symbols that are read at once.
 const PIECE: u64 = 1 << 20;
@@ -30,9 +30,9 @@ const PIECE: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Function {
     start: u64,
-    /// 0: up to the next one.
+    /// Size; 0: up to the next function.
     size: u32,
-    /// Where its name begins in the table's strings.
+    /// Offset of its name in the table's strings.
     name: u32,
 }
 
@@ -43,16 +43,16 @@ struct SymbolSection {
     strings: SymbolNames,
 }
 
-/// The names of a table's functions.
+/// The strings of a table.
 #[derive(Debug)]
 enum SymbolNames {
-    /// At an offset of the file, so many bytes.
+    /// Offset and size in the file.
     InFile(u64, u64),
-    /// Of a table that was compressed.
+    /// Of a decompressed table.
     Here(Vec<u8>),
 }
 
-/// A part of the file that is mapped: file offset, bytes in the file, address.
+/// A mapped segment of the file: file offset, bytes in the file, address.
 #[derive(Debug, Clone, Copy)]
 struct LoadSegment {
     offset: u64,
@@ -64,16 +64,16 @@ struct LoadSegment {
 #[derive(Debug)]
 pub struct Functions {
     segments: Vec<LoadSegment>,
-    /// `.symtab` first or, where it was removed, the one in `.gnu_debugdata`; then `.dynsym`.
+    /// `.symtab` first or, if it was stripped, the table in `.gnu_debugdata`; then `.dynsym`.
     tables: Vec<SymbolSection>,
 }
 
 /// Why a file has no functions.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// It is no ELF file, or none that can be read.
+    /// It is not an ELF file, or can't be parsed.
     Invalid,
-    /// The time is over.
+    /// The time limit is reached.
     TimedOut,
 }
 
@@ -83,12 +83,12 @@ impl From<io::Error> for Unreadable {
     }
 }
 
-/// Bytes that can be read at an offset.
+/// A source of bytes by offset.
 pub trait ReadAt {
-    /// Fills `buffer` from `offset` on.
+    /// Fills `buffer` with the bytes at `offset`.
     ///
     /// # Errors
-    /// If there are not so many bytes, or if reading fails.
+    /// If there are fewer bytes, or if the read fails.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
@@ -133,7 +133,7 @@ impl Functions {
         }
     }
 
-    /// With `unpacks`, a table that is compressed counts.
+    /// With `unpacks`, a compressed table is used too.
     fn of<Elf: FileHeader<Endian = Endianness>>(
         source: &dyn ReadAt,
         unpacks: bool,
@@ -166,7 +166,7 @@ impl Functions {
         }
         let at: u64 = header.e_shoff(endian).into();
         let count = match u64::from(header.e_shnum(endian)) {
-            // More than fit: the first section's size tells
+            // More than fit into the field: the first section's size has the number
             0 if at != 0 => {
                 let bytes = read(source, at, one as u64, MAX_HEADERS)?;
                 let (first, _) = pod::from_bytes::<Elf::SectionHeader>(&bytes).map_err(|()| Unreadable::Invalid)?;
@@ -186,7 +186,7 @@ impl Functions {
             let Some(strings) = strings.filter(|strings| strings.sh_type(endian) == elf::SHT_STRTAB) else { continue };
             let place = (section.sh_offset(endian).into(), section.sh_size(endian).into());
             let functions = match functions::<Elf>(source, endian, place, deadline) {
-                Err(Unreadable::Invalid) => continue, // the other table may be whole
+                Err(Unreadable::Invalid) => continue, // the other table may be valid
                 functions => functions?,
             };
             let strings = SymbolNames::InFile(strings.sh_offset(endian).into(), strings.sh_size(endian).into());
@@ -195,13 +195,14 @@ impl Functions {
         Ok(Functions { segments, tables })
     }
 
-    /// How many functions are kept in memory, names that are kept too counted as if they were some.
+    /// The number of functions in memory; names in memory count by their size.
     pub fn len(&self) -> usize {
         let names = |table: &SymbolSection| if let SymbolNames::Here(names) = &table.strings { names.len() } else { 0 };
         self.tables.iter().map(|table| table.functions.len() + names(table) / size_of::<Function>()).sum()
     }
 
-    /// The name, as it is in the file, of the function that has the byte at `offset` of the file; `None` if there is none.
+    /// The name, as in the file, of the function that contains the byte at `offset` of the file; `None` if there is
+    /// none.
     pub fn name(&self, source: &dyn ReadAt, offset: u64) -> Option<Vec<u8>> {
         let inside = |segment: &&LoadSegment| offset >= segment.offset && offset - segment.offset < segment.size;
         let segment = self.segments.iter().find(inside)?;
@@ -213,7 +214,7 @@ impl Functions {
 impl SymbolSection {
     fn name(&self, source: &dyn ReadAt, address: u64) -> Option<Vec<u8>> {
         let behind = self.functions.partition_point(|function| function.start <= address);
-        // A function may lie within another one: look a little further than the nearest
+        // A function can be nested in another one: check a few before the nearest
         let near = self.functions[..behind].iter().rev().take(4);
         let next = self.functions.get(behind).map_or(u64::MAX, |next| next.start);
         let has = |function: &&Function| match function.size {
@@ -271,7 +272,7 @@ fn functions<Elf: FileHeader<Endian = Endianness>>(
                 continue;
             }
             let size: u64 = symbol.st_size(endian).into();
-            // Of several names for one function the one that is for all to see, then the first
+            // Of several names for one function a global one, then the first
             let rank = match symbol.st_bind() {
                 elf::STB_GLOBAL => 0,
                 elf::STB_WEAK => 1,
@@ -284,14 +285,14 @@ fn functions<Elf: FileHeader<Endian = Endianness>>(
         }
         done += piece;
     }
-    // Names in the order of the file, as a stable sort would take as much memory again
+    // Names in the order of the file: a stable sort would allocate as much memory again
     found.sort_unstable_by_key(|(function, rank)| (function.start, function.size == 0, *rank, function.name));
     found.dedup_by_key(|(function, _)| function.start);
     Ok(found.into_iter().map(|(function, _)| function).collect())
 }
 
-/// The table of the functions that were removed from `.symtab`, where the distribution left it in `.gnu_debugdata`: as an ELF
-/// file, compressed by xz.
+/// The table of the functions that were stripped from `.symtab`, which distributions leave in `.gnu_debugdata`: an ELF
+/// file, compressed with xz.
 fn compressed<Elf: FileHeader<Endian = Endianness>>(
     source: &dyn ReadAt,
     endian: Endianness,

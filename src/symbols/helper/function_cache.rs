@@ -1,4 +1,4 @@
-//! The files whose functions are known, as many as there is room for.
+//! A cache of files and their functions.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,14 +9,14 @@ use rustix::fs::Statx;
 use super::elf::{Functions, MAX_FUNCTIONS};
 use crate::symbols::wire::UnresolvedCause;
 
-/// Files that are kept open.
+/// Limit of open files.
 const MAX_FILES: usize = 128;
-/// Functions of all files together, 16 bytes each.
+/// Limit of functions of all files together, 16 bytes each.
 const MAX_HELD: usize = 2 * MAX_FUNCTIONS;
-/// A file that was not asked for so long is closed: its file system can't be unmounted before.
+/// A file that was not used for this long is closed: until then its file system can't be unmounted.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 
-/// What makes a file another one: it was replaced, or written to.
+/// The attributes that identify a file's content: they change if it is replaced or written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileKey {
     device: (u32, u32),
@@ -27,7 +27,7 @@ pub struct FileKey {
 }
 
 impl FileKey {
-    /// The file that has these attributes.
+    /// The key for these attributes.
     pub fn of(stat: &Statx) -> Self {
         FileKey {
             device: (stat.stx_dev_major, stat.stx_dev_minor),
@@ -39,7 +39,7 @@ impl FileKey {
     }
 }
 
-/// Files by their attributes. A file that has no functions is read again each time: it may yet become one.
+/// Files by their attributes. A file without functions is not cached: it may still be written.
 #[derive(Debug, Default)]
 pub struct FunctionCache {
     files: HashMap<FileKey, CachedFile>,
@@ -53,10 +53,10 @@ struct CachedFile {
 }
 
 impl FunctionCache {
-    /// The functions of a file, read by `read` unless they are known.
+    /// The functions of a file; calls `read` if they are not cached.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// The errors of `read`.
     pub fn get(
         &mut self,
         key: FileKey,

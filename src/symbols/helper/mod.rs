@@ -1,10 +1,10 @@
-//! The child process that finds names for addresses of processes. All that it looks at may be made by an enemy: what it
-//! costs when it hangs, crashes or grows is names.
+//! The child process that resolves addresses of processes. All its input can be hostile: if it hangs, crashes or uses
+//! too much memory, only names are lost.
 //!
-//! There are two of them. The *supervisor* is forked before the runner starts threads and gives up rights; it keeps those
-//! that look-ups need, never opens anything, and forks a *worker* whenever the runner asks for one. The worker answers
-//! requests until one of them takes too long: then a timer ends it, or, where it sits in a call that no signal ends, the
-//! runner leaves it behind.
+//! There are two processes. The *supervisor* is forked before the runner starts threads and drops capabilities; it
+//! keeps those that look-ups require, never opens a file, and forks a *worker* whenever the runner requests one. The
+//! worker answers requests until one of them takes too long: then a timer ends it, or, if it is in a call that no
+//! signal ends, the runner abandons it.
 
 mod elf;
 mod files;
@@ -34,18 +34,18 @@ use function_cache::FunctionCache;
 
 pub use sandbox::MAX_MEMORY;
 
-/// A worker that is still at a request so much later than it may ends: the runner has given it up before.
+/// A worker that is still busy this long after its time limit ends: the runner has abandoned it before.
 const GRACE: Duration = Duration::from_millis(1000);
-/// How long a worker that was killed is waited for: one in a call that no signal ends is left behind.
+/// How long the supervisor waits for a killed worker: one in a call that no signal ends is abandoned.
 const LAST_BREATH: Duration = Duration::from_millis(100);
-/// Workers that neither answer nor end. With so many there are no more.
+/// Limit of workers that neither answer nor end. At the limit no more are started.
 const MAX_STUCK: usize = 4;
-/// Bytes of a name in a file, before it is made readable.
+/// Limit of bytes of a name in a file, before it is demangled.
 const MAX_MANGLED: usize = 4096;
-/// Where the supervisor has its end of the control socket.
+/// The supervisor's descriptor of the control socket.
 const CONTROL: i32 = 3;
 
-/// When to stop.
+/// A time limit.
 #[derive(Debug, Clone, Copy)]
 struct Deadline(Instant);
 
@@ -59,7 +59,7 @@ impl Deadline {
     }
 }
 
-/// A name as people write it.
+/// Demangles a name.
 fn demangle(name: &[u8]) -> Vec<u8> {
     let as_it_is = || name[..name.len().min(MAX_NAME)].to_vec();
     let Ok(text) = std::str::from_utf8(name) else { return as_it_is() };
@@ -71,11 +71,11 @@ fn demangle(name: &[u8]) -> Vec<u8> {
     } else {
         return as_it_is();
     };
-    // What is too long is cut, what can't be written is no mangled name
+    // A name that is too long is cut; one that can't be demangled is used unchanged
     if written.is_ok() || readable.is_cut { readable.text.into_bytes() } else { as_it_is() }
 }
 
-/// The beginning of a text. A short mangled name can stand for one of any length.
+/// The beginning of a text, of limited length. A short mangled name can expand to any length.
 #[derive(Default)]
 struct TruncatedText {
     text: String,
@@ -95,7 +95,7 @@ impl fmt::Write for TruncatedText {
     }
 }
 
-/// Waits for a child to end, for so long at the most, and forgets it if it did.
+/// Waits for a child to end, up to a time limit, and reaps it if it did.
 pub fn has_ended(child: Pid, most: Duration) -> bool {
     if let Ok(pidfd) = pidfd_open(child, PidfdFlags::empty()) {
         let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Timespec::try_from(most).ok().as_ref());
@@ -103,11 +103,11 @@ pub fn has_ended(child: Pid, most: Duration) -> bool {
     !matches!(waitpid(Some(child), WaitOptions::NOHANG), Ok(None))
 }
 
-/// Forks the supervisor. Returns its number and a socket: for each byte that is written to it comes back one, with a socket
-/// to a new worker where one could be had.
+/// Forks the supervisor. Returns its pid and a socket: for each byte that is written to the socket it returns one byte,
+/// with a socket to a new worker if one could be started.
 ///
 /// # Errors
-/// If there can be no further process.
+/// If no further process can be created.
 pub fn fork(needed: CapabilitySet) -> io::Result<(Pid, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let parent = rustix::process::getpid();
@@ -120,21 +120,21 @@ pub fn fork(needed: CapabilitySet) -> io::Result<(Pid, UnixStream)> {
     }
 }
 
-/// `None` in the child.
+/// Forks; returns `None` in the child.
 fn fork_process() -> io::Result<Option<Pid>> {
-    // SAFETY: the runner forks before it starts a thread, and the supervisor never has more than one, so the child finds no
-    // lock held by another. Where the runner is a library of a process with threads, the C library's fork leaves its
-    // allocator usable in the child, which takes no other lock that those threads can hold
+    // SAFETY: the runner forks before it starts a thread, and the supervisor never has more than one, so the child
+    // inherits no lock of another thread. If the runner is a library of a process with threads, the C library's fork
+    // keeps its allocator usable in the child, which takes no other lock that those threads can hold
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Pid::from_raw(pid)),
     }
 }
 
-/// Does `work` and ends the process, whatever becomes of it: what its parent was about to do is not the child's.
+/// Runs `work` and ends the process, even after a panic: the child must not continue with the code of its parent.
 fn end_with(work: impl FnOnce() -> io::Result<()>) -> ! {
     let done = catch_unwind(AssertUnwindSafe(work));
-    // SAFETY: it does not return, and runs nothing
+    // SAFETY: it does not return, and runs no destructors
     unsafe { libc::_exit(i32::from(!matches!(done, Ok(Ok(()))))) }
 }
 
@@ -143,7 +143,7 @@ fn supervise(control: UnixStream, needed: CapabilitySet, parent: Pid) -> io::Res
     let mut control = UnixStream::from(leave_everything(control.into())?);
     sandbox::give_up_rights(needed)?;
     if getppid() != Some(parent) {
-        return Ok(()); // it ended before that could be noticed
+        return Ok(()); // it ended before the check
     }
     let mut current: Option<Pid> = None;
     let mut stuck: Vec<Pid> = Vec::new();
@@ -166,7 +166,7 @@ fn has_ended_by_force(worker: Pid) -> bool {
     has_ended(worker, LAST_BREATH)
 }
 
-/// One byte, and the socket.
+/// Sends one byte, and the socket.
 fn reply(control: &UnixStream, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
@@ -193,11 +193,11 @@ fn start_worker(control: &UnixStream) -> io::Result<(Pid, OwnedFd)> {
     }
 }
 
-/// What a worker has for all requests.
+/// The state of a worker for all requests.
 struct WorkerState {
     opener: Opener,
     library: FunctionCache,
-    /// Nanoseconds by which times since the boot are shown later than they are.
+    /// Nanoseconds by which this process sees later times since the boot.
     boot_offset: i128,
 }
 
@@ -214,7 +214,7 @@ fn work(mut socket: File) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process by SIGALRM after `time`; never, if that is zero.
+/// Ends this process with SIGALRM after `time`; never, if that is zero.
 fn alarm(time: Duration) -> io::Result<()> {
     let value = libc::timeval { tv_sec: time.as_secs() as _, tv_usec: time.subsec_micros() as _ };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
@@ -223,13 +223,14 @@ fn alarm(time: Duration) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A terminal and a service manager send these to all processes of a run. The runner decides when it has no more questions.
+/// Terminals and service managers send these signals to all processes of a run. The runner decides when the helper
+/// ends.
 fn ignore_signals() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
         // SAFETY: no handler is installed
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
-    // SAFETY: as above; the runner's own choices are not these processes'
+    // SAFETY: as above; the runner's signal settings do not apply to these processes
     unsafe {
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
@@ -240,22 +241,22 @@ fn ignore_signals() {
     }
 }
 
-/// Closes every file but `control`, and puts nothing in the place of the standard streams.
+/// Closes every file but `control`, and replaces the standard streams by /dev/null.
 fn leave_everything(control: OwnedFd) -> io::Result<OwnedFd> {
     let null = OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/null")?);
-    // Above all that are about to be replaced. The originals are forgotten: their numbers soon belong to others
+    // Above all descriptors that are about to be replaced. The originals are forgotten: their numbers will be reused
     let copies = (copy_above(&control)?, copy_above(&null)?);
     let (_, _) = (control.into_raw_fd(), null.into_raw_fd());
     let (control, null) = copies;
     for (from, to) in [(&null, 0), (&null, 1), (&null, 2), (&control, CONTROL)] {
-        // SAFETY: numbers 0 to 3 belong to nothing that this process uses: what did is forgotten, not dropped
+        // SAFETY: this process owns nothing at the numbers 0 to 3: the previous owners are forgotten, not dropped
         if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
     let (_, _) = (control.into_raw_fd(), null.into_raw_fd()); // closed below, with all others
     close_from(CONTROL + 1)?;
-    // SAFETY: it was put there above, and has no other owner
+    // SAFETY: it was duplicated there above, and has no other owner
     Ok(unsafe { OwnedFd::from_raw_fd(CONTROL) })
 }
 
@@ -264,7 +265,7 @@ fn copy_above(fd: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn close_from(first: i32) -> io::Result<()> {
-    // SAFETY: whoever owned these files is gone: this process runs on from here with the control socket alone
+    // SAFETY: the owners of these files no longer exist: this process continues here with the control socket only
     if unsafe { libc::syscall(libc::SYS_close_range, first as u32, u32::MAX, 0u32) } == 0 {
         return Ok(());
     }

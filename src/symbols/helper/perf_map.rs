@@ -1,24 +1,24 @@
-//! The file in which a just-in-time compiler tells the names of its code: `/tmp/perf-PID.map`, a line for each function,
-//! `START SIZE NAME` with hexadecimal numbers. It belongs to the process: each line is taken for itself, and nothing of it
-//! is kept.
+//! The file in which a just-in-time compiler publishes the names of its code: `/tmp/perf-PID.map`, one line for each
+//! function, `START SIZE NAME` with hexadecimal numbers. It belongs to the process: each line is parsed separately, and
+//! nothing of it is cached.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::rc::Rc;
 
 use super::{Deadline, MAX_MANGLED};
 
-/// Bytes of a map that are read; functions behind that have no names.
+/// Limit of bytes of a map; functions after that have no names.
 pub const MAX_MAP: u64 = 128 << 20;
 const PIECE: usize = 256 << 10;
-/// Bytes of a line; longer ones name nothing.
+/// Limit of bytes of a line; longer lines are ignored.
 const MAX_LINE: usize = MAX_MANGLED + 64;
-/// Lines between two looks at the clock.
+/// Lines between two checks of the time limit.
 const LINES: usize = 1024;
 
-/// The names of `addresses`, which are sorted, and whether the map was read to its end before the time was over. Of several
-/// lines for an address the last one counts: code is replaced.
+/// The names of `addresses`, which are sorted, and whether the map was read to its end within the time limit. Of
+/// several lines for an address the last one is used: code can be replaced.
 pub fn names(map: impl Read, addresses: &[u64], deadline: Deadline) -> (Vec<Option<Vec<u8>>>, bool) {
-    // Shared, as one line may be for all of them
+    // Shared, as one line can match all of them
     let mut found: Vec<Option<Rc<[u8]>>> = vec![None; addresses.len()];
     let mut map = BufReader::with_capacity(PIECE, map.take(MAX_MAP));
     let mut line = Vec::new();
@@ -34,7 +34,7 @@ pub fn names(map: impl Read, addresses: &[u64], deadline: Deadline) -> (Vec<Opti
                 }
             }
             Ok(length) if length == most => is_in_long_line = true,
-            _ => break true, // a last line without its end is still being written
+            _ => break true, // an incomplete last line is still being written
         }
         lines += if is_in_long_line { LINES } else { 1 };
         if lines >= LINES {

@@ -1,4 +1,4 @@
-//! One process: whether it still runs the program that was sampled, what is mapped at its addresses, and what that is called.
+//! One process: whether it still runs the sampled program, what is mapped at its addresses, and their names.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read as _};
@@ -11,11 +11,11 @@ use super::function_cache::FileKey;
 use super::{Deadline, WorkerState, demangle, perf_map, vdso};
 use crate::symbols::wire::{Answer, Image, UnresolvedCause};
 
-/// Bytes of a list of mappings that are read.
+/// Limit of bytes of a list of mappings.
 const MAX_MAPS: u64 = 64 << 20;
-/// Personality of a process whose address space is laid out the same way each time (ADDR_NO_RANDOMIZE).
+/// Personality of a process without address space randomisation (ADDR_NO_RANDOMIZE).
 const NO_RANDOMIZE: u32 = 0x004_0000;
-/// Nanoseconds that a start is shown in.
+/// Resolution of a start time, nanoseconds.
 const TICK: i128 = 10_000_000;
 
 /// A mapping of code.
@@ -23,15 +23,15 @@ const TICK: i128 = 10_000_000;
 struct Mapping {
     start: u64,
     end: u64,
-    /// Where it begins in the file.
+    /// Its offset in the file.
     offset: u64,
-    /// 0: memory without a file.
+    /// The inode; 0: anonymous memory.
     inode: u64,
     /// `[vdso]`, `//anon`, a path.
     name: Vec<u8>,
 }
 
-/// The answers for `addresses` of a program.
+/// The answers for `addresses` of a program image.
 pub fn names(image: &Image, addresses: &[u64], tools: &mut WorkerState, deadline: Deadline) -> Vec<Answer> {
     find(image, addresses, tools, deadline).unwrap_or_else(|cause| vec![Err(cause); addresses.len()])
 }
@@ -68,7 +68,7 @@ fn find(
             in_file(&mut dir, mapping, addresses, answers, tools, deadline);
         }
     }
-    // Code of a compiler at run time may be in a file too (a memfd that is mapped twice), which has no symbols then
+    // Code of a just-in-time compiler can be in a file too (a memfd that is mapped twice), which then has no symbols
     let unnamed = |at: &usize| matches!(answers[*at], Err(UnresolvedCause::NoSymbol | UnresolvedCause::NoFile));
     let unnamed: Vec<usize> = (0..sorted.len()).filter(unnamed).collect();
     if !without_file.is_empty() || unnamed.iter().any(|at| answers[*at] == Err(UnresolvedCause::NoSymbol)) {
@@ -84,7 +84,7 @@ fn find(
             }
         }
     }
-    // Another program since then: what was found is the other one's
+    // Another program has been executed since then: the names found are those of the other one
     if !runs(&dir, image, tools.boot_offset)? {
         return Err(UnresolvedCause::ProcessGone);
     }
@@ -128,7 +128,7 @@ fn in_file(
     }
 }
 
-/// The mappings that have one of `addresses`, which are sorted; `None` if the process ended meanwhile.
+/// The mappings that contain one of `addresses`, which are sorted; `None` if the process ended meanwhile.
 fn mappings(maps: File, addresses: &[u64]) -> Option<Vec<Mapping>> {
     let mut maps = BufReader::with_capacity(1 << 16, maps.take(MAX_MAPS));
     let (mut line, mut found, mut next) = (Vec::new(), Vec::new(), 0);
@@ -170,13 +170,14 @@ fn open_perf_map(dir: &mut ProcDir, opener: &mut Opener) -> Option<File> {
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key))?;
         std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
     };
-    // Its number in its own pid namespace, by which it names the file
+    // Its pid in its own pid namespace, by which it names the file
     let pid = *numbers(b"NSpid:")?.last()?;
     let user = *numbers(b"Uid:")?.get(1)?;
     let path = dir.in_tmp(opener, &format!("perf-{pid}.map")).ok()?;
     let stat = look_at(path.as_fd()).ok()?;
-    // In a directory that all may write to, anybody may have made it. And it may be another file under this name: by a hard
-    // link, or by a mount in a namespace of the process's own, which lets a user put root's files there
+    // In a directory that every user can write to, any user may have created it. It can also be another file under this
+    // name: by a hard link, or by a mount in the process's mount namespace, with which a user can put root's files
+    // there
     if stat.stx_uid != user || stat.stx_nlink != 1 {
         return None;
     }
@@ -187,13 +188,13 @@ fn open_perf_map(dir: &mut ProcDir, opener: &mut Opener) -> Option<File> {
 fn runs(dir: &ProcDir, image: &Image, boot_offset: i128) -> Result<bool, UnresolvedCause> {
     let stat = Stat::of(&dir.text("stat")?).ok_or(UnresolvedCause::ProcessGone)?;
     if stat.start_stack == 0 {
-        // The kernel shows the layout of an address space to those only who may look into the process
+        // The kernel shows the layout of an address space only to processes with the permission to ptrace it
         return Err(if stat.is_zombie { UnresolvedCause::ProcessGone } else { UnresolvedCause::NotPermitted });
     }
     if !stat.is_of(image.layout, boot_offset) {
         return Ok(false);
     }
-    // Without randomisation two programs may have one layout
+    // Without randomisation two programs can have the same layout
     Ok(is_randomized(dir) || exe(dir).is_none_or(|exe| exe == image.exe))
 }
 
@@ -211,7 +212,7 @@ fn exe(dir: &ProcDir) -> Option<u32> {
     look_at(path.as_fd()).ok().map(|stat| stat.stx_ino as u32)
 }
 
-/// How much later than they are this process is shown times since the boot, in nanoseconds: not 0 in a time namespace.
+/// How much later this process sees times since the boot, in nanoseconds: not 0 in a time namespace.
 pub fn boot_offset() -> i128 {
     let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     let offset = text.lines().find_map(|line| {
@@ -222,7 +223,7 @@ pub fn boot_offset() -> i128 {
     offset.unwrap_or(0)
 }
 
-/// What tells one execution from another, of /proc/PID/stat.
+/// The fields of /proc/PID/stat that identify an execution.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     is_zombie: bool,
@@ -234,7 +235,7 @@ struct Stat {
 
 impl Stat {
     fn of(text: &[u8]) -> Option<Self> {
-        // The command is in brackets and may have some itself
+        // The command is in brackets and can contain brackets
         let behind = text.iter().rposition(|byte| *byte == b')')? + 1;
         let words: Vec<&str> = std::str::from_utf8(&text[behind..]).ok()?.split_ascii_whitespace().collect();
         // The first word is the third field
@@ -248,15 +249,15 @@ impl Stat {
         })
     }
 
-    /// Whether it has that layout. Where times since the boot are shown later by an offset, the start is rounded otherwise
-    /// than the kernel's: then it is one of two.
+    /// Whether it has that layout. If times since the boot are shown with an offset, the start is rounded differently
+    /// from the kernel's: then two values are possible.
     fn is_of(&self, layout: u64, boot_offset: i128) -> bool {
         let earliest = i128::from(self.start_time) * TICK - boot_offset;
         let [first, last] = [earliest, earliest + TICK - 1].map(|time| time.div_euclid(TICK) as u64);
         self.layout(first) == layout || self.layout(last) == layout
     }
 
-    /// As `image_layout()` in `bpf/include/stack.h`.
+    /// The same as `image_layout()` in `bpf/include/stack.h`.
     fn layout(&self, start_time: u64) -> u64 {
         let words = [start_time, self.start_code, self.end_code, self.start_stack];
         words.into_iter().fold(0, |hash: u64, word| {

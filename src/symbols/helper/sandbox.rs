@@ -1,5 +1,5 @@
-//! What the helper gives up. It reads files that an enemy may have made, so it can do little else: no sockets, no
-//! programs, no processes, nothing to be written to.
+//! Restricts the helper. It reads files that can be hostile, so it can do little else: no sockets, no execution of
+//! programs, no processes, no writes to files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,14 +15,14 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, Se
 
 use super::files::NS_GET_USERNS;
 
-/// Bytes of memory that a worker may ask for.
+/// Limit of memory of a worker, bytes.
 pub const MAX_MEMORY: u64 = 256 << 20;
-/// Files that a worker may have open.
+/// Limit of open files of a worker.
 const MAX_FILES: u64 = 512;
-/// When the machine runs out of memory, names are what it can do without.
+/// When the machine runs out of memory, the helper is killed first: a run can continue without names.
 const FIRST_TO_GO: &str = "1000";
 
-/// System calls with any arguments.
+/// System calls that are permitted with any arguments.
 const ALLOWED: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_pread64,
@@ -49,14 +49,15 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// The rights of the process and of those that it starts: `needed` and no more, for good; and it ends with its parent.
+/// Limits the capabilities of the process and of its children to `needed`, permanently; and the process ends with its
+/// parent.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn give_up_rights(needed: CapabilitySet) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let _ = set_name(c"ebpf-run-names"); // for `ps`
-    let _ = fs::write("/proc/self/oom_score_adj", FIRST_TO_GO); // where /proc is read-only it is as good as the rest
+    let _ = fs::write("/proc/self/oom_score_adj", FIRST_TO_GO); // a failure, for example with a read-only /proc, is ignored
     clear_ambient_capability_set()?;
     let inheritable = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: needed, permitted: needed, inheritable })?;
@@ -66,18 +67,19 @@ pub fn give_up_rights(needed: CapabilitySet) -> io::Result<()> {
     Ok(())
 }
 
-/// What is left is memory, time, and reading.
+/// Limits the process to memory, time, and reads.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn confine() -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?; // a fork forgets it
+    set_parent_process_death_signal(Some(Signal::KILL))?; // a fork resets it
     limit(Resource::Data, MAX_MEMORY)?;
     limit(Resource::Nofile, MAX_FILES)?;
     let filter = filter().map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut().cast() };
-    // By prctl, which sandboxes around this one allow that do not know seccomp(2).
-    // SAFETY: `program` points at as many instructions as it says, in the kernel's own layout, and the kernel copies them
+    // With prctl, which outer sandboxes permit even if they do not know seccomp(2).
+    // SAFETY: `program` points at the number of instructions that it has, in the kernel's layout, and the kernel copies
+    // them
     let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -104,7 +106,7 @@ fn filter() -> Result<BpfProgram, Box<dyn std::error::Error + Send + Sync>> {
         let rule = |value: &u64| SeccompRule::new(vec![SeccompCondition::new(argument, Dword, Eq, *value)?]);
         values.iter().map(rule).collect::<Result<Vec<_>, _>>()
     };
-    // Not those by which a file sends signals to others
+    // Not those by which a file sends signals to other processes
     let commands = [libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL].map(|command| command as u64);
     rules.insert(libc::SYS_fcntl, is_one_of(1, &commands)?);
     rules.insert(libc::SYS_ioctl, is_one_of(1, &[NS_GET_USERNS])?);

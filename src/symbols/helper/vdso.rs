@@ -1,4 +1,4 @@
-//! The code that the kernel maps into every process, the same for all of them: one's own copy has the names.
+//! The code that the kernel maps into every process, the same for all of them: this process's own copy has the names.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use super::elf::Functions;
 use super::{Deadline, demangle};
 use crate::symbols::wire::{Answer, UnresolvedCause};
 
-/// A 32-bit process has another vDSO, and it is below this.
+/// A 32-bit process has another vDSO, below this address.
 const LOWEST: u64 = 1 << 32;
-/// Larger than that of any kernel.
+/// Larger than the vDSO of any kernel.
 const MAX_SIZE: usize = 1 << 20;
 
 struct OwnVdso {
