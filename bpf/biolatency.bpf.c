@@ -10,11 +10,11 @@ struct key {
 	enum io_op op DOC("Operation");
 };
 struct value {
-	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, if the driver refuses it and with `queued: true` from the start");
+	struct runner_hist latency_ns UNIT("ns") DOC("Time from the last issue to completion; from the start with `queued: true`, for a flush, and if the driver refuses the request");
 };
 AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 1024) DOC("Latencies of block I/O by disk and operation") TRY("direct_read");
 
-const volatile bool queued DOC("true: from the request's start, so that its time in the queue counts too") = false;
+const volatile bool queued DOC("true: latency is measured from the request's start and includes the time in the queue") = false;
 
 struct io {
 	struct request_times times;
@@ -27,9 +27,9 @@ ACCURACY(
 	REQUEST_SEES
 	REQUEST_NOT_SEEN
 	REQUEST_OWNER
-	TIME("last issue to completion; with `queued: true`, for a flush, and if the driver refuses it, from the request's start")
+	TIME("last issue to completion; from the start with `queued: true`, for a flush, and if the driver refuses the request")
 	REQUEST_TIME
-	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
+	EXACT("counts and sums; percentiles are estimates within a bucket; a bucket spans one power of two")
 	REQUEST_EXACT
 	REQUEST_VARIANTS
 );

@@ -2,8 +2,8 @@
 /*
  * How much of a disk's I/O is sequential: requests that start where the one before them ended.
  *
- * Looked at when a request is issued, as that is the order in which the disk gets them; they complete in another one. A
- * driver may give a request back and get it again: that is not a second one.
+ * Requests are compared when they are issued: the disk gets them in that order, and completes them in another. A driver
+ * may requeue a request; its second issue does not count.
  */
 #include "aggregate.h"
 #include "block.h"
@@ -14,27 +14,27 @@ struct key {
 	char device[32] DOC("Disk");
 };
 struct value {
-	u64 sequential DOC("Requests that start where the one before them on the disk ended");
+	u64 sequential DOC("Requests that start where the previous request on the disk ended");
 	u64 random DOC("Requests that start elsewhere");
-	u64 requests KIND("events") DOC("All of them; of a disk's first one, and of zone appends, it is not known what they are");
-	u64 bytes UNIT("bytes") DOC("Their size");
+	u64 requests KIND("events") DOC("All requests; the first one of a disk and zone appends are neither sequential nor random");
+	u64 bytes UNIT("bytes") DOC("Total size of the requests");
 };
-AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Random and sequential block I/O by disk") TRY("direct_read");
+AGGREGATE(PERCPU_HASH, patterns, struct key, struct value, 1024) DOC("Sequential and random block I/O requests by disk") TRY("direct_read");
 
 ACCURACY(
-	SEES("reads, writes, discards, secure erases, `write_zeroes` and `write_same`, when the driver gets them")
-	SEES("a request that the driver gives back and gets again, once")
-	NOT_SEEN("flushes, the management of zones, requests of the driver itself: they have no place on the disk")
+	SEES("reads, writes, discards, secure erases, `write_zeroes` and `write_same`, when they are issued to the driver")
+	SEES("a request that the driver requeues, once")
+	NOT_SEEN("flushes, zone management and requests of the driver itself: they have no position on the disk")
 	NOT_SEEN("disks without requests of their own: device mapper, md, zram, brd, multipath NVMe")
-	OWNER("none: the task is not known, there are no filters on tasks")
-	TIME("the order of requests is that of their issue to the driver")
-	EXACT("`requests` and `bytes`; a request that was given back counts twice if `requeued` has forgotten it")
-	EXACT("`sequential` and `random`: of a disk's first request, and of zone appends, neither is counted")
+	OWNER("none: the task is unknown, so there are no filters on tasks")
+	TIME("requests are in the order of their issue to the driver")
+	EXACT("`requests` and `bytes`; a requeued request counts twice if the map `requeued` has evicted it")
+	EXACT("`sequential` and `random`; the first request of a disk and zone appends count as neither")
 	VARIANTS("one")
 );
 
-FILTER(struct runner_disk, device, 4) DOC("Only these disks, by name or major:minor") = {};
-/* The values of enum io_op that have a place on the disk */
+FILTER(struct runner_disk, device, 4) DOC("Only requests to these disks, by name or major:minor") = {};
+/* The values of enum io_op that have a position on the disk */
 enum placed_op {
 	PLACED_READ = OP_READ,
 	PLACED_WRITE = OP_WRITE,
@@ -44,22 +44,22 @@ enum placed_op {
 	PLACED_WRITE_SAME = OP_WRITE_SAME,
 };
 
-FILTER(enum placed_op, op, 8) DOC("Only these operations; what lies between them makes them random all the same") = {};
+FILTER(enum placed_op, op, 8) DOC("Only requests with these operations; other requests between them still make them random") = {};
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* disks come and go; of one that is forgotten the next request is a first one */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* after an eviction the disk's next request counts as its first one */
 	__uint(max_entries, 1024);
 	__type(key, u32);
 	__type(value, u64);
-} positions SEC(".maps") DOC("Where the last request on a disk ended");
+} positions SEC(".maps") DOC("End of the last request on each disk");
 INSERT_FAILURES(positions);
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* one that is forgotten counts twice, no more */
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* an evicted request counts twice; nothing else goes wrong */
 	__uint(max_entries, 4096);
 	__type(key, u64);
 	__type(value, u8);
-} requeued SEC(".maps") DOC("Requests that a driver gave back and has not got again");
+} requeued SEC(".maps") DOC("Requests that the driver requeued and that were not issued again");
 INSERT_FAILURES(requeued);
 
 SEC("tp_btf/block_rq_issue")
@@ -67,14 +67,14 @@ int BPF_PROG(rq_issue, struct request *rq)
 {
 	u32 bytes = rq->__data_len, disk_number;
 	enum io_op operation = io_op_of(rq->cmd_flags, bytes);
-	/* Where a zone append goes is up to the disk */
+	/* The disk chooses where a zone append is written */
 	bool placed = !is_req_op(rq->cmd_flags, ZONE_APPEND);
 	u64 request = (u64)rq, first = rq->__sector, end = first + (bytes >> 9), *position, before = 0;
 	struct gendisk *disk = disk_of(rq);
 	struct key key = {};
 	struct value *value;
 
-	if (operation == OP_FLUSH || operation == OP_DRIVER || operation == OP_ZONE || !bytes) /* nowhere on the disk */
+	if (operation == OP_FLUSH || operation == OP_DRIVER || operation == OP_ZONE || !bytes) /* no position on the disk */
 		return 0;
 	if (!filter_passes_disk(device, disk))
 		return 0;
@@ -110,7 +110,7 @@ int BPF_PROG(rq_requeue, struct request *rq)
 
 	if (!filter_passes_disk(device, disk_of(rq)))
 		return 0;
-	/* Refused: it will be counted twice */
+	/* No room: the request is counted twice */
 	if (bpf_map_update_elem(&requeued, &request, &one, BPF_ANY))
 		__sync_fetch_and_add(&insert_failures_requeued, 1);
 	return 0;

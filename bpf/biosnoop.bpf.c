@@ -5,22 +5,22 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts KIND("ktime") DOC("When the request completed");
-	u32 pid DOC("Process that started the request");
+	u64 ts KIND("ktime") DOC("Time at which the request completed");
+	u32 pid DOC("Process ID of the task that started the request");
 	char comm[16] DOC("Name of the thread that started the request");
 	char device[32] DOC("Disk");
 	enum io_op op DOC("Operation");
-	enum io_flag flags KIND("bits") DOC("How it was asked for");
-	u64 sector UNIT("sectors of 512 bytes") DOC("First sector");
-	u32 bytes UNIT("bytes") DOC("Size; for a discard the size of the range");
-	u64 queued_ns UNIT("ns") DOC("From the request's start to its (last) issue to the driver");
-	u64 latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, or if the driver refuses it, from its start");
-	s32 error KIND("errno") DOC("0, or a negative error number");
+	enum io_flag flags KIND("bits") DOC("Flags of the request");
+	u64 sector UNIT("sectors of 512 bytes") DOC("First sector on the disk");
+	u32 bytes UNIT("bytes") DOC("Size of the request; of a discard: the size of the range");
+	u64 queued_ns UNIT("ns") DOC("Time from the request's start to its last issue to the driver");
+	u64 latency_ns UNIT("ns") DOC("Time from the last issue to completion; from the start for a flush, and if the driver refuses the request");
+	s32 error KIND("errno") DOC("Result: 0 or a negative errno");
 	char process_comm[16] DOC("Name of the process that started the request");
-} DOC("One block I/O request") TRY("direct_read");
+} DOC("A block I/O request that completed") TRY("direct_read");
 EVENT(event);
 
-const volatile u64 min_latency_ns UNIT("ns") DOC("Only requests that took at least this long from issue to completion") = 0;
+const volatile u64 min_latency_ns UNIT("ns") DOC("Only requests with a latency of at least this") = 0;
 
 struct io {
 	struct request_times times;
@@ -39,10 +39,10 @@ ACCURACY(
 	REQUEST_SEES
 	REQUEST_NOT_SEEN
 	REQUEST_OWNER
-	TIME("`ts`: completion; `queued_ns`: start to last issue; `latency_ns`: last issue to completion, of a flush or if the driver refuses it from its start")
+	TIME("`ts`: completion; `queued_ns`: start to last issue; `latency_ns`: last issue to completion (flushes and refused requests: from the start)")
 	REQUEST_TIME
-	EXACT("one record for a request, also if it was given back by the driver or completed in parts")
-	EXACT("`sector` and `bytes`: as issued to the driver; of a zone append where the disk put it")
+	EXACT("one record for a request, also if the driver requeues it or it completes in parts")
+	EXACT("`sector` and `bytes`: as issued to the driver; of a zone append: where the disk wrote it")
 	REQUEST_EXACT
 	REQUEST_VARIANTS
 );
@@ -60,7 +60,7 @@ static __always_inline void request_begins(void *ctx, struct request *rq, struct
 
 static __always_inline void request_issued(struct request *rq, struct io *io)
 {
-	/* Here, not at the start: until now the request could grow. Not later: at its end these are used up. */
+	/* Not at the start: the request could still grow. Not at the end: parts that completed are no longer included. */
 	io->sector = first_sector_of(rq) - io->times.done / 512;
 	io->bytes = rq->__data_len + io->times.done;
 }
@@ -82,7 +82,7 @@ static __always_inline void request_ends(void *ctx, struct request *rq, struct i
 		return;
 	e->ts = now;
 	e->sector = io->sector;
-	if (is_req_op(rq->cmd_flags, ZONE_APPEND)) /* where it goes is up to the disk, which has told the driver by now */
+	if (is_req_op(rq->cmd_flags, ZONE_APPEND)) /* the disk chose the sector, and the driver has it by now */
 		e->sector = BPF_CORE_READ(rq, __sector);
 	e->queued_ns = io->times.issue ? io->times.issue - io->times.start : 0;
 	e->latency_ns = latency;

@@ -2,8 +2,8 @@
 /*
  * How long block I/O requests take, as histograms by command, disk and the kernel's stack when the request was started.
  *
- * The stack is taken at the tracepoint where a request begins (request.h), in the task that begins it: no function is
- * hooked that a compiler could have inlined.
+ * The stack is taken at the tracepoint of a request's start (request.h), in the task that starts it. So no hook depends on
+ * a function that the compiler may have inlined.
  */
 #include "aggregate.h"
 #include "block.h"
@@ -14,14 +14,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct key {
 	char comm[16] DOC("Name of the thread that started the requests");
 	char device[32] DOC("Disk");
-	u64 kernel_stack KIND("kernel_stack") DOC("How the kernel came to start them");
+	u64 kernel_stack KIND("kernel_stack") DOC("Kernel stack at the start of the requests");
 };
 struct value {
-	struct runner_hist latency_ns UNIT("ns") DOC("From the (last) issue to completion; for a flush, if the driver refuses it and with `queued: true` from the start");
+	struct runner_hist latency_ns UNIT("ns") DOC("Time from the last issue to completion; from the start with `queued: true`, for a flush, and if the driver refuses the request");
 };
-AGGREGATE(HASH, latencies, struct key, struct value, 8192) DOC("Latencies of block I/O by who started it, with the stack") TRY("direct_read");
+AGGREGATE(HASH, latencies, struct key, struct value, 8192) DOC("Latencies of block I/O by thread name, disk and kernel stack") TRY("direct_read");
 
-const volatile bool queued DOC("true: from the request's start, so that its time in the queue counts too") = false;
+const volatile bool queued DOC("true: latency is measured from the request's start and includes the time in the queue") = false;
 
 struct io {
 	struct request_times times;
@@ -35,10 +35,10 @@ ACCURACY(
 	REQUEST_SEES
 	REQUEST_NOT_SEEN
 	REQUEST_OWNER
-	OWNER("the kernel stack is that of the same moment")
-	TIME("last issue to completion; with `queued: true`, for a flush, and if the driver refuses it, from the request's start")
+	OWNER("the kernel stack is taken in that task, at the same moment")
+	TIME("last issue to completion; from the start with `queued: true`, for a flush, and if the driver refuses the request")
 	REQUEST_TIME
-	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
+	EXACT("counts and sums; percentiles are estimates within a bucket; a bucket spans one power of two")
 	EXACT("`max` may miss the largest value if two requests with one stack end at the same moment")
 	REQUEST_EXACT
 	REQUEST_VARIANTS

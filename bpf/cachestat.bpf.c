@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * How files are served from the page cache: pages that were asked for, pages that had to be brought in, pages written to.
+ * How files are served from the page cache: pages that were accessed, pages that were added to the cache, pages dirtied.
  *
- * What was found in the cache is the difference of the first two. It is left to whoever shows the rows, as a page that is
- * read ahead is brought in before it is asked for, maybe in another interval: sums over time then stay right.
+ * Cache hits are the difference of the first two. The program does not compute them: readahead adds a page before it is
+ * accessed, maybe in the previous interval. The reader of the rows can subtract sums over several intervals.
  */
 #include "aggregate.h"
 #include "kprobe.h"
@@ -13,37 +13,37 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-const volatile bool by_process DOC("true: counters of their own for each process") = false;
+const volatile bool by_process DOC("true: one row per process") = false;
 
 struct key {
-	u32 pid DOC("Process, with `by_process: true`; otherwise 0");
-	char comm[16] DOC("Name of the process; empty without `by_process: true`");
+	u32 pid DOC("Process ID with `by_process: true`, otherwise 0");
+	char comm[16] DOC("Name of the process with `by_process: true`, otherwise empty");
 };
 struct value {
 	u64 accessed DOC("Pages of files that were read or mapped");
-	u64 misses DOC("Pages that had to be brought in for that, with those read ahead");
-	u64 dirtied DOC("Pages that were written to since they had been on the disk");
+	u64 misses DOC("Pages that were added to the page cache for these accesses, with readahead");
+	u64 dirtied DOC("Pages that became dirty: the first write to a page after writeback");
 };
-AGGREGATE(PERCPU_HASH, pages, struct key, struct value, 4096) DOC("Pages of the page cache that were found, and that were not") TRY("cached_read");
+AGGREGATE(PERCPU_HASH, pages, struct key, struct value, 4096) DOC("Page cache accesses, misses and dirtied pages") TRY("cached_read");
 
 ACCURACY(
-	SEES("pages of files that are read: by every call (`read`, `sendfile`, `splice`, io_uring) and by faults of a mapping")
-	SEES("pages that are brought in for that, also ahead of the reader; pages that are written to")
-	NOT_SEEN("pages of directories, of disks that are read directly, of the file system itself")
-	NOT_SEEN("reads and writes past the cache (`O_DIRECT`)")
-	NOT_SEEN("pages that a write brings in, and what a write of less than a page reads from the disk")
-	NOT_SEEN("misses of tmpfs, which has none; from 6.12 on its reads")
-	OWNER("the thread that reads, faults or writes; a row is of its process with `by_process: true`")
-	TIME("a page counts when it is asked for, brought in, or written to for the first time since it was on the disk")
-	EXACT("an estimate: `accessed - misses` can be negative in one interval, because a page is brought in before it is read")
-	EXACT("two reads that end at one page: told apart by the thread's count of reads")
-	EXACT("the same by splice, io_uring, kernel threads, or without `CONFIG_TASK_XACCT`: by where the second one begins")
-	EXACT("on PREEMPT_RT, pages that a write brings in count as misses")
-	EXACT("with pages larger than 4 KiB, a read past the end of a file counts a few pages too many")
-	VARIANTS("`tracepoints` (6.12): every read counts the pages it asks for, a fault those that are mapped around it")
-	VARIANTS("`folio_fentry` `folio_kprobe` `page_fentry` `page_kprobe`: the kernel's own marks; small reads of one page in a row count once")
-	VARIANTS("the same four: a folio of several pages counts whole, mapped pages when they are unmapped")
-	VARIANTS("`folio` and `page` of `dirtied`: the same event by its new and its old name")
+	SEES("pages of files that are read: by every call (`read`, `sendfile`, `splice`, io_uring) and by page faults of a mapping")
+	SEES("pages that are added to the page cache for that, also by readahead; pages that become dirty")
+	NOT_SEEN("pages of directories, of block devices, and of file system metadata")
+	NOT_SEEN("reads and writes that bypass the page cache (`O_DIRECT`)")
+	NOT_SEEN("pages that a write adds, and what a write of less than a page reads from the disk")
+	NOT_SEEN("misses of tmpfs, which has none; from 6.12 on also its reads")
+	OWNER("the thread that reads, faults or writes; with `by_process: true` a row is its process")
+	TIME("a page counts when it is accessed, added to the page cache, or dirtied for the first time after writeback")
+	EXACT("an estimate: `accessed - misses` can be negative in one interval, because a page is added before it is read")
+	EXACT("two reads that end at the same page are distinguished by the thread's count of reads")
+	EXACT("the same with splice, io_uring, kernel threads, or without `CONFIG_TASK_XACCT`: by where the second read begins")
+	EXACT("on PREEMPT_RT, pages that a write adds count as misses")
+	EXACT("with pages larger than 4 KiB, a read beyond the end of a file counts a few pages too many")
+	VARIANTS("`tracepoints` (6.12): a read counts the pages that it requests, a fault those that are mapped around it")
+	VARIANTS("`folio_fentry` `folio_kprobe` `page_fentry` `page_kprobe`: pages that the kernel marks accessed; consecutive small reads of one page count once")
+	VARIANTS("the same four: all pages of a folio count at once; mapped pages count when they are unmapped")
+	VARIANTS("`folio` and `page` of `dirtied`: the same event under its new and its old name")
 );
 
 TASK_FILTERS();
@@ -53,16 +53,16 @@ struct reading {
 	u64 first;
 	u64 last;
 	u64 calls; /* reads that the thread had finished */
-	u64 added; /* not 0: since then the thread has brought pages in */
+	u64 added; /* not 0: the thread has added pages to the cache since then */
 };
 
-/* An LRU map: what is forgotten makes a read that is under way count twice, no more */
+/* LRU: an evicted entry makes a read that is under way count twice; nothing else goes wrong */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, u32);
 	__type(value, struct reading);
-} readings SEC(".maps") DOC("The last read of each thread");
+} readings SEC(".maps") DOC("Last read of each thread");
 INSERT_FAILURES(readings);
 
 static __always_inline struct value *counters_of_current(void)
@@ -86,7 +86,7 @@ static __always_inline void count_accessed(u64 number)
 		counter_add(&value->accessed, number);
 }
 
-/* The pages from `first` to `last` of the file, as far as it goes; how many. */
+/* Number of pages from `first` to `last` that are within the file. */
 static __always_inline u64 pages_between(struct inode *inode, u64 first, u64 last)
 {
 	/* Pages of 4 KiB; larger ones can make the file's last page count for several */
@@ -103,7 +103,7 @@ static __always_inline u64 pages_between(struct inode *inode, u64 first, u64 las
 #define PF_USER_WORKER 0x00004000 /* include/linux/sched.h: threads of io_uring */
 #define PF_KTHREAD 0x00200000
 
-/* Whether the current task's count of reads, where the kernel keeps one, goes up with each read that it makes now. */
+/* Whether each read that the current task makes now increments its count of reads, if the kernel has one. */
 static __always_inline bool reads_are_counted(struct task_struct *task)
 {
 	struct pt_regs *regs;
@@ -117,10 +117,10 @@ static __always_inline bool reads_are_counted(struct task_struct *task)
 }
 
 /*
- * A read asks for its pages as often as it takes: each time from where it has come to up to its end. So does the next read
- * if it begins later and ends at the same page. What tells them apart is the thread's count of reads, which goes up at the
- * end of each. A read that does not count there goes on only behind a whole batch, or where the batch was cut short because
- * the next page had to be brought in.
+ * Whether this lookup continues the thread's last read. A read looks its pages up in batches, each time from its current
+ * position to its end. A new read that begins later and ends at the same page looks the same. The thread's count of reads
+ * distinguishes them: it is incremented at the end of a read. For reads that are not in this count, a lookup continues the
+ * last one only after a whole batch, or if the batch was cut short because the next page had to be added to the cache.
  */
 static __always_inline bool goes_on(u64 mapping, u64 first, u64 last)
 {
@@ -159,7 +159,7 @@ ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(pages_read, struct address_s
 	return 0;
 }
 
-/* Pages around a fault that are in the cache are mapped with it */
+/* A fault also maps the pages around it that are in the cache */
 SEC("tp_btf/mm_filemap_map_pages")
 ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(pages_mapped, struct address_space *mapping, unsigned long first, unsigned long last)
 {
@@ -182,7 +182,7 @@ ALTERNATIVE("accessed", "tracepoints") int BPF_PROG(page_fault, struct address_s
 	return 0;
 }
 
-/* Kernels before 6.12 have no such tracepoints, but call a function for each page */
+/* Kernels before 6.12 lack these tracepoints, but call a function for each page */
 static __always_inline int page_accessed(void *page)
 {
 	struct address_space *mapping;
@@ -233,7 +233,7 @@ int BPF_PROG(page_added, void *page)
 		return 0;
 	mapping = mapping_of(page);
 	inode = BPF_CORE_READ(mapping, host);
-	if (!is_file(inode) || is_written(inode)) /* what a write brings in is about to be overwritten */
+	if (!is_file(inode) || is_written(inode)) /* a page that a write adds is about to be overwritten */
 		return 0;
 	value = counters_of_current();
 	if (value)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * One event per execve() or execveat(), whether it worked or not.
+ * One event per execve() or execveat(), whether it succeeds or fails.
  *
- * One that worked is seen by sched_process_exec, when the arguments lie in the new program's memory, in one piece and
- * just as it will read them. One that failed is seen when the system call returns; its arguments are then read where
- * the caller has them. If it fails after the old program is gone, they are in the new program's memory too, and since
- * 6.10 there is sched_prepare_exec, where the process still has the caller's name. The hook on the return makes every
- * system call of the machine a little slower, so it is left out for a probe that does not want failures.
+ * A success is seen at sched_process_exec: the arguments are then contiguous in the new program's memory, as that program
+ * will read them. A failure is seen when the system call returns; its arguments are read from the caller's memory. If the
+ * call fails after the old program is gone, they are in the new program's memory. Kernels from 6.10 on have
+ * sched_prepare_exec, where the process still has the caller's name. The hook on the return makes every system call of the
+ * host a little slower, so a probe that does not want failures runs without it.
  */
 #include "syscall.h"
 #include "task.h"
@@ -19,7 +19,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ARGV_LARGE 4096
 #define ARG_FAILED 256
 #define ARGS_FAILED 64
-/* What stands for a text that could not be read, as it does for the rest of a list */
+/* Replaces a text that could not be read, and marks the missing rest of a list */
 #define UNREAD "\xe2\x80\xa6"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -44,10 +44,10 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 struct linux_binprm___file {
-	struct file *file;   /* of a script its interpreter */
+	struct file *file;   /* of a script: its interpreter */
 	const char *filename;
-	const char *interp;  /* the same pointer, unless it is a script or the like */
-	const char *fdpath;  /* not NULL: by descriptor */
+	const char *interp;  /* the same pointer, except for scripts and other interpreted files */
+	const char *fdpath;  /* not NULL: executed by file descriptor */
 	int argc;
 };
 struct mm_struct___exe {
@@ -60,43 +60,43 @@ struct task_struct___exec {
 #pragma clang attribute pop
 
 struct event {
-	u64 ts KIND("ktime") DOC("When the call returned");
-	u32 pid DOC("Process");
-	u32 ppid DOC("Its parent");
-	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Name of the thread: after a success that of the new program, else the caller's");
-	char filename[256] DOC("What was to be run, up to 255 bytes; by descriptor the name of its file, `memfd:NAME` for one in memory; `…`: could not be read");
-	char file[64] DOC("Name of the file that runs, without its directory: of a script the interpreter; empty after most failures");
-	struct runner_list argv DOC("Arguments, up to 4096 bytes of them (1024 of a failed call)");
-	s32 ret KIND("errno") DOC("0, or a negative error number");
-	char process_comm[16] DOC("Name of the process: after a success the same as `comm`, else the caller's");
+	u64 ts KIND("ktime") DOC("Time of the success, or of the return of a failed call");
+	u32 pid DOC("Process ID");
+	u32 ppid DOC("Process ID of the parent");
+	u32 uid DOC("Real user ID of the process");
+	char comm[16] DOC("Name of the thread: of the new program after a success, otherwise of the caller");
+	char filename[256] DOC("Path of the program, up to 255 bytes; by descriptor: the name of its file (`memfd:NAME` for a memfd); `…`: could not be read");
+	char file[64] DOC("Name of the executed file without its directory; of a script: its interpreter; empty after most failures");
+	struct runner_list argv DOC("Arguments, up to 4096 bytes (1024 of a failed call)");
+	s32 ret KIND("errno") DOC("Result: 0 or a negative errno");
+	char process_comm[16] DOC("Name of the process: the same as `comm` after a success, otherwise of the caller");
 	char tail[ARGV_LARGE] INTERNAL;
-} DOC("One program execution by execve() or execveat(), or the attempt") TRY("exec");
+} DOC("A call of execve() or execveat(), successful or failed") TRY("exec");
 EVENT(event);
 
 ACCURACY(
 	SEES("`execve` and `execveat` of 64-bit, 32-bit and x32 programs, and by `int $0x80`")
 	SEES("calls that seccomp denies; `ret` is -38 (ENOSYS) if it sends SIGSYS instead")
-	SEES("programs that the kernel starts itself (`modprobe`, `core_pattern`)")
-	SEES("failures after the old program is gone: the caller gets a signal then")
-	SEES("a call that a signal interrupts, once: with what the program gets (`-EINTR` only if it sees that)")
-	NOT_SEEN("a call for which seccomp ends the process, on 5.10")
-	NOT_SEEN("a result that a tracer changes at the end of the call")
-	NOT_SEEN("calls that seccomp answers with an error number from 512 to 516: they look like restarts")
-	NOT_SEEN("a call that a tracer skips, which runs nothing")
+	SEES("programs that the kernel itself starts (`modprobe`, `core_pattern`)")
+	SEES("failures after the old program is gone: the process then gets a signal")
+	SEES("a call that a signal interrupts, once, with the result that the program gets (`-EINTR`, or that of the restarted call)")
+	NOT_SEEN("on 5.10: a call for which seccomp kills the process")
+	NOT_SEEN("a result that a ptrace tracer changes at the end of the call")
+	NOT_SEEN("calls that seccomp denies with an error number from 512 to 516: they look like restarts")
+	NOT_SEEN("a call that a ptrace tracer skips, which runs nothing")
 	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
-	OWNER("the process that calls; `comm` is the new program's after a success, else the caller's")
-	TIME("`ts`: a success when the new program has replaced the old one, a failure when the call returns")
-	EXACT("one event for an execution or a failed call")
-	EXACT("`argv`: up to 4096 bytes; of a failed call 64 arguments and 1024 bytes; a last entry `…` if there was more")
-	EXACT("texts of a failed call are read when it returns: another thread can have changed them")
-	EXACT("what the kernel did not read either (denied by seccomp, `EFAULT`) can be missing: `…`")
+	OWNER("the calling process; `comm` is the new program's after a success, otherwise the caller's")
+	TIME("`ts`: of a success, when the new program has replaced the old one; of a failure, when the call returns")
+	EXACT("one event for each success and each failed call")
+	EXACT("`argv`: up to 4096 bytes; of a failed call up to 64 arguments and 1024 bytes; a last entry `…` marks that more did not fit")
+	EXACT("paths and arguments of a failed call are read when it returns: another thread can have changed them")
+	EXACT("a path or argument that the kernel did not read (denied by seccomp, `EFAULT`) can be `…`")
 	VARIANTS("one; before 6.10, a failure after the old program is gone has `…` as `filename` and `argv`, and the new `comm`")
 );
 
-/* Names are after a success the new program's, after a failure the caller's */
+/* Names are the new program's after a success, the caller's after a failure */
 TASK_FILTERS();
-FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
+FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only calls that succeeded") = {};
 
 static __always_inline u32 parent_of_current(void)
 {
@@ -124,7 +124,7 @@ static __always_inline void read_file_name(char *to, u32 size, struct file *file
 	bpf_probe_read_kernel_str(to, size, BPF_CORE_READ(file, f_path.dentry, d_name.name));
 }
 
-/* The file that the current process has as descriptor `number`. */
+/* The file behind descriptor `number` of the current process. */
 static __always_inline struct file *file_of_descriptor(u32 number)
 {
 	struct task_struct___exec *task = (void *)bpf_get_current_task();
@@ -136,7 +136,7 @@ static __always_inline struct file *file_of_descriptor(u32 number)
 	return file;
 }
 
-/* The number in the kernel's name for a program that is run by its descriptor alone, /dev/fd/N; or -1. */
+/* N of /dev/fd/N, the kernel's name for a program that is executed by its descriptor alone; -1 for other names. */
 static __always_inline s32 descriptor_in(const char *name)
 {
 	s32 number = 0;
@@ -152,7 +152,7 @@ static __always_inline s32 descriptor_in(const char *name)
 	return -1;
 }
 
-/* What runs. `to` is a record or an attempt. */
+/* Names of the executed file. `to` is a record or an attempt. */
 #define read_names(to, bprm) \
 	({ \
 		bpf_probe_read_kernel_str((to)->filename, sizeof((to)->filename), (bprm)->filename); \
@@ -162,7 +162,7 @@ static __always_inline s32 descriptor_in(const char *name)
 			if (__number >= 0 && (bprm)->filename == (bprm)->interp) { \
 				__builtin_memcpy((to)->filename, (to)->file, sizeof((to)->file)); \
 			} else if (__number >= 0) { \
-				/* A script's descriptor is still open: its interpreter has to read it */ \
+				/* The descriptor of a script is still open: its interpreter reads it */ \
 				struct file *__script = file_of_descriptor(__number); \
 				if (__script) \
 					read_file_name((to)->filename, sizeof((to)->filename), __script); \
@@ -185,9 +185,9 @@ static __always_inline void fill_success(
 		e->argv.cut = true;
 }
 
-/* Of a call that fails late, what is not known any more when it does. Its arguments are in the new program's memory by then. */
+/* Of a call that fails late: what is no longer available at the failure. The arguments are in the new program's memory. */
 struct attempt {
-	u32 passes; /* the caller passes the filters; the process has another command afterwards */
+	u32 passes; /* the caller passes the filters; afterwards the process has another name */
 	u32 argc;
 	char comm[16];
 	char process_comm[16];
@@ -195,14 +195,14 @@ struct attempt {
 	char file[64];
 };
 const volatile struct attempt attempt_zero INTERNAL = {};
-/* LRU, because on some kernels a hook is left out now and then, and what it does not delete would stay for good. By the
- * thread's struct: an exec changes its number. */
+/* LRU: some kernels skip a program now and then, and an entry that it does not delete would stay for good. The key is the
+ * thread's struct: an exec changes the thread ID. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 512);
 	__type(key, u64);
 	__type(value, struct attempt);
-} attempts SEC(".maps") DOC("Executions that can't go back to the old program, until they end (since kernel 6.10)");
+} attempts SEC(".maps") DOC("Calls that can no longer return to the old program, until they end (since kernel 6.10)");
 INSERT_FAILURES(attempts);
 
 SEC("tp_btf/sched_process_exec")
@@ -218,7 +218,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 		return 0;
 	start = task->mm->arg_start;
 	len = task->mm->arg_end - start;
-	/* Two sizes of record: most argument lists are short, and a ring of long ones would be full soon */
+	/* Two sizes of record: most argument lists are short, and long records would soon fill the ring buffer */
 	if (len <= ARGV_SMALL) {
 		e = event_begin_cut(struct event, ARGV_SMALL);
 		if (e) {
@@ -235,7 +235,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	return 0;
 }
 
-/* The arguments of a call that failed, one by one. What the kernel never read itself may not be in memory. */
+/* The arguments of a failed call, one by one. Pages that the kernel did not read may not be in memory. */
 static __always_inline void read_pointers(struct runner_list *list, char *tail, u64 argv, u32 width)
 {
 	u32 len = 0;
@@ -250,7 +250,7 @@ static __always_inline void read_pointers(struct runner_list *list, char *tail, 
 			break;
 		}
 		argv += width;
-		list->cut = arg != 0; /* unless it is read to its end, and the one behind it is the last */
+		list->cut = arg != 0; /* until this argument is read whole and the next pointer is NULL */
 		if (!arg || len > ARGV_FAILED - ARG_FAILED)
 			break;
 		n = bpf_probe_read_user_str(tail + len, ARG_FAILED, (void *)arg);
@@ -263,7 +263,7 @@ static __always_inline void read_pointers(struct runner_list *list, char *tail, 
 	list->len = len;
 }
 
-/* Of a call that fails late: `argc` texts, one behind the other from `start` on, or 0 if the kernel has not got so far. */
+/* Of a call that fails late: `argc` texts, contiguous from `start` on; `start` is 0 if the kernel has not placed them yet. */
 static __always_inline void read_placed(struct runner_list *list, char *tail, u64 start, u32 argc)
 {
 	u32 len = 0;
@@ -272,7 +272,7 @@ static __always_inline void read_placed(struct runner_list *list, char *tail, u6
 	list->cut = !start;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; start && i < ARGS_FAILED; i++) {
-		list->cut = i < argc; /* unless it is read to its end */
+		list->cut = i < argc; /* until the last argument is read whole */
 		if (i >= argc || len > ARGV_FAILED - ARG_FAILED)
 			break;
 		n = bpf_probe_read_user_str(tail + len, ARG_FAILED, (void *)start + len);
@@ -301,7 +301,7 @@ static __always_inline enum exec_call exec_call_of(s32 nr, bool compat)
 	return nr == NR_EXECVE ? EXECVE : nr == NR_EXECVEAT ? EXECVEAT : OTHER_CALL;
 }
 
-/* Whether the caller has pointers of 32 bits: 32-bit and x32 programs. */
+/* Size of the caller's pointers in bytes: 4 for 32-bit and x32 programs. */
 static __always_inline u32 pointer_width(s32 nr, bool compat)
 {
 #if defined(__TARGET_ARCH_x86)
@@ -313,7 +313,7 @@ static __always_inline u32 pointer_width(s32 nr, bool compat)
 
 #define AT_EMPTY_PATH 0x1000
 
-/* Where the caller has what the call asks for. */
+/* The arguments of the call: addresses in the caller's memory, and descriptors. */
 struct exec_args {
 	u64 path;
 	u64 argv;
@@ -334,7 +334,7 @@ static __always_inline void args_of(struct exec_args *args, enum exec_call call,
 	args->by_descriptor = at ? SYSCALL_ARG5(regs, compat) & AT_EMPTY_PATH : 0;
 }
 
-/* Reads it from the caller's memory. */
+/* Reads path and arguments from the caller's memory. */
 static __always_inline void read_args(struct event *e, const struct exec_args *args)
 {
 	struct file *file;
@@ -351,20 +351,20 @@ static __always_inline void read_args(struct event *e, const struct exec_args *a
 	read_pointers(&e->argv, e->tail, args->argv, args->width);
 }
 
-/* LRU: one whose program ends instead is never looked up again. */
+/* LRU: the entry of a program that ends instead is never looked up again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 512);
 	__type(key, u64);
 	__type(value, struct exec_args);
-} interrupted SEC(".maps") DOC("Executions that a signal interrupted, until it is known whether they fail");
+} interrupted SEC(".maps") DOC("Calls that a signal interrupted, until they restart or fail");
 INSERT_FAILURES(interrupted);
-/* Most machines never see one */
+/* On most hosts this never happens */
 bool any_interrupted INTERNAL = false;
 
 UNDER_WAY("executions not returned");
 
-/* The last moment at which the process has the caller's name. */
+/* The last hook at which the process has the caller's name. */
 SEC("tp_btf/sched_prepare_exec")
 OPTIONAL SKIP_IF("failed=false")
 int BPF_PROG(exec_commits, struct task_struct *task, struct linux_binprm___file *bprm)
@@ -373,7 +373,7 @@ int BPF_PROG(exec_commits, struct task_struct *task, struct linux_binprm___file 
 	bool passes = task_passes(id);
 	struct attempt *attempt;
 
-	/* That the caller does not pass has to be known only where the exec changes what the filters ask for */
+	/* A caller that does not pass needs an entry only if the exec changes what a filter compares */
 	if (!passes && !comm.n && !process_comm.n && !tid.n)
 		return 0;
 	if (bpf_map_update_elem(&attempts, &thread, (const void *)&attempt_zero, BPF_ANY)) {
@@ -430,7 +430,7 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 	bool compat, trapped;
 	u64 id, thread;
 
-	/* Nearly every call of the machine ends here: those that worked, and other calls */
+	/* Nearly every system call of the host returns here: successes, and other calls */
 	if (ret >= 0 && ret != nr)
 		return 0;
 	if (!exec_call_of(nr, false) && !exec_call_of(nr, true))
@@ -447,7 +447,7 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 		goto forget;
 	args_of(&args, call, regs, nr, compat);
 	if (is_restarted(ret)) {
-		/* It returns again, unless signal_deliver ends it */
+		/* The call returns again, unless signal_deliver ends it */
 		args.ret = ret;
 		any_interrupted = true;
 		if (bpf_map_update_elem(&interrupted, &id, &args, BPF_ANY))
@@ -470,7 +470,7 @@ int BPF_PROG(exec_failed, struct pt_regs *regs, long ret)
 	} else if (BPF_CORE_READ((struct task_struct *)task, mm, arg_end)) {
 		read_args(e, &args);
 	} else {
-		/* The new program's memory, which the kernel has not filled */
+		/* The memory is the new program's, and the kernel has not filled it */
 		__builtin_memcpy(e->filename, UNREAD, sizeof(UNREAD));
 		read_file_name(e->file, sizeof(e->file), BPF_CORE_READ(task, mm, exe_file));
 		e->argv.cut = true;

@@ -2,9 +2,9 @@
 /*
  * One event per process that ends, or with `threads: true` per thread.
  *
- * A process ends with its last thread, which need not be the one that it began with: that one can be gone long before.
- * And how it ended is what its parent is told: the code of exit_group() or of a signal that ended all, else the code of
- * the first thread.
+ * A process ends with its last thread. That need not be its first thread, which can have ended long before. Code and
+ * signal are those that the parent gets: of exit_group() or of the signal that ended all threads, otherwise of the first
+ * thread.
  */
 #include "process.h"
 #include "signals.h"
@@ -12,47 +12,47 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts KIND("ktime") DOC("When it ended");
-	u32 pid DOC("Process");
-	u32 tid DOC("Thread; of a process as a whole its first");
-	u32 ppid DOC("Parent of the process");
-	u32 uid DOC("User it ran as (real user id)");
-	char comm[16] DOC("Its name: of a process that of its first thread, as ps shows it");
-	u64 age_ns UNIT("ns") DOC("Since it was started");
-	u32 exit_code DOC("What it gave to exit(), up to 255; 0 if a signal ended it");
-	enum signal signal DOC("What ended it, or none");
-	bool core_dumped DOC("Whether there is a core dump");
-	char process_comm[16] DOC("Name of the process; with `threads: true` it may be another than the thread's");
-} DOC("One process that ended, or one thread") TRY("exit");
+	u64 ts KIND("ktime") DOC("Time at which the process or thread ended");
+	u32 pid DOC("Process ID");
+	u32 tid DOC("Thread ID; of a whole process: its first thread");
+	u32 ppid DOC("Process ID of the parent");
+	u32 uid DOC("Real user ID of the process");
+	char comm[16] DOC("Name of the thread; of a whole process: of its first thread, as ps shows it");
+	u64 age_ns UNIT("ns") DOC("Time since the process or thread was started");
+	u32 exit_code DOC("Exit code, 0 to 255; 0 if a signal ended it");
+	enum signal signal DOC("Signal that ended it, or `none`");
+	bool core_dumped DOC("Whether a core was dumped");
+	char process_comm[16] DOC("Name of the process; with `threads: true` it can differ from `comm`");
+} DOC("A process that ended, or a thread with `threads: true`") TRY("exit");
 EVENT(event);
 
 ACCURACY(
 	SEES("every process, when its last thread ends; with `threads: true` every thread")
-	NOT_SEEN("the ends of single threads without `threads: true`")
-	NOT_SEEN("the moment at which the parent waits for it: until then it is a zombie")
-	OWNER("the process that ends: `comm`, `tid` and `age_ns` are its first thread's, user and cgroup its last one's")
-	OWNER("with `threads: true` the thread that ends; `process_comm` is its process's name")
+	NOT_SEEN("without `threads: true`: the ends of single threads")
+	NOT_SEEN("the moment at which the parent reaps the process: until then it is a zombie")
+	OWNER("the process that ends: `comm`, `tid` and `age_ns` are its first thread's, user and cgroup its last thread's")
+	OWNER("with `threads: true`: the thread that ends; `process_comm` is the name of its process")
 	TIME("`ts`: the end of the last thread; `age_ns`: since the first thread was started")
-	EXACT("one event for a process; code and signal are what its parent gets")
-	VARIANTS("one; before 6.16 threads that end at the same moment all look like the last one: the first to ask is taken")
+	EXACT("one event for a process; code and signal are those that its parent gets")
+	VARIANTS("one; before 6.16, threads that end at the same moment all look like the last one: the first that is seen is taken")
 );
 
-/* About the process, with the name of its first thread, which is what ps shows; with `threads: true` about the thread */
+/* On the process, with the name of its first thread, as ps shows it; with `threads: true` on the thread */
 TASK_FILTERS();
-const volatile bool threads DOC("true: every thread is an event, not every process") = false;
-FILTER(bool, failed, 1) DOC("true: only what ended with a code other than 0 or by a signal; false: only the rest") = {};
-FILTER(enum signal, signal, 8) DOC("Only what these signals ended; none: what none did") = {};
+const volatile bool threads DOC("true: one event per thread, not per process") = false;
+FILTER(bool, failed, 1) DOC("true: only exits with a code other than 0 or by a signal; false: only exits with code 0") = {};
+FILTER(enum signal, signal, 8) DOC("Only processes or threads that these signals ended; `none`: that no signal ended") = {};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-/* include/trace/events/sched.h: since 6.16 the tracepoint says whether the thread is the last one. Its record has the
- * same members as its arguments, and unlike those can be asked for. */
+/* include/trace/events/sched.h: since 6.16 an argument of the tracepoint is whether the thread is the last one. BTF has the
+ * members of the tracepoint's record, which are the same as its arguments. */
 struct trace_event_raw_sched_process_exit {
 	bool group_dead;
 };
 #pragma clang attribute pop
 
-/* Before, several threads that end together each see that no thread is left: the first one to ask is the last one. LRU,
- * because an entry matters for as long as they take to end. */
+/* Before 6.16, each of several threads that end together sees that no thread is left: the first that gets here counts. LRU:
+ * an entry matters only until these threads have ended. */
 struct first_thread {
 	u64 task;
 	u64 start;
@@ -62,7 +62,7 @@ struct {
 	__uint(max_entries, 4096);
 	__type(key, struct first_thread);
 	__type(value, u8);
-} ended SEC(".maps") DOC("Processes whose end was seen just now (kernels before 6.16)");
+} ended SEC(".maps") DOC("Processes that have just ended (kernels before 6.16)");
 INSERT_FAILURES(ended);
 
 #define EEXIST 17

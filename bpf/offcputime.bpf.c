@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Time that threads spend off the CPU, by where they left it.
+ * Off-CPU time of threads, by the stacks at which they left the CPU.
  *
- * A thread is charged when it comes back, for all the time since it was switched out. Its entry in `off_cpu_since` stays until the
- * thread ends, so that no switch has to insert or delete one.
+ * The time is added when the thread is switched in again. Its entry in `off_cpu_since` stays until the thread ends, so that
+ * no context switch inserts or deletes an entry.
  */
 #include "aggregate.h"
 #include "sched.h"
@@ -13,48 +13,48 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Why a thread left the CPU */
 enum off_reason {
-	OFF_RUNNABLE,        /* it could go on, another thread was first */
-	OFF_INTERRUPTIBLE,   /* it sleeps until something comes or a signal does */
-	OFF_UNINTERRUPTIBLE, /* it sleeps until something comes: disk, locks */
+	OFF_RUNNABLE,        /* preempted or yielded: it stays on the run queue */
+	OFF_INTERRUPTIBLE,   /* it sleeps until an event or a signal */
+	OFF_UNINTERRUPTIBLE, /* it sleeps until an event: disk I/O, locks */
 	OFF_OTHER,           /* stopped, traced, parked */
-	OFF_IDLE,            /* a kernel worker that has nothing to do */
+	OFF_IDLE,            /* a kernel worker without work */
 };
 
 struct key {
-	u32 pid DOC("Process");
+	u32 pid DOC("Process ID");
 	char comm[16] DOC("Name of the thread");
 	char process_comm[16] DOC("Name of the process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
-	u64 kernel_stack KIND("kernel_stack") DOC("Where in the kernel it left the CPU");
-	u64 user_stack KIND("user_stack") DOC("Where in the process, unless `user_stacks: false`");
+	u64 kernel_stack KIND("kernel_stack") DOC("Kernel stack at which the thread left the CPU");
+	u64 user_stack KIND("user_stack") DOC("User stack at which the thread left the CPU; empty with `user_stacks: false`");
 };
 struct value {
-	u64 total_ns UNIT("ns") DOC("How long it was away, all in all"); /* first: `top` is by time */
-	u64 count KIND("events") DOC("How often it left the CPU and came back");
+	u64 total_ns UNIT("ns") DOC("Total off-CPU time"); /* first: `top` is by time */
+	u64 count KIND("events") DOC("Number of off-CPU periods that ended");
 };
-AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Time off the CPU by process and stacks") TRY("sleep");
+AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Off-CPU time by process, thread name and stacks") TRY("sleep");
 
 ACCURACY(
-	SEES("each time that a thread leaves a CPU and comes back, with the stacks of where it left")
+	SEES("each time that a thread leaves the CPU and runs again, with the stacks at which it left")
 	NOT_SEEN("threads that are still off the CPU at the end: counted as `under_way`")
 	NOT_SEEN("threads that left the CPU before the capture began")
-	NOT_SEEN("switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
-	OWNER("the thread that left, by the filters and its names at that moment")
-	TIME("`total_ns`: from the switch away to the switch back, with the wait for a CPU")
-	EXACT("times and counts of the switches that were seen")
-	EXACT("user stacks need frame pointers: without them the innermost function is right, others may not be")
+	NOT_SEEN("context switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
+	OWNER("the thread that left the CPU; filters and names are those of that moment")
+	TIME("`total_ns`: from the context switch away from the thread to the one back to it, with its time in the run queue")
+	EXACT("times and counts of the context switches that were seen")
+	EXACT("user stacks need frame pointers: without them only the innermost function is reliable")
 	VARIANTS("one")
 );
 
 TASK_FILTERS();
-FILTER(enum off_reason, reason, 5) DOC("Only what was left for these reasons: `runnable` is preempted, `uninterruptible` waits for a disk or a lock, `idle` is a kernel worker without work") = {};
-const volatile u64 min_block_ns UNIT("ns") DOC("Only what took at least this long") = 0;
-const volatile u64 max_block_ns UNIT("ns") DOC("Only what took at most this long") = ~0ULL;
-const volatile bool user_stacks DOC("Whether processes' own stacks are taken too") = true;
+FILTER(enum off_reason, reason, 5) DOC("Only off-CPU periods with these reasons: `runnable` was preempted or yielded, `uninterruptible` waits for a disk or a lock, `idle` is a kernel worker without work") = {};
+const volatile u64 min_block_ns UNIT("ns") DOC("Only off-CPU periods of at least this") = 0;
+const volatile u64 max_block_ns UNIT("ns") DOC("Only off-CPU periods of at most this") = ~0ULL;
+const volatile bool user_stacks DOC("true: user stacks are captured too") = true;
 
 struct absence {
-	u64 since; /* 0: it is not away */
+	u64 since; /* 0: it has the CPU */
 	struct key key;
 };
 
@@ -64,7 +64,7 @@ struct {
 	__uint(max_entries, 32768);
 	__type(key, u32);
 	__type(value, struct absence);
-} off_cpu_since SEC(".maps") DOC("Threads that left the CPU since the start, and since when those that are away are") IN_FLIGHT("threads off the CPU");
+} off_cpu_since SEC(".maps") DOC("Threads that left the CPU since the start, with the time at which those off the CPU left it") IN_FLIGHT("threads off the CPU");
 
 static __always_inline enum off_reason reason_of(bool preempt, struct task_struct *task)
 {
@@ -79,7 +79,7 @@ static __always_inline enum off_reason reason_of(bool preempt, struct task_struc
 	return state & STATE_UNINTERRUPTIBLE ? OFF_UNINTERRUPTIBLE : OFF_OTHER;
 }
 
-/* `task`, which is still the current one, leaves. */
+/* `task`, which is still the current one, leaves the CPU. */
 static __always_inline void leave(void *ctx, bool preempt, struct task_struct *task)
 {
 	u32 thread = task->pid;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * One event per process that the kernel chooses to end because memory ran out, of the machine or of a cgroup.
+ * One event per process that the OOM killer chooses because the host or a cgroup has no memory left.
  *
- * The tracepoint comes when the victim is marked, with all of its memory still there: for each process, also where all
- * of a cgroup are killed together (memory.oom.group). Where it lacks a change of 6.8 (72ba14deb40a), which many older
- * kernels have got too, it has no task but a number: then the function that marks it, and where that is not to be had the
- * one that chooses one victim, which does not see the others of a group.
+ * The tracepoint fires when the victim is marked, while it still has all of its memory: once for each process, also if all
+ * processes of a cgroup are killed together (memory.oom.group). Without a change of 6.8 (72ba14deb40a), which many older
+ * kernels have too, its argument is a number and not a task. Then the program hooks the function that marks the victim, or
+ * else the function that chooses one victim, which does not see the other processes of a group.
  *
- * The task of a hook is any thread of the victim that has its memory, or the first one, which may have ended.
+ * The task of a hook is any thread of the victim that has its memory, or its first thread, which may have ended.
  */
 #include "kprobe.h"
 #include "process.h"
@@ -15,35 +15,35 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts KIND("ktime") DOC("When it was chosen");
-	u32 pid DOC("Process that has to go");
-	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Its name, as ps shows it: that of its first thread");
-	u64 total_vm_bytes UNIT("bytes") DOC("Its address space");
-	u64 rss_bytes UNIT("bytes") DOC("Its memory in use: anonymous, of files, shared");
-	u32 trigger_pid DOC("Process whose request for memory could not be met");
-	char trigger_comm[16] DOC("Name of the thread that made it");
-	s32 oom_score_adj DOC("The victim's, from -1000 (never) to 1000 (first)");
-	char trigger_process_comm[16] DOC("Name of the process that made it");
-} DOC("One process that the OOM killer ends");
+	u64 ts KIND("ktime") DOC("Time at which the process was chosen");
+	u32 pid DOC("Process ID of the victim");
+	u32 uid DOC("Real user ID of the victim");
+	char comm[16] DOC("Name of the victim: of its first thread, as ps shows it");
+	u64 total_vm_bytes UNIT("bytes") DOC("Size of the victim's address space");
+	u64 rss_bytes UNIT("bytes") DOC("Memory that the victim uses: anonymous, file and shared pages");
+	u32 trigger_pid DOC("Process ID of the task whose allocation triggered the OOM killer");
+	char trigger_comm[16] DOC("Name of the thread whose allocation triggered the OOM killer");
+	s32 oom_score_adj DOC("oom_score_adj of the victim, -1000 (never killed) to 1000 (killed first)");
+	char trigger_process_comm[16] DOC("Name of the process whose allocation triggered the OOM killer");
+} DOC("A process killed by the OOM killer");
 EVENT(event);
 
 ACCURACY(
-	SEES("each process that the kernel's OOM killer chooses, for lack of memory of the machine or of a cgroup")
-	SEES("each process of a cgroup that is killed as one (`memory.oom.group`)")
-	SEES("a process that is about to end anyway, and is chosen without being killed")
-	NOT_SEEN("processes that another process kills for their memory: those are signals (`sigsnoop`)")
-	OWNER("the process that is killed, by the name of its first thread; `trigger_*` is the thread that asked for memory")
-	TIME("`ts`: when it is chosen, with its memory still there; its end comes later (`exitsnoop`)")
-	EXACT("one event for a process; `rss_bytes` is a sum to which each CPU may add some pages later")
+	SEES("each process that the kernel's OOM killer chooses because the host or a cgroup has no memory left")
+	SEES("each process of a cgroup that is killed as a whole (`memory.oom.group`)")
+	SEES("a process that is already ending, and is chosen without being killed")
+	NOT_SEEN("processes that a user-space OOM killer kills: those are signals (`sigsnoop`)")
+	OWNER("the victim, by the name of its first thread; `trigger_*` is the task whose allocation triggered the OOM killer")
+	TIME("`ts`: when the victim is chosen and still has its memory; it ends later (`exitsnoop`)")
+	EXACT("one event for a process; `rss_bytes` can lack some pages that each CPU has not added yet")
 	VARIANTS("`tracepoint`, `fentry` and `kprobe`: the same events")
-	VARIANTS("`kill_fentry` and `kill_kprobe`: only one process of a cgroup that is killed as one")
+	VARIANTS("`kill_fentry` and `kill_kprobe`: only one process of a cgroup that is killed as a whole")
 );
 
-/* About the process that has to go */
+/* On the victim */
 TASK_FILTERS();
 
-/* kernel/bpf/ringbuf.c: two members that have a page each. The page's size is nowhere else in BTF. */
+/* kernel/bpf/ringbuf.c: two members with a page each. BTF has the page size nowhere else. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct bpf_ringbuf {
 	unsigned long consumer_pos;
@@ -58,7 +58,7 @@ static __always_inline u64 page_size(void)
 	return bpf_core_field_offset(rb->producer_pos) - bpf_core_field_offset(rb->consumer_pos);
 }
 
-/* A macro, because only a literal index is relocated. What each CPU counts for itself can make a sum negative. */
+/* A macro, because only a literal index is relocated. Per-CPU counts can make a sum negative. */
 #define PAGES_OF(mm, kind)                                                                             \
 	({                                                                                             \
 		struct mm_struct___before_6_2 *__old = (void *)(mm);                                   \
@@ -67,7 +67,7 @@ static __always_inline u64 page_size(void)
 				      BPF_CORE_READ(mm, rss_stat[kind].count);                         \
 		__pages < 0 ? 0 : __pages;                                                             \
 	})
-/* include/linux/mm_types_task.h; between them is MM_SWAPENTS, which is no memory */
+/* include/linux/mm_types_task.h; MM_SWAPENTS between them is not memory */
 #define MM_FILEPAGES 0
 #define MM_ANONPAGES 1
 #define MM_SHMEMPAGES 3
@@ -93,7 +93,7 @@ struct signal_struct___oom {
 
 #define THREADS_AT_MOST 256
 
-/* The memory of a process: a thread that has ended has given it back, and the others have it still. */
+/* The memory of a process: a thread that has ended has released it, the others still have it. */
 static __always_inline struct mm_struct___usage *memory_of(struct task_struct *task)
 {
 	struct mm_struct___usage *mm = BPF_CORE_READ(process_of(task), mm);
@@ -147,7 +147,7 @@ int BPF_PROG(mark_victim, struct task_struct *task, u32 user)
 	return chosen(ctx, task, user);
 }
 
-/* The function can be called again for a victim that is marked already; the tracepoint is not reached then. */
+/* The kernel can call the function again for a victim that is already marked; the tracepoint does not fire then. */
 static __always_inline int marking(void *ctx, struct task_struct *task)
 {
 	struct signal_struct___oom *all = (void *)BPF_CORE_READ(process_of(task), signal);

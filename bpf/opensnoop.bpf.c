@@ -2,11 +2,11 @@
 /*
  * One event per open(), openat(), openat2() or creat(), when it returns.
  *
- * On the return the kernel has read the path, so it is in memory, and flags and path are still where the registers of
- * the call point. What a program opens thousands of times a second pays for each line here.
+ * At the return the kernel has read the path, so it is in memory, and the registers of the call still point to it. A
+ * process that opens thousands of files a second pays for each instruction here.
  *
- * A call that a signal interrupts is over only if a handler makes it fail; else the kernel restarts it, and it
- * returns again.
+ * A call that a signal interrupts ends only if a handler makes it fail; otherwise the kernel restarts it, and it returns
+ * again.
  */
 #include "syscall.h"
 #include "task.h"
@@ -14,7 +14,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* include/uapi/asm-generic/fcntl.h, and a bit of our own for reading only, which is 0 there */
+/* include/uapi/asm-generic/fcntl.h, and a bit of our own for read-only, which is 0 there */
 enum open_flag {
 	O_RDONLY = 1 << 30,
 	O_WRONLY = 1,
@@ -38,51 +38,51 @@ enum open_flag {
 	O_TMPFILE = 020000000,
 };
 
-/* Two sizes of record: most paths are short, and what is written to a ring is what the caller pays for. The short one
- * has room for what the filter looks at. */
+/* Two sizes of record: most paths are short, and the caller pays for each byte that is written to the ring buffer. The
+ * short record has room for the bytes that the filter compares. */
 #define PATH_SHORT sizeof(prefix_t)
 #define PATH_LONG 256
 
 struct event {
-	u64 ts KIND("ktime") DOC("When the call returned");
-	u32 pid DOC("Process");
-	u32 tid DOC("Thread");
-	u32 uid DOC("User it runs as (real user id)");
+	u64 ts KIND("ktime") DOC("Time at which the call returned");
+	u32 pid DOC("Process ID");
+	u32 tid DOC("Thread ID");
+	u32 uid DOC("Real user ID of the process");
 	char comm[16] DOC("Name of the thread");
-	struct runner_text path DOC("What was to be opened, as the caller wrote it, up to 255 bytes; `…`: could not be read");
-	enum open_flag flags KIND("bits") DOC("How it was to be opened; empty: could not be read");
-	s32 ret KIND("errno") DOC("The file descriptor, or a negative error number; -38 of a call that seccomp answers with a signal");
+	struct runner_text path DOC("Path as the caller wrote it, up to 255 bytes; `…`: could not be read");
+	enum open_flag flags KIND("bits") DOC("Flags of the call; empty: could not be read");
+	s32 ret KIND("errno") DOC("Result: the file descriptor or a negative errno; -38 (ENOSYS) if seccomp sends SIGSYS");
 	char process_comm[16] DOC("Name of the process");
 	char tail[PATH_LONG] INTERNAL;
-} DOC("One open of a file by open(), openat(), openat2() or creat(); not by io_uring or by handle") TRY("open");
+} DOC("A call of open(), openat(), openat2() or creat(); opens by io_uring or by handle are not seen") TRY("open");
 EVENT(event);
 
 ACCURACY(
 	SEES("`open`, `openat`, `openat2` and `creat` of 64-bit, 32-bit and x32 programs, and by `int $0x80`")
 	SEES("calls that seccomp denies; `ret` is -38 (ENOSYS) if it sends SIGSYS instead")
-	SEES("a call that a signal interrupts, once: with what the program gets (`-EINTR` only if it sees that)")
-	NOT_SEEN("opens by io_uring (`IORING_OP_OPENAT`, `IORING_OP_OPENAT2`): no system call makes them")
+	SEES("a call that a signal interrupts, once, with the result that the program gets (`-EINTR`, or that of the restarted call)")
+	NOT_SEEN("opens by io_uring (`IORING_OP_OPENAT`, `IORING_OP_OPENAT2`), which are no system calls")
 	NOT_SEEN("opens by handle (`open_by_handle_at`), which have no path")
-	NOT_SEEN("descriptors by other calls (`memfd_create`, `open_tree`, `pidfd_open`, `mq_open`), or from another process")
-	NOT_SEEN("files that the kernel opens itself: programs, core dumps, swap areas, those of an NFS server")
-	NOT_SEEN("calls that have not returned at the end: counted as `under_way`, whatever their path")
-	NOT_SEEN("calls that never return, of a process that is killed")
-	NOT_SEEN("calls for which seccomp ends the process, on 5.10")
-	NOT_SEEN("calls that seccomp answers with an error number from 512 to 516: they look like restarts")
-	NOT_SEEN("calls that a tracer skips; a result that a tracer changes")
-	OWNER("the thread that calls")
+	NOT_SEEN("descriptors from other calls (`memfd_create`, `open_tree`, `pidfd_open`, `mq_open`) or from another process")
+	NOT_SEEN("files that the kernel itself opens: programs, core dumps, swap areas, files of an NFS server")
+	NOT_SEEN("calls that have not returned at the end: counted as `under_way`, with any path")
+	NOT_SEEN("calls that never return, because the process is killed")
+	NOT_SEEN("on 5.10: calls for which seccomp kills the process")
+	NOT_SEEN("calls that seccomp denies with an error number from 512 to 516: they look like restarts")
+	NOT_SEEN("calls that a ptrace tracer skips; a result that a ptrace tracer changes")
+	OWNER("the calling thread")
 	TIME("`ts`: when the call returns")
 	EXACT("one event for a call; `path` as the caller wrote it, up to 255 bytes")
 	EXACT("path and flags are read when the call returns: another thread can have changed them")
-	EXACT("what the kernel did not read (denied by seccomp, `EFAULT`) can be missing: `…`, which passes `path_prefix`")
+	EXACT("a path that the kernel did not read (denied by seccomp, `EFAULT`) can be `…`, which passes `path_prefix`")
 	VARIANTS("one")
 );
 
 TASK_FILTERS();
-FILTER(prefix_t, path_prefix, 4) DOC("Only paths that begin like this, as the caller wrote them, and those that could not be read") = {};
-FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
+FILTER(prefix_t, path_prefix, 4) DOC("Only paths that begin with one of these, as the caller wrote them; paths that could not be read pass too") = {};
+FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only calls that succeeded") = {};
 
-/* An open that a signal interrupted. LRU: one whose program ends instead is never looked up again. */
+/* An open that a signal interrupted. LRU: the entry of a program that ends instead is never looked up again. */
 struct interrupted_open {
 	const char *path;
 	u64 flags;
@@ -93,9 +93,9 @@ struct {
 	__uint(max_entries, 1024);
 	__type(key, u64);
 	__type(value, struct interrupted_open);
-} interrupted SEC(".maps") DOC("Opens that a signal interrupted, until it is known whether they fail");
+} interrupted SEC(".maps") DOC("Calls that a signal interrupted, until they restart or fail");
 INSERT_FAILURES(interrupted);
-/* Most machines never see one, and then no open has to ask the map */
+/* On most hosts this never happens, and then no open looks the map up */
 bool any_interrupted INTERNAL = false;
 
 UNDER_WAY("opens not returned");
@@ -107,7 +107,7 @@ static __always_inline u32 flags_of(u64 flags)
 	if (flags == FLAGS_UNREAD)
 		return 0;
 #if defined(__TARGET_ARCH_arm64)
-	/* arch/arm64/include/uapi/asm/fcntl.h has four of them elsewhere, arch/arm/include/uapi/asm/fcntl.h just there */
+	/* arch/arm64/include/uapi/asm/fcntl.h has other values for four flags, as has arch/arm/include/uapi/asm/fcntl.h */
 	u32 moved = flags & 00740000;
 
 	flags &= ~00740000ULL;
@@ -131,7 +131,7 @@ static __always_inline void fill(struct event *e, u64 id, u64 flags, s32 ret)
 	e->ret = ret;
 }
 
-/* The call is over, and its task passes. */
+/* The call has ended, and its task passes. */
 static __always_inline int opened(void *ctx, u64 id, const char *path, u64 flags, s32 ret)
 {
 	u64 start[PATH_SHORT / 8] = {};
@@ -141,7 +141,7 @@ static __always_inline int opened(void *ctx, u64 id, const char *path, u64 flags
 	if (!filter_passes(failed, ret < 0))
 		return 0;
 	len = bpf_probe_read_user_str(start, sizeof(start), path);
-	/* What can't be read can't be told from what is asked for */
+	/* A path that can't be read may be one that the filter selects */
 	if (len > 0 && !filter_passes_prefix(path_prefix, (char *)start))
 		return 0;
 	if (len < (long)sizeof(start)) {
@@ -231,7 +231,7 @@ int BPF_PROG(open_returned, struct pt_regs *regs, long ret)
 	bool compat;
 	u64 id;
 
-	if (!call && !call32) /* nearly every call of the machine ends here */
+	if (!call && !call32) /* nearly every system call of the host returns here */
 		return 0;
 	compat = is_compat(regs);
 	if (compat)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* What the CPUs are busy with: stacks, taken many times a second on every CPU. */
+/* What the CPUs run: stacks, sampled many times a second on every CPU. */
 #include "aggregate.h"
 #include "perf.h"
 #include "stack.h"
@@ -8,35 +8,35 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct key {
-	u32 pid DOC("Process; 0: the CPU was idle");
+	u32 pid DOC("Process ID; 0: the CPU was idle");
 	char comm[16] DOC("Name of the thread");
 	char process_comm[16] DOC("Name of the process");
 	u32 IMAGE_EXE;
 	u64 IMAGE_LAYOUT;
-	u64 kernel_stack KIND("kernel_stack") DOC("Where it was in the kernel, if it was there");
-	u64 user_stack KIND("user_stack") DOC("Where it was in the process, unless `user_stacks: false`");
+	u64 kernel_stack KIND("kernel_stack") DOC("Kernel stack at the sample; empty if the thread was in user space");
+	u64 user_stack KIND("user_stack") DOC("User stack at the sample; empty with `user_stacks: false`");
 };
 struct value {
-	u64 samples KIND("events") DOC("How often it was found there");
+	u64 samples KIND("events") DOC("Number of samples");
 };
-AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of what runs, by process and stacks") TRY("spin");
+AGGREGATE(HASH, found, struct key, struct value, 16384) DOC("Samples of the running threads, by process, thread name and stacks") TRY("spin");
 
 ACCURACY(
-	SEES("what runs on each CPU, about `frequency` times a second")
-	NOT_SEEN("a CPU that went offline or came online, from then on: named in the summary and in `cpus_not_sampled`")
-	NOT_SEEN("idle CPUs without `idle: true`")
+	SEES("the thread that runs on each CPU, about `frequency` times a second")
+	NOT_SEEN("a CPU that goes offline or online, from then on: it is in the summary and in `cpus_not_sampled`")
+	NOT_SEEN("without `idle: true`: idle CPUs")
 	OWNER("the thread that runs at the sample")
-	TIME("none: samples divided by `frequency` are an estimate of the time on a CPU")
-	EXACT("`samples` counts each sample; what runs between two samples is not seen")
-	EXACT("user stacks need frame pointers: without them the innermost function is right, others may not be")
-	VARIANTS("one; `event: auto` takes CPU cycles, or `cpu_clock` where the machine does not count them (`fallback`)")
+	TIME("none: `samples` divided by `frequency` is an estimate of the CPU time in seconds")
+	EXACT("`samples` counts each sample; threads that run only between two samples are not seen")
+	EXACT("user stacks need frame pointers: without them only the innermost function is reliable")
+	VARIANTS("one; `event: auto` is CPU cycles, or `cpu_clock` if the machine does not count cycles (`fallback`)")
 );
 
 TASK_FILTERS();
-const volatile enum perf_source event DOC("What to sample by; `auto`: CPU cycles, or the clock where the machine does not count cycles") = PERF_AUTO;
-const volatile u32 frequency_hz UNIT("Hz") DOC("How often a second, on each CPU") = 99;
-const volatile bool user_stacks DOC("Whether processes' own stacks are taken too") = true;
-const volatile bool idle DOC("Whether CPUs that have nothing to do are sampled too") = false;
+const volatile enum perf_source event DOC("Event to sample by; `auto`: CPU cycles, or the CPU clock if the machine does not count cycles") = PERF_AUTO;
+const volatile u32 frequency_hz UNIT("Hz") DOC("Samples per second on each CPU") = 99;
+const volatile bool user_stacks DOC("true: user stacks are captured too") = true;
+const volatile bool idle DOC("true: idle CPUs are sampled too") = false;
 
 SEC("perf_event")
 PERF_EVENT("cycles|cpu_clock", "event", "frequency_hz")

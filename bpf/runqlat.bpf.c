@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* How long tasks wait for a CPU, as histograms. */
+/* Run queue latency: how long threads wait for a CPU, as histograms. */
 #include "aggregate.h"
 #include "runqueue.h"
 
@@ -10,23 +10,23 @@ enum run_key {
 	BY_PROCESS,
 	BY_COMMAND,
 };
-const volatile enum run_key by DOC("What has a histogram of its own; `command` is a name of threads, `process` has its own") = BY_NOTHING;
+const volatile enum run_key by DOC("One histogram for all threads (`nothing`), per process (`process`) or per thread name (`command`)") = BY_NOTHING;
 
 struct key {
-	u32 pid DOC("Process that waited, with `by: process`; otherwise 0");
-	char comm[16] DOC("Name of the process or, with `by: command`, of its threads; empty with `by: nothing`");
+	u32 pid DOC("Process ID with `by: process`, otherwise 0");
+	char comm[16] DOC("Name of the process with `by: process`, of the threads with `by: command`, otherwise empty");
 };
 struct value {
-	struct runner_hist latency_ns UNIT("ns") DOC("From the moment at which a thread could run until it ran");
+	struct runner_hist latency_ns UNIT("ns") DOC("Run queue latency: time from when a thread can run until it runs");
 };
-AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 2048) DOC("Histograms of waits for a CPU") TRY("sleep");
+AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 2048) DOC("Run queue latency, as histograms") TRY("sleep");
 
 ACCURACY(
 	RUN_QUEUE_SEES
 	RUN_QUEUE_NOT_SEEN
-	OWNER("the thread that waits; a histogram is of all, of a process or of a name of threads (`by`)")
-	TIME("from the moment at which a thread can run until it runs")
-	EXACT("counts and sums; percentiles are estimates within a bucket, which is from one power of two to the next")
+	OWNER("the thread that waits; a histogram is of all threads, of a process or of a thread name (`by`)")
+	TIME("from when a thread can run until it runs")
+	EXACT("counts and sums; percentiles are estimates within a bucket; a bucket spans one power of two")
 	VARIANTS("one")
 );
 

@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* One event per wait for a CPU, when it is over. */
+/* One event per wait of a thread in the run queue, when the thread gets a CPU. */
 #include "runqueue.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts KIND("ktime") DOC("When it got the CPU");
-	u32 pid DOC("Process that waited");
-	u32 tid DOC("Its thread");
-	char comm[16] DOC("Name of that thread");
-	u64 latency_ns UNIT("ns") DOC("From the moment at which it could run until it ran");
-	u32 cpu DOC("CPU that it got");
-	u32 prev_pid DOC("Process that ran there until then; 0: the CPU was idle");
-	char prev_comm[16] DOC("Name of the thread that ran there until then");
-	char process_comm[16] DOC("Name of the process that waited: of its first thread");
-} DOC("One wait for a CPU") TRY("sleep");
+	u64 ts KIND("ktime") DOC("Time at which the thread got the CPU");
+	u32 pid DOC("Process ID of the thread that waited");
+	u32 tid DOC("Thread ID of the thread that waited");
+	char comm[16] DOC("Name of the thread that waited");
+	u64 latency_ns UNIT("ns") DOC("Run queue latency: time from when the thread could run until it ran");
+	u32 cpu DOC("CPU that the thread got");
+	u32 prev_pid DOC("Process ID of the thread that had the CPU before; 0: the CPU was idle");
+	char prev_comm[16] DOC("Name of the thread that had the CPU before");
+	char process_comm[16] DOC("Name of the process of the thread that waited");
+} DOC("A wait of a thread in the run queue") TRY("sleep");
 EVENT(event);
 
 ACCURACY(
 	RUN_QUEUE_SEES
 	RUN_QUEUE_NOT_SEEN
-	OWNER("the thread that waits; `prev_pid` and `prev_comm` are the thread that had the CPU until then")
-	TIME("`ts`: when it gets the CPU; `latency_ns`: from the moment at which it can run")
+	OWNER("the thread that waits; `prev_pid` and `prev_comm` are the thread that had the CPU before")
+	TIME("`ts`: when the thread gets the CPU; `latency_ns`: from when it can run until then")
 	EXACT("one event for a wait; the sum of a thread's waits is the second number of `/proc/PID/task/TID/schedstat`")
 	VARIANTS("one")
 );
 
-const volatile u64 min_latency_ns UNIT("ns") DOC("Only waits that took at least this long") = 0;
+const volatile u64 min_latency_ns UNIT("ns") DOC("Only waits of at least this") = 0;
 
 SEC("tp_btf/sched_wakeup")
 int BPF_PROG(wakeup, struct task_struct *task)

@@ -2,12 +2,12 @@
 /*
  * One event per signal that is sent to a task, by a system call or by the kernel.
  *
- * The hook is where the kernel makes a signal, so every way to send one is seen, and each with what became of it. A
- * call that makes none, because it is not permitted or the target is not there, is not.
+ * The hook is where the kernel generates a signal, so every way to send one is seen, each with its result. A call that
+ * generates none, because it is not permitted or the target does not exist, is not seen.
  *
- * The sender is the current task, unless the kernel made the signal in an interrupt or it comes from a timer. si_code does
- * not decide that: who sends with rt_sigqueueinfo() chooses any below 0, and a process that signals itself any at all.
- * Where things lie does: on the stack of the current task, on that of interrupts, or elsewhere.
+ * The sender is the current task, unless the kernel generated the signal in an interrupt or for a timer. si_code does not
+ * decide that: a sender with rt_sigqueueinfo() chooses any value below 0, and a process that signals itself any value. The
+ * addresses of the hook's arguments decide: on the stack of the current task, on the interrupt stack, or elsewhere.
  */
 #include "signals.h"
 #include "task.h"
@@ -34,43 +34,43 @@ enum signal_result {
 };
 
 struct event {
-	u64 ts KIND("ktime") DOC("When it was sent");
-	u32 pid DOC("Process that sent it, or made the kernel send it; 0 if none did");
-	u32 tid DOC("Its thread");
-	u32 uid DOC("User it runs as (real user id)");
-	char comm[16] DOC("Name of that thread");
-	enum signal signal DOC("Signal");
-	enum signal_origin origin DOC("How it was sent");
-	u32 target_pid DOC("Process that it was sent to");
-	u32 target_tid DOC("Its thread; of a signal to a whole process any, mostly the first");
-	char target_comm[16] DOC("Name of that thread");
-	enum signal_result result DOC("What became of it");
-	s32 si_code DOC("si_code that the target gets; a sender can choose it, with sigqueue below 0, for itself any");
-	char process_comm[16] DOC("Name of the process that sent it: of its first thread");
-	char target_process_comm[16] DOC("Name of the process that it was sent to");
-} DOC("One signal that was sent") TRY("signal");
+	u64 ts KIND("ktime") DOC("Time at which the signal was sent");
+	u32 pid DOC("Process ID of the sender, or of the task that made the kernel send it; 0: none");
+	u32 tid DOC("Thread ID of the sender");
+	u32 uid DOC("Real user ID of the sender");
+	char comm[16] DOC("Name of the sending thread");
+	enum signal signal DOC("Signal that was sent");
+	enum signal_origin origin DOC("How the signal was sent");
+	u32 target_pid DOC("Process ID of the target");
+	u32 target_tid DOC("Thread ID of the target; of a signal to a whole process: one of its threads, mostly the first");
+	char target_comm[16] DOC("Name of the target thread");
+	enum signal_result result DOC("Whether the signal was delivered, and if not, why");
+	s32 si_code DOC("si_code that the target gets; chosen by the sender: below 0 with sigqueue, any for a signal to itself");
+	char process_comm[16] DOC("Name of the sending process");
+	char target_process_comm[16] DOC("Name of the target process");
+} DOC("A signal that was sent") TRY("signal");
 EVENT(event);
 
 ACCURACY(
 	SEES("each signal that a call or the kernel sends, with its result, also if it is ignored or already pending")
-	NOT_SEEN("a call that sends nothing: the target is not there, or may not be sent to")
+	NOT_SEEN("a call that sends nothing: the target does not exist, or the call is not permitted")
 	NOT_SEEN("what the target does with the signal, and when")
-	OWNER("the task whose call sends it; what it writes into the signal's information does not matter")
-	OWNER("of a `kernel` signal the task that made the kernel send it: the one that crashed, a child that ended")
+	OWNER("the task whose call sends it; what it writes into the siginfo does not matter")
+	OWNER("of a `kernel` signal: the task that made the kernel send it, such as one that crashed, or a child that ended")
 	OWNER("none (`pid` 0) for timers, `alarm()` and other interrupts; a filter on tasks excludes these")
 	TIME("`ts`: when it is sent, not when the target handles it")
-	EXACT("one event for a signal; `pid` is not what the sender claims, `si_code` is")
-	EXACT("`origin` can be a claim too: `mesgq`, and any for a signal that a process sends itself")
-	EXACT("`sigio` and `sigurg` of a device or the network: the owner can be the task that the interrupt stopped")
-	EXACT("`target_tid`: of a signal to a whole process any of its threads, mostly the first")
+	EXACT("one event for a signal; `pid` is from the kernel, `si_code` is what the sender claims")
+	EXACT("`origin` can be a claim too: `mesgq`, and any value for a signal that a process sends to itself")
+	EXACT("`sigio` and `sigurg` of a device or the network: the owner can be the task that was interrupted")
+	EXACT("`target_tid`: of a signal to a whole process one of its threads, mostly the first")
 	VARIANTS("one")
 );
 
-/* About the sender. What comes of a timer or a device has none. */
+/* On the sender. A signal of a timer or a device has none. */
 TASK_FILTERS();
 FILTER(enum signal, signal, 8) DOC("Only these signals") = {};
 FILTER(u32, target, 16) DOC("Only signals to these processes") = {};
-FILTER(enum signal_origin, origin, 4) DOC("Only signals that were sent like this") = {};
+FILTER(enum signal_origin, origin, 4) DOC("Only signals that were sent in one of these ways") = {};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 /* include/linux/signal_types.h */
@@ -104,10 +104,10 @@ static __always_inline int code_of(struct kernel_siginfo *info)
 	return BPF_CORE_READ(info, si_code);
 }
 
-/* The largest THREAD_SIZE that there is. Stacks and what a timer has of its own are allocated far from each other. */
+/* The largest THREAD_SIZE of any kernel. Stacks and the data of timers are allocated far from each other. */
 #define STACK_AT_MOST (64 * 1024)
 
-/* Whether `address` lies on the stack of the current task in the kernel. Compared only: it may be a pointer. */
+/* Whether `address` is on the kernel stack of the current task. It is only compared: it may be a pointer. */
 static __always_inline bool is_on_stack(const void *address)
 {
 	struct task_struct___stack *task = (void *)bpf_get_current_task();
@@ -118,9 +118,9 @@ static __always_inline bool is_on_stack(const void *address)
 }
 
 /*
- * Whether this is a call of the current task. The kernel puts a tracepoint's arguments on the stack that it runs on, and has
- * another one for interrupts; but for one that came while the task ran its own code. Of the signals that are made there,
- * only that of alarm() and setitimer() can be told by itself: nothing else sends it like this.
+ * Whether the current task made this signal by a call. The kernel puts a tracepoint's arguments on the stack that it runs
+ * on. Interrupts have a stack of their own, except those that arrive while the task is in user space. Of the signals that
+ * are generated there, only that of alarm() and setitimer() can be recognised: nothing else sends it like this.
  */
 static __always_inline bool is_in_call(const void *ctx, int sig, struct kernel_siginfo *info, int code)
 {
@@ -129,8 +129,8 @@ static __always_inline bool is_in_call(const void *ctx, int sig, struct kernel_s
 	return is_on_stack(ctx) && !((u64)info == SEND_SIG_PRIV && sig == SIGNAL_SIGALRM);
 }
 
-/* What the sender may have made up does not count: a negative code out of a call is sigqueue, but for that of mq_notify(), which
- * the kernel makes in a call too. */
+/* Values that the sender chooses do not count: a negative code from a call is sigqueue, except that of mq_notify(), which
+ * the kernel also generates in a call. */
 static __always_inline enum signal_origin origin_of(struct kernel_siginfo *info, int code, bool in_call)
 {
 	switch (code) {
@@ -160,7 +160,7 @@ int BPF_PROG(signal_sent, int sig, struct kernel_siginfo *info, struct task_stru
 
 	if (!filter_passes(signal, (enum signal)sig) || !filter_passes(target, (u32)task->tgid))
 		return 0;
-	/* A filter that the current task does not pass is passed by no sender */
+	/* If the current task does not pass a filter, no sender passes it */
 	if (!task_filters_off() && !task_passes(id))
 		return 0;
 	code = code_of(info);

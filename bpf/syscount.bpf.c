@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * How often system calls return, how often with an error, and how long they took.
+ * How many system calls return, how many fail, and how long they take.
  *
- * Every call of the machine passes here. So a thread's entry in `entered` is written in place and stays until the thread
- * ends: no call has to insert or delete one. Without times there is no need for the hook where calls begin.
+ * Every system call of the host runs these programs. So a thread's entry in `entered` is updated in place and stays until
+ * the thread ends: no call inserts or deletes an entry. Without times, the hook on the entry of calls is not attached.
  *
- * A call's number is taken where it begins: an exec, a tracer and a signal's end each change it before it returns. And a
- * call that a signal interrupts counts when the program gets its result: the kernel may restart it any number of times.
+ * A call's number is taken at its entry: an exec, a tracer and the return from a signal handler each change it before the
+ * call returns. A call that a signal interrupts counts when the program gets its result: the kernel may restart it any
+ * number of times.
  */
 #include "aggregate.h"
 #include "syscall.h"
@@ -21,53 +22,53 @@ enum count_key {
 	BY_PROCESS,
 	BY_BOTH,
 };
-const volatile enum count_key by DOC("What is counted apart: calls, processes, or both") = BY_SYSCALL;
+const volatile enum count_key by DOC("One row per system call, per process, or per both") = BY_SYSCALL;
 
 struct key {
-	enum syscall syscall DOC("System call; `all` with `by: process`, `compat` for a call by its 32-bit number, `x32` for one by its x32 number, `unknown` for one without a number that a kernel has");
-	u32 pid DOC("Process; 0 with `by: syscall`");
+	enum syscall syscall DOC("Name of the system call; `all` with `by: process`; `compat`: a 32-bit call, `x32`: an x32 call, `unknown`: no kernel has this number");
+	u32 pid DOC("Process ID; 0 with `by: syscall`");
 	char comm[16] DOC("Name of the process; empty with `by: syscall`");
 };
 struct value {
 	u64 calls KIND("events") DOC("Calls that returned");
-	u64 failed DOC("Those that returned an error, or that seccomp answered with a signal");
-	u64 untimed DOC("Those that are not in `total_ns`: denied before they began (seccomp), or begun before the capture; 0 with `latency: false`");
-	u64 total_ns UNIT("ns") DOC("How long they took together; 0 with `latency: false`");
+	u64 failed DOC("Calls that returned an error, or for which seccomp sent SIGSYS");
+	u64 untimed DOC("Calls that are not in `total_ns`: denied by seccomp, or begun before the capture; 0 with `latency: false`");
+	u64 total_ns UNIT("ns") DOC("Total time of the calls; 0 with `latency: false`");
 };
-AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls that returned, and the time they took") TRY("syscall");
+AGGREGATE(PERCPU_HASH, calls, struct key, struct value, 4096) DOC("System calls that returned, failures, and total time") TRY("syscall");
 AGGREGATE_DENSE(calls, struct value, 512);
 
 ACCURACY(
-	SEES("calls when they return, by the number that they began with, also of 32-bit (`compat`) and x32 programs")
+	SEES("calls when they return, by their number at entry, also of 32-bit (`compat`) and x32 programs")
 	SEES("calls that seccomp denies: they failed, and have no time (`untimed`)")
-	SEES("the number that a tracer puts in place of another")
-	SEES("a call that signals interrupt, once: it failed only if the program gets `-EINTR`")
-	NOT_SEEN("calls that never return: `exit`, those of a process that is killed")
-	NOT_SEEN("calls for which seccomp ends the process, on 5.10")
-	NOT_SEEN("the number that a traced program asked for; a result that the tracer changes at the end")
-	NOT_SEEN("what is not a system call: the vDSO (`clock_gettime`), io_uring's operations, Syscall User Dispatch")
+	SEES("the number that a ptrace tracer substitutes")
+	SEES("a call that signals interrupt, once: it counts as failed only if the program gets `-EINTR`")
+	NOT_SEEN("calls that never return: `exit`, and calls of a process that is killed")
+	NOT_SEEN("on 5.10: calls for which seccomp kills the process")
+	NOT_SEEN("the number that the traced program passed; a result that the tracer changes at the end")
+	NOT_SEEN("calls of the vDSO (`clock_gettime`), operations of io_uring, and Syscall User Dispatch: they are no system calls")
 	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
-	OWNER("the process of the thread that calls, by its name when the call returns")
-	OWNER("the filters are asked when a call begins; when it returns, if its beginning was not seen")
-	TIME("`total_ns`: the time in the kernel, with all parts of a restarted call, without handlers and stops")
+	OWNER("the process of the calling thread, by its name when the call returns")
+	OWNER("filters are evaluated at the entry of a call, or at its return if the entry was not seen")
+	TIME("`total_ns`: time in the kernel, with all parts of a restarted call, without signal handlers and stops")
 	EXACT("`calls` and `failed`; `untimed` are the calls that are not in `total_ns`")
-	EXACT("without a time: denied, under way at the start, or `entered` is full")
+	EXACT("calls without a time: denied by seccomp, begun before the capture, or `entered` is full")
 	VARIANTS("one; with `latency: false` calls are seen only when they return, and have no times")
-	VARIANTS("with `latency: false` a call that seccomp answers with an error number from 512 to 516 is not counted")
-	VARIANTS("with `latency: false` an `execveat` that works counts as `execve`, a traced `rt_sigreturn` as `unknown`")
+	VARIANTS("with `latency: false` a call that seccomp denies with an error number from 512 to 516 is not counted")
+	VARIANTS("with `latency: false` a successful `execveat` counts as `execve`, a traced `rt_sigreturn` as `unknown`")
 );
 
 TASK_FILTERS();
-FILTER(enum syscall, syscall, 16) DOC("Only these calls, by name") = {};
-FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only those that worked") = {};
-const volatile bool latency DOC("Whether times are taken; without them a call costs a third") = true;
+FILTER(enum syscall, syscall, 16) DOC("Only these system calls, by name") = {};
+FILTER(bool, failed, 1) DOC("true: only calls that failed; false: only calls that succeeded") = {};
+const volatile bool latency DOC("true: times are measured; false costs a third as much per call") = true;
 
-/* By the thread's struct: an exec gives the thread that makes it another number, that of the process. */
+/* The key is the thread's struct: an exec changes the thread ID of the calling thread to the process ID. */
 struct thread {
-	u64 start; /* of the call that it is in, 0: in none */
+	u64 start; /* entry of the current call; 0: none */
 	u32 nr;
-	s32 interrupted; /* what that call returned if it is not over; until it restarts or a handler runs */
-	u64 before; /* the time of a call up to where it was interrupted, and its number */
+	s32 interrupted; /* what the call returned if it has not ended: it restarts, or a handler runs */
+	u64 before; /* time of the call up to the interruption, and its number */
 	u32 before_nr;
 	u32 unused;
 };
@@ -76,9 +77,9 @@ struct {
 	__uint(max_entries, 32768);
 	__type(key, u64);
 	__type(value, struct thread);
-} entered SEC(".maps") DOC("Threads that made calls since the start, and when those that are in one began it") IN_FLIGHT("calls not returned");
+} entered SEC(".maps") DOC("Threads that made calls since the start, with the entry time of those in a call") IN_FLIGHT("calls not returned");
 INSERT_FAILURES(entered);
-/* Without times there are only threads whose call was interrupted: so many of them */
+/* Without times, only threads whose call was interrupted have an entry: at most this many */
 u64 interrupted INTERNAL = 0;
 
 static __always_inline struct thread *thread_entry(void)
@@ -102,7 +103,7 @@ static __always_inline long forget_thread(void)
 	return bpf_map_delete_elem(&entered, &task);
 }
 
-/* More than a kernel has; few enough for a program that tries them all not to fill the map */
+/* More than any kernel has; few enough that a program that tries all numbers does not fill the map */
 #define NUMBERS 2048
 
 static __always_inline enum syscall name_of(s64 nr, bool compat)
@@ -110,13 +111,13 @@ static __always_inline enum syscall name_of(s64 nr, bool compat)
 	if (compat)
 		return SYS_COMPAT;
 #if defined(__TARGET_ARCH_x86)
-	if (nr >> 30 == 1) /* X32_BIT and none above it */
+	if (nr >> 30 == 1) /* X32_BIT and no bit above it */
 		return SYS_X32;
 #endif
 	return (u64)nr < NUMBERS ? nr : SYS_UNKNOWN;
 }
 
-/* Of a call whose beginning was not seen. */
+/* Of a call whose entry was not seen. */
 static __always_inline enum syscall name_at_return(struct pt_regs *regs, long ret)
 {
 	bool compat = is_compat(regs);
@@ -125,7 +126,7 @@ static __always_inline enum syscall name_at_return(struct pt_regs *regs, long re
 
 	if (nr >= 0)
 		return name_of(is_no_call(regs, ret) ? -1 : nr, compat);
-	/* rt_sigreturn() takes its number with it: the registers are those from before the signal. A tracer that skips a
+	/* rt_sigreturn() has lost its number: the registers are those from before the signal. A tracer that skips a
 	 * call does the same, and the caller can ask for the number -1. */
 	if (!latency && !compat && ret != -ENOSYS) {
 		task = (void *)bpf_get_current_task();
@@ -135,12 +136,12 @@ static __always_inline enum syscall name_at_return(struct pt_regs *regs, long re
 	return name_of(-1, compat);
 }
 
-/* A process that was just made returns from a call that it never made. */
+/* A new process returns from a call that it did not make. */
 static __always_inline bool is_child(struct pt_regs *regs, long ret)
 {
 	s32 nr;
 
-	if (ret) /* most calls by far, and then most of the rest */
+	if (ret) /* first the test that excludes most calls */
 		return false;
 	nr = SYSCALL_NR(regs);
 #if defined(__TARGET_ARCH_x86)
@@ -155,7 +156,7 @@ static __always_inline bool is_child(struct pt_regs *regs, long ret)
 	return nr == SYS_CLONE3; /* of all tables */
 }
 
-/* A call is over, and its thread passes. `took` is 0 if it is not known. */
+/* A call has ended, and its thread passes. `took` is 0 if the time is unknown. */
 static __always_inline int count_call(enum syscall nr, bool error, u64 took)
 {
 	struct value *value = NULL;
@@ -200,7 +201,7 @@ SKIP_IF("latency=false") int BPF_PROG(call_begins, struct pt_regs *regs, long nu
 	if (!thread) {
 		new.nr = nr;
 		new.start = bpf_ktime_get_ns();
-		/* Without room the call counts as one without a time, and is not lost */
+		/* If the map is full, the call counts as untimed and is not lost */
 		if (remember_thread(&new))
 			__sync_fetch_and_add(&insert_failures_entered, 1);
 		return 0;
@@ -215,7 +216,7 @@ SKIP_IF("latency=false") int BPF_PROG(call_begins, struct pt_regs *regs, long nu
 	return 0;
 }
 
-/* The call is not over: it restarts, or signal_deliver ends it. */
+/* The call has not ended: it restarts, or signal_deliver ends it. */
 static __always_inline int call_interrupted(struct thread *thread, enum syscall nr, long ret, u64 took)
 {
 	struct thread new = { .nr = nr, .interrupted = ret };
@@ -269,34 +270,34 @@ int BPF_PROG(call_returns, struct pt_regs *regs, long ret)
 	u32 nr;
 
 	if (latency) {
-		/* An exec may have changed command and thread number since the call began: whether it passes was decided there */
+		/* An exec may have changed name and thread ID since the entry, where the filters were evaluated */
 		if (is_runner(id >> 32) || !filter_passes(pid, (u32)(id >> 32)))
 			return 0;
 		thread = thread_entry();
 	}
 	if (thread && thread->start) {
 		took = bpf_ktime_get_ns() - thread->start;
-		took += !took; /* 0 is for times that are not known */
+		took += !took; /* 0 means unknown */
 		nr = thread->nr;
 		thread->start = 0;
 		if (is_child(regs, ret))
 			return 0;
 	} else {
-		/* Denied before it began, begun before the capture, or by a thread that did not pass then */
+		/* Denied by seccomp, begun before the capture, or of a thread that did not pass at the entry */
 		if (!task_passes(id) || is_child(regs, ret))
 			return 0;
 		nr = name_at_return(regs, ret);
-		/* Of a thread whose calls are seen to begin, one without a beginning never restarts */
+		/* In a thread whose entries are seen, a call without an entry never restarts */
 		denied = latency && thread;
 		if (denied)
 			thread->interrupted = 0;
-		/* After an exec that worked its thread passes by another name than the one that it began with */
+		/* After a successful exec the thread has another name than at the entry */
 		if (latency && !ret && is_exec(regs))
 			return 0;
 	}
 	error = (u64)ret > -4096ULL; /* MAX_ERRNO */
 	if (error) {
-		/* What "returns" with this one is what the signal interrupted */
+		/* This result is that of the interrupted call */
 		if (nr == SYS_RT_SIGRETURN || (nr == SYS_COMPAT && SYSCALL_NR(regs) < 0 && ret != -ENOSYS))
 			error = false;
 		else if (!denied && is_restarted(ret))
@@ -329,7 +330,7 @@ int BPF_PROG(thread_ends, struct task_struct *task)
 	return 0;
 }
 
-/* Without times, no entry is made where a call begins */
+/* Without times, a call makes no entry in the map when it begins */
 SEC("iter/task")
 SKIP_IF("latency=true") int not_returned(struct bpf_iter__task *ctx)
 {

@@ -2,9 +2,9 @@
 /*
  * One event per attempt to open a TCP connection, when both ends are known and nothing is sent yet.
  *
- * That is in tcp_connect(). Where no function can be hooked there is the tracepoint of the change of state, still in the
- * call of who connects, but before the kernel has chosen a port. An attempt that fails before either is seen when
- * connect() returns: it has the error, and the address where the caller wrote it.
+ * That is in tcp_connect(). Kernels that allow no hooks on functions have the tracepoint of the change of state. It fires
+ * in the caller's connect() too, but before the kernel has chosen a port. An attempt that fails before either is seen when
+ * connect() returns, with the error, and the address as the caller wrote it.
  */
 #include "kprobe.h"
 #include "net.h"
@@ -13,19 +13,19 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 struct event {
-	u64 ts KIND("ktime") DOC("When it was begun");
-	u32 pid DOC("Process");
-	u32 tid DOC("Thread");
-	u32 uid DOC("User it runs as (real user id)");
+	u64 ts KIND("ktime") DOC("Time at which the attempt began; of a failure before the SYN: at which the call returned");
+	u32 pid DOC("Process ID");
+	u32 tid DOC("Thread ID");
+	u32 uid DOC("Real user ID of the process");
 	char comm[16] DOC("Name of the thread");
-	enum ip_family family DOC("Version of the Internet Protocol");
-	u8 saddr[16] KIND("ip") DOC("Address it is opened from");
-	u8 daddr[16] KIND("ip") DOC("Address it is opened to");
-	u16 sport DOC("Port it is opened from; 0 if it is not chosen yet");
-	u16 dport DOC("Port it is opened to");
-	s32 error KIND("errno") DOC("0 if a SYN was to be sent; else why not, a negative error number");
+	enum ip_family family DOC("IP version");
+	u8 saddr[16] KIND("ip") DOC("Local address");
+	u8 daddr[16] KIND("ip") DOC("Remote address");
+	u16 sport DOC("Local port; 0: not chosen yet");
+	u16 dport DOC("Remote port");
+	s32 error KIND("errno") DOC("0: a SYN was about to be sent; otherwise a negative errno");
 	char process_comm[16] DOC("Name of the process");
-} DOC("One attempt to open a TCP connection") TRY("connect");
+} DOC("An attempt to open a TCP connection") TRY("connect");
 EVENT(event);
 
 ACCURACY(
@@ -33,22 +33,22 @@ ACCURACY(
 	SEES("attempts that fail before that, with the error of `connect()`, unless `failed: false`")
 	SEES("each subflow of Multipath TCP")
 	NOT_SEEN("the result of an attempt after the SYN")
-	NOT_SEEN("failures before the SYN by io_uring, by `sendmsg` with `MSG_FASTOPEN`, or of 32-bit programs on x86-64")
-	NOT_SEEN("connections that come in (`tcplife`)")
+	NOT_SEEN("failures before the SYN with io_uring, of `sendmsg` with `MSG_FASTOPEN`, or of 32-bit programs on x86-64")
+	NOT_SEEN("incoming connections (`tcplife`)")
 	OWNER("the thread that connects; of later Multipath TCP subflows `pid` is 0, and a filter on tasks excludes them")
 	TIME("`ts`: when the SYN is about to be sent; of a failure before that, when the call returns")
-	EXACT("one event for an attempt: a second `connect()` for it is none")
-	EXACT("of a failure before the SYN, `daddr` and `dport` are what the caller wrote")
-	EXACT("an attempt that fails after tens of thousands of others have begun can be two events")
-	EXACT("a socket that was connected, disconnected (`AF_UNSPEC`) and then fails before a SYN has no event of that")
+	EXACT("one event for an attempt: a second `connect()` on the same attempt has none")
+	EXACT("of a failure before the SYN, `daddr` and `dport` are as the caller wrote them")
+	EXACT("an attempt that fails after tens of thousands of others have begun can have two events")
+	EXACT("a socket that was connected and disconnected (`AF_UNSPEC`) has no event of a later failure before the SYN")
 	VARIANTS("`fentry` and `kprobe`: the same events")
-	VARIANTS("`tracepoint`: `sport` is 0 unless the caller chose it; without a free port `error` is 0")
+	VARIANTS("`tracepoint`: `sport` is 0 unless the caller chose it; an attempt without a free port has `error` 0")
 );
 
 TASK_FILTERS();
-FILTER(u16, port, 16) DOC("Only connections to these ports") = {};
-FILTER(enum ip_family, family, 2) DOC("Only connections of this version of the Internet Protocol") = {};
-FILTER(bool, failed, 1) DOC("true: only attempts that failed before a SYN was to be sent; false: only the rest") = {};
+FILTER(u16, port, 16) DOC("Only attempts to these remote ports") = {};
+FILTER(enum ip_family, family, 2) DOC("Only attempts with this IP version") = {};
+FILTER(bool, failed, 1) DOC("true: only attempts that failed before a SYN was sent; false: only the others") = {};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -80,9 +80,9 @@ struct socket_alloc {
 #pragma clang attribute pop
 
 /*
- * Sockets whose attempt was seen to begin, by the number of their inode, which is not used again like an address. Not a map
- * with a hash: that would cost each connection more than all else. A number is in one of the places of its group, the
- * newest first, until connect() fails or four others of the group have begun. Two CPUs that write to one group at a time
+ * Sockets whose attempt was seen to begin, by inode number, which, unlike an address, is not soon reused. Not a hash map: that
+ * would cost each connection more than everything else. A number is in one of the four slots of its group, the newest
+ * first, until connect() fails or four others of the group have begun. Two CPUs that write to one group at the same time
  * can lose a number.
  */
 #define GROUPS 8192
@@ -97,7 +97,7 @@ struct {
 	__type(value, struct group);
 } attempts SEC(".maps");
 
-/* Remembers that what connect() returns is about an attempt that is an event already. */
+/* Remembers that this attempt already has an event, for the return of connect(). */
 static __always_inline void began(struct sock *sk, struct sock *connection)
 {
 	struct socket_alloc *socket = (void *)BPF_CORE_READ(connection ? connection : sk, sk_socket);
@@ -113,7 +113,7 @@ static __always_inline void began(struct sock *sk, struct sock *connection)
 	group->numbers[0] = number;
 }
 
-/* Whether the attempt of the socket `number` was seen to begin; it is forgotten. */
+/* Whether the attempt of the socket `number` was seen to begin. Removes the number. */
 static __always_inline bool has_begun(u64 number)
 {
 	u32 at = number % GROUPS;
@@ -163,7 +163,7 @@ static __always_inline int connecting(void *ctx, struct sock *sk)
 	struct ends ends;
 
 	if (connection && in_kernel_thread()) {
-		/* A later subflow: the kernel's own doing, for the connection's user */
+		/* A later subflow: the kernel opens it for the owner of the connection */
 		if (!task_filters_off())
 			return 0;
 		id = 0;
@@ -174,7 +174,7 @@ static __always_inline int connecting(void *ctx, struct sock *sk)
 	ends_of(sk, &ends);
 	if (!filter_passes(port, ends.remote_port) || !filter_passes(family, ends.family))
 		return 0;
-	if (id && filter_passes(failed, true)) /* otherwise nothing asks for it */
+	if (id && filter_passes(failed, true)) /* otherwise nothing reads it */
 		began(sk, connection);
 	if (filter_passes(failed, false))
 		send(ctx, id, user, &ends, 0);
@@ -193,15 +193,15 @@ static __always_inline struct file *file_of(u32 fd)
 	return file;
 }
 
-/* include/uapi/linux/in.h, in6.h: both, as the caller has them */
+/* include/uapi/linux/in.h, in6.h: both, as in the caller's memory */
 struct address {
 	u16 family;
 	u16 port;
-	u32 v4; /* of version 6: the flow, which is no part of the address */
+	u32 v4; /* of IPv6: the flow label, which is not part of the address */
 	u8 v6[16];
 };
 
-/* Where the address at `from` says that the connection is to go. Returns false if it is none. */
+/* Reads the destination from the address at `from`. Returns false if it is not an IP address. */
 static __always_inline bool read_remote(struct ends *ends, const void *from)
 {
 	struct address address = {};
@@ -223,11 +223,11 @@ static __always_inline bool read_remote(struct ends *ends, const void *from)
 	return ends->family;
 }
 
-/* Whether the attempt goes on after connect() has returned: a later call says how it ended. */
+/* Whether the attempt continues after connect() has returned: a later call returns its result. */
 static __always_inline bool goes_on(long ret)
 {
 	return ret == -115 /* EINPROGRESS */ || ret == -114 /* EALREADY */ || ret == -4 /* EINTR */ ||
-	       (ret <= -512 && ret >= -516) /* ERESTARTSYS and its siblings: the call begins anew */;
+	       (ret <= -512 && ret >= -516) /* ERESTARTSYS and similar: the call is restarted */;
 }
 
 SEC("fentry/tcp_connect")
@@ -265,7 +265,7 @@ int BPF_PROG(connect_returns, struct pt_regs *regs, long ret)
 	struct sock *sk;
 	u16 protocol;
 
-	/* Most that come here have worked, and cost no more than other calls */
+	/* Most of these calls succeeded, and cost no more than other calls */
 	if (SYSCALL_NR(regs) != NR_CONNECT || !ret || goes_on(ret) || is_compat(regs))
 		return 0;
 	id = bpf_get_current_pid_tgid();
@@ -276,7 +276,7 @@ int BPF_PROG(connect_returns, struct pt_regs *regs, long ret)
 	if ((BPF_CORE_READ(inode, i_mode) & 0170000) != 0140000) /* S_IFMT, S_IFSOCK */
 		return 0;
 	number = BPF_CORE_READ(inode, i_ino);
-	/* Seen to begin, or none: the socket has a connection already */
+	/* The attempt has an event, or there is no attempt: the socket is already connected */
 	if (has_begun(number) || ret == -106 /* EISCONN */)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);

@@ -2,9 +2,9 @@
 /*
  * One event per TCP connection that was established, when it ends.
  *
- * Most of a connection's states change in whatever task an interrupt has stopped, so who it belongs to is taken where
- * the task is known to be the right one. For who opens it, that is the change to SYN_SENT; for who accepts it, the
- * return from accept(). Where no function can be hooked, it is when this side begins to end it: the socket's user too.
+ * Most state changes of a connection happen in an interrupt, in an unrelated task. So the owner is taken where the current
+ * task is known to be the owner: at the change to SYN_SENT for an outgoing connection, at the return from accept() for an
+ * incoming one. If no function can be hooked, it is taken when this side begins to close, which the socket's owner does.
  */
 #include "kprobe.h"
 #include "net.h"
@@ -17,49 +17,49 @@ enum direction {
 };
 
 struct event {
-	u64 ts KIND("ktime") DOC("When it ended");
-	u32 pid DOC("Process that opened or accepted it; 0 if none has");
-	u32 uid DOC("User it runs as (real user id); of pid 0, the user of the listening socket");
-	char comm[16] DOC("Name of the thread that did that");
-	enum ip_family family DOC("Version of the Internet Protocol");
-	enum direction direction DOC("Whether it came in or was opened from here");
-	u8 laddr[16] KIND("ip") DOC("Address on this side");
-	u8 raddr[16] KIND("ip") DOC("Address on the other side");
-	u16 lport DOC("Port on this side");
-	u16 rport DOC("Port on the other side");
-	u64 tx_bytes UNIT("bytes") DOC("Data sent that the other side has acknowledged");
+	u64 ts KIND("ktime") DOC("Time at which the connection ended");
+	u32 pid DOC("Process ID of the owner, which opened or accepted the connection; 0: none did");
+	u32 uid DOC("Real user ID of the owner; with `pid` 0: of the listening socket");
+	char comm[16] DOC("Name of the thread that opened or accepted the connection");
+	enum ip_family family DOC("IP version");
+	enum direction direction DOC("Incoming or outgoing");
+	u8 laddr[16] KIND("ip") DOC("Local address");
+	u8 raddr[16] KIND("ip") DOC("Remote address");
+	u16 lport DOC("Local port");
+	u16 rport DOC("Remote port");
+	u64 tx_bytes UNIT("bytes") DOC("Data sent and acknowledged by the remote side");
 	u64 rx_bytes UNIT("bytes") DOC("Data received in order");
-	u64 duration_ns UNIT("ns") DOC("Since it was established");
-	char process_comm[16] DOC("Name of that process");
-} DOC("One TCP connection that ended") TRY("connection");
+	u64 duration_ns UNIT("ns") DOC("Time since the connection was established");
+	char process_comm[16] DOC("Name of the process that opened or accepted the connection");
+} DOC("A TCP connection that ended") TRY("connection");
 EVENT(event);
 
 ACCURACY(
 	SEES("each connection that is established during the capture, when it ends; over loopback both of its ends")
 	SEES("subflows of Multipath TCP, each as a connection")
-	NOT_SEEN("connections that were open before the capture")
+	NOT_SEEN("connections that were established before the capture")
 	NOT_SEEN("attempts that are never established (`tcpconnect`)")
 	NOT_SEEN("connections that are open at the end: counted as `under_way`")
-	OWNER("the process that opened or accepted it, also if another one closes it or got its descriptor")
-	OWNER("not accepted: `pid` 0 and the user of the listening socket; a filter on tasks excludes these")
-	OWNER("a later subflow: the owner of the first one while that is open, else `pid` 0")
-	OWNER("connections of the kernel (NFS): `kworker/…`")
-	TIME("`ts`: when the socket is closed for good; `duration_ns`: since it was established, without TIME_WAIT")
-	EXACT("`tx_bytes` that the other side acknowledged and `rx_bytes` in order, to the byte")
-	VARIANTS("`fexit` and `kprobe`: the same events; with `fexit` on 7.3 a first subflow that came in has `pid` 0")
-	VARIANTS("`tracepoint`: a connection that came in belongs to the process that begins to end it on this side")
+	OWNER("the process that opened or accepted it, also if another process closes it or has its descriptor")
+	OWNER("of a connection that was not accepted: `pid` 0 and the user of the listening socket; a filter on tasks excludes it")
+	OWNER("of a later subflow: the owner of the first one while that is open, otherwise `pid` 0")
+	OWNER("of connections of the kernel (NFS): `kworker/…`")
+	TIME("`ts`: when the socket is closed; `duration_ns`: from the establishment to the close, without TIME_WAIT")
+	EXACT("`tx_bytes` that the remote side acknowledged, and `rx_bytes` in order, to the byte")
+	VARIANTS("`fexit` and `kprobe`: the same events; with `fexit` on 7.3 the first subflow of an incoming connection has `pid` 0")
+	VARIANTS("`tracepoint`: the owner of an incoming connection is the process that begins to close it on this side")
 );
 
-const volatile u64 min_duration_ns UNIT("ns") DOC("Only connections that lasted at least this long") = 0;
-/* Those of who opened or accepted it */
+const volatile u64 min_duration_ns UNIT("ns") DOC("Only connections that lasted at least this") = 0;
+/* On the owner */
 TASK_FILTERS();
-FILTER(u16, local_port, 16) DOC("Only connections with these ports on this side") = {};
-FILTER(u16, remote_port, 16) DOC("Only connections with these ports on the other side") = {};
-FILTER(enum ip_family, family, 2) DOC("Only connections of this version of the Internet Protocol") = {};
-FILTER(enum direction, direction, 1) DOC("Only connections that came in, or only those opened from here") = {};
+FILTER(u16, local_port, 16) DOC("Only connections with these local ports") = {};
+FILTER(u16, remote_port, 16) DOC("Only connections with these remote ports") = {};
+FILTER(enum ip_family, family, 2) DOC("Only connections with this IP version") = {};
+FILTER(enum direction, direction, 1) DOC("Only incoming or only outgoing connections") = {};
 
 struct life {
-	u64 since; /* what the runner counts as open: `start`, or 0 while the filters have not let it through */
+	u64 since; /* what the runner counts as open: `start`, or 0 while the connection has not passed the filters */
 	u64 start; /* 0: not established yet */
 	u32 pid;
 	u32 uid;
@@ -74,7 +74,7 @@ struct {
 	__uint(max_entries, 16384);
 	__type(key, u64);
 	__type(value, struct life);
-} connections SEC(".maps") DOC("Connections that are open") IN_FLIGHT("connections open");
+} connections SEC(".maps") DOC("Open connections") IN_FLIGHT("connections open");
 INSERT_FAILURES(connections);
 
 static __always_inline void forget(u64 key)
@@ -82,7 +82,7 @@ static __always_inline void forget(u64 key)
 	bpf_map_delete_elem(&connections, &key);
 }
 
-/* Makes the current task the owner, or returns false if the filters don't want it. */
+/* Makes the current task the owner, or returns false if it does not pass the filters. */
 static __always_inline bool own(struct life *life)
 {
 	u64 id = bpf_get_current_pid_tgid();
@@ -97,7 +97,7 @@ static __always_inline bool own(struct life *life)
 	return true;
 }
 
-/* A later subflow of a Multipath TCP connection belongs to whom the first one does. Returns whether that is known. */
+/* The owner of a later subflow of a Multipath TCP connection is that of the first one. Returns whether it is known. */
 static __always_inline bool inherit(struct life *life, struct sock *sk)
 {
 	struct sock *connection = mptcp_connection_of(sk);
@@ -114,7 +114,7 @@ static __always_inline bool inherit(struct life *life, struct sock *sk)
 	return true;
 }
 
-/* Whether the filters let the connection that `sk` opens through, and whose it is if that is known. */
+/* Whether the connection that `sk` opens passes the filters. Takes its owner if that is known. */
 static __always_inline bool opened(struct life *life, struct sock *sk)
 {
 	if (in_kernel_thread() && mptcp_connection_of(sk))
@@ -129,27 +129,27 @@ static __always_inline void follow(struct sock *sk, bool out)
 
 	life.out = out;
 	if (!filter_passes(direction, (enum direction)out) || (out && !opened(&life, sk))) {
-		forget(key); /* what the last use of this address may have left */
+		forget(key); /* an entry of the last socket at this address may be left */
 		return;
 	}
 	if (bpf_map_update_elem(&connections, &key, &life, BPF_ANY))
 		lost_map_full(connections);
 }
 
-/* Data, without the SYN and the FIN that the kernel's counters have in them. */
+/* Bytes of data. The kernel's counters include the SYN and the FIN. */
 static __always_inline u64 data_sent(struct sock *sk, bool out, int state)
 {
 	struct tcp_sock *tp = (void *)sk;
 	bool fin = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK ||
 		   state == TCP_TIME_WAIT;
-	u64 control = out; /* the SYN of who accepts is acknowledged before the counting begins */
+	u64 control = out; /* the SYN of the accepting side is acknowledged before the counting begins */
 
 	if (fin && BPF_CORE_READ(tp, snd_una) == BPF_CORE_READ(tp, write_seq))
 		control++;
 	return BPF_CORE_READ(tp, bytes_acked) - control;
 }
 
-#define SOCK_DONE 1 /* include/net/sock.h, enum sock_flags: the other side's FIN has come */
+#define SOCK_DONE 1 /* include/net/sock.h, enum sock_flags: the remote side's FIN has arrived */
 
 static __always_inline u64 data_received(struct sock *sk)
 {
@@ -197,13 +197,13 @@ static __always_inline bool ends_pass(struct sock *sk)
 	       filter_passes(family, ends.family);
 }
 
-/* What a process has of Multipath TCP is the connection's socket; states and counters are those of its subflows. */
+/* With Multipath TCP, a process has the socket of the connection; states and counters are in those of its subflows. */
 static __always_inline u64 key_of(struct sock *sk, u16 protocol)
 {
 	return protocol == IPPROTO_MPTCP ? (u64)first_subflow_of(sk) : (u64)sk;
 }
 
-/* The current task is the owner, if there is none yet. */
+/* Makes the current task the owner if there is none yet. */
 static __always_inline int claim(u64 key, struct life *life)
 {
 	if (!life || life->owned)
@@ -222,12 +222,12 @@ static __always_inline int accepted(struct sock *sk)
 	return claim(key, bpf_map_lookup_elem(&connections, &key));
 }
 
-/* Whether a change of state can only be the doing of the socket's user: close(), shutdown() or the end of the process. */
+/* Whether only the socket's owner can cause this change of state: by close(), shutdown() or the end of the process. */
 static __always_inline bool is_by_user(struct sock *sk, int to)
 {
 	if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK)
 		return true;
-	/* What was received was not read, or SO_LINGER says so. A reset or a timeout sets the error first. */
+	/* Received data was not read, or SO_LINGER is set. A reset or a timeout sets the error first. */
 	return to == TCP_CLOSE && BPF_CORE_READ(sk, sk_shutdown) == 3 /* SHUTDOWN_MASK */ && !BPF_CORE_READ(sk, sk_err);
 }
 
@@ -237,7 +237,7 @@ int BPF_PROG(state_changed, struct sock *sk, int from, int to)
 	u64 key = (u64)sk;
 	struct life *life;
 
-	/* Newer kernels accept these by a function of their own; who ends it is its user */
+	/* Newer kernels accept these by another function; the task that closes it is its owner */
 	if (sk->sk_protocol == IPPROTO_MPTCP)
 		return is_by_user(sk, to) && !in_kernel_thread() ? accepted(sk) : 0;
 	if (sk->sk_protocol != IPPROTO_TCP)
@@ -267,7 +267,7 @@ int BPF_PROG(state_changed, struct sock *sk, int from, int to)
 	return 0;
 }
 
-/* On its way out it has put the new socket where it belongs; what it returns has no fixed place (6.10 took an argument). */
+/* At the return the new socket is in its place; the position of the result is not fixed (6.10 removed an argument). */
 SEC("fexit/inet_accept")
 ALTERNATIVE("owner", "fexit")
 int BPF_PROG(accept_returns, struct socket *listening, struct socket *new)
@@ -286,8 +286,8 @@ int accept_probed(struct pt_regs *regs)
 	return sk ? accepted(sk) : 0;
 }
 
-/* Attached before the other hook of this tracepoint, so that at an end the owner is there in time. Not tp_btf: functions of
- * one section come together, and this one would be the first choice. */
+/* Attached before the other hook of this tracepoint, so that the owner is known at the end of a connection. Not tp_btf:
+ * functions of one section are attached together, and this one would be the first choice. */
 SEC("raw_tp/inet_sock_set_state")
 ALTERNATIVE("owner", "tracepoint")
 int BPF_PROG(end_begun, struct sock *sk, int from, int to)
@@ -300,7 +300,7 @@ int BPF_PROG(end_begun, struct sock *sk, int from, int to)
 	life = bpf_map_lookup_elem(&connections, &key);
 	if (!life || life->owned)
 		return 0;
-	/* Subflows are mostly ended by the kernel, which works in a thread of its own then */
+	/* Mostly the kernel ends subflows, in a thread of its own */
 	if (in_kernel_thread() && mptcp_connection_of(sk))
 		return 0;
 	return claim(key, life);

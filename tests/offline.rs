@@ -138,9 +138,13 @@ fn programs_are_listed_and_described() {
     assert!(all.as_array().expect("an array").contains(&one));
     assert_eq!(one["filters"][0]["name"], "min_latency");
     let text = ebpf_run(&["describe", "biosnoop"]).expect(0).stdout;
-    for word in
-        ["One block I/O request", "latency_ns", "inflight", "tp_btf/block_rq_issue", "Example: ebpf-run biosnoop"]
-    {
+    for word in [
+        "A block I/O request that completed",
+        "latency_ns",
+        "inflight",
+        "tp_btf/block_rq_issue",
+        "Example: ebpf-run biosnoop",
+    ] {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(ebpf_run(&["describe", "biosnoop.latency_ns"]).expect(0).stdout.starts_with("field `latency_ns`"));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Aggregates: counters and histograms that a program keeps in one map, and the runner reads at an interval and at the
+ * Aggregates: counters and histograms that a program keeps in one map, and that the runner reads at an interval and at the
  * end. A program has either events (EVENT) or an aggregate.
  *
  *	struct key { u32 pid DOC("Process"); };                 members are the columns of a row, as those of an event
@@ -13,19 +13,19 @@
  *		hist_add(&v->latency, ns);                      or counter_add(&v->calls, 1)
  *
  * The map's type is HASH, PERCPU_HASH, ARRAY or PERCPU_ARRAY (the key of an array is a struct with one u32). Keys are
- * compared byte by byte: write them whole, padding too (`struct key key = {}` leaves holes undefined; have none).
+ * compared byte by byte: set all bytes. `struct key key = {}` leaves padding undefined, so a key must have no padding.
  *
- * With an `interval`, a map that is a hash exists twice: the program adds to the one that `NAME_now` names, the runner names
- * the other one, waits until no program can still be at work on the first, reads it and empties it. So no update is lost,
- * and the map has to hold the keys of one interval. In all other cases nothing is taken out of the map while the window is
- * open: the runner keeps what it has read and reports the difference.
+ * With an `interval`, a hash map exists twice. The program updates the one that `NAME_now` refers to. The runner switches
+ * `NAME_now` to the other one, waits until no program can still use the first, reads it and empties it. So no update is
+ * lost, and the map holds the keys of one interval. In all other cases nothing is deleted from the map during the window:
+ * the runner keeps the last snapshot and reports the difference.
  */
 #pragma once
 
 #include "filter.h"
 
 #define HIST_SLOTS 48
-/* Slot i counts values from 2^i to 2^(i+1)-1, slot 0 also 0, the last one everything above. */
+/* Slot i counts values from 2^i to 2^(i+1)-1, slot 0 also the value 0, the last slot also all larger values. */
 struct runner_hist {
 	u64 slots[HIST_SLOTS];
 	u64 sum;
@@ -49,7 +49,7 @@ const volatile bool runner_swap INTERNAL = false;
 	RUNNER_NOW(name, struct name##_map, name##_first);                 \
 	struct name##_map name SEC(".maps") AGGREGATED
 
-/* The map that is in use now, of two */
+/* The one of two maps that is in use */
 #define RUNNER_NOW(name, map_type, first)                                  \
 	struct {                                                           \
 		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                  \
@@ -71,7 +71,7 @@ static __always_inline void *runner_aggregate(void *map, const void *key, const 
 	void *value;
 
 	if (!map)
-		return NULL; /* never: one of the two is always named */
+		return NULL; /* never: NAME_now always refers to one of the two */
 	value = bpf_map_lookup_elem(map, key);
 	if (c)
 		c->seen++;
@@ -87,15 +87,15 @@ static __always_inline void *runner_aggregate(void *map, const void *key, const 
 	return value;
 }
 
-/* `value` is libbpf's way to keep the value's type: a pointer to it. The verifier looks at one of the calls only. */
+/* `value` is libbpf's way to keep the value's type: a pointer to it. The verifier checks only one of the two calls. */
 #define aggregate(name, key)                                                                                \
 	((typeof((name).value))(runner_swap                                                                 \
 		? runner_aggregate(runner_now(&name##_now), key, &name##_zero, &insert_failures_##name)             \
 		: runner_aggregate(&(name), key, &name##_zero, &insert_failures_##name)))
 
 /*
- * Beside an aggregate in a hash map: values of keys whose first member, a u32, is below `entries`, all others zero. An
- * array needs no hashing, which is most of what a counter costs. The runner reads both as one.
+ * Beside an aggregate in a hash map: values of keys whose first member, a u32, is below `entries`, with all other members 0.
+ * An array needs no hashing, which is most of a counter's cost. The runner reads both maps as one.
  *
  *	AGGREGATE_DENSE(calls, struct value, 512);
  *	struct value *v = aggregate_dense(calls, number);
@@ -126,13 +126,13 @@ static __always_inline void counter_add(u64 *counter, u64 by)
 	__sync_fetch_and_add(counter, by);
 }
 
-/* The same without an atomic's cost: for the values of a per-CPU map, where no hook interrupts another. */
+/* The same without the cost of an atomic: for values of a per-CPU map, if no hook interrupts another. */
 static __always_inline void counter_add_here(u64 *counter, u64 by)
 {
 	*counter += by;
 }
 
-/* The position of the highest bit, 0 for 0 and 1. (u64: verifiers up to 6.1 know bounds of all 64 bits or of none.) */
+/* The position of the highest bit, 0 for 0 and 1. (u64: verifiers up to 6.1 track bounds of all 64 bits or none.) */
 static __always_inline u64 log2_of(u64 v)
 {
 	u64 r = 0, s;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What programs on block I/O share: a request's disk, operation, flags and error in forms that outlive a kernel. */
+/* Shared by programs on block I/O: disk, operation, flags and error of a request, independent of the kernel version. */
 #pragma once
 
 #include "task.h"
 
-/* REQ_OP_* of include/linux/blk_types.h; zone append is a write. Not the kernel's numbers, which move between releases: an
- * operation that is not in the list keeps its own, below 256. */
+/* REQ_OP_* of include/linux/blk_types.h; zone append is a write. Not the kernel's numbers, which change between releases: an
+ * operation that is not in the list keeps its own number, below 256. */
 enum io_op {
 	OP_READ = 256,
 	OP_WRITE,
@@ -18,7 +18,7 @@ enum io_op {
 	OP_DRIVER,
 };
 
-/* Our own bits: the kernel's move between releases */
+/* Our own bits: the kernel's change between releases */
 enum io_flag {
 	IO_SYNC = 1,
 	IO_META = 2,
@@ -30,11 +30,11 @@ enum io_flag {
 	IO_NOWAIT = 128,
 };
 
-/* What a program that follows requests remembers of each first (request.h) */
+/* The first member of what a program that follows requests remembers of each (request.h) */
 struct request_times {
 	u64 start;
 	u64 issue; /* 0: not with the driver */
-	u64 done;  /* bytes that have completed; the driver may get the rest again */
+	u64 done;  /* bytes that have completed; the rest may be issued again */
 };
 
 static __always_inline bool has_flag(u32 cmd_flags, u32 bit)
@@ -55,7 +55,7 @@ static __always_inline bool has_flag(u32 cmd_flags, u32 bit)
 
 static __always_inline enum io_op io_op_of(u32 cmd_flags, u32 bytes)
 {
-	/* A flush starts its life as an empty write that asks for a preflush */
+	/* A flush starts as an empty write with the preflush flag */
 	if (!bytes && has_flag(cmd_flags, bpf_core_enum_value(enum req_flag_bits, __REQ_PREFLUSH)))
 		return OP_FLUSH;
 	if (is_req_op(cmd_flags, READ))
@@ -81,7 +81,7 @@ static __always_inline enum io_op io_op_of(u32 cmd_flags, u32 bytes)
 	return cmd_flags & REQ_OP_MASK;
 }
 
-/* Where on the disk the request begins; 0 for one that is nowhere: the kernel gives those the largest number. */
+/* First sector of the request; 0 if it has no position: the kernel uses the largest number for that. */
 static __always_inline u64 first_sector_of(struct request *rq)
 {
 	u64 sector = rq->__sector;
@@ -108,12 +108,12 @@ static __always_inline u32 io_flags_of(u32 cmd_flags)
 	return flags;
 }
 
-/* blk_status_t to a negative errno, as block/blk-core.c has it (blk_errors[]). Some kernels pass an errno already. */
+/* blk_status_t to a negative errno, as in block/blk-core.c (blk_errors[]). Some kernels pass an errno already. */
 static __always_inline s32 io_error_of(s32 status)
 {
 	if (status <= 0)
 		return status;
-	/* In the numbers of kernels before 6.10 */
+	/* To the numbers of kernels before 6.10 */
 	if (status >= 14 && (bpf_core_enum_value_exists(enum req_flag_bits, __REQ_ATOMIC) ||
 			     bpf_core_type_exists(struct blk_zone_wplug)))
 		status = status < 18 ? status + 1 : 19;

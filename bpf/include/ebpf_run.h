@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The runner's C API: what a program includes, and all that it needs to know of the runner.
+ * The runner's C API. A program includes this file, and depends on nothing else of the runner.
  *
  *	struct event { u64 ts KIND("ktime") DOC("..."); ... } DOC("...");
  *	EVENT(event);
@@ -11,7 +11,7 @@
  *	e->... = ...;
  *	event_end(ctx, e);
  *
- * docs/reference/program-api.md explains each word.
+ * docs/reference/program-api.md has the reference.
  */
 #pragma once
 
@@ -20,59 +20,60 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-/* Tags. They end up in the object's BTF, where the runner reads them; an unknown one fails the tests. */
+/* Tags. The compiler puts them into the object's BTF, where the runner reads them; an unknown tag fails the tests. */
 #define DOC(text) __attribute__((btf_decl_tag("doc:" text)))
 #define UNIT(unit) __attribute__((btf_decl_tag("unit:" unit)))
 #define KIND(meaning) __attribute__((btf_decl_tag("as:" meaning)))
 /*
  * On the event struct, or on the aggregate's map: the load with which `ebpf-run doctor --try` runs the program. The names
- * are those of `Load` in src/catalog/load.rs. No tag: no harmless load makes its events.
+ * are those of `Load` in src/catalog/load.rs. No tag: no harmless load causes its events.
  */
 #define TRY(load) __attribute__((btf_decl_tag("try:" load)))
-/* Not a field and not a filter: the runner's own, or a companion of another member. */
+/* Neither a field nor a filter: for the runner itself, or part of another member. */
 #define INTERNAL __attribute__((btf_decl_tag("internal")))
 /*
- * On a map: its entries are what has begun and not ended. A value begins with a u64: when it began, or 0 while nothing is
- * under way. At the end of the window the runner counts the entries that are not 0 as `under_way`; `what` names them.
+ * On a map: its entries are operations that have begun and not ended. A value begins with a u64: the start time, or 0 while
+ * no operation is under way. At the end of the window the runner counts the values that are not 0 as `under_way`; `what`
+ * names them.
  */
 #define IN_FLIGHT(what) __attribute__((btf_decl_tag("in_flight:" what)))
-/* On a BPF function: go on without it where the kernel lacks its tracepoint. */
+/* On a BPF function: optional, not attached if the kernel lacks its tracepoint. */
 #define OPTIONAL __attribute__((btf_decl_tag("optional")))
-/* On a BPF function: "filter=value"; a probe that sets this filter to just this value does not need the hook. */
+/* On a BPF function: "filter=value"; the hook is not attached if a probe sets this filter to this value. */
 #define SKIP_IF(condition) __attribute__((btf_decl_tag("skip_if:" condition)))
 /*
- * On a BPF function: one of several ways to the same end. All functions of a `group` that have the same `variant` are
- * taken together; of the variants, in the order of the file, the first that this kernel takes is attached, and only that.
+ * On a BPF function: one of several alternatives. All functions of a `group` with the same `variant` are attached together.
+ * Of the variants, in the order of the file, only the first one that this kernel accepts is attached.
  *	SEC("fentry/tcp_connect") ALTERNATIVE("connect", "fentry") ...
  *	SEC("kprobe/tcp_connect") ALTERNATIVE("connect", "kprobe") ...
  */
 #define ALTERNATIVE(group, variant) __attribute__((btf_decl_tag("alternative:" group "/" variant)))
 /*
- * On a BPF function in SEC("perf_event"): which perf event runs it, on every CPU that is online. `sources` are names of
- * enum perf_source (perf.h) in order of preference, "cycles|cpu_clock"; `variable` names the filter with which a probe
- * chooses one itself (0: the order of preference), `rate` the one that says how often.
+ * On a BPF function in SEC("perf_event"): the perf event that runs it, on every CPU that is online. `sources` are names of
+ * enum perf_source (perf.h) in order of preference, "cycles|cpu_clock". `variable` names the filter that overrides the
+ * choice (0: order of preference), `rate` the filter that sets the frequency or period.
  */
 #define PERF_EVENT(sources, variable, rate) __attribute__((btf_decl_tag("perf_event:" sources "," variable "," rate)))
 
 /*
- * What the program sees and what it does not, for `describe` and docs/explanation/accuracy.md. Each tag is a phrase; an aspect may
- * have several, and every program has all aspects.
+ * What the program sees and what it does not, for `describe` and docs/explanation/accuracy.md. Each tag is a phrase. An
+ * aspect may have several, and every program has all aspects.
  *	ACCURACY(SEES("...") SEES("...") NOT_SEEN("...") OWNER("...") TIME("...") EXACT("...") VARIANTS("..."));
- * The variable is never read; it carries the tags, and costs a byte of .rodata.
+ * The variable is never read. It carries the tags, and takes a byte of .rodata.
  */
 #define ACCURACY(...) const char runner_accuracy INTERNAL __VA_ARGS__ = 0
 #define SEES(phrase) __attribute__((btf_decl_tag("sees:" phrase)))
 #define NOT_SEEN(phrase) __attribute__((btf_decl_tag("not_seen:" phrase)))
 #define OWNER(phrase) __attribute__((btf_decl_tag("owner:" phrase)))   /* the task that a record belongs to */
-#define TIME(phrase) __attribute__((btf_decl_tag("time:" phrase)))     /* the moments that its times are from */
+#define TIME(phrase) __attribute__((btf_decl_tag("time:" phrase)))     /* the moments at which its times are taken */
 #define EXACT(phrase) __attribute__((btf_decl_tag("exact:" phrase)))   /* which numbers are exact, which are bounds */
 #define VARIANTS(phrase) __attribute__((btf_decl_tag("variants:" phrase))) /* how its variants and kernels differ */
 
 /*
- * Names the event type. The pointer is never read: it keeps the struct in BTF, and costs eight bytes of .rodata.
+ * Declares the event type. The pointer is never read: it keeps the struct in BTF, and takes eight bytes of .rodata.
  *
- * The scratch space is where an event is put together if it can't be in the buffer itself (submit by output, perf
- * buffer). A program can be interrupted by another one of the same object, so there are several slots a CPU.
+ * An event is built in the scratch space if it can't be built in the buffer itself (`submit: output`, perf buffer). Another
+ * program of the same object can interrupt a program, so there are several slots per CPU.
  */
 #define EVENT(tag)                                           \
 	const struct tag *const volatile runner_event INTERNAL = 0; \
@@ -84,39 +85,39 @@
 	} scratch SEC(".maps")
 #define RUNNER_SCRATCH 4
 
-/* A field that is a list of texts: they lie one behind the other, each with its NUL, in the event's last member,
- * `char tail[N] INTERNAL`. At most one a struct, be it a list or a text. */
+/* A field that is a list of texts. The texts are contiguous, each with its NUL, in the event's last member,
+ * `char tail[N] INTERNAL`. A struct has at most one list or text. */
 struct runner_list {
 	u32 len; /* bytes of `tail` in use */
-	u32 cut; /* not 0: there was more */
+	u32 cut; /* not 0: more did not fit */
 };
 
-/* The same for one text. Unlike a char array it lets a record be as short as the text (event_begin_cut). */
+/* The same for one text. Unlike with a char array, a record can be as short as the text (event_begin_cut). */
 struct runner_text {
 	u32 len; /* bytes of `tail` in use, the NUL among them; 0: could not be read, and shown as `…` */
 };
 
 #define ENOSPC 28
 
-/* How records travel; the runner gives the map `events` the type that goes with it. */
+/* How records are sent. The runner gives the map `events` the type that goes with it. */
 enum runner_transport { RUNNER_RESERVE, RUNNER_OUTPUT, RUNNER_PERF };
 
 /* Set by the runner before load. The verifier treats them as constants and deletes the branches not taken. */
 const volatile u32 runner_self INTERNAL = 0; /* the runner's own process, 0: unknown */
-const volatile u32 runner_helper INTERNAL = 0; /* the parent of those that look up symbols for it, 0: there is none */
+const volatile u32 runner_helper INTERNAL = 0; /* the parent of the processes that look up symbols for it, 0: none */
 const volatile u32 runner_transport INTERNAL = RUNNER_RESERVE;
-/* Wakeups of the ring buffer; a perf buffer has its own in the kernel. With none of the three the flags decide. */
+/* Wakeups of the ring buffer; those of a perf buffer are up to the kernel. If all three numbers are 0, the flags decide. */
 const volatile u32 runner_wakeup_flags INTERNAL = 0;  /* 0: the kernel decides, BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP */
-const volatile u32 runner_wakeup_bytes INTERNAL = 0;  /* wake when so many bytes are unread */
-const volatile u32 runner_wakeup_band INTERNAL = 0;   /* ... and only up to so many bytes more */
-const volatile u32 runner_wakeup_events INTERNAL = 0; /* wake with every so many-th record of a CPU */
+const volatile u32 runner_wakeup_bytes INTERNAL = 0;  /* wake when this many bytes are unread */
+const volatile u32 runner_wakeup_band INTERNAL = 0;   /* ... and only up to this many bytes more */
+const volatile u32 runner_wakeup_events INTERNAL = 0; /* wake after this many records of a CPU */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-/* The kernel's side of the books, per CPU. The runner adds them up at the end. */
+/* Counts in the kernel, per CPU. The runner adds them up at the end. */
 struct runner_counters {
 	u64 seen;             /* events that passed every filter */
 	u64 lost_buffer_full; /* of these, not sent: the buffer had no room */
@@ -141,8 +142,8 @@ static __always_inline struct runner_counters *runner_count(void)
 }
 
 /*
- * Beside every map that can be full: how many inserts it refused. One number for all CPUs, by an atomic addition, because
- * it is the exception; 5.10 has those whose result nobody reads.
+ * Beside every map that can be full: the number of failed inserts. It is one number for all CPUs, updated by an atomic
+ * addition: failures are rare. 5.10 supports atomic additions whose result is not used.
  *
  *	struct { ... } inflight SEC(".maps") DOC("...");
  *	INSERT_FAILURES(inflight);
@@ -150,13 +151,13 @@ static __always_inline struct runner_counters *runner_count(void)
 #define INSERT_FAILURES(map) u64 insert_failures_##map INTERNAL = 0
 
 /*
- * Behind a map with IN_FLIGHT(): the counter of entries whose end no hook saw, although it came. The runner reads it, and
- * adds entries older than a minute that it drops from the map when the map refuses inserts.
+ * After a map with IN_FLIGHT(): the number of entries whose end no hook saw. The runner reads it, and adds the entries older
+ * than a minute that it deletes when inserts fail.
  */
 #define UNSEEN_ENDS(map) u64 unseen_##map INTERNAL = 0
 #define count_end_unseen(map) __sync_fetch_and_add(&unseen_##map, 1)
 
-/* An event that could not be followed because `map` refused the insert. */
+/* Counts an event that could not be followed because the insert into `map` failed. */
 #define lost_map_full(map) runner_map_full(&insert_failures_##map)
 static __always_inline void runner_map_full(u64 *refused)
 {
@@ -170,13 +171,13 @@ static __always_inline void runner_map_full(u64 *refused)
 }
 
 /*
- * Room for one record of `size` bytes, a constant and a multiple of 8, all zero; or NULL, and the loss is counted.
- * Zeroed because the memory is used again: what a program leaves unset, padding too, must not leak.
+ * Room for one record of `size` bytes (a constant and a multiple of 8), all zero; or NULL, and the loss is counted. Zeroed
+ * because the memory is reused: bytes that a program does not set, padding too, must not leak.
  */
 static __always_inline void *runner_reserve(void *scratch_map, u32 size)
 {
 	struct runner_counters *c = runner_count();
-	volatile u64 *words; /* volatile: or clang makes a call to memset() of the loop */
+	volatile u64 *words; /* volatile: otherwise clang turns the loop into a call of memset() */
 	u32 slot;
 
 	if (!c) /* never: the map has the entry */
@@ -205,9 +206,9 @@ static __always_inline void *runner_reserve(void *scratch_map, u32 size)
 }
 
 /*
- * Wakes the runner while the unread bytes cross the threshold, not for as long as they stay above it: past the
- * threshold every record would cost a wakeup. The unsigned difference makes it a band, which several CPUs that jump
- * over the threshold together still hit. What never crosses it is fetched by the runner's timer (max_latency).
+ * Wakes the runner when the unread bytes cross the threshold, not while they stay above it: otherwise every record above the
+ * threshold would cost a wakeup. The unsigned difference makes the threshold a band, so that a wakeup happens even if
+ * several CPUs cross it together. Records that never cross it are read by the runner's timer (max_latency).
  */
 static __always_inline u64 runner_wakeup(struct runner_counters *c)
 {
@@ -243,7 +244,7 @@ static __always_inline void runner_send(void *ctx, void *record, u32 size)
 		return;
 	c->depth--;
 	if (failed && runner_transport == RUNNER_PERF && failed != -ENOSPC) {
-		c->lost_other++; /* a CPU that was offline when the buffers were made, or since then, has none */
+		c->lost_other++; /* a CPU that was offline when the buffers were created, or since then, has none */
 	} else if (failed) {
 		c->lost_buffer_full++;
 		if (runner_transport == RUNNER_OUTPUT)
@@ -254,6 +255,6 @@ static __always_inline void runner_send(void *ctx, void *record, u32 size)
 #define event_begin(T) ((T *)runner_reserve(&scratch, sizeof(T)))
 /* `ctx` is the program's first argument: a perf buffer needs it. */
 #define event_end(ctx, e) runner_send(ctx, e, sizeof(*(e)))
-/* A record whose last member, `tail`, has just `size` bytes: a constant that makes the whole a multiple of 8. */
+/* A record whose last member, `tail`, has only `size` bytes: a constant that makes the record a multiple of 8. */
 #define event_begin_cut(T, size) ((T *)runner_reserve(&scratch, __builtin_offsetof(T, tail) + (size)))
 #define event_end_cut(ctx, e, size) runner_send(ctx, e, __builtin_offsetof(typeof(*(e)), tail) + (size))

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Filters: what a probe may ask for, evaluated in the kernel before anything is sent.
+ * Filters: a probe sets them, and the program evaluates them in the kernel before it sends a record.
  *
- * A filter takes one value, several, or all but these. `n` counts the values, 0 says that the filter is off: no value
- * has to double as "any", so uid 0 and pid 0 can be asked for. As all of it is constant at load time, the verifier
- * removes what is not used.
+ * A filter has one value, several values, or all but these. `n` is the number of values, 0 if the filter is off. So no
+ * value means "any", and uid 0 and pid 0 can be selected. All of it is constant at load time: the verifier removes what is
+ * not used.
  */
 #pragma once
 
 #include "ebpf_run.h"
 
-/* A command, or with a mask of fewer bytes its beginning: `text` and `mask` are made by the runner. */
+/* A command or, with a mask of fewer bytes, its beginning. The runner sets `text` and `mask`. */
 struct runner_comm {
 	char text[16]; /* TASK_COMM_LEN */
 	char mask[16];
 };
-/* A disk by its name or, where that is empty, by its numbers. */
+/* A disk by its name or, if that is empty, by its numbers. */
 struct runner_disk {
 	char name[32]; /* DISK_NAME_LEN */
 	u32 major;
 	u32 minor;
 };
-/* A cgroup with everything below it: its id, 0 while it is not there, and how many levels it is below the root. */
+/* A cgroup with everything below it: its ID (0 while it does not exist), and its level below the root. */
 struct runner_cgroup {
 	u64 id;
 	u32 level;
@@ -38,8 +38,8 @@ typedef char prefix_t[64];
 	} name
 
 /*
- * Beside a filter of cgroups: its values. They are not constant, because a service that is restarted gets another cgroup:
- * the runner writes the new one while the program runs.
+ * Beside a filter of cgroups: its values. They are not constant: a service that is restarted gets another cgroup, and the
+ * runner writes its ID while the program runs.
  */
 #define FOLLOWED(name) \
 	volatile struct runner_cgroup followed_##name[sizeof(name.values) / sizeof(name.values[0])] INTERNAL = {}
@@ -50,7 +50,7 @@ typedef char prefix_t[64];
 /* Whether `x`, a number, an enum or a bool, passes the filter `f`. */
 #define filter_passes(f, x)                                        \
 	({                                                         \
-		u32 count = (f).n; /* once: the verifier removes branches, but no reads */ \
+		u32 count = (f).n; /* read once: the verifier removes branches, but not reads */ \
 		bool hit = false;                                  \
 		_Pragma("unroll") for (u32 i = 0; i < FILTER_MAX(f); i++) \
 			if (i < count && (f).values[i] == (x))     \
@@ -58,7 +58,7 @@ typedef char prefix_t[64];
 		count == 0 || hit != ((f).negate != 0);            \
 	})
 
-/* The same for a command: `words` are its 16 bytes as two u64, zero behind the text's end. */
+/* The same for a command: `words` are its 16 bytes as two u64, zero after the end of the text. */
 #define filter_passes_comm(f, words)                               \
 	({                                                         \
 		bool hit = false;                                  \
@@ -71,7 +71,7 @@ typedef char prefix_t[64];
 		FILTER_VERDICT(f, hit);                            \
 	})
 
-/* Whether `text`, a char array of at least the filter's element size, begins like one of the filter's values. */
+/* Whether `text`, a char array of at least the filter's element size, begins with one of the filter's values. */
 #define filter_passes_prefix(f, text)                              \
 	({                                                         \
 		bool hit = false;                                  \
@@ -88,7 +88,7 @@ typedef char prefix_t[64];
 		FILTER_VERDICT(f, hit);                            \
 	})
 
-/* The work of the runner and of its symbol helper is not what the user wants to see. */
+/* Whether the task is the runner or its symbol helper, whose events are not recorded. */
 static __always_inline bool is_runner_task(struct task_struct *task, u32 tgid)
 {
 	if (runner_self && tgid == runner_self)

@@ -3,12 +3,12 @@
  * The kernel types that the programs use, and no others; kept by hand.
  *
  * Only names and the size class of a member matter here: libbpf relocates every access to the layout of the kernel
- * that the object is loaded on (CO-RE), so order, offsets and missing members are of no consequence. Behind each type
- * stands the file of the kernel tree that it comes from and, where a name changed, the release that changed it.
+ * that the object is loaded on (CO-RE), so order, offsets and missing members do not matter. The comment before each type
+ * names its file in the kernel tree and, if a name changed, the release that changed it.
  */
 #pragma once
 
-/* include/uapi/asm-generic/int-ll64.h; bpf_helpers.h wants the __ names */
+/* include/uapi/asm-generic/int-ll64.h; bpf_helpers.h needs the __ names */
 typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
@@ -82,7 +82,7 @@ struct request {
 	enum mq_rq_state state;
 };
 
-/* The same, before 5.17 (f3fa33acca9f took `rq_disk` away) */
+/* The same, before 5.17 (f3fa33acca9f removed `rq_disk`) */
 struct request___with_rq_disk {
 	struct gendisk *rq_disk;
 };
@@ -194,7 +194,7 @@ enum req_op {
 	REQ_OP_DRV_OUT = 35,
 };
 
-/* The same before 6.0 (ff07a02e9e8e renamed it); the first one is gone since 5.18, the two behind it since 5.16 */
+/* The same before 6.0 (ff07a02e9e8e renamed it); the first one does not exist since 5.18, the next two since 5.16 */
 enum req_opf {
 	REQ_OP_WRITE_SAME___opf = 7,
 	REQ_OP_SCSI_IN___opf = 32,
@@ -215,12 +215,12 @@ enum req_opf {
 	REQ_OP_DRV_OUT___opf = 35,
 };
 
-/* block/blk-zoned.c, since 6.10, where BLK_STS_ZONE_RESOURCE went and the errors behind it moved */
+/* block/blk-zoned.c, since 6.10, which removed BLK_STS_ZONE_RESOURCE and renumbered the errors after it */
 struct blk_zone_wplug {
 	unsigned int flags;
 };
 
-/* include/linux/blk_types.h: bit numbers of request.cmd_flags. They move between releases, so ask for each with
+/* include/linux/blk_types.h: bit numbers of request.cmd_flags. They change between releases, so read each with
  * bpf_core_enum_value(); the values here are placeholders. */
 enum req_flag_bits {
 	__REQ_SYNC = 11,

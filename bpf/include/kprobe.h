@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A function's first argument, and what it returned, out of the registers that a kprobe or kretprobe sees. */
+/* First argument and result of a function, from the registers of a kprobe or kretprobe. */
 #pragma once
 
 #include "kernel_types.h"

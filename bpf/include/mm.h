@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Pages of files, in forms that outlive a kernel: a page is `struct page` up to 5.15, then a part of a `struct folio`. */
+/* Pages of files, independent of the kernel version: a page is `struct page` up to 5.15, then part of a `struct folio`. */
 #pragma once
 
 #include "kernel_types.h"
@@ -32,7 +32,7 @@ struct page {
 struct folio {
 	struct address_space *mapping;
 	unsigned long flags;
-	unsigned int _nr_pages; /* since 6.15; only of a folio of several pages, as the next one */
+	unsigned int _nr_pages; /* since 6.15; only in a folio of several pages, as the next one */
 };
 struct folio___before_6_15 {
 	unsigned int _folio_nr_pages; /* since 5.19 */
@@ -57,7 +57,7 @@ static __always_inline struct address_space *mapping_of(void *page)
 	return BPF_CORE_READ((struct page *)page, mapping);
 }
 
-/* How many pages a folio has; a page is one. */
+/* Number of pages of a folio; 1 for a page. */
 static __always_inline u32 pages_of(void *page)
 {
 	struct folio___before_6_15 *older = page;
@@ -75,13 +75,13 @@ static __always_inline u32 pages_of(void *page)
 	return bpf_core_field_exists(older->_folio_nr_pages) ? BPF_CORE_READ(older, _folio_nr_pages) : 1;
 }
 
-/* Whether `inode` is a file, and no disk, folder, or the file system's own. */
+/* Whether `inode` is a regular file, not a device, a directory or file system metadata. */
 static __always_inline bool is_file(struct inode *inode)
 {
 	return (BPF_CORE_READ(inode, i_mode) & 0170000) == 0100000; /* S_IFMT, S_IFREG */
 }
 
-/* Whether the current task is writing to the file: whoever does holds its lock for himself. */
+/* Whether the current task is writing to the file: a writer holds the file's lock exclusively. */
 static __always_inline bool is_written(struct inode *inode)
 {
 	u64 owner;
@@ -89,6 +89,6 @@ static __always_inline bool is_written(struct inode *inode)
 	if (!bpf_core_field_exists(inode->i_rwsem.owner))
 		return false;
 	owner = BPF_CORE_READ(inode, i_rwsem.owner.counter);
-	/* kernel/locking/rwsem.c: the lowest bits are flags, the first one of them says that it is shared */
+	/* kernel/locking/rwsem.c: the lowest bits are flags; the first one is set for a shared lock */
 	return !(owner & 1) && (owner & ~7ULL) == bpf_get_current_task();
 }

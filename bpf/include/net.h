@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What programs on TCP connections share: a socket's ends in forms that outlive a kernel. */
+/* Shared by programs on TCP connections: both ends of a socket, independent of the kernel version. */
 #pragma once
 
 #include "task.h"
@@ -72,7 +72,7 @@ struct mptcp_sock {
 #define IPPROTO_TCP 6
 #define IPPROTO_MPTCP 262
 
-/* include/net/tcp_states.h: the values are an interface of the kernel's to userspace */
+/* include/net/tcp_states.h: the values are part of the kernel's interface to user space */
 enum tcp_state {
 	TCP_ESTABLISHED = 1,
 	TCP_SYN_SENT = 2,
@@ -99,7 +99,7 @@ static __always_inline struct sock *mptcp_connection_of(struct sock *sk)
 	return subflow ? BPF_CORE_READ(subflow, conn) : NULL;
 }
 
-/* The socket of the first subflow of a Multipath TCP connection; NULL if it has none any more. */
+/* The socket of the first subflow of a Multipath TCP connection; NULL if it has ended. */
 static __always_inline struct sock *first_subflow_of(struct sock *connection)
 {
 	struct mptcp_sock *multipath = (void *)connection;
@@ -111,7 +111,7 @@ static __always_inline struct sock *first_subflow_of(struct sock *connection)
 
 #define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
 
-/* Whether the kernel works in a thread of its own: it makes all subflows but the first there, and ends most of them. */
+/* Whether this is a kernel thread: the kernel opens all subflows but the first in one, and ends most of them there. */
 static __always_inline bool in_kernel_thread(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -119,13 +119,13 @@ static __always_inline bool in_kernel_thread(void)
 	return BPF_CORE_READ(task, flags) & PF_KTHREAD;
 }
 
-/* What is on the wire: a socket of version 6 can speak version 4 */
+/* The IP version of the packets: an IPv6 socket can use IPv4 */
 enum ip_family {
 	FAMILY_IPV4 = 4,
 	FAMILY_IPV6 = 6,
 };
 
-/* Both ends of a socket. Addresses of version 4 are mapped into version 6, as KIND("ip") wants them. */
+/* Both ends of a socket. IPv4 addresses are mapped to IPv6, as KIND("ip") requires. */
 struct ends {
 	union {
 		u8 local[16];
@@ -160,7 +160,7 @@ static __always_inline void ends_of(struct sock *sk, struct ends *ends)
 		bpf_probe_read_kernel(ends->remote, 16, &sk->__sk_common.skc_v6_daddr);
 		ends->family = !ends->remote_words[0] && ends->remote_quads[2] == MAPPED ? FAMILY_IPV4 : FAMILY_IPV6;
 	}
-	/* Not skc_num: that is 0 again when a connection is reported as closed */
+	/* Not skc_num: that is already 0 when a connection is reported as closed */
 	ends->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	ends->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 }

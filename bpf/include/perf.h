@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Perf events that a program can be run by:
+ * Perf events that can run a program:
  *
- *	const volatile enum perf_source event DOC("What to sample by") = PERF_AUTO;
- *	const volatile u32 frequency_hz UNIT("Hz") DOC("How often a second, on each CPU") = 99;    or
- *	const volatile u32 period DOC("Run with every so many-th event") = 100;
+ *	const volatile enum perf_source event DOC("Event to sample by") = PERF_AUTO;
+ *	const volatile u32 frequency_hz UNIT("Hz") DOC("Samples per second on each CPU") = 99;    or
+ *	const volatile u32 period DOC("Number of events between two samples") = 100;
  *	SEC("perf_event") PERF_EVENT("cycles|cpu_clock", "event", "frequency_hz") int sample(struct bpf_perf_event_data *ctx)
  *
- * The unit of the `rate` variable says whether it is a frequency or a period.
+ * With the unit Hz, the `rate` variable is a frequency, otherwise a period.
  */
 #pragma once
 

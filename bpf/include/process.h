@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What programs on the life and death of processes read beyond kernel_types.h. */
+/* Kernel types of programs on the start and end of processes, in addition to kernel_types.h. */
 #pragma once
 
 #include "task.h"
@@ -16,7 +16,7 @@ typedef struct {
 
 /* include/linux/sched/signal.h */
 struct signal_struct {
-	atomic_t live; /* threads that are not on their way out */
+	atomic_t live; /* threads that have not begun to exit */
 	int group_exit_code;
 	unsigned int flags;
 	short oom_score_adj;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How long a task waits for a CPU: from the moment at which it could run (it was woken, it is new, or it had to leave the
- * CPU to another) to the switch to it. Moves from one CPU's queue to another's belong to the wait.
+ * Run queue latency: how long a thread waits for a CPU, from the moment at which it can run (it was woken, is new, was
+ * preempted or yielded) to the context switch to it. Moves between the run queues of CPUs are part of the wait.
  *
- * Every wakeup and every switch of the machine comes here, so nothing is inserted or deleted per wait, which would take
- * a lock: a thread's entry stays until it ends, and says 0 while the thread does not wait.
+ * Every wakeup and every context switch of the host runs this code. An insert or delete per wait would take a lock, so a
+ * thread's entry stays until the thread ends, and is 0 while the thread does not wait.
  */
 #pragma once
 
@@ -12,14 +12,14 @@
 
 /* What these programs have in common in ACCURACY() */
 #define RUN_QUEUE_SEES                                                                                          \
-	SEES("each wait of a thread that is woken, is new, or has to leave the CPU to another, when it runs")   \
-	SEES("a move to another CPU's queue as a part of the wait")
+	SEES("each wait of a thread that is woken, is new, was preempted or yielded; when the thread runs")   \
+	SEES("a move to another CPU's run queue, as part of the wait")
 #define RUN_QUEUE_NOT_SEEN                                                                                      \
 	NOT_SEEN("threads that wait at the end: counted as `under_way`")                                        \
 	NOT_SEEN("waits that began before the capture")                                                         \
-	NOT_SEEN("switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
+	NOT_SEEN("context switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
 
-/* About the task that waits */
+/* On the thread that waits */
 TASK_FILTERS();
 
 INSERT_FAILURES(waiting);
@@ -28,9 +28,9 @@ struct {
 	__uint(max_entries, 32768);
 	__type(key, u32);
 	__type(value, u64);
-} waiting SEC(".maps") DOC("Threads that ran or waited since the start, and since when those that wait do") IN_FLIGHT("threads waiting for a CPU");
+} waiting SEC(".maps") DOC("Threads that ran or waited since the start, with the start of the wait of those that wait") IN_FLIGHT("threads waiting for a CPU");
 
-/* The entry of a thread that the filters let through. */
+/* The entry of a thread that passes the filters. */
 static __always_inline u64 *waiting_entry(u32 thread)
 {
 	u64 *since = bpf_map_lookup_elem(&waiting, &thread);
@@ -53,16 +53,16 @@ static __always_inline void woken(struct task_struct *task)
 
 	if (!task_number_passes(task))
 		return;
-	/* It had not left the CPU yet when it was woken: nothing to wait for */
+	/* It was woken before it had left the CPU: there is no wait */
 	if (bpf_core_field_exists(more->on_cpu) && more->on_cpu)
 		return;
 	since = task_rest_passes(task) ? waiting_entry(task->pid) : NULL;
-	/* If it was preempted on its way to sleep, it waits already */
+	/* If it was preempted on its way to sleep, it is already waiting */
 	if (since && !*since)
 		*since = bpf_ktime_get_ns();
 }
 
-/* For sched_switch: how long `next` has waited until `*now`; 0 if it did not, or the filters don't want it. */
+/* For sched_switch: how long `next` has waited until `*now`; 0 if it did not wait or does not pass the filters. */
 static __always_inline u64 switched(bool preempt, struct task_struct *prev, struct task_struct *next, u64 *now)
 {
 	u32 thread = prev->pid;

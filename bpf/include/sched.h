@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What programs on the scheduler share. All of it is for tasks that are arguments of a tp_btf program: their members are
- * then read without a call.
+ * Shared by programs on the scheduler. All of it is for tasks that are arguments of a tp_btf program: their members are
+ * read without a helper call.
  */
 #pragma once
 
@@ -15,7 +15,7 @@ struct task_struct___sched {
 };
 #pragma clang attribute pop
 
-/* include/linux/sched.h, the values that all kernels from 5.10 on agree on */
+/* include/linux/sched.h, values that are the same in all kernels from 5.10 on */
 #define STATE_RUNNING 0
 #define STATE_INTERRUPTIBLE 1
 #define STATE_UNINTERRUPTIBLE 2
@@ -30,15 +30,15 @@ static __always_inline u32 state_of(struct task_struct *task)
 }
 
 /*
- * Whether `prev` of sched_switch is still on the run queue: it could go on and had to leave. That is so as well when it was
- * preempted on its way to sleep, with its state set already.
+ * Whether `prev` of sched_switch is still on the run queue: it was preempted or yielded. That includes a thread that was preempted on
+ * its way to sleep, with its state already set.
  */
 static __always_inline bool still_runnable(bool preempt, struct task_struct *prev)
 {
 	return preempt || state_of(prev) == STATE_RUNNING;
 }
 
-/* The filters on a task in two halves: what a few instructions can tell, for hooks that every context switch passes, ... */
+/* The filters on a task in two halves: those that need a few instructions, for hooks that run at every context switch, ... */
 #define task_number_passes(task) \
 	(!is_runner_task(task, (task)->tgid) && filter_passes(pid, (u32)(task)->tgid) && filter_passes(tid, (u32)(task)->pid))
 

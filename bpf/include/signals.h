@@ -35,7 +35,7 @@ enum signal {
 	SIGNAL_SIGIO = 29,
 	SIGNAL_SIGPWR = 30,
 	SIGNAL_SIGSYS = 31,
-/* Real-time signals by the kernel's numbers. A C library keeps the first few to itself: glibc's SIGRTMIN is sigrt34. */
+/* Real-time signals by the kernel's numbers. C libraries reserve the first ones: glibc's SIGRTMIN is sigrt34. */
 #define RT(n) SIGNAL_SIGRT##n = n
 	RT(32), RT(33), RT(34), RT(35), RT(36), RT(37), RT(38), RT(39), RT(40), RT(41), RT(42),
 	RT(43), RT(44), RT(45), RT(46), RT(47), RT(48), RT(49), RT(50), RT(51), RT(52), RT(53),

@@ -8,8 +8,8 @@
  *	key.user_stack = user_stack_id(ctx);
  *	SET_IMAGE(&key);
  *
- * The runner turns the number into a list of symbols. A user stack needs the member `pid` beside it, and the members by
- * which the runner knows whether the process still runs the program that the addresses are of.
+ * The runner resolves the number to a list of symbols. A user stack needs the member `pid` beside it, and the IMAGE members:
+ * by these the runner finds out whether the process still runs the program that the addresses belong to.
  */
 #pragma once
 
@@ -18,13 +18,13 @@
 #define STACK_FRAMES 127 /* fewer where kernel.perf_event_max_stack is less */
 
 struct runner_stack {
-	u64 frames[STACK_FRAMES]; /* the innermost first, zeros behind the last */
+	u64 frames[STACK_FRAMES]; /* the innermost first, zeros after the last */
 };
 
 /*
- * Stacks by a hash of their frames. A BPF_MAP_TYPE_STACK_TRACE would be less work, but it keeps one stack for each slot:
- * a fifth of the stacks are refused when it is half full, and it can't be made where kernel.perf_event_max_stack is
- * below its default.
+ * Stacks by a hash of their frames. A BPF_MAP_TYPE_STACK_TRACE would be simpler, but it keeps one stack for each slot: it
+ * refuses a fifth of the stacks when it is half full, and can't be created if kernel.perf_event_max_stack is below its
+ * default.
  */
 INSERT_FAILURES(stacks);
 struct stacks_map {
@@ -35,8 +35,8 @@ struct stacks_map {
 };
 struct stacks_map stacks_first SEC(".maps") INTERNAL;
 RUNNER_NOW(stacks, struct stacks_map, stacks_first);
-struct stacks_map stacks SEC(".maps") DOC("Stacks that were seen; with an `interval`, since the last one");
-/* Where a stack is put together: it is too large for the program's own. */
+struct stacks_map stacks SEC(".maps") DOC("Stacks that were captured; with an `interval`: since the last snapshot");
+/* Scratch space for a stack, which is too large for the program's own stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -44,12 +44,12 @@ struct {
 	__type(value, struct runner_stack);
 } stack_scratch SEC(".maps");
 
-/* Random, so that no process can make stacks that are taken for those of another one. */
+/* Random, so that no process can construct stacks whose hash is that of another process's stack. */
 const volatile u64 runner_seed INTERNAL = 0;
 
-/* There is none: a kernel thread has no user stack. */
+/* No stack: a kernel thread has no user stack. */
 #define STACK_NONE 0ULL
-/* What stands for a stack that was not kept, because the map is full. */
+/* A stack that was not kept, because the map is full. */
 #define STACK_LOST 1ULL
 
 #define STACK_MIX(hash, word)                                               \
@@ -103,7 +103,7 @@ static __always_inline u64 user_stack_id(void *ctx)
 	return runner_stack(ctx, 1 << 8); /* BPF_F_USER_STACK */
 }
 
-/* Not fields of a row. */
+/* Members that are not fields of a row. */
 #define IMAGE_EXE image_exe KIND("image_exe")
 #define IMAGE_LAYOUT image_layout KIND("image_layout")
 
@@ -112,8 +112,8 @@ enum bpf_func_id___stack {
 };
 
 /*
- * Tells one execution of a process from another by what /proc/PID/stat shows as well (src/symbols/helper/process.rs): the
- * start, in hundredths of a second, and where code and stack begin, which the kernel makes anew for each execution.
+ * Distinguishes executions of a process by values that /proc/PID/stat shows too (src/symbols/helper/process.rs): the start
+ * time, in hundredths of a second, and the addresses of code and stack, which the kernel chooses for each execution.
  */
 static __always_inline u64 image_hash(u64 start_boottime, u64 start_code, u64 end_code, u64 start_stack)
 {
@@ -126,7 +126,7 @@ static __always_inline u64 image_hash(u64 start_boottime, u64 start_code, u64 en
 	return hash;
 }
 
-/* Of the current task, where it has a user stack. Pointers that the verifier knows are read without a helper's call. */
+/* Of the current task, if it has a user stack. Pointers that the verifier knows are read without a helper call. */
 #define SET_IMAGE(key)                                                                                       \
 	do {                                                                                                 \
 		(key)->image_exe = 0;                                                                        \

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * System calls: a call's number and arguments out of the registers that it was entered with, which table the number
- * belongs to, and what the kernel's internal return codes mean to the caller.
+ * System calls: number and arguments from the registers at the entry, the table that the number belongs to, and the meaning
+ * of the kernel's internal return codes for the caller.
  *
- * The registers are the caller's to choose. The table is in the thread's state, and the number has 32 bits whatever the
- * caller leaves above them.
+ * The caller controls the registers. The table follows from the thread's state. The number has 32 bits; the bits above them
+ * are ignored.
  */
 #pragma once
 
@@ -66,7 +66,7 @@ enum bpf_func_id {
 #define NR_COMPAT_CREAT 8
 #define NR_COMPAT_OPENAT 295
 #define NR_COMPAT_OPENAT2 437
-/* Calls of x32 programs: the 64-bit numbers with this bit, but for those with pointers to pointers */
+/* Calls of x32 programs: the 64-bit numbers with this bit, except for calls with pointers to pointers */
 #define X32_BIT 0x40000000
 #define NR_X32_EXECVE 520
 #define NR_X32_EXECVEAT 545
@@ -75,9 +75,9 @@ enum bpf_func_id {
 #define SYSCALL_ARG2(regs, compat) ((compat) ? (u32)(regs)->cx : (regs)->si)
 #define SYSCALL_ARG3(regs, compat) ((compat) ? (u32)(regs)->dx : (regs)->dx)
 #define SYSCALL_ARG5(regs, compat) ((compat) ? (u32)(regs)->di : (regs)->r8)
-/* Whether the caller's register has more than the number. Kernels before 5.13 then know no such call, later ones do not mind */
+/* Whether the caller's register has more bits than the number. Kernels before 5.13 refuse such a call, later ones ignore them */
 #define SYSCALL_NR_IS_WIDE(regs) ((s64)(regs)->orig_ax != SYSCALL_NR(regs))
-/* What syscall_rollback() makes the call return */
+/* The return value after syscall_rollback() */
 #define SYSCALL_ROLLED_BACK(regs) ((s64)(regs)->orig_ax)
 #define READ_SYSCALL_RAW_NR(regs) ((s64)BPF_CORE_READ(regs, orig_ax)) /* of any task's registers */
 #elif defined(__TARGET_ARCH_arm64)
@@ -116,8 +116,8 @@ static __always_inline bool has_current_task_btf(void)
 }
 
 /*
- * Whether the current call's number is one of the 32-bit table: calls of 32-bit programs, and on x86 `int $0x80` in a
- * 64-bit program, whose registers and code segment look like those of any 64-bit call.
+ * Whether the number of the current call belongs to the 32-bit table: calls of 32-bit programs, and on x86 `int $0x80` in a
+ * 64-bit program, whose registers and code segment are those of a 64-bit call.
  */
 static __always_inline bool is_compat(struct pt_regs *regs)
 {
@@ -136,8 +136,8 @@ static __always_inline bool is_compat(struct pt_regs *regs)
 }
 
 /*
- * Whether the call was not made but answered with SIGSYS (seccomp: RET_TRAP, RET_KILL_PROCESS). The kernel then puts the
- * registers back, so that the "result" is the call's own number or first argument, and the signal is pending.
+ * Whether seccomp sent SIGSYS in place of the call (RET_TRAP, RET_KILL_PROCESS). The kernel then restores the registers, so
+ * that the "result" is the call's number or first argument, and the signal is pending.
  */
 static __always_inline bool is_trapped(struct pt_regs *regs, long ret)
 {
@@ -149,13 +149,13 @@ static __always_inline bool is_trapped(struct pt_regs *regs, long ret)
 	return BPF_CORE_READ(task, pending.signal.sig[0]) & (1UL << (31 - 1)); /* SIGSYS */
 }
 
-/* Whether the number that SYSCALL_NR() gives is not what the kernel looked for. */
+/* Whether the kernel has not used the number of SYSCALL_NR(), but the wider register. */
 static __always_inline bool is_no_call(struct pt_regs *regs, long ret)
 {
 	return ret == -ENOSYS && SYSCALL_NR_IS_WIDE(regs);
 }
 
-/* Whether the number is that of an exec as it is when one that worked returns: the kernel sets it for the new program. */
+/* Whether the number is that of an exec at its successful return: the kernel sets it for the new program. */
 static __always_inline bool is_exec(struct pt_regs *regs)
 {
 	s32 nr = SYSCALL_NR(regs);
@@ -169,25 +169,25 @@ static __always_inline bool is_exec(struct pt_regs *regs)
 	return nr == NR_EXECVE || nr == NR_EXECVEAT;
 }
 
-/* include/linux/errno.h: codes that no program sees. The kernel makes -EINTR of them or restarts the call. */
+/* include/linux/errno.h: codes that no program sees. The kernel turns them into -EINTR or restarts the call. */
 #define ERESTARTSYS 512           /* restarts, unless a handler runs that does not have SA_RESTART */
 #define ERESTARTNOINTR 513        /* always restarts */
 #define ERESTARTNOHAND 514        /* restarts, unless a handler runs */
 #define ERESTART_RESTARTBLOCK 516 /* the same, by restart_syscall() */
 
-/* Whether the call that returns `ret` is not over: it restarts, or a handler makes it fail with EINTR (is_interrupted). */
+/* Whether the call that returns `ret` has not ended: it restarts, or a handler makes it fail with EINTR (is_interrupted). */
 static __always_inline bool is_restarted(long ret)
 {
 	return ret <= -ERESTARTSYS && ret >= -ERESTART_RESTARTBLOCK && ret != -515; /* ENOIOCTLCMD */
 }
 
-/* For signal_deliver: whether the program gets a handler's signal now. */
+/* For signal_deliver: whether the signal has a handler. */
 static __always_inline bool has_handler(struct k_sigaction *action)
 {
 	return (u64)action->sa.sa_handler > 1; /* SIG_DFL, SIG_IGN */
 }
 
-/* Whether this handler makes a call fail with EINTR that returned `ret`, one of is_restarted(). */
+/* Whether this handler makes the call that returned `ret` (see is_restarted()) fail with EINTR. */
 static __always_inline bool is_interrupted(struct k_sigaction *action, long ret)
 {
 	if (ret == -ERESTARTSYS)

@@ -2,11 +2,12 @@
 /*
  * The filters on a task, for every program that has one: TASK_FILTERS(), once in the file, declares them all, and
  *
- *	task_passes(id)         asks them about the current task; `id` is bpf_get_current_pid_tgid()
- *	task_passes_other(task) asks them about any task, by its struct
- *	process_passes(task)    asks them about the process of `task`, which may be any of its threads that still runs
+ *	task_passes(id)         evaluates them for the current task; `id` is bpf_get_current_pid_tgid()
+ *	task_passes_other(task) evaluates them for any task, by its struct
+ *	process_passes(task)    evaluates them for the process of `task`, which may be any of its threads that still runs
  *
- * A program that remembers who began a story asks at its beginning only, where the task is the right one.
+ * A program that follows something from its start to its end evaluates them at the start only: the current task is then
+ * the owner.
  */
 #pragma once
 
@@ -15,15 +16,15 @@
 #define TASK_FILTERS()                                                                                            \
 	FILTER(u32, pid, 16) DOC("Only these processes") = {};                                                    \
 	FILTER(u32, tid, 16) DOC("Only these threads") = {};                                                      \
-	FILTER(u32, uid, 16) KIND("user") DOC("Only processes of these users, by number or name (real user id)") = {}; \
-	FILTER(struct runner_comm, comm, 8) DOC("Only threads with these names (`comm`); `name*` takes all that begin so") = {}; \
-	FILTER(struct runner_comm, process_comm, 8) DOC("Only processes with these names, all threads; `name*` as for `comm`") = {}; \
+	FILTER(u32, uid, 16) KIND("user") DOC("Only processes of these users, by number or name (real user ID)") = {}; \
+	FILTER(struct runner_comm, comm, 8) DOC("Only threads with these names; `name*` matches names that begin with `name`") = {}; \
+	FILTER(struct runner_comm, process_comm, 8) DOC("Only processes with these names, with all of their threads; `name*` as in `comm`") = {}; \
 	FILTER(struct runner_cgroup, cgroup, 4) KIND("cgroup") DOC("Only processes in these cgroups or below them, by path") = {}; \
 	FOLLOWED(cgroup);                                                                                         \
 	FILTER(struct runner_cgroup, unit, 4) KIND("unit") DOC("Only processes of these systemd units") = {};      \
 	FOLLOWED(unit)
 
-/* include/linux/cgroup-defs.h; until 6.0 a cgroup had its ancestors' ids, since 6.1 (2dd3ad2c) pointers to them */
+/* include/linux/cgroup-defs.h; until 6.0 a cgroup has its ancestors' IDs, since 6.1 (2dd3ad2c) pointers to them */
 static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 {
 	struct cgroup *own = BPF_CORE_READ(task, cgroups, dfl_cgrp), *at = NULL;
@@ -41,8 +42,8 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 }
 
 /*
- * Not the helper for the current task's ancestor: 5.10 does not have it for tracing. Of a cgroup that is not there at the
- * moment the id is 0, which no cgroup has, and no task is in it.
+ * Not the helper for the current task's ancestor: 5.10 does not have it for tracing. The ID of a cgroup that does not exist
+ * at the moment is 0: no cgroup has it, and no task is in it.
  */
 #define TASK_IN(f, task)                                          \
 	({                                                         \
@@ -57,7 +58,7 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 /* The name of the process of `task`: that of its first thread, also when that one has ended. `name` is all zero before. */
 #define process_name_into(name, task) BPF_CORE_READ_STR_INTO(name, task, group_leader, comm)
 
-/* The same for a thread whose name and numbers are known: a first thread needs no look. */
+/* The same for a thread whose name and IDs are known: for a first thread nothing is read. */
 #define process_name_or(name, task, is_first, comm)               \
 	({                                                         \
 		if (is_first)                                      \
@@ -66,7 +67,7 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 			process_name_into(name, task);             \
 	})
 
-/* The same for the current task, whose numbers are `id`. */
+/* The same for the current task, whose IDs are `id`. */
 #define current_process_name(name, id)                            \
 	({                                                         \
 		u64 __numbers = (id);                              \
@@ -78,10 +79,10 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 		}                                                  \
 	})
 
-/* Whether no filter on tasks is set. What has no task passes only then: nobody can say that it is one of those. */
+/* Whether no filter on tasks is set. An event without a task passes only then. */
 #define task_filters_off() (!pid.n && !tid.n && !uid.n && !comm.n && !process_comm.n && !cgroup.n && !unit.n)
 
-/* The filters that need the task's struct, besides the one on a thread's name */
+/* The filters that need the task's struct, except the one on a thread's name */
 #define TASK_STRUCT_PASSES(task)                                                                        \
 	({                                                                                              \
 		bool __ok = true;                                                                       \
@@ -116,7 +117,7 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 		__ok;                                                                                   \
 	})
 
-/* `number` is what `tid` is compared with, `named` the task that `comm` is about. */
+/* The filter `tid` is compared with `number`, the filter `comm` with the name of the task `named`. */
 #define TASK_PASSES_AS(task, tgid_of, number, named)                                                    \
 	({                                                                                              \
 		bool __ok = !is_runner_task(task, tgid_of) && filter_passes(pid, tgid_of);              \
@@ -128,7 +129,7 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 			__ok = TASK_STRUCT_PASSES(task);                                                \
 		if (__ok && comm.n) {                                                                   \
 			u64 __name[2] = {};                                                             \
-			/* As text: until 5.16 what an earlier, longer name left stood behind its end */      \
+			/* As text: until 5.16 bytes of an earlier, longer name can follow its end */         \
 			BPF_CORE_READ_STR_INTO(&__name, named, comm);                                   \
 			__ok = filter_passes_comm(comm, __name);                                        \
 		}                                                                                       \
@@ -143,8 +144,8 @@ static __always_inline u64 task_ancestor(struct task_struct *task, u32 level)
 	})
 
 /*
- * A first thread that has ended keeps its name, but its cgroup and user stay what they were then: those are asked of
- * `task`. `tid` is the first thread's number, which is the process's.
+ * A first thread that has ended keeps its name, but its cgroup and user no longer change: those are read from `task`. `tid`
+ * is the ID of the first thread, which is that of the process.
  */
 #define process_passes(task)                                                                            \
 	({                                                                                              \

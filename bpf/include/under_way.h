@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * System calls that have not returned at the end of the window, for programs that only see them return: the runner goes
- * through all threads then, and runs the program's function in SEC("iter/task") for each.
+ * System calls that have not returned at the end of the window, for programs that hook only the return: the runner then
+ * runs the program's function in SEC("iter/task") for each thread.
  *
  *	UNDER_WAY("opens not returned");
  *
@@ -68,13 +68,13 @@ static __always_inline bool find_call(struct call_of_thread *call, struct task_s
 	else
 		regs = BPF_CORE_READ(more, stack) + STACK_SIZE - bpf_core_type_size(struct pt_regs);
 #if defined(__TARGET_ARCH_x86)
-	/* A call has this as its result until it returns; what is no call has -1 as its number */
+	/* Until a call returns, its result is -ENOSYS; outside of a call the number is -1 */
 	if ((s64)BPF_CORE_READ(regs, ax) != -ENOSYS)
 		return false;
 	call->nr = BPF_CORE_READ(regs, orig_ax);
 	call->compat = BPF_CORE_READ(state, thread_info.status) & 2; /* TS_COMPAT */
 #else
-	/* A thread that has the CPU may be back in its program */
+	/* A thread that is on a CPU may be back in user space */
 	if (bpf_core_field_exists(more->on_cpu) && BPF_CORE_READ(more, on_cpu))
 		return false;
 	call->nr = BPF_CORE_READ(regs, syscallno);

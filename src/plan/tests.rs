@@ -106,7 +106,7 @@ fn a_plan_is_shown_with_where_each_value_comes_from() {
     let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for says in [
         "memory of buffers 768KiB",
-        "probe slow: biosnoop, One block I/O request",
+        "probe slow: biosnoop, A block I/O request that completed",
         "device vda, loop0 [x.yaml:8] (168 bytes at .rodata+",
         "min_latency_ns 1ms [x.yaml:7] (8 bytes at .rodata+",
         "op write [x.yaml:9] (",
