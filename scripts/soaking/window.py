@@ -283,7 +283,7 @@ class Window:
         if path == old:
             if self.attached and self.finds(old):
                 self.problems.append(f"{old} was left by a killed run, and is not set aside")
-        elif not path.startswith(old + "-") or f"{old} is of a run that was killed" not in self.stderr:
+        elif not path.startswith(old + "-") or f"{old} was left by a run that was killed" not in self.stderr:
             self.problems.append(f"{old} became {path}, and is not told of")
         else:
             self.told += 1

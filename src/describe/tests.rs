@@ -39,7 +39,7 @@ fn every_program_is_described_whole() {
 }
 
 #[test]
-fn hooks_that_can_be_done_without_do_not_count() {
+fn optional_hooks_do_not_count() {
     let program = Catalog::embedded().program("biosnoop").expect("listed").expect("sound");
     assert_eq!(since(&program), Some("5.5"));
     let text = text(&program);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_way_to_the_program_is_left_out_and_nothing_else() {
+fn frames_of_the_program_are_removed_and_no_others() {
     let cases: &[(&[&str], &[&str])] = &[
         (
             &["bpf_prog_5f_begins", "bpf_trace_run2", "__bpf_trace_x", "submit_bio", "bpf_trace_run2"],

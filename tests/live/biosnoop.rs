@@ -138,7 +138,7 @@ fn every_filter_lets_through_what_it_names() {
         let config = to_jsonl_of_busy(json!(probes)); // the probe without a filter sees the whole machine
         let capture = Capture::start(&scratch, &config, &[]);
         assert_eq!(load.go(), Some(0));
-        let ended = capture.stop().expect(0).says(&["warning: there is no disk `nosuch0` here now"]);
+        let ended = capture.stop().expect(0).says(&["warning: there is no disk `nosuch0`"]);
         let records = records(&ended.stdout);
         let mut result = Ok(());
         for (i, (filters, wanted)) in cases.iter().enumerate() {

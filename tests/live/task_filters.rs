@@ -365,7 +365,7 @@ fn a_cgroup_that_is_made_again_is_followed() {
     capture.wait_for(&again);
     pids.push(run_in(&cgroups.unit));
     fs::remove_dir(&cgroups.unit).expect("it is empty");
-    capture.wait_for(&format!("ebpf-run: warning: unit {unit} is gone"));
+    capture.wait_for(&format!("ebpf-run: warning: unit {unit} no longer exists"));
     let outside = run_in(&cgroups.outer);
     let ended = capture.stop().expect(0).says(&[&format!("unit {unit} (filter of unit, not): made again 2 times")]);
     let records = records(&ended.stdout);

@@ -252,7 +252,7 @@ fn quiet_is_silent_when_all_is_well_and_loud_when_not() {
     fs::write(scratch.path("out.partial"), "{}\n").expect("written");
     run_config(&scratch, &config, &["--quiet"])
         .expect(0)
-        .says(&["warning: ", "out.partial is of a run that was killed"]);
+        .says(&["warning: ", "out.partial was left by a run that was killed"]);
     assert_eq!(run_config(&scratch, &config, &["--quiet"]).expect(0).stderr, "");
     config["sinks"] = json!({"file": {"type": "jsonl", "path": "/dev/full"}});
     config["sinks"]["file"] = json!({"type": "csv", "path": "/dev/full"});

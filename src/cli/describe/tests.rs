@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn programs_and_configs_are_told_apart() {
+fn programs_and_configs_are_distinguished() {
     let catalog = Catalog::embedded();
     let split = |text| split(text, &catalog);
     assert_eq!(split("biosnoop"), (DescribeSubject::Program("biosnoop"), None));

@@ -19,7 +19,7 @@ fn names_are_those_of_all_probes() {
     assert!(text.starts_with("t: biosnoop, waits (runqlat)\n"), "{text}");
     assert!(text.contains("= number, ns; only of biosnoop\n") && text.contains("\n  start "), "{text}");
     assert!(one(&plan, "op").is_some_and(|text| text.starts_with("`op` of biosnoop: Operation\n  read write")));
-    // What is said to be there, a template may have
+    // Every listed name is valid in a template
     for name in names(&plan) {
         let yaml = yaml.replace(
             "type: jsonl",

@@ -3,7 +3,7 @@ use crate::catalog::Catalog;
 use crate::doctor::by_defaults;
 use crate::kernel::{HookState, Preflight};
 
-/// A machine on which everything is there.
+/// A machine with all features.
 fn host() -> Host {
     Host {
         release: "6.18.0".into(),
@@ -31,7 +31,7 @@ fn capabilities() -> HostCapabilities {
     }
 }
 
-/// A probe of a config that takes every hook of `program` whose section begins with `way`.
+/// A probe of a config that uses every hook of `program` whose section begins with `way`.
 fn probe(program: &str, way: &str) -> ProbeDiagnosis {
     let plan = by_defaults(program, &Catalog::embedded()).expect("it has a plan");
     let state = |hook: &crate::catalog::Hook| HookState {
@@ -64,7 +64,7 @@ fn expect(
 }
 
 #[test]
-fn a_sound_machine_has_nothing_to_be_told() {
+fn a_machine_with_all_features_has_no_problems() {
     let all = all(&host(), &capabilities(), &[probe("profile", "perf_event"), probe("tcpconnect", "kprobe")]);
     assert!(all.iter().all(|check| check.status == Status::Ok), "{all:?}");
 }
@@ -112,7 +112,7 @@ fn the_rights_that_are_needed_follow_from_the_hooks() {
 }
 
 #[test]
-fn switches_matter_to_those_who_use_what_they_switch() {
+fn disabled_features_are_problems_for_the_probes_that_use_them() {
     let off = HostCapabilities { ftrace_enabled: Some(0), kprobes_enabled: Some(false), ..capabilities() };
     let (function, tracepoint) = (probe("tcpconnect", "kprobe"), probe("biosnoop", "tp_btf"));
     expect(&host(), &off, std::slice::from_ref(&function), "ftrace", Status::Problem, "never run");

@@ -9,12 +9,12 @@ use crate::files::path_safety::{ParentDir, PathPolicy};
 const PLAIN: FileAttributes = FileAttributes { mode: 0o640, owner: None, group: None };
 
 fn dir(folder: &Path) -> OpenDir {
-    let folder = ParentDir::of(&folder.join("x"), PathPolicy::Checked).expect("a folder");
+    let folder = ParentDir::of(&folder.join("x"), PathPolicy::Checked).expect("a directory");
     OpenDir { fd: Arc::new(folder.fd), path: folder.path }
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
+    let entries = fs::read_dir(folder).expect("a directory");
     let mut names: Vec<String> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
@@ -23,7 +23,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_file_has_its_name_only_when_it_is_whole() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     fs::write(folder.path().join("a"), "old").expect("written");
     let mut file = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
@@ -37,8 +37,8 @@ fn a_file_has_its_name_only_when_it_is_whole() {
 }
 
 #[test]
-fn what_never_began_leaves_nothing_and_what_did_stays() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_file_is_removed_before_begin_and_kept_after_it() {
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     drop(AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made"));
     assert!(names(folder.path()).is_empty());
@@ -49,8 +49,8 @@ fn what_never_began_leaves_nothing_and_what_did_stays() {
 }
 
 #[test]
-fn a_left_file_is_set_aside_and_one_in_use_is_not() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn a_stale_file_is_renamed_and_one_in_use_is_not() {
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     for content in ["first", "second"] {
         fs::write(folder.path().join("a.partial"), content).expect("written");
@@ -66,11 +66,11 @@ fn a_left_file_is_set_aside_and_one_in_use_is_not() {
     assert!(matches!(again, Err(CreateError::InUse)), "{again:?}");
 }
 
-/// Runs of one path at the same moment: one works on it, the others are refused, and no file of theirs is taken for one
-/// that was left.
+/// Runs of one path at the same moment: one of them writes, the others are refused, and no file of theirs is taken for
+/// a stale one.
 #[test]
-fn of_many_at_the_same_moment_one_has_the_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn of_many_runs_at_the_same_moment_one_gets_the_file() {
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     let made = AtomicU32::new(0);
     std::thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn of_many_at_the_same_moment_one_has_the_file() {
 
 #[test]
 fn a_file_in_use_is_not_set_aside_and_not_removed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     let _held = AtomicFile::create(&dir, "a".as_ref(), PLAIN).expect("it is made");
     assert!(matches!(quarantine_stale(&dir, "a.partial".as_ref()), Err(CreateError::InUse)));
@@ -107,7 +107,7 @@ fn a_file_in_use_is_not_set_aside_and_not_removed() {
 /// A user who can write to the directory can move the file. Then no other file gets its name.
 #[test]
 fn a_file_that_was_moved_is_not_finished_and_nothing_else_in_its_place_either() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     let at = |name: &str| folder.path().join(name);
     for other in [None, Some("other")] {
@@ -126,7 +126,7 @@ fn a_file_that_was_moved_is_not_finished_and_nothing_else_in_its_place_either() 
 
 #[test]
 fn an_empty_file_that_only_kept_others_away_leaves_no_trace() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let dir = dir(folder.path());
     fs::write(folder.path().join("a.partial"), "").expect("written");
     drop(AtomicFile::reserve(&dir, "a".as_ref(), PLAIN).expect("it is made"));
@@ -142,7 +142,7 @@ fn a_file_is_given_to_its_owner() {
         eprintln!("SKIPPED: only root can give files away");
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let attributes = FileAttributes { mode: 0o604, owner: Some(12), group: Some(34) };
     AtomicFile::create(&dir(folder.path()), "a".as_ref(), attributes).expect("made").finish().expect("finished");
     let meta = fs::metadata(folder.path().join("a")).expect("there");

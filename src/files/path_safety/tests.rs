@@ -9,9 +9,9 @@ fn mode(path: &Path, mode: u32) {
 
 #[test]
 fn a_directory_that_every_user_can_write_to_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let open = folder.path().join("open");
-    fs::create_dir_all(open.join("inner")).expect("folders");
+    fs::create_dir_all(open.join("inner")).expect("directories");
     let file = open.join("inner/file");
     ParentDir::of(&file, PathPolicy::Checked).expect("nothing is wrong with it");
     mode(&open, 0o777);
@@ -25,8 +25,8 @@ fn a_directory_that_every_user_can_write_to_is_named() {
 
 #[test]
 fn links_of_one_s_own_are_followed_and_those_of_others_are_not() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir_all(folder.path().join("real/inner")).expect("folders");
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(folder.path().join("real/inner")).expect("directories");
     symlink("real/../real", folder.path().join("link")).expect("a link");
     let file = folder.path().join("link/inner/file");
     let found = ParentDir::of(&file, PathPolicy::Checked).expect("it is one's own");
@@ -41,19 +41,19 @@ fn links_of_one_s_own_are_followed_and_those_of_others_are_not() {
     }
 }
 
-/// Of directories that other users can change, only what root and the runner have put there is followed.
+/// In directories that other users can change, only entries of root and of the runner's user are followed.
 #[test]
-fn in_a_shared_directory_only_ones_own_is_followed() {
+fn in_a_shared_directory_only_own_entries_are_followed() {
     if !geteuid().is_root() {
         eprintln!("SKIPPED: only root can give files away");
         return;
     }
     let theirs = Some(65534);
     for (owner, permissions) in [(theirs, 0o755), (None, 0o775), (None, 0o1777), (theirs, 0o1777)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let shared = folder.path().join("shared");
         for name in ["own", "theirs", "shared/own", "shared/theirs"] {
-            fs::create_dir_all(folder.path().join(name)).expect("a folder");
+            fs::create_dir_all(folder.path().join(name)).expect("a directory");
         }
         symlink("own", shared.join("link")).expect("a link");
         symlink(folder.path().join("own"), shared.join("away")).expect("a link");
@@ -68,7 +68,7 @@ fn in_a_shared_directory_only_ones_own_is_followed() {
         }
         let problem = at("shared/theirs/x").expect_err("they can put another one there");
         assert!(problem.message.contains("belongs to user 65534"), "{problem:?}");
-        // A name that another user gave to a link of root's
+        // Another user has made a hard link of root's link
         fs::hard_link(shared.join("away"), folder.path().join("second")).expect("a name");
         let problem = at("shared/away/x").expect_err("it has two names");
         assert!(problem.message.contains("several hard links"), "{problem:?}");
@@ -85,7 +85,7 @@ fn links_of_processes_and_names_of_incomplete_files_are_refused() {
         let problem = ParentDir::of(Path::new(path), PathPolicy::Checked).expect_err(path);
         assert!(problem.message.contains("is a link in /proc"), "{problem:?}");
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for name in ["x.partial", "x.partial-20260101T000000Z"] {
         let problem = ParentDir::of(&folder.path().join(name), PathPolicy::Unchecked).expect_err(name);
         assert!(problem.message.contains("`.partial`"), "{problem:?}");
@@ -94,8 +94,8 @@ fn links_of_processes_and_names_of_incomplete_files_are_refused() {
 }
 
 #[test]
-fn what_is_missing_or_no_folder_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn missing_directories_and_files_in_their_place_are_reported() {
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(folder.path().join("file"), "").expect("a file");
     let message =
         |path: &str| ParentDir::of(&folder.path().join(path), PathPolicy::Checked).expect_err("wrong").message;

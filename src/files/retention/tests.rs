@@ -16,7 +16,7 @@ fn file(name: &str, written: i64, bytes: u64) -> RetainedFile {
 }
 
 #[test]
-fn parts_and_compressed_files_are_known_and_strangers_are_not() {
+fn segments_and_compressed_files_match_and_other_files_do_not() {
     let pattern = policy(FilesPlan::default()).pattern;
     for name in ["io-20250101.csv", "io-20250101.0007.csv", "io-20250101.12345.csv.zst", "io-20250101.csv.gz"] {
         assert!(is_of(&pattern, name), "{name}");
@@ -47,11 +47,11 @@ fn the_newest_stay_by_number_age_and_size() {
     );
 }
 
-/// The run that works on a file is about to give it its name.
+/// The run that writes the file is about to rename it.
 #[test]
-fn what_a_run_is_about_to_replace_stays() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let opened = ParentDir::of(&folder.path().join("x"), PathPolicy::Checked).expect("a folder");
+fn a_file_that_a_run_is_about_to_replace_is_kept() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let opened = ParentDir::of(&folder.path().join("x"), PathPolicy::Checked).expect("a directory");
     let dir = OpenDir { fd: Arc::new(opened.fd), path: opened.path };
     for name in ["io-20250101.csv", "io-20250102.csv", "io-20250103.csv"] {
         std::fs::write(folder.path().join(name), "x").expect("written");

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn parts_are_numbered_before_the_ending() {
+fn segments_are_numbered_before_the_extension() {
     assert_eq!(numbered("io.csv".as_ref(), 1), "io.0001.csv");
     assert_eq!(numbered("io".as_ref(), 12), "io.0012");
     assert_eq!(numbered(".io".as_ref(), 2), ".io.0002");

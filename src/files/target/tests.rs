@@ -12,7 +12,7 @@ fn open(path: &Path) -> Result<Vec<OpenTarget>> {
 
 #[test]
 fn two_sinks_in_one_file_are_found_under_any_names() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let sinks = [sink(&folder.path().join("x")), sink(&folder.path().join("./x"))];
     let error = open_all(&sinks, &Arc::default(), &[], &|_| ()).expect_err("they are the same");
     assert!(error.message.contains("the same file"), "{error}");
@@ -34,8 +34,8 @@ fn two_sinks_in_one_file_are_found_under_any_names() {
 }
 
 #[test]
-fn links_and_missing_folders_are_refused_in_words() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn links_and_missing_directories_are_refused_with_a_message() {
+    let folder = tempfile::tempdir().expect("a directory");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink("/tmp/elsewhere", &link).expect("a link");
     assert!(open(&link).unwrap_err().message.contains("symbolic link"));
@@ -48,7 +48,7 @@ fn links_and_missing_folders_are_refused_in_words() {
 
 #[test]
 fn a_start_that_fails_leaves_nothing_and_the_old_file_as_it_was() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("io.jsonl");
     std::fs::write(&path, "the last capture\n").expect("written");
     drop(open(&path).expect("it opens"));

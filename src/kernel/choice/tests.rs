@@ -53,7 +53,7 @@ fn the_first_variant_that_is_whole_is_taken_and_only_that() {
 }
 
 #[test]
-fn where_nothing_is_left_every_reason_is_told() {
+fn without_a_variant_left_the_error_has_every_reason() {
     let error = chosen(&OnlyTargets(&["tp_btf/b"]), &mut Vec::new()).unwrap_err();
     assert_eq!(error.kind, Kind::Unsupported);
     let says = "this kernel (6.1) can't run program `p`: not by fentry: there is no fentry/a; not by kprobe: there is \

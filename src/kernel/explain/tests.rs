@@ -54,7 +54,7 @@ fn each_refusal_has_its_own_words() {
 }
 
 #[test]
-fn a_variant_has_plain_words() {
+fn a_rejected_variant_has_a_plain_reason() {
     let none = Host { capabilities: u64::MAX, ..Host::default() };
     let says = |host: &Host, section, kind| in_words(host, section, kind);
     assert_eq!(says(&none, "kprobe/do_exit", ErrorKind::NotFound), Some("this kernel has no kprobes"));

@@ -7,7 +7,7 @@ fn tracefs_is_found_among_the_mounts() {
 }
 
 #[test]
-fn the_machine_is_read_by_anybody() {
+fn the_machine_can_be_read_by_every_user() {
     let facts = HostCapabilities::read(&Host::read(), &KernelInfo::default());
     assert!(!facts.machine.is_empty());
     assert_eq!(facts.types, Path::new(super::super::host::VMLINUX_BTF).exists());

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn counts_do_not_run_over() {
+fn counts_do_not_overflow() {
     let all = |count| Counters {
         seen: count,
         lost_buffer_full: count,

@@ -6,7 +6,7 @@ fn field(name: &str, kind: FieldKind, offset: usize, size: usize) -> Field {
     Field { name: name.into(), doc: "x".into(), unit: None, errno: false, kind, offset, size }
 }
 
-/// Keys are a pid, a stack, and the program that the stack is of; values two counters, or a histogram of eight slots.
+/// Keys are a pid, a stack, and the program of the stack; values two counters, or a histogram of eight slots.
 fn plan(histogram: bool) -> AggregatePlan {
     let shape = if histogram {
         AggregateShape::Histogram { field: field("latency_ns", FieldKind::Uint, 0, 80), slots: 8 }
@@ -35,7 +35,7 @@ fn entry(pid: u32, stack: u64, values: &[&[u64]]) -> MapEntry {
     entry_of(pid, stack, 0, values)
 }
 
-/// Of one of several programs that the process ran.
+/// One of several programs that the process executed.
 fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> MapEntry {
     let values = values.iter().map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect()).collect();
     let mut key = [pid.to_ne_bytes(), 7_u32.to_ne_bytes()].concat();
@@ -43,7 +43,7 @@ fn entry_of(pid: u32, stack: u64, layout: u64, values: &[&[u64]]) -> MapEntry {
     MapEntry { key, values, taken: false }
 }
 
-/// Names each stack by a function of what is known of it; holds that every stack was asked for before.
+/// Names each stack by a function of its properties; asserts that every stack was prepared before.
 struct Named<F> {
     name: F,
     prepared: Vec<StackRef>,
@@ -108,7 +108,7 @@ fn cpus_are_added_up_and_the_largest_comes_first() {
 }
 
 #[test]
-fn rows_of_a_later_reading_tell_the_difference_unless_asked_otherwise() {
+fn rows_of_a_later_snapshot_have_the_difference_unless_totals_are_requested() {
     let (first, second) = ([entry(1, 5, &[&[1, 10]])], [entry(1, 5, &[&[4, 40]]), entry(2, 5, &[&[1, 1]])]);
     let mut run = Run::new(&plan(false));
     run.read(&first);
@@ -192,7 +192,7 @@ fn stacks_with_the_same_names_are_one() {
 }
 
 #[test]
-fn programs_of_one_process_are_told_apart_by_names_alone() {
+fn programs_of_one_process_are_distinguished_by_names_only() {
     let mut run = Run::new(&plan(false));
     let entries = [entry_of(1, 5, 1, &[&[3, 10]]), entry_of(1, 5, 2, &[&[4, 0]])];
     let mut stacks = named(|stack| format!("f{}\0", stack.image.layout));
@@ -207,7 +207,7 @@ fn programs_of_one_process_are_told_apart_by_names_alone() {
 }
 
 #[test]
-fn what_was_taken_out_of_the_map_is_no_difference() {
+fn entries_removed_from_the_map_are_no_difference() {
     let mut run = Run::new(&plan(false));
     let taken = |entry: MapEntry| MapEntry { taken: true, ..entry };
     run.aggregator.set_baseline(&[entry(1, 5, &[&[1, 10]])]);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn losses_that_follow_each_other_are_one_stretch() {
+fn consecutive_losses_are_one_burst() {
     let mut tracker = LossTracker::default();
     let looks: Vec<_> = [0, 10, 30, 30, 35].into_iter().map(|total| tracker.update(total)).collect();
     assert_eq!(looks, [None, Some(10), Some(20), None, Some(5)]);
@@ -9,7 +9,7 @@ fn losses_that_follow_each_other_are_one_stretch() {
 }
 
 #[test]
-fn counts_beyond_all_measure_have_no_size_that_helps() {
+fn huge_losses_have_no_suggested_size() {
     let mut tracker = LossTracker::default();
     tracker.update(u64::MAX);
     tracker.update(0);

@@ -33,7 +33,7 @@ fn a_full_queue_drops_and_counts_and_takes_again_when_there_is_room() {
 }
 
 #[test]
-fn what_is_dropped_last_is_told_too() {
+fn drops_of_the_last_batch_are_reported() {
     let (mut sender, queue) = queue(vec![1], 50, None, false);
     for _ in 0..3 {
         sender.push(0, b"12345678");
@@ -47,7 +47,7 @@ fn what_is_dropped_last_is_told_too() {
 }
 
 #[test]
-fn the_window_takes_no_more_than_it_wants() {
+fn the_window_accepts_at_most_max_events() {
     let (mut sender, _queue) = queue(vec![1], QUEUE_BYTES, Some(2), false);
     (0..5).for_each(|_| sender.push(0, b"x"));
     assert!(sender.is_full());
@@ -76,7 +76,7 @@ fn two_ends_of_a_queue_share_its_bound_and_its_end() {
 }
 
 #[test]
-fn what_is_too_short_is_never_decoded() {
+fn records_that_are_too_short_are_never_decoded() {
     let (mut sender, queue) = queue(vec![8], QUEUE_BYTES, None, false);
     sender.push(0, b"short");
     sender.flush();

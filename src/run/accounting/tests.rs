@@ -4,7 +4,7 @@ use crate::config::Source;
 use crate::error::Kind;
 use crate::plan::{Overrides, plan};
 
-/// The error of a run of one probe that has seen and received ten records, with what the writer did.
+/// The error of a run of one probe that has seen and received ten records, with this outcome of the writer.
 fn verdict(outcome: WriterOutcome, end: End) -> (Option<Kind>, u64) {
     let yaml = "version: 1\nprobes: [{program: execsnoop}]\nsinks: {s: {type: jsonl}}\n";
     let source = Source::parse("t.yaml".into(), "t".into(), yaml.into()).expect("it is YAML");

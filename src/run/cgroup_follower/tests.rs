@@ -8,7 +8,7 @@ fn followed() -> FollowedCgroup {
 }
 
 #[test]
-fn a_restart_is_told_plainly_and_a_longer_absence_is_a_warning() {
+fn a_restart_is_a_message_and_a_longer_absence_is_a_warning() {
     let (mut one, start) = (followed(), Instant::now());
     let at = |ms| start + Duration::from_millis(ms);
     assert_eq!(one.note(A, start), None);
@@ -27,7 +27,7 @@ fn a_restart_is_told_plainly_and_a_longer_absence_is_a_warning() {
 }
 
 #[test]
-fn what_comes_and_goes_all_the_time_does_not_fill_a_log() {
+fn messages_of_one_cgroup_are_limited() {
     let (mut one, now) = (followed(), Instant::now());
     let said = (0..100).filter_map(|i| one.note(if i % 2 == 0 { B } else { A }, now)).count();
     assert_eq!((said as u32, one.account().restarts), (MESSAGES, 100));

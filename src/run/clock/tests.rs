@@ -8,7 +8,7 @@ fn a_timestamp_of_now_is_the_wall_clock_of_now() {
     assert!(difference < SECOND, "{difference} ns apart");
 }
 
-/// A watch whose clocks were so many seconds apart at the start, and what it notes later.
+/// A monitor whose clocks had this difference at the start, and the differences that it records later, seconds.
 fn noted(later: &[(u64, i64, i64)]) -> (ClockMonitor, Clock) {
     let mut watch = ClockMonitor::start().expect("a timer");
     let measured = |(at, wall, slept): (u64, i64, i64)| ClockSample {
@@ -39,12 +39,12 @@ fn each_timestamp_has_the_time_that_the_clock_showed_then() {
 }
 
 #[test]
-fn what_may_be_a_measurement_s_error_is_no_jump() {
+fn a_difference_within_the_measurement_error_is_no_jump() {
     let mut watch = ClockMonitor::start().expect("a timer");
     let (mut differences, last) = (Vec::new(), watch.last);
     watch.note(ClockSample { wall: last.wall + last.error, ..last }, &mut differences);
     assert_eq!((watch.steps.len(), differences.len()), (0, 0));
-    // Set while it slept: both are told
+    // Set during the sleep: both are recorded
     let both = ClockSample { wall: last.wall + 7 * SECOND, slept: last.slept + 5 * SECOND, ..last };
     watch.note(both, &mut differences);
     let steps: Vec<_> = watch.steps.iter().map(|step| (step.jump, step.by / SECOND)).collect();
@@ -52,7 +52,7 @@ fn what_may_be_a_measurement_s_error_is_no_jump() {
 }
 
 #[test]
-fn a_clock_that_is_set_all_the_time_takes_no_more_memory_and_keeps_its_sum() {
+fn jumps_beyond_the_limit_are_summed_up() {
     let later: Vec<_> = (1..=1000).map(|at| (at, 1000 + at as i64, 0)).collect();
     let (watch, clock) = noted(&later);
     assert!(watch.steps.len() == MAX_STEPS && clock.known.len() <= MAX_STEPS + 1);

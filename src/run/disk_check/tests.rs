@@ -3,12 +3,12 @@ use std::os::unix::fs::symlink;
 
 /// A sysfs with these disks and partitions below `devices`, linked as the kernel does it.
 fn sysfs(folders: &[&str]) -> tempfile::TempDir {
-    let sys = tempfile::tempdir().expect("a folder");
+    let sys = tempfile::tempdir().expect("a directory");
     for class in ["block", "class/block", "dev/block", "devices"] {
-        fs::create_dir_all(sys.path().join(class)).expect("a folder");
+        fs::create_dir_all(sys.path().join(class)).expect("a directory");
     }
     for folder in folders {
-        fs::create_dir_all(sys.path().join("devices").join(folder)).expect("a folder");
+        fs::create_dir_all(sys.path().join("devices").join(folder)).expect("a directory");
         let disk = folder.split('/').next().expect("a name");
         let there = sys.path().join("devices").join(disk);
         for class in ["block", "class/block"] {

@@ -16,7 +16,7 @@ fn a_user_is_found_by_the_whole_name() {
 }
 
 #[test]
-fn odd_lines_hide_no_others() {
+fn invalid_lines_hide_no_others() {
     let mut passwd = b"j\xf6rg:x:1500:1500:J\xf6rg:/:/bin/sh\nnul\0:\0:\0:\0\n\n:::\n::1:\nlong:x:7:".to_vec();
     passwd.extend(vec![b','; 3 * LINE_BEGINNING as usize]);
     passwd.extend(b"\n# no:x:8:\n+nis:x:9:\n-nis::9:\n+::::::\nbad:x:4294967296:\nbad:x:-1:\nbad:x:+3:\nbad:x::\n");
@@ -43,9 +43,9 @@ fn odd_lines_hide_no_others() {
 
 #[test]
 fn a_unit_is_the_one_folder_of_its_name() {
-    let root = tempfile::tempdir().expect("a folder");
+    let root = tempfile::tempdir().expect("a directory");
     for path in ["system.slice/a.service/sub", "system.slice/b.service", "user.slice/b.service"] {
-        fs::create_dir_all(root.path().join(path)).expect("a folder");
+        fs::create_dir_all(root.path().join(path)).expect("a directory");
     }
     let found = unit(root.path(), "a.service").expect("it is there");
     assert!(found.ends_with("system.slice/a.service"));

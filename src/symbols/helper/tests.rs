@@ -16,7 +16,7 @@ fn names_are_made_readable() {
     }
 }
 
-/// Each substitution stands for two of the one before: a short name for one of 2^60 characters.
+/// Each substitution expands to two of the previous one: a short name becomes one of 2^60 characters.
 #[test]
 fn a_name_that_grows_without_end_is_cut() {
     let mut name = String::from("_Z1fI1aS_E");

@@ -25,7 +25,7 @@ fn requests_and_answers_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn what_a_broken_peer_sends_is_an_error_and_allocates_nothing() {
+fn invalid_messages_are_errors_and_allocate_nothing() {
     let mut request = Vec::new();
     send_request(&mut request, &IMAGE, &[], Duration::ZERO).expect("a vector takes it");
     request[16..20].copy_from_slice(&u32::MAX.to_ne_bytes());

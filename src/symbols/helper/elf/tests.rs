@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::*;
 
-/// A file with one function, `hot`, at offsets 0x10 to 0x1f of the file, in `.symtab` or in a section that is called
-/// `.gnu_debugdata` and holds no archive.
+/// A file with one function, `hot`, at offsets 0x10 to 0x1f of the file, in `.symtab` or in a section with the name
+/// `.gnu_debugdata` that has no archive.
 struct ElfBuilder {
     wide: bool,
     big: bool,
@@ -26,7 +26,7 @@ impl ElfBuilder {
         made.word(&[0, header, sections]);
         made.put(4, &[0]);
         made.put(2, &[header, segment, 1, section, 3, 2]);
-        // One segment: the file from 0 on is at 0x1000
+        // One segment: the file from 0 on is mapped at 0x1000
         let rest = [0, 0x1000, 0x1000, 0x100, 0x100];
         made.put(4, &[1]);
         if wide {
@@ -70,7 +70,7 @@ impl ElfBuilder {
         }
     }
 
-    /// What has the size of an address.
+    /// A value with the size of an address.
     fn word(&mut self, values: &[u64]) {
         self.put(if self.wide { 8 } else { 4 }, values);
     }
@@ -95,7 +95,7 @@ fn functions_are_found_in_files_of_either_class_and_byte_order() {
 
 /// With overflow checks, as tests are built.
 #[test]
-fn a_file_that_is_cut_short_or_made_up_is_no_harm() {
+fn truncated_and_malicious_files_do_no_harm() {
     for ((wide, big), compressed) in KINDS.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let whole = ElfBuilder::new(wide, big, compressed).bytes;
         for length in 0..whole.len() {

@@ -56,7 +56,7 @@ fn memory_files_are_known_by_their_device() {
 }
 
 #[test]
-fn one_s_own_mounts_are_those_of_one_s_own_user_namespace() {
+fn mounts_of_the_own_user_namespace_are_recognised() {
     let proc = ProcDir::open(std::process::id()).expect("oneself");
     assert!(proc.mounts_are_made_by_root());
 }

@@ -23,7 +23,7 @@ fn a_command_with_brackets_is_no_harm() {
     let layout = stat.layout(22);
     assert_ne!(layout, Stat { start_stack: 29, ..wanted }.layout(22));
     assert!(stat.is_of(layout, 0) && !stat.is_of(stat.layout(21), 0) && !stat.is_of(stat.layout(23), 0));
-    // Shown 5.003 s later, it is of 522 or 523, by the part of a tick
+    // Shown 5.003 s later, its tick is 522 or 523, depending on the fraction of a tick
     let later = |start_time| Stat { start_time, is_zombie: false, start_code: 26, end_code: 27, start_stack: 28 };
     assert!(later(522).is_of(layout, 5_003_000_000) && later(523).is_of(layout, 5_003_000_000));
     assert!(!later(524).is_of(layout, 5_003_000_000) && !later(521).is_of(layout, 5_003_000_000));

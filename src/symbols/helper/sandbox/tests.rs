@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::*;
 
-/// In a thread: a filter is that of the thread that asked for it. Nothing else of `confine` is.
+/// In a thread: the filter applies to the calling thread. No other restriction of `confine` does.
 fn confined(
     test: impl FnOnce() -> Vec<(&'static str, io::ErrorKind)> + Send + 'static,
 ) -> Vec<(&'static str, io::ErrorKind)> {
