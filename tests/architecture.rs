@@ -1,13 +1,13 @@
-//! The code is built as docs/explanation/architecture.md says: which module uses which, and one name for one type.
+//! The code has the structure of docs/explanation/architecture.md: which module uses which, and one type for one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules, and which others each of them uses.
+/// Modules, and the modules that each of them uses.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
-/// Every file of `src/` with its path below it, comments left out.
+/// Every file of `src/` with its path below it, without comments.
 fn sources() -> Vec<(PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut directories, mut found) = (vec![src.clone()], Vec::new());
@@ -27,7 +27,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The code that is no test.
+/// The code without its tests.
 fn without_tests(path: &Path, code: &str) -> String {
     if path.ends_with("tests.rs") {
         return String::new();
@@ -40,7 +40,7 @@ fn identifier(text: &str) -> &str {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
-/// The modules of the crate's root that `code` names by `crate::`.
+/// The modules of the crate's root that `code` uses by `crate::`.
 fn used(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
@@ -52,7 +52,7 @@ fn used(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     used.into_iter().filter(|name| modules.contains(name)).collect()
 }
 
-/// Which module of the crate's root uses which, in the code.
+/// The modules of the crate's root, and the modules that each of them uses in the code.
 fn arrows() -> Arrows {
     let sources = sources();
     let root = &sources.iter().find(|(path, _)| path == Path::new("lib.rs")).expect("lib.rs").1;
@@ -72,7 +72,8 @@ fn arrows() -> Arrows {
     arrows
 }
 
-/// The table of docs/explanation/architecture.md: each module and what it may use; a `*` behind a name marks a cycle.
+/// The table of docs/explanation/architecture.md: each module and the modules that it may use; a `*` after a name marks
+/// a cycle.
 fn documented() -> (Arrows, BTreeSet<(String, String)>) {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/explanation/architecture.md"))
         .expect("it is there");
@@ -132,7 +133,7 @@ fn modules_use_each_other_in_one_direction_but_for_the_marked_ones() {
     }
 }
 
-/// Whether `from` uses `to`, if only through others.
+/// Whether `from` uses `to`, directly or through others.
 fn reaches(arrows: &Arrows, from: &str, to: &str) -> bool {
     let (mut waiting, mut seen) = (vec![from.to_owned()], BTreeSet::new());
     while let Some(module) = waiting.pop() {
@@ -169,7 +170,7 @@ fn no_type_name_is_defined_twice() {
     assert!(twice.is_empty(), "a type name is used for one type only: {twice:#?}");
 }
 
-/// The type that the line defines. An associated type of a trait's implementation is none.
+/// The type that the line defines. An associated type of a trait's implementation does not count.
 fn defined_type(line: &str) -> Option<&str> {
     let (indent, line) = (line.len() - line.trim_start().len(), line.trim_start());
     let line = match line.strip_prefix("pub") {

@@ -1,7 +1,7 @@
-//! The corpus of bad configs, `tests/bad/*.yaml`. The first line of each says what is wrong with it and where:
-//! `# expect: E010 4:5, E021 7:9`. It is found, just there, and nothing else is said. A place in another text has its
-//! name in front: `E010 parts/typo.yaml 4:5`, `E023 --set 1 1:7`. Lines `# set: PATH=VALUE`,
-//! `# filter: NAME=VALUE` and `# output: FILE` behind the first are arguments; the environment has `TEAM`, `storage`, and nothing else.
+//! The corpus of bad configs, `tests/bad/*.yaml`. The first line of each has the expected problems and their positions:
+//! `# expect: E010 4:5, E021 7:9`. The check reports exactly these. A position in another text has its name in front:
+//! `E010 parts/typo.yaml 4:5`, `E023 --set 1 1:7`. Lines `# set: PATH=VALUE`, `# filter: NAME=VALUE` and `# output:
+//! FILE` after the first are arguments; the environment has `TEAM` and `storage`, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,7 +86,7 @@ fn the_corpus_has_every_kind_of_fault_that_a_file_can_show() {
     let told: BTreeSet<String> =
         corpus().iter().flat_map(|(_, path)| expected(path)).map(|one| one[..4].to_owned()).collect();
     for code in Code::ALL {
-        // Those have their tests elsewhere; and one would be a fault of ours
+        // Other tests cover these codes; the last one would be a bug of ebpf-run
         let elsewhere = [Code::Unreadable, Code::Part, Code::Disagreement].contains(code);
         assert!(elsewhere || told.contains(code.as_str()), "{code} ({})", code.title());
     }
@@ -117,7 +117,7 @@ fn the_documented_codes_are_those_that_there_are() {
     assert_eq!(rows, known);
 }
 
-/// `EBPF_RUN_BLESS=1 cargo test --test integration bad::` writes them anew.
+/// `EBPF_RUN_BLESS=1 cargo test --test integration bad::` updates them.
 #[test]
 fn the_documented_messages_are_what_is_shown() {
     let (path, text) = errors_md();

@@ -1,4 +1,4 @@
-//! The command line as a user meets it: help, refusals and their words. Needs neither root nor eBPF.
+//! The command line: help, errors and their messages. Requires neither root nor eBPF.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -13,14 +13,14 @@ fn ebpf_run(args: &[&str]) -> Ended {
     run(Command::new(BINARY).args(args))
 }
 
-/// The binary as a user who may not load anything. `scratch` is where such a user can get at it.
+/// The binary as an unprivileged user. `scratch` is a directory that this user can access.
 fn unprivileged(scratch: &Scratch) -> Command {
     if !is_root() {
         return Command::new(BINARY);
     }
     let copy = scratch.path("ebpf-run");
     if !copy.exists() {
-        // A link is faster, where it is the same file system
+        // A link is faster, if it is on the same file system
         fs::hard_link(BINARY, &copy).unwrap_or_else(|_| copy_program(BINARY.as_ref(), &copy));
     }
     let mut command = Command::new(copy);
@@ -28,7 +28,7 @@ fn unprivileged(scratch: &Scratch) -> Command {
     command
 }
 
-/// A config without a fault, in which each line has something that can be broken.
+/// A valid config, each line of which has something to break.
 const GOOD: &str = "\
 version: 1
 window: {duration: 10s}
@@ -57,7 +57,7 @@ sinks:
     fields: [time, argv]
 ";
 
-/// Replaces `from` by `to` in the good config and expects that it is refused at line:column with `words`.
+/// Replaces `from` by `to` in the valid config and expects an error at line:column with `words`.
 #[track_caller]
 fn refused(from: &str, to: &str, at: &str, words: &str) {
     assert!(GOOD.contains(from), "{from}");
@@ -127,7 +127,7 @@ fn what_is_no_file_with_a_config_is_refused_in_words() {
     says(&scratch.write("binary.yaml", b"\x7fELF\xff\xfe"), &["UTF-8"]);
     says(&scratch.write("scalar.yaml", "just words\n"), &[":1:1: ", "mapping"]);
     says(&scratch.write("open.yaml", "probes: [\n"), &["open.yaml:2:"]);
-    says(Path::new("/dev/zero"), &["1048576"]); // no end, and no size that would tell
+    says(Path::new("/dev/zero"), &["1048576"]); // no end, and no size in its attributes
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn an_output_is_a_sink_by_its_ending() {
     assert_eq!(sink("-"), "sink output: stdout to standard output");
     ebpf_run(&["opensnoop", "--output", "a.cvs"]).expect(2).says(&["--output: E013 ", "did you mean `.csv`?", "`.gz`"]);
     ebpf_run(&["opensnoop", "--output", "a.csv", "--json"]).expect(2).says(&["cannot be used with"]);
-    // A config without a text of its own
+    // A config without a file
     let scratch = Scratch::new();
     let yaml = "version: 1\nprobes: [{program: biosnoop}]\nsinks: {out: {type: jsonl, path: \"${NOT_SET}.jsonl\"}}\n";
     let file = scratch.write("io.yaml", yaml).display().to_string();
@@ -275,7 +275,7 @@ fn init_writes_a_config_that_passes_and_overwrites_nothing() {
     let written = fs::read_to_string(scratch.path("opens.yaml")).expect("it is there");
     assert_eq!(written, within(&["opensnoop"]).expect(0).stdout);
     run(Command::new(BINARY).arg("check").arg(scratch.path("opens.yaml"))).expect(0);
-    // Neither a file nor what a link leads to
+    // Neither a file nor the target of a link
     scratch.write("other.yaml", "mine");
     std::os::unix::fs::symlink("nowhere.yaml", scratch.path("link.yaml")).expect("a link");
     for name in ["opens.yaml", "other.yaml", "link.yaml"] {
@@ -335,7 +335,7 @@ fn all_problems_of_a_file_are_shown_at_once_in_order() {
     let lines: Vec<usize> =
         ended.stderr.lines().filter_map(|line| line.strip_prefix(&prefix)?.split(':').next()?.parse().ok()).collect();
     assert_eq!(lines, [6, 7, 17, 25], "{}", ended.stderr);
-    // Each with its line of the file and a mark under the culprit
+    // Each with its line of the file and a caret below the value
     assert!(ended.stderr.contains("     6 |       min_latncy: 1ms\n       |       ^^^^^^^^^^"), "{}", ended.stderr);
 }
 
@@ -354,7 +354,7 @@ fn a_wrong_config_touches_no_file() {
 fn without_rights_the_message_names_them_and_no_file_is_touched() {
     let scratch = Scratch::new();
     let out = scratch.path("").display().to_string();
-    scratch.set_mode("", 0o777); // what is not done is not for want of rights to the folder
+    scratch.set_mode("", 0o777); // so that a failure is not caused by missing permissions on the directory
     let old = scratch.write("table.csv", "the last capture\n");
     scratch.set_mode("table.csv", 0o666);
     let path = scratch.write("io.yaml", GOOD.replace("OUT", &out));

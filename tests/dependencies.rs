@@ -1,11 +1,11 @@
-//! The dependencies, as cargo sees them.
+//! The dependencies, from cargo's metadata.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::common::run;
 
-/// Each package with the features that are asked for by `edges`.
+/// Each package with the features that `edges` requests.
 fn packages(edges: &str) -> BTreeSet<String> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p} {f}", "--edges", edges]);
@@ -15,7 +15,7 @@ fn packages(edges: &str) -> BTreeSet<String> {
     packages
 }
 
-/// Else `make test` would build again what `make run` has built.
+/// Otherwise `make test` would build again what `make run` has built.
 #[test]
 fn the_tests_ask_for_no_other_features_than_the_binary() {
     let with_tests = packages("normal,dev");

@@ -1,4 +1,4 @@
-//! What the documents show works: every config that is shipped or printed, and the program of the guide.
+//! The examples of the documents work: every config that is shipped or printed, and the program of the guide.
 
 mod blocks;
 pub(crate) mod commands;
@@ -26,7 +26,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The code blocks of a document that are marked as `language`.
+/// The code blocks of a document with the language `language`.
 fn blocks(document: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     document.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
@@ -115,7 +115,7 @@ fn every_ready_made_config_is_in_the_list_of_programs() {
 /// shares with the binary a second time, with other features.)
 fn compile(source: &Path, object: &Path) {
     let folder = source.parent().expect("it is in a folder");
-    fs::create_dir(folder.join("bpf")).expect("a folder");
+    fs::create_dir(folder.join("bpf")).expect("a directory");
     for (name, content) in libbpf_sys::API_HEADERS {
         fs::write(folder.join("bpf").join(name), content).expect("written");
     }
@@ -135,11 +135,12 @@ fn compile(source: &Path, object: &Path) {
     linker.link().expect("it links");
 }
 
-/// The guide says that a program is one C file and one config, and nothing in `src/`: here they are, from its pages.
+/// The guide says that a program is one C file and one config, and nothing in `src/`: this test builds them from its
+/// pages.
 #[test]
 fn the_program_of_the_guide_compiles_and_describes_itself() {
     let guide = read("docs/how-to/write-a-program.md");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let (source, object) = (folder.path().join("forksnoop.bpf.c"), folder.path().join("forksnoop.bpf.o"));
     fs::write(&source, &blocks(&guide, "c")[0]).expect("written");
     compile(&source, &object);
@@ -155,7 +156,7 @@ fn the_program_of_the_guide_compiles_and_describes_itself() {
     plans("forksnoop.yaml", blocks(&guide, "yaml")[0].clone(), &catalog);
 }
 
-/// Every defence that SECURITY.md claims names tests, and all of them exist.
+/// Every defence in SECURITY.md names tests, and all of them exist.
 #[test]
 fn each_defence_of_the_threat_model_has_its_tests() {
     let page = read("SECURITY.md");
@@ -175,7 +176,7 @@ fn each_defence_of_the_threat_model_has_its_tests() {
     }
 }
 
-/// Whether a file has this test; of the hostile user, whether there is such an attack or setting.
+/// Whether a file has this test; for the hostile user, whether there is such an attack or setting.
 fn has_test(file: &str, test: &str) -> bool {
     if file == "tests/hostile" {
         let name = format!("\"{test}\"");

@@ -1,4 +1,4 @@
-//! `ebpf-run doctor` as a user without rights meets it. What it says with them is compared with runs in tests/live.
+//! `ebpf-run doctor` for an unprivileged user. tests/live compares its results with runs as root.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::common::{BINARY, NOBODY, Scratch, copy_program, is_root, run};
 use serde_json::Value as Json;
 
-/// The binary as a user who may not load anything.
+/// The binary as an unprivileged user.
 fn unprivileged(scratch: &Scratch) -> Command {
     if !is_root() {
         return Command::new(BINARY);

@@ -1,5 +1,5 @@
-//! `ebpf-run emit`: what systemd and cron make of the files. Needs neither root nor eBPF; what needs systemd's own tools says
-//! so where they are not.
+//! `ebpf-run emit`: how systemd and cron read the files. Requires neither root nor eBPF; tests that require systemd's
+//! tools report if they are missing.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::common::{BINARY, Ended, Scratch, copy_program, run};
 use serde_json::{Value as Json, json};
 
-/// `ebpf-run emit WHAT` of `config`, for a machine where all is in its usual place.
+/// `ebpf-run emit WHAT` of `config`, for a machine with all files in their usual places.
 fn emit(what: &str, scratch: &Scratch, config: &Json, args: &[&str]) -> Ended {
     let path = scratch.write("capture.yaml", config.to_string());
     let mut command = Command::new(BINARY);
@@ -34,10 +34,10 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
     unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
 }
 
-/// systemd's own tool on the units in `folder`; `None` where it is not installed.
+/// Runs systemd's own tool on the units in `folder`; `None` if it is not installed.
 fn analyze(args: &[&str], folder: &Path) -> Option<std::process::Output> {
     let mut units: Vec<_> =
-        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        fs::read_dir(folder).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
     if args[0] == "security" {
         units.retain(|unit| unit.extension().is_some_and(|ending| ending == "service"));
     }
@@ -51,13 +51,13 @@ fn analyze(args: &[&str], folder: &Path) -> Option<std::process::Output> {
     }
 }
 
-/// That systemd finds no fault with the units, and that they are closed enough.
+/// Checks that systemd accepts the units, and that their exposure is low enough.
 #[track_caller]
 fn good(scratch: &Scratch, config: &Json, args: &[&str]) {
     let _ = fs::remove_dir_all(scratch.path("units"));
-    fs::create_dir(scratch.path("units")).expect("a folder");
+    fs::create_dir(scratch.path("units")).expect("a directory");
     let folder = scratch.path("units").display().to_string();
-    // What is started must be there for its approval
+    // systemd rejects units whose executables do not exist
     let more = ["--binary", "/bin/sh", "--output", &folder];
     let path = scratch.write("capture.yaml", config.to_string());
     let mut command = Command::new(BINARY);
@@ -65,7 +65,7 @@ fn good(scratch: &Scratch, config: &Json, args: &[&str]) {
     run(command.args(args)).expect(0);
     let Some(verified) = analyze(&["verify", "--man=no"], Path::new(&folder)) else { return };
     let words = String::from_utf8_lossy(&verified.stderr).into_owned();
-    // Other units of the machine are looked at too, and may have faults of their own
+    // systemd reads other units of the machine too, which can have problems of their own
     let ours: Vec<&str> = words.lines().filter(|line| line.contains("ebpf-run-")).collect();
     assert!(verified.status.success() && ours.is_empty(), "{words}");
     let secure = analyze(&["security", "--offline=true", "--no-pager"], Path::new(&folder)).expect("it was there");
@@ -74,7 +74,7 @@ fn good(scratch: &Scratch, config: &Json, args: &[&str]) {
     assert!(["OK", "SAFE", "PERFECT"].iter().any(|good| level.contains(good)), "{words}");
 }
 
-/// Every program that has a config of its own, and each thing that makes a service another one.
+/// Every program that has a config of its own, and each setting that changes the service.
 #[test]
 fn systemd_approves_of_every_unit() {
     let scratch = Scratch::new();
@@ -112,7 +112,7 @@ fn a_service_has_the_rights_that_its_plan_needs_and_no_others() {
     let expected =
         "CAP_DAC_READ_SEARCH CAP_SYS_PTRACE CAP_SYS_ADMIN CAP_SYSLOG CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE";
     assert_eq!(rights(&stacks), expected);
-    // What would close the list of the kernel's symbols
+    // The settings that would hide the kernel's symbols
     assert_eq!(
         (values(&stacks, "ProtectKernelTunables"), values(&stacks, "ProtectKernelLogs")),
         (vec!["no"], vec!["no"])
@@ -161,7 +161,7 @@ fn times_and_memory_follow_from_the_plan() {
     assert!(memory(&config, &[]) >= least + 4 * 64, "maps count");
 }
 
-/// What cron gives the shell: up to a `%` without a backslash in front.
+/// What cron passes to the shell: up to a `%` without a backslash before it.
 fn of_cron(line: &str) -> String {
     let command = line.splitn(7, ' ').nth(6).expect("five fields, the user, and the command");
     let command = command.replace("\\%", "\0");
@@ -257,21 +257,21 @@ fn what_can_t_be_kept_is_refused() {
     }
 }
 
-/// `EBPF_RUN_BLESS=1 cargo test --test integration emit::` makes the examples anew.
+/// `EBPF_RUN_BLESS=1 cargo test --test integration emit::` updates the examples.
 #[test]
 fn the_examples_are_what_is_emitted() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let scratch = Scratch::new();
     for what in ["systemd", "cron"] {
         let (made, kept) = (scratch.path(what), examples.join(what));
-        fs::create_dir(&made).expect("a folder");
+        fs::create_dir(&made).expect("a directory");
         let mut command = Command::new(BINARY);
         command.args(["emit", what]).arg(examples.join("scheduled/slow-io.yaml")).arg("--output").arg(&made);
         command.args(["--as", "/etc/ebpf-run/slow-io.yaml", "--binary", "/usr/bin/ebpf-run", "--report"]);
         run(command.arg("/var/log/ebpf-run/{{ name }}-{{ start | date('%Y%m%dT%H%M%SZ') }}.report.json")).expect(0);
         let names = |folder: &Path| {
             let mut names: Vec<_> =
-                fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+                fs::read_dir(folder).expect("a directory").map(|entry| entry.expect("an entry").file_name()).collect();
             names.sort();
             names
         };
@@ -288,7 +288,7 @@ fn the_examples_are_what_is_emitted() {
     }
 }
 
-/// A run by hand is not by the schedule: that it takes longer is nobody's business.
+/// A run by hand ignores the schedule: it may take longer.
 #[test]
 fn options_of_a_run_are_no_matter_of_the_schedule() {
     let scratch = Scratch::new();

@@ -1,8 +1,8 @@
-//! Configs that nobody would write: mutations of the corpus and of the shipped ones go through loading and checking.
-//! Nothing panics, every problem is in the file, and the schema and the loader agree.
+//! Configs that no user would write: mutations of the corpus and of the shipped ones are loaded and checked. Nothing
+//! panics, every problem is in the file, and the schema and the loader agree.
 //!
-//! `EBPF_RUN_FUZZ_SECONDS=600 cargo test --test integration fuzz:: -- --nocapture` takes longer than the usual moment;
-//! `EBPF_RUN_FUZZ_SEED=N` begins with what a failure has named.
+//! `EBPF_RUN_FUZZ_SECONDS=600 cargo test --test integration fuzz:: -- --nocapture` runs longer than by default;
+//! `EBPF_RUN_FUZZ_SEED=N` begins with the seed of a reported failure.
 
 use std::env;
 use std::fs;
@@ -15,7 +15,7 @@ use ebpf_run::config::diagnostic::Code;
 use ebpf_run::config::shorthand::Output;
 use ebpf_run::config::{Arguments, Overlay};
 
-/// splitmix64: small, and the same everywhere.
+/// splitmix64: small, and the same on all machines.
 struct Random(u64);
 
 impl Random {
@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// What is worth being put somewhere.
+/// Texts to be inserted.
 const PIECES: &[&str] = &[
     ":",
     ": ",
@@ -116,7 +116,7 @@ const PIECES: &[&str] = &[
 ];
 
 fn mutate(text: &mut String, others: &[String], random: &mut Random) {
-    // Where a character begins
+    // The beginning of a character
     let at = |text: &str, random: &mut Random| {
         let mut at = random.below(text.len() + 1);
         while !text.is_char_boundary(at) {
@@ -153,7 +153,7 @@ fn mutate(text: &mut String, others: &[String], random: &mut Random) {
             text.insert_str(line(text, random).start, copied);
         }
         7 => {
-            // A value that another has
+            // The value of another key
             let other = &others[random.below(others.len())];
             let copied = other[span(other, random)].to_owned();
             text.replace_range(span(text, random), &copied);
@@ -180,7 +180,7 @@ fn seeds() -> Vec<String> {
     found
 }
 
-/// Where arguments may point to.
+/// Paths for arguments.
 const PATHS: &[&str] = &[
     "name",
     "labels.team",
@@ -212,7 +212,7 @@ const PATHS: &[&str] = &[
     "",
 ];
 
-/// None, one or several arguments, whose values come out of a config.
+/// None, one or several arguments, with values from a config.
 fn arguments(text: &str, random: &mut Random) -> Vec<String> {
     let values: Vec<&str> = text.lines().filter_map(|line| line.split_once(": ").map(|(_, value)| value)).collect();
     let one = |random: &mut Random| {
@@ -222,7 +222,7 @@ fn arguments(text: &str, random: &mut Random) -> Vec<String> {
     (0..random.below(4).saturating_sub(1)).map(|_| one(random)).collect()
 }
 
-/// Names the text in which a check panics, on the way out.
+/// Prints the text in which a check panics, when it is dropped.
 struct Trial<'a>(u64, &'a str, &'a [String]);
 
 impl Drop for Trial<'_> {
@@ -233,7 +233,7 @@ impl Drop for Trial<'_> {
     }
 }
 
-/// What this thread has had of a CPU: a busy machine is not the check's fault.
+/// The CPU time of this thread: a busy machine does not make the check slow.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -243,7 +243,7 @@ fn cpu_time() -> Duration {
 fn trial(seed: u64, text: &str, sets: &[String], catalog: &Catalog) -> bool {
     let _told = Trial(seed, text, sets);
     let start = cpu_time();
-    // The same texts as filters, which may not panic either
+    // The same texts as filters, which must not panic either
     let filters = if seed.is_multiple_of(4) { sets.to_vec() } else { Vec::new() };
     let output = sets.first().filter(|_| seed.is_multiple_of(5)).cloned().map(Output::File);
     let arguments = Arguments { filters, output, sets: sets.to_vec() };

@@ -1,6 +1,7 @@
-//! All tests that use the crate or its binary from outside, as one program: what they share is compiled and linked once.
+//! All integration tests, as one program: shared code is compiled and linked once.
 //!
-//! The tests in `live` need root and a kernel; all others need neither. scripts/test-runner runs the two parts accordingly.
+//! The tests in `live` require root and a kernel; all others require neither. scripts/test-runner runs the two parts
+//! accordingly.
 
 mod architecture;
 mod bad;
@@ -18,5 +19,5 @@ mod rehearsal;
 mod streams;
 mod together;
 
-// What the live tests share with each other goes by `crate::`, as what all share does
+// The shared modules of the live tests are used by `crate::`, like those of all tests
 use live::{capture, disk, load, net, root, sched, task_filters, variants, windows, words};

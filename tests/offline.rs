@@ -1,4 +1,4 @@
-//! The commands that need no kernel, as a user meets them: check, schema, list, describe, completions, man.
+//! The commands that load nothing: check, schema, list, describe, completions, man.
 
 use std::fs;
 use std::path::Path;
@@ -16,8 +16,8 @@ fn ebpf_run(args: &[&str]) -> Ended {
 
 fn folder() -> Scratch {
     let scratch = Scratch::new();
-    fs::create_dir(scratch.path("team")).expect("a folder");
-    scratch.write("good.yaml", format!("\u{feff}{GOOD}")); // as some editors begin a file
+    fs::create_dir(scratch.path("team")).expect("a directory");
+    scratch.write("good.yaml", format!("\u{feff}{GOOD}")); // some editors begin a file like this
     scratch.write("team/good.yml", GOOD);
     scratch.write("team/bad.yaml", BAD);
     scratch.write("notes.txt", "no config");
@@ -98,7 +98,7 @@ fn a_plan_is_there_for_scripts_and_two_can_be_compared() {
     assert_eq!(ebpf_run(&["plan", &good, "--diff", &good]).expect(0).stdout, "");
 }
 
-/// Escapes are the way to have odd characters in a value, and JSON has its own for them.
+/// Escapes are the way to write unusual characters in a value, and JSON has its own for them.
 #[test]
 fn json_on_a_terminal_has_no_character_that_is_not_seen() {
     let scratch = Scratch::new();
@@ -164,14 +164,14 @@ fn programs_are_listed_and_described() {
     ebpf_run(&["describe", "biosnoop.latency"]).expect(2).says(&["no field, filter or map `latency`"]);
 }
 
-/// What bash offers for the words of a command line, the last of which the cursor is at.
+/// The completions of bash for the words of a command line, with the cursor at the last one.
 fn offered(words: &[&str]) -> String {
     let script = format!(
         "PATH={}:$PATH; source <(ebpf-run completions bash) || exit 1
          COMP_WORDS=(ebpf-run {}); COMP_CWORD={}; COMP_TYPE=9
          function=$(complete -p ebpf-run | sed 's/.*-F \\([^ ]*\\).*/\\1/')
          $function ebpf-run \"${{COMP_WORDS[COMP_CWORD]}}\" x; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-        Path::new(BINARY).parent().expect("a folder").display(),
+        Path::new(BINARY).parent().expect("a directory").display(),
         words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
         words.len(),
     );
@@ -192,7 +192,7 @@ fn a_shell_completes_commands_configs_programs_and_what_these_have() {
     has(&["describe", "io-l"], "io-latency");
     has(&["describe", "io-latency.lat"], "io-latency.latency_ns");
     let scratch = folder();
-    // One that is being written: the template is not right yet
+    // A config that is being edited: its template is not valid yet
     let half = GOOD
         .replace("type: jsonl", "type: jsonl, fields: [{x: '{{ lat }}'}]")
         .replace("sinks:", "labels: {team: x}\nsinks:");

@@ -1,4 +1,4 @@
-//! `ebpf-run test`: records of a fixture through a config's sinks. Needs neither root nor eBPF.
+//! `ebpf-run test`: records of a fixture through a config's sinks. Requires neither root nor eBPF.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn folder(fixture: &str) -> Scratch {
 }
 
 fn test(scratch: &Scratch, args: &[&str]) -> Ended {
-    // A zone that is not UTC: nothing of it may show
+    // A time zone that is not UTC must not affect the output
     let mut command = Command::new(BINARY);
     run(command.arg("test").arg(scratch.path("t.yaml")).args(args).env("TZ", "Asia/Tokyo"))
 }

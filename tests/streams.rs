@@ -1,4 +1,4 @@
-//! What the commands print, into standard streams that are non-blocking, slow, full, closed, or hung up.
+//! The output of commands into standard streams that are non-blocking, slow, full, closed, or hung up.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ probes: [{program: opensnoop}]
 sinks: {out: {type: jsonl, path: out.jsonl}}
 ";
 
-/// What is read of a report when reports are added up.
+/// The members of a report that `ebpf-run report` reads.
 const REPORT: &str = r#"{
     "format": 1, "name": "io", "host": {"name": "db1", "boot_id": "b"}, "exit_code": 0, "balances": true,
     "window": {
@@ -27,7 +27,8 @@ const REPORT: &str = r#"{
     "probes": [{"name": "opensnoop", "verdict": "ok", "seen": 1, "received": 1, "written": 1, "lost": 0, "missed": 0}]
 }"#;
 
-/// Every command that prints something, with its arguments; CONFIG is a config, WRONG one with a problem, and REPORT a report.
+/// Every command that prints something, with its arguments; CONFIG is a config, WRONG one with a problem, and REPORT a
+/// report.
 const COMMANDS: &[&[&str]] = &[
     &["schema"],
     &["list"],
@@ -53,7 +54,7 @@ const COMMANDS: &[&[&str]] = &[
     &["completions", "bash"],
 ];
 
-/// The files that the commands are about.
+/// The files in the arguments of the commands.
 fn files() -> Scratch {
     let scratch = Scratch::new();
     scratch.write("config.yaml", CONFIG);
@@ -80,7 +81,7 @@ fn command(scratch: &Scratch, args: &[&str]) -> Command {
     command
 }
 
-/// The same through a shell, which prepares its streams by `redirections`.
+/// Runs the command through a shell, which prepares its streams by `redirections`.
 fn redirected(scratch: &Scratch, args: &[&str], redirections: &str) -> Command {
     let plain = command(scratch, args);
     let mut shell = Command::new("sh");
@@ -89,7 +90,7 @@ fn redirected(scratch: &Scratch, args: &[&str], redirections: &str) -> Command {
     shell
 }
 
-/// A pipe that is full, and whose end for writing does not block; and how much is in it.
+/// A full pipe with a non-blocking end for writing; and the number of bytes in it.
 fn full_pipe() -> (File, OwnedFd, usize) {
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     let count = fill(writer.as_fd());
@@ -106,7 +107,7 @@ fn fill(writer: impl AsFd) -> usize {
     count
 }
 
-/// Waits until `child` sleeps: it has nothing else to wait for than its stream.
+/// Waits until `child` sleeps: it waits only for its stream.
 fn wait_until_asleep(child: &Child) {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
@@ -121,7 +122,7 @@ fn wait_until_asleep(child: &Child) {
     }
 }
 
-/// All that comes behind the first `skipped` bytes.
+/// All bytes after the first `skipped` ones.
 fn read_behind(mut reader: impl std::io::Read, skipped: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).expect("it can be read");
@@ -169,7 +170,7 @@ fn a_full_non_blocking_standard_error_is_waited_for() {
     }
 }
 
-/// Whoever has gone away, as `head` does, has seen what he wanted.
+/// A reader that has closed the pipe, as `head` does, has read all that it wanted.
 #[test]
 fn a_closed_pipe_or_socket_is_the_end_and_no_error() {
     let scratch = files();
@@ -231,7 +232,7 @@ fn a_terminal_that_has_hung_up_is_an_error() {
     Ended::from(output).expect(1).says(&["error: can't write to standard output: Input/output error"]);
 }
 
-/// A shell's completion reads from a pipe like anybody else.
+/// A shell's completion reads from a pipe like any other reader.
 #[test]
 fn completions_are_answered_like_everything_else() {
     let scratch = files();
@@ -251,12 +252,12 @@ fn completions_are_answered_like_everything_else() {
     assert_eq!(ask().stdout(full).output().expect("it runs").status.code(), Some(1));
 }
 
-/// Pages and units replace what is there once they are complete, and nothing is written through a link.
+/// Pages and units replace existing files atomically, and a link is not followed.
 #[test]
 fn files_of_commands_are_replaced_as_a_whole() {
     let scratch = files();
     let folder = scratch.path("out");
-    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::create_dir(&folder).expect("a directory");
     scratch.write("target", "as it was");
     std::os::unix::fs::symlink(scratch.path("target"), folder.join("ebpf-run.1")).expect("a link");
     let man = || command(&scratch, &["man", "out"]);
@@ -265,14 +266,14 @@ fn files_of_commands_are_replaced_as_a_whole() {
     std::fs::remove_file(folder.join("ebpf-run.1")).expect("it is there");
     run(&mut man()).expect(0);
     let names = || {
-        let entries = std::fs::read_dir(&folder).expect("a folder").flatten();
+        let entries = std::fs::read_dir(&folder).expect("a directory").flatten();
         entries.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect::<Vec<_>>()
     };
     let pages = names();
     assert!(pages.contains(&"ebpf-run.1".into()) && pages.contains(&"ebpf-run-emit-cron.1".into()), "{pages:?}");
     let page = || std::fs::read(folder.join("ebpf-run.1")).expect("it is there");
     let before = page();
-    // A limit of the size of files is met in the middle of a page (the limit counts KiB in bash, 512 bytes in other shells)
+    // The file size limit is reached in the middle of a page (the limit counts KiB in bash, 512 bytes in other shells)
     let mut limited = Command::new("bash");
     limited.args(["-c", "ulimit -f 1; exec \"$@\" 2>err", "bash", BINARY, "man", "out"]).current_dir(scratch.path(""));
     run(&mut limited).expect(1);

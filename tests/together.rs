@@ -1,5 +1,5 @@
-//! What a config is put together from, as a user meets it: includes, defaults, the environment and `--set`, in checks and
-//! plans. Needs neither root nor eBPF.
+//! The parts of a config: includes, defaults, the environment and `--set`, in checks and plans. Requires neither root
+//! nor eBPF.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -46,14 +46,14 @@ sinks:
 
 fn folder() -> Scratch {
     let scratch = Scratch::new();
-    fs::create_dir(scratch.path("shared")).expect("a folder");
+    fs::create_dir(scratch.path("shared")).expect("a directory");
     scratch.write("io.yaml", MAIN);
     scratch.write("shared/team.yaml", TEAM);
     scratch.write("sinks.yaml", SINKS);
     scratch
 }
 
-/// `ebpf-run` in the folder.
+/// `ebpf-run` in the directory.
 fn within(scratch: &Scratch, args: &[&str]) -> Ended {
     run(Command::new(BINARY).args(args).current_dir(scratch.path("")).env("EBPF_RUN_TEST_HOST", "web2"))
 }
@@ -133,7 +133,7 @@ fn parts_are_checked_with_the_others_and_not_run() {
         let ended = within(&scratch, &[command, "shared/../sinks.yaml"]).expect(2);
         ended.says(&["shared/../sinks.yaml:2:1: E019 this file is a part of others", "\n     2 | part: true\n"]);
     }
-    // A fault of a file that several include is told once
+    // A problem of a file that several files include is reported once
     scratch.write("other.yaml", MAIN);
     scratch.write("sinks.yaml", SINKS.replace("jsonl,", "jsnl,"));
     let ended = within(&scratch, &["check", "."]).expect(2).says(&["1 problem in 3 of 4 files"]);
@@ -196,17 +196,17 @@ fn a_spare_sink_of_an_included_file_stands_in_nobodys_way() {
     let text = within(&scratch, &["plan", "io.yaml", "--set", "probes.slow-io.sinks=[out, each]"]).expect(0).stdout;
     assert!(text.contains(" sinks: out, each  [--set #1]\n") && !text.contains("twin"), "{text}");
     assert!(text.contains("\nsink each, of probe slow-io: csv to /tmp/slow-io.csv\n"), "{text}");
-    // Both wanted, they are in each other's way
+    // Each of the two conflicts with the other
     let set = "probes.slow-io.sinks=[out, twin, for-others]";
     let ended = within(&scratch, &["check", "io.yaml", "--set", set]).expect(2);
     assert!(ended.stdout.starts_with("sinks.yaml:6:3: E027 "), "{}", ended.stdout);
 }
 
-/// Nothing of the secret may be seen, however it is included.
+/// The secret must not be printed, however it is included.
 #[test]
 fn nothing_is_shown_of_a_file_that_is_no_config() {
     let scratch = folder();
-    fs::create_dir(scratch.path("configs")).expect("a folder");
+    fs::create_dir(scratch.path("configs")).expect("a directory");
     let secret = "root:$6$secret:19000:0:99999:7:::\ndaemon: *: x\n";
     scratch.write("shadow", secret);
     scratch.write("outside.yaml", "version: 1\nsecret: [\n");
@@ -250,8 +250,8 @@ fn nothing_is_shown_of_a_file_that_is_no_config() {
 #[test]
 fn links_within_the_folder_and_a_file_that_two_include_are_fine() {
     let scratch = folder();
-    // As a config map of Kubernetes is mounted
-    fs::create_dir(scratch.path("..data")).expect("a folder");
+    // As Kubernetes mounts a config map
+    fs::create_dir(scratch.path("..data")).expect("a directory");
     scratch.write("..data/io.yaml", MAIN.replace("[shared/team.yaml]", "[team.yaml, sinks.yaml]"));
     scratch.write("..data/team.yaml", TEAM.replace("../sinks.yaml", "sinks.yaml"));
     for name in ["io.yaml", "team.yaml"] {

@@ -1,4 +1,4 @@
-//! What the tests of the binary share: scratch folders, and runs of `ebpf-run` with all that they left behind.
+//! Shared code of the tests of the binary: scratch directories, and runs of `ebpf-run` with their results.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,20 +10,20 @@ use tempfile::TempDir;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ebpf-run");
-/// A user without any rights; the name differs between distributions, the number does not.
+/// An unprivileged user; the name differs between distributions, the number does not.
 pub const NOBODY: u32 = 65534;
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether this is a guest of scripts/vm, whose modules, CPUs and disks nothing else needs.
+/// Whether this is a guest of scripts/vm, whose modules, CPUs and disks nothing else uses.
 #[allow(dead_code)] // not every test binary asks
 pub fn in_guest() -> bool {
     fs::read_to_string("/proc/cmdline").is_ok_and(|words| words.contains("vm_init="))
 }
 
-/// A folder that every user can look into, and that is gone after the test.
+/// A directory that every user can read, and that is removed after the test.
 pub struct Scratch(TempDir);
 
 impl Scratch {
@@ -53,13 +53,14 @@ impl Scratch {
     }
 }
 
-/// Copies a program or a script, in a process of its own. If this one had the copy open for writing while another test starts a
-/// process, that would have it open too until it executes its program, and so long nobody can execute the copy (ETXTBSY).
+/// Copies a program or a script, in a separate process. If this process had the copy open for writing while another
+/// test forks, the child would have it open too until it executes its program, and until then no process can execute
+/// the copy (ETXTBSY).
 pub fn copy_program(from: &Path, to: &Path) {
     run(Command::new("install").args(["-m", "755", "--"]).args([from, to])).expect(0);
 }
 
-/// How a process ended and what it said.
+/// The exit code and the output of a process.
 pub struct Ended {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
@@ -68,14 +69,14 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// That it ended with `code`.
+    /// Asserts that it ended with `code`.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "exit code; standard error was:\n{}", self.stderr);
         self
     }
 
-    /// That every one of `words` is on standard error.
+    /// Asserts that standard error contains each of `words`.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Self {
         for word in words {

@@ -1,14 +1,15 @@
 //! Every config and every command line of the tutorial, the how-tos and the README works.
 //!
-//! A comment on the line before a block says what the test can't see:
+//! A comment on the line before a block has what the test can't see:
 //!
 //! - `<!-- file: NAME -->`: the block is this file for the commands that follow;
-//! - `<!-- wrong file: NAME -->`: the same, and `check` must find fault with it;
+//! - `<!-- wrong file: NAME -->`: the same, and `check` must report a problem in it;
 //! - `<!-- live: LOAD -->`: a live test runs the block, and the shell command LOAD beside each capture of it;
 //! - `<!-- live, may be empty: LOAD -->`: the same, where the host decides whether the capture has records;
 //! - `<!-- not run: REASON -->`: no test can run it; its `ebpf-run` commands are parsed all the same.
 //!
-//! `EBPF_RUN_BLESS=1 cargo test --test integration docs::` writes what offline commands print now into the pages.
+//! `EBPF_RUN_BLESS=1 cargo test --test integration docs::` writes the current output of offline commands into the
+//! pages.
 
 use std::path::Path;
 
@@ -16,14 +17,14 @@ use super::commands::{Kind, Workspace, arguments, kind, lines, matches, parse, s
 use super::markdown::{Block, Page, root};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ebpf-run");
-/// What a block can be. `text` is for what is neither typed nor read by a program.
+/// The kinds of blocks. `text` is for output that no program reads.
 const KNOWN: [&str; 10] = ["c", "console", "csv", "dockerfile", "json", "jsonl", "sh", "text", "toml", "yaml"];
 
 fn binary() -> &'static Path {
     Path::new(BINARY)
 }
 
-/// `check` and `plan` of a config that is shown; the name of its file.
+/// `check` and `plan` of a config in a block; the name of its file.
 fn check_config(page: &Page, block: &Block, workspace: &Workspace) {
     let name = block.file().unwrap_or("capture.yaml");
     if block.file().is_none() {
@@ -40,11 +41,12 @@ fn check_config(page: &Page, block: &Block, workspace: &Workspace) {
     }
 }
 
-/// That the config and the arguments of a run make a plan. The options of `run` that `plan` lacks are left out.
+/// Checks that the config and the arguments of a run make a plan. Options of `run` that `plan` does not have are
+/// removed.
 fn check_run(place: &str, program: &[String], workspace: &Workspace) {
     let mut arguments = arguments(program).expect("it is ebpf-run").to_vec();
     match arguments.first().map(String::as_str) {
-        Some("doctor") => return, // what it finds depends on the host
+        Some("doctor") => return, // its results depend on the host
         Some("run") => drop(arguments.remove(0)),
         _ => {}
     }
@@ -135,7 +137,7 @@ fn every_config_and_command_of_the_pages_works() {
     assert!(configs >= 10 && commands >= 20, "only {configs} configs and {commands} blocks of commands were found");
 }
 
-/// A command in an indented block, or in one of another kind, would escape the test.
+/// The test would not find a command in an indented block, or in a block of another kind.
 #[test]
 fn every_command_is_in_a_block_that_is_tested() {
     for page in tested() {

@@ -1,4 +1,5 @@
-//! The command lines of the documents: found in their blocks, split as a shell does, and sorted by what it takes to run them.
+//! The command lines of the documents: found in their blocks, split as by a shell, and classified by what is required
+//! to run them.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +11,15 @@ use tempfile::TempDir;
 
 use super::markdown::{Block, Page, pages, root};
 
-/// Subcommands that load nothing: a test runs them wherever it runs itself.
+/// Subcommands that load nothing: the test runs them.
 const OFFLINE: [&str; 11] =
     ["check", "plan", "describe", "list", "test", "emit", "report", "init", "schema", "completions", "man"];
-/// Programs that run the command that their arguments name.
+/// Programs that run the command in their arguments.
 const WRAPPERS: [&str; 4] = ["sudo", "setpriv", "timeout", "env"];
-/// Programs that may be part of a line that is run.
+/// Programs that can be part of a line that the test runs.
 const TOOLS: [&str; 12] = ["cat", "cp", "cut", "diff", "grep", "head", "ls", "mkdir", "sed", "sort", "tail", "wc"];
 
-/// The pages that are held to their commands.
+/// The pages whose commands are checked.
 pub fn tested() -> Vec<Page> {
     let mut tested = ["README.md", "docs/README.md", "docs/reference/config-example.md"].map(Page::read).to_vec();
     for directory in ["docs/tutorial", "docs/how-to"] {
@@ -29,7 +30,7 @@ pub fn tested() -> Vec<Page> {
 
 /// A command line of a `console` or `sh` block.
 pub struct Line {
-    /// What stands there, its continued lines as one.
+    /// Its text, with continued lines joined.
     pub text: String,
     /// In a `console` block, the lines that follow it.
     pub shown: Option<String>,
@@ -37,20 +38,20 @@ pub struct Line {
     pub place: String,
 }
 
-/// What a test does with a command line.
+/// The handling of a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Run it.
     Offline,
-    /// Check its files; the live tests run it, beside a command that makes events.
+    /// Check its files; the live tests run it, with a command that causes events.
     Live,
     /// `echo $?`: the exit code of the one before.
     ExitCode,
-    /// It takes what a test does not have.
+    /// It requires something that the test does not have.
     Foreign,
 }
 
-/// The programs of a line, each with its arguments; redirections are left out.
+/// The programs of a line, each with its arguments, without redirections.
 pub type Programs = Vec<Vec<String>>;
 
 pub fn lines(page: &Page, block: &Block) -> Vec<Line> {
@@ -72,7 +73,7 @@ pub fn lines(page: &Page, block: &Block) -> Vec<Line> {
     lines
 }
 
-/// Splits a line as a shell does. An error is what is beyond this test, such as a loop.
+/// Splits a line as a shell does. Returns an error for syntax that this test does not support, such as a loop.
 pub fn split(line: &str) -> Result<Programs, String> {
     let (mut programs, mut words, mut word): (Programs, Vec<String>, Option<String>) = Default::default();
     let mut redirection = false;
@@ -136,13 +137,13 @@ fn is_ebpf_run(word: &str) -> bool {
     word == "ebpf-run" || ["bin", "debug", "release"].iter().any(|parent| word.ends_with(&format!("{parent}/ebpf-run")))
 }
 
-/// The arguments of `ebpf-run` in a program of a line, if it is that.
+/// The arguments of `ebpf-run` in a program of a line, if it is `ebpf-run`.
 pub fn arguments(program: &[String]) -> Option<&[String]> {
     let (name, arguments) = program.split_first()?;
     is_ebpf_run(name).then_some(arguments)
 }
 
-/// That clap takes every `ebpf-run` of a line.
+/// Checks that clap accepts every `ebpf-run` of a line.
 pub fn parse(line: &Line, programs: &Programs) {
     for arguments in programs.iter().filter_map(|program| arguments(program)) {
         let words = std::iter::once("ebpf-run").chain(arguments.iter().map(String::as_str));
@@ -164,7 +165,7 @@ pub fn kind(line: &Line, programs: &Programs) -> Kind {
         }),
         None => TOOLS.contains(&program[0].as_str()),
     };
-    // Whatever a test writes, it writes into its workspace
+    // Files that a test writes are in its workspace
     let writes_elsewhere = line.text.contains(">/") || line.text.contains("> /") || line.text.contains("--output /");
     if programs.iter().all(offline) && !writes_elsewhere {
         Kind::Offline
@@ -175,7 +176,7 @@ pub fn kind(line: &Line, programs: &Programs) -> Kind {
     }
 }
 
-/// A directory with the files of a page, and with those of the repository that commands may name.
+/// A directory with the files of a page, and with those of the repository that commands can use.
 pub struct Workspace(TempDir);
 
 impl Workspace {
@@ -201,7 +202,7 @@ impl Workspace {
         }
     }
 
-    /// A shell that finds `ebpf-run`, with both outputs as one.
+    /// A shell that finds `ebpf-run`, with both outputs combined.
     pub fn shell(&self, line: &str, binary: &Path) -> Command {
         let mut path = binary.parent().expect("it has a directory").as_os_str().to_owned();
         path.push(":");
@@ -219,7 +220,7 @@ impl Workspace {
     }
 }
 
-/// Whether `actual` is what a page shows. A line that is `…` stands for any lines, `…` in a line for any text.
+/// Whether `actual` matches the output in a page. A line `…` matches any lines, `…` in a line any text.
 pub fn matches(shown: &str, actual: &str) -> bool {
     fn rest(shown: &[&str], actual: &[&str]) -> bool {
         match (shown, actual) {

@@ -1,11 +1,11 @@
-//! Links between the documents lead somewhere, and the book has every page.
+//! Links between the documents have valid targets, and the book has every page.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::markdown::{Page, files, pages, root};
 
-/// `a/b/../c` becomes `a/c`; none if it leaves the repository.
+/// `a/b/../c` becomes `a/c`; `None` if it leaves the repository.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -19,7 +19,7 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-/// What is wrong with a link of a page.
+/// The problem with a link of a page.
 fn fault(page: &Page, target: &str) -> Option<String> {
     let has_scheme = target.split_once(':').is_some_and(|(scheme, _)| scheme.chars().all(|c| c.is_ascii_lowercase()));
     if has_scheme {
@@ -80,7 +80,7 @@ fn every_page_is_in_the_book_once() {
     assert_eq!(listed, there);
 }
 
-/// Messages, comments and scripts name pages by their path.
+/// Messages, comments and scripts refer to pages by their path.
 #[test]
 fn every_page_that_the_sources_name_exists() {
     let mut named = 0;

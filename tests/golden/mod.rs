@@ -34,7 +34,7 @@ fn records(name: &str) -> Vec<Vec<u8>> {
 }
 
 fn rendered(program: &Program, shape: &SinkFormat) -> String {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("out");
     let sources = [Some(RecordSource { layout: program.event().expect("it has events"), name: "probe" })];
     let output = Destination::File(fs::File::create(&file).expect("a file"));

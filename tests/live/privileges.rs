@@ -151,7 +151,7 @@ fn a_user_with_two_capabilities_is_enough() {
     assert_eq!(records(&fs::read_to_string(scratch.path("own/out")).expect("it is there")).len(), 5);
     let report: Json = serde_json::from_str(&fs::read_to_string(path).expect("a report")).expect("JSON");
     assert_eq!(report["privileges"], json!({"user": 65534, "capabilities": for_maps()}));
-    run(&mut as_user(&config, ",+bpf")).expect(5).says(&["needs CAP_PERFMON", "hint: "]);
+    run(&mut as_user(&config, ",+bpf")).expect(5).says(&["requires CAP_PERFMON", "hint: "]);
 }
 
 /// What a capture started with is not what a program that it would start gets; and its end is another's business no more.
