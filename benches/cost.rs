@@ -247,7 +247,7 @@ fn load(what: &str, count: u32) {
         "cached" => cached(count),
         "signals" => {
             for _ in 0..count {
-                // Ignored unless somebody asks for it
+                // Ignored unless it is requested
                 let _ = kill_process(rustix::process::getpid(), Signal::URG);
             }
         }
@@ -307,7 +307,7 @@ fn cached(count: u32) {
     }
 }
 
-/// Connections to this very process, closed at once. Both ends count for whoever counts sockets.
+/// Connections to this very process, closed at once. Both ends count for programs that count sockets.
 fn connections(count: u32) {
     let Ok(listener) = std::net::TcpListener::bind("127.0.0.1:0") else { return };
     let Ok(address) = listener.local_addr() else { return };

@@ -84,7 +84,7 @@ fn a_plan_says_what_each_value_comes_from() {
     ] {
         assert!(lines.iter().any(|line| line.starts_with(says)), "`{says}` is missing in:\n{text}");
     }
-    assert!(!text.contains("for-others"), "nobody writes to this sink of an included file:\n{text}");
+    assert!(!text.contains("for-others"), "no probe writes to this sink of an included file:\n{text}");
 
     let json = within(&scratch, &[&args[..], &["--json"]].concat()).expect(0).stdout;
     let plan: Json = serde_json::from_str(&json).expect("JSON");

@@ -183,7 +183,7 @@ fn end(child: &mut Child, mut stderr: impl Read) -> String {
     if child.stdin.take().is_none() {
         let _ = kill_process(Pid::from_child(child), Signal::INT);
     }
-    // Not every tool ends when it is asked, and nobody could use the machine meanwhile
+    // Not every tool ends when it is asked, and it would disturb the measurements meanwhile
     let until = Instant::now() + PATIENCE;
     while child.stdout.is_none() && child.try_wait().expect("it can be waited for").is_none() {
         if Instant::now() > until {

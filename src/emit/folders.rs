@@ -37,7 +37,7 @@ pub(super) fn hidden(path: &str) -> Option<&'static str> {
     if ["/home", "/root", "/run/user"].iter().any(|folder| under(folder)) {
         Some("in a home directory, which services can't access")
     } else if ["/tmp", "/var/tmp"].iter().any(|folder| under(folder)) {
-        Some("in a directory for temporary files, of which a service has its own")
+        Some("in a directory for temporary files, which is private to each service")
     } else if ["/dev", "/proc", "/sys"].iter().any(|folder| under(folder)) {
         Some("in a directory that can't hold files")
     } else {

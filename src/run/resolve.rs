@@ -163,7 +163,7 @@ fn unit(root: &Path, name: &str) -> Result<PathBuf> {
     match paths.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Error::failed(format!("the unit `{name}` has no cgroup"))
-            .hint(format!("only a unit that runs has a cgroup: `systemctl status {name}`"))),
+            .hint(format!("only running units have a cgroup: check `systemctl status {name}`"))),
         several => {
             let paths: Vec<String> =
                 several.iter().map(|path| format!("/{}", path.strip_prefix(root).unwrap_or(path).display())).collect();

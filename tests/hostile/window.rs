@@ -305,7 +305,7 @@ fn witnesses() -> String {
 }
 
 /// `inside PROGRAM PIDS RUNNER ARGUMENTS…` in a pid namespace: starts the program under each of the numbers, and becomes the
-/// runner. Whoever takes the kernel's numbers for those of this namespace then finds the wrong processes.
+/// runner. A program that takes the kernel's numbers for those of this namespace then finds the wrong processes.
 pub fn run_inside(arguments: &[String]) -> io::Result<()> {
     let [program, pids, runner @ ..] = arguments else { return Err(io::Error::other("arguments are missing")) };
     let program = sys::c(program);
