@@ -1,4 +1,4 @@
-# `make help` lists the targets. Only make itself has to be there: `deps` installs the rest.
+# `make help` lists the targets. Only make itself is required: `deps` installs the rest.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -10,13 +10,13 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 .PHONY: help deps build run quick test test-kernels soak check bench docs install deb static check-packages clean
 .DEFAULT_GOAL := help
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## install the packages that are missing (Debian, Ubuntu, Fedora)
+deps: ## install missing packages (Debian, Ubuntu, Fedora)
 	@scripts/install-deps
 
-build: deps ## the release binary: target/release/ebpf-run
+build: deps ## build the release binary: target/release/ebpf-run
 	$(CARGO) build --release
 
 # With the profile of the tests, which takes a fraction of the time of `make build`
@@ -24,34 +24,34 @@ run: deps ## build, then capture slow block I/O for 20 s (other options: ARGS="-
 	$(CARGO) build
 	@scripts/demo $(ARGS)
 
-quick: ## what needs no root and takes seconds: units, golden files, wrong configs; after each edit
+quick: ## run tests without root, in seconds: units, golden files, wrong configs; after each edit
 	$(CARGO) test --lib --test integration -- --skip live:: --skip fuzz::
 
-# --tests: all but the documentation's examples. The runner takes the live tests, and only them, to root.
-test: deps ## all tests that this machine can run; the live ones as root (sudo)
+# --tests: no doc tests. The runner runs only the live tests as root.
+test: deps ## run all tests that this machine can run; the live ones as root (sudo)
 	$(CARGO) test --tests --config "target.'cfg(unix)'.runner='scripts/test-runner'"
 
-test-kernels: deps ## every program and config under Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
+test-kernels: deps ## run every program and config on Debian's kernels 5.10, 6.1, 6.12 and the newest, in virtual machines
 	scripts/test-kernels
 
-# Both parts know --time, --seed, --windows and --window; scripts/soak and scripts/hostile have more
-soak: build ## a hostile user (10 minutes), then faults thrown in (20 minutes); as root (other options: ARGS="--time 60")
+# Both parts have --time, --seed, --windows and --window; scripts/soak and scripts/hostile have more options
+soak: build ## run with a hostile user (10 minutes), then with injected faults (20 minutes); as root (other options: ARGS="--time 60")
 	scripts/hostile $(ARGS)
 	scripts/soak $(ARGS)
 
-check: deps ## formatting and lints, as CI wants them
+check: deps ## check formatting and lints, as CI does
 	scripts/check-project
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
-# Some minutes; as root also what tracing a flood costs. docs/explanation/performance.md has the figures and says how they are taken.
-bench: deps ## the benchmarks (docs/explanation/performance.md)
+# Takes some minutes. As root it also measures the cost of tracing a flood.
+bench: deps ## run the benchmarks (docs/explanation/performance.md)
 	$(CARGO) bench
 
-docs: ## the documentation as a website with search: target/book/index.html
+docs: ## build the documentation as a website with search: target/book/index.html
 	@scripts/docs
 
-# Builds nothing: under sudo there may be no cargo.
+# Builds nothing: root may have no cargo.
 install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
 	@test -x $(TARGET_DIR)/release/ebpf-run || { echo "run \`make build\` first" >&2; exit 1; }
 	install -D -m 755 $(TARGET_DIR)/release/ebpf-run $(DESTDIR)$(PREFIX)/bin/ebpf-run
@@ -64,16 +64,16 @@ install: ## install what `make build` built: PREFIX=/usr/local, DESTDIR=
 	$(TARGET_DIR)/release/ebpf-run completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_ebpf-run
 	$(TARGET_DIR)/release/ebpf-run completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ebpf-run.fish
 
-# docs/how-to/install.md says what is in it
-deb: build ## a Debian package of what was built: target/debian/
+# docs/how-to/install.md lists its content
+deb: build ## build a Debian package: target/debian/
 	scripts/deb $(TARGET_DIR)/debian
 
-static: deps ## a binary that needs no library: target/TRIPLE/release/ebpf-run (for arm64: TARGET=aarch64-unknown-linux-gnu)
+static: deps ## build a binary without shared libraries: target/TRIPLE/release/ebpf-run (for arm64: TARGET=aarch64-unknown-linux-gnu)
 	scripts/static $(TARGET)
 
 # Needs root, and about 300 MB for a Debian root in target/fresh-root
-check-packages: deb static ## try the package in a minimal Debian, the static binary in an empty root; as root
+check-packages: deb static ## test the package in a minimal Debian, the static binary in an empty root; as root
 	scripts/check-packages $(TARGET_DIR)/fresh-root
 
-clean: ## remove what was built
+clean: ## remove all build output
 	$(CARGO) clean

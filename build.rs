@@ -18,7 +18,7 @@ use std::thread;
 
 use libbpf_cargo::SkeletonBuilder;
 
-/// The first clang that knows `btf_decl_tag`, without which a program could not describe itself.
+/// The first clang with `btf_decl_tag`, which carries the tags of a program.
 const OLDEST_CLANG: u32 = 14;
 
 const CLANG_ARGS: [&str; 5] = ["-Ibpf/include", "-mcpu=v3", "-Wall", "-Werror", "-Wno-pass-failed"];
@@ -122,8 +122,8 @@ impl BpfTarget {
         fs::write(stamp, print).map_err(|error| error.to_string())
     }
 
-    /// A hash of all that the object is made from: the source and the headers that `dependencies` lists, the compiler, this
-    /// script with its arguments and with libbpf's headers, and the names of all headers, since a new one may hide another.
+    /// A hash of all inputs of the object: the source and the headers that `dependencies` lists, the compiler, this script with
+    /// its arguments and libbpf's headers, and the names of all headers, because a new one can shadow another.
     fn fingerprint(&self, version: &str, dependencies: &Path) -> io::Result<String> {
         let mut hasher = DefaultHasher::new();
         version.hash(&mut hasher);
@@ -142,7 +142,7 @@ impl BpfTarget {
     }
 }
 
-/// The text of its version; ends the build if it is missing or too old.
+/// The text of clang's version; ends the build if clang is missing or too old.
 fn check_clang(clang: &str) -> String {
     let Ok(output) = Command::new(clang).arg("--version").output() else {
         stop(&format!(
@@ -161,7 +161,7 @@ fn check_clang(clang: &str) -> String {
     }
 }
 
-/// A panic would bury the sentence under a backtrace.
+/// A panic would hide the message in a backtrace.
 fn stop(message: &str) -> ! {
     eprintln!("\nerror: {message}\n");
     exit(1);

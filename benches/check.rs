@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Instant;
 
 fn main() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shipped = ["probes.d", "examples"].iter().flat_map(|name| fs::read_dir(root.join(name)).expect("it is there"));
+    let shipped = ["probes.d", "examples"].iter().flat_map(|name| fs::read_dir(root.join(name)).expect("it exists"));
     let shipped: Vec<_> = shipped.map(|entry| entry.expect("an entry").path()).collect();
     for i in 0..1000 {
         let from = &shipped[i % shipped.len()];

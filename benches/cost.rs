@@ -1,8 +1,8 @@
-//! What the kernel's side of a program costs, beside its namesake of libbpf-tools where that is installed. Needs root.
+//! The cost of a program in the kernel, compared with its namesake of libbpf-tools if that is installed. Needs root.
 //!
-//! The kernel counts the time that eBPF programs run (`kernel.bpf_stats_enabled`); both tools see the same load, turn by
-//! turn. `cargo bench --bench cost [-- ROUNDS [PROGRAM]]`. EBPF_RUN_PEERS names the folder of the peers, if it is not
-//! where the distribution has them.
+//! The kernel counts the time that eBPF programs run (`kernel.bpf_stats_enabled`); both tools get the same load,
+//! in turns. `cargo bench --bench cost [-- ROUNDS [PROGRAM]]`. EBPF_RUN_PEERS names the directory of the peers, if it is
+//! not that of the distribution.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The command of the loads.
 const COMM: &str = "cost-load";
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-/// The peers do not say when they are attached.
+/// The peers do not report when they are attached.
 const PEER_START: Duration = Duration::from_secs(3);
 
 /// One comparison.
@@ -25,7 +25,7 @@ struct Case {
     filters: &'static str,
     /// Arguments of the peer, if there is one to compare with; `{}` is the load's process.
     peer: Option<&'static [&'static str]>,
-    /// Words for the load, and how many events it makes.
+    /// The load, and the number of its events.
     load: (&'static str, u32),
 }
 
@@ -39,8 +39,8 @@ const CASES: &[Case] = &[
     },
     Case {
         program: "runqslower",
-        filters: "{comm: nobody, min_latency: 10s}",
-        // A process that there is none of: both look at every wait, and want none
+        filters: "{comm: no-process, min_latency: 10s}",
+        // No process has this name: both tools see every wait and select none
         peer: Some(&["-p", "4194303", "10000000"]),
         load: ("switches", 100_000),
     },
@@ -57,7 +57,7 @@ const CASES: &[Case] = &[
         peer: Some(&["-L", "-p", "{}", "-i", "3600"]),
         load: ("calls", 1_000_000),
     },
-    // On their own: namesakes that are not compared, or that there are none of
+    // Without a peer: the namesake does not exist, or can't be compared
     Case { program: "exitsnoop", filters: "{comm: cost-*}", peer: None, load: ("execs", 300) },
     Case { program: "runqlat", filters: "{comm: cost-load}", peer: None, load: ("switches", 100_000) },
     Case { program: "offcputime", filters: "{comm: cost-load}", peer: None, load: ("switches", 100_000) },
@@ -169,7 +169,7 @@ fn measure(generator: &Path, case: &Case, start: impl Fn(u32) -> Result<Child, S
     cost
 }
 
-/// What a tool's programs have run, ns: the kernel tells it beside each descriptor of a program.
+/// Run time of a tool's programs, ns, from the descriptors of its programs (fdinfo).
 fn run_time(pid: u32) -> u64 {
     let folder = format!("/proc/{pid}/fdinfo");
     let mut programs = std::collections::BTreeMap::new();
@@ -216,14 +216,14 @@ fn start_peer(peer: &Path, args: &[&str], load: u32) -> Result<Child, String> {
     }
 }
 
-/// Waits for a word, then makes `count` events.
+/// Waits for a line, then makes `count` events.
 fn load(what: &str, count: u32) {
     let mut word = String::new();
     let _ = std::io::stdin().read_line(&mut word);
     if word.is_empty() {
         return;
     }
-    let missing = c"/no/such/folder/and/file";
+    let missing = c"/no/such/directory/and/file";
     match what {
         "opens" => {
             for _ in 0..count {
@@ -247,7 +247,7 @@ fn load(what: &str, count: u32) {
         "cached" => cached(count),
         "signals" => {
             for _ in 0..count {
-                // Ignored unless it is requested
+                // Ignored by default
                 let _ = kill_process(rustix::process::getpid(), Signal::URG);
             }
         }
@@ -262,7 +262,7 @@ fn load(what: &str, count: u32) {
     }
 }
 
-/// Two threads that hand a byte to and fro: each time both wait for it.
+/// Two threads that send a byte back and forth: each waits for the other.
 fn switches(count: u32) {
     let (here, there) = (rustix::pipe::pipe().expect("a pipe"), rustix::pipe::pipe().expect("a pipe"));
     let other = std::thread::spawn(move || {
@@ -280,7 +280,7 @@ fn switches(count: u32) {
     let _ = other.join();
 }
 
-/// Reads of 4 KiB past the page cache, of a file on whatever disk the temporary folder is.
+/// Reads of 4 KiB past the page cache, of a file in the temporary directory.
 fn reads(count: u32) {
     use std::os::unix::fs::{FileExt, OpenOptionsExt};
     let path = std::env::temp_dir().join(format!("{COMM}-{}", std::process::id()));
@@ -307,7 +307,7 @@ fn cached(count: u32) {
     }
 }
 
-/// Connections to this very process, closed at once. Both ends count for programs that count sockets.
+/// Connections to this process, closed at once. Both ends are sockets, and tools that count sockets count both.
 fn connections(count: u32) {
     let Ok(listener) = std::net::TcpListener::bind("127.0.0.1:0") else { return };
     let Ok(address) = listener.local_addr() else { return };

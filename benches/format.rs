@@ -1,7 +1,7 @@
-//! What it costs to write an event: nanoseconds for each shape of sink, on one and the same event of eight fields.
+//! The cost of writing an event: nanoseconds for each kind of sink, with the same event of eight fields.
 //!
-//! No benchmark library: what counts are ratios, and on a noisy machine they mean something only if the variants take
-//! turns, round by round. `cargo bench --bench format`
+//! No benchmark library: only ratios matter, and on a noisy machine they are valid only if the variants take turns, round
+//! by round. `cargo bench --bench format`
 
 use std::fs::OpenOptions;
 use std::hint::black_box;
@@ -57,7 +57,7 @@ fn event(number: u32) -> Vec<u8> {
     raw
 }
 
-/// Names of the eight fields: what each variant writes.
+/// Names of the eight fields that each variant writes.
 const FIELDS: [&str; 8] = ["ts", "pid", "tid", "comm", "bytes", "lat", "ret", "kind"];
 
 fn variants() -> Vec<(&'static str, SinkFormat)> {

@@ -1,4 +1,4 @@
-//! How long it takes until every probe is attached: from exec, and step by step within the runner. Needs root.
+//! Time until every probe is attached: from exec, and for each step of the runner. Needs root.
 //!
 //! `cargo bench --bench startup`
 

@@ -1,4 +1,4 @@
-//! What consumes the flood: the bare reader, `ebpf-run` in every way, other tools.
+//! Consumers of the flood: the bare reader, `ebpf-run` with each buffer and sink, other tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,9 +26,9 @@ pub enum Family {
 pub struct Consumer {
     pub name: String,
     pub start: Box<dyn Fn() -> Child>,
-    /// What standard error says once it is there; `None`: nothing, so it gets a while.
+    /// The text on standard error when it is ready; `None`: no such text, so it gets a fixed time.
     pub ready: Option<&'static str>,
-    /// How many records arrived, from what was on standard output.
+    /// The number of records that arrived, from standard output.
     pub arrived: Box<dyn Fn(&str) -> u64>,
 }
 
@@ -147,7 +147,7 @@ fn spawn(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
 }
 
-/// Records of the flood in a file, which is then deleted: what the disk still has to write would slow the next one.
+/// Counts the records of the flood in a file and deletes it: pending writes to the disk would slow the next consumer.
 fn records(path: &Path) -> u64 {
     let text = fs::read(path).unwrap_or_default();
     let _ = fs::remove_file(path);

@@ -1,4 +1,4 @@
-//! The two ends that are this very program: what makes the flood, and what only counts it.
+//! The two roles of this binary: the load that makes the flood, and the bare reader that counts it.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -13,16 +13,16 @@ use ebpf_run::plan::{Overrides, plan};
 use rustix::event::epoll;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// What is opened, and never there. Its beginning tells records of it from others.
-const PATH: &str = "/no/such/folder/and/file";
+/// The path that is opened, which does not exist. Its beginning identifies records of the flood.
+const PATH: &str = "/no/such/directory/and/file";
 
 /// Whether a line of text is a record of the flood.
 pub fn is_record(line: &[u8]) -> bool {
     line.windows(11).any(|part| part == &PATH.as_bytes()[..11])
 }
 
-/// Opens what is not there, `pace` times a second or as often as it can, from a thread with a command of its own, so that
-/// what the start of the process opens is no part of it; prints the calls per second.
+/// Opens a path that does not exist, `pace` times a second or at full speed, and prints the calls per second. The thread has
+/// a name of its own, so the opens at the start of the process are not part of the flood.
 pub fn generate(calls: u32, pace: u32) {
     let path = CString::new(PATH).expect("no NUL");
     let flood = move || {

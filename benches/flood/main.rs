@@ -1,9 +1,9 @@
-//! A flood of opens: what tracing it costs the process that makes it, what arrives, and what the consumer needs. Needs
-//! root.
+//! A flood of opens: the cost of tracing for the process that opens, the events that arrive, and the CPU time of the
+//! consumer. Needs root.
 //!
-//! One thread opens a missing file a million times; consumers take turns, round by round, so that whatever else the
-//! machine does meets all of them. `bare` reads the ring buffer and only counts: the limit of what is possible. Peers are
-//! measured if they are installed.
+//! One thread opens a missing file a million times; consumers take turns, round by round, so that other load of the
+//! machine affects all of them. `bare` reads the ring buffer and only counts: the upper limit. Peers are measured if they
+//! are installed.
 //!
 //!     cargo bench --bench flood [-- PART [CALLS [ROUNDS]]]
 //!
@@ -23,13 +23,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use consumers::{Consumer, Family};
 
-/// The command of the thread that makes the flood.
+/// The name of the thread that makes the flood.
 const COMM: &str = "opens-flood";
-/// A pause in which a consumer gets what is still on its way.
+/// A pause for a consumer to read the remaining events.
 const SETTLE: Duration = Duration::from_millis(400);
-/// What tools that do not say when they are ready are given to become so.
+/// Time to start for tools that do not report when they are ready.
 const PEER_START: Duration = Duration::from_secs(5);
-/// What a tool is given to end, once it is asked to.
+/// Time for a tool to end after the signal.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Calls a second of the paced part.
 const PACE: u32 = 100_000;
@@ -48,7 +48,7 @@ fn main() {
     let part = args.first().map_or("", String::as_str);
     let (calls, rounds) = (number(1, 1_000_000), number(2, 3));
     let own = std::env::current_exe().expect("this program");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let flood = |pace| Flood { generator: own.clone(), calls, pace };
     for (name, family, pace) in [
         ("full", Family::Tools, 0),
@@ -79,7 +79,7 @@ impl Flood {
     }
 }
 
-/// What one consumer did, a round each.
+/// The results of one consumer, one for each round.
 #[derive(Default)]
 struct Figures {
     /// Speed of the traced process, as a share of that without tracing and of that under the first consumer.
@@ -183,7 +183,7 @@ fn end(child: &mut Child, mut stderr: impl Read) -> String {
     if child.stdin.take().is_none() {
         let _ = kill_process(Pid::from_child(child), Signal::INT);
     }
-    // Not every tool ends when it is asked, and it would disturb the measurements meanwhile
+    // Some tools do not end at the signal, and would load the machine during the next round
     let until = Instant::now() + PATIENCE;
     while child.stdout.is_none() && child.try_wait().expect("it can be waited for").is_none() {
         if Instant::now() > until {
