@@ -1,4 +1,4 @@
-// A session with yaml-language-server, as an editor has it: completion and hover come out of the schema.
+// A session with yaml-language-server, as in an editor: completion and hover are from the schema.
 import { spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -54,7 +54,7 @@ notify("initialized", {});
 notify("workspace/didChangeConfiguration", { settings: { yaml: { completion: true, hover: true, validate: true } } });
 
 let opened = 0;
-// `|` in the text is where the cursor stands
+// `|` in the text is the position of the cursor
 const open = (text) => {
   const before = text.slice(0, text.indexOf("|")).split("\n");
   const position = { line: before.length, character: before.at(-1).length }; // a line further down: the modeline
@@ -90,7 +90,7 @@ await complete("columns", `${start}sinks:\n  out:\n    type: csv\n    columns:\n
 await hover("a filter", `${start}    filters:\n      min_la|tency: 1ms\n`, ["Only requests that took at least this long"]);
 await hover("a key", `version: 1\nmax_l|oss: 1%\n`, ["exit code 3"]);
 
-// And what is wrong is underlined, by the server's own validator
+// The server's own validator underlines problems
 const wrong = open(`${start}    filters:\n      min_latenc|: 1ms\nsinks: {out: {type: jsonl}}\n`);
 await new Promise((resolve) => {
   published = () => { if (told.get(wrong.textDocument.uri)?.length) resolve(); };

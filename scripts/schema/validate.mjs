@@ -1,4 +1,4 @@
-// Every shipped config is valid, and every bad one that a schema can catch is caught: by ajv, not by our own walker.
+// ajv accepts every shipped config, and refuses each bad config that a schema can refuse.
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import Ajv2020 from "ajv/dist/2020.js";
@@ -11,8 +11,8 @@ const ajv = new Ajv2020({ allErrors: true, strictTypes: false, formats });
 ajv.addVocabulary(["x-environment"]); // where the runner asks the environment: nothing for a validator
 const valid = ajv.compile(schema);
 
-// What is about the structure, or about one program's filters, maps and fields. The rest needs arithmetic, templates or
-// more than one place of the file.
+// Problems of the structure, or of one program's filters, maps and fields. The others need arithmetic, templates or more
+// than one place of the file.
 const catchable = "E010 E011 E012 E013 E014 E015 E016 E020 E021 E022 E028 E029 E030 E031 E032 E033 E034 E035 E040".split(" ");
 const beyond = {
   "quantity-beyond-64-bits": "arithmetic",
@@ -30,21 +30,21 @@ const beyond = {
 
 let problems = 0;
 const complain = (text) => { problems += 1; console.error(text); };
-const yamls = (folder) => readdirSync(join(root, folder)).filter((name) => name.endsWith(".yaml")).sort();
-const read = (folder, name) => readFileSync(join(root, folder, name), "utf8");
+const yamls = (directory) => readdirSync(join(root, directory)).filter((name) => name.endsWith(".yaml")).sort();
+const read = (directory, name) => readFileSync(join(root, directory, name), "utf8");
 
 let good = 0;
-for (const folder of ["probes.d", "examples"]) {
-  for (const name of yamls(folder)) {
+for (const directory of ["probes.d", "examples"]) {
+  for (const name of yamls(directory)) {
     good += 1;
-    if (!valid(parse(read(folder, name)))) complain(`${folder}/${name} is refused: ${JSON.stringify(valid.errors)}`);
+    if (!valid(parse(read(directory, name)))) complain(`${directory}/${name} is refused: ${JSON.stringify(valid.errors)}`);
   }
 }
 
 const count = { caught: 0, beyond: 0, yaml: 0 };
 for (const name of yamls("tests/bad")) {
   const text = read("tests/bad", name);
-  // Faults of other files and of arguments have a name in front of their place
+  // Problems in other files and in arguments have a name before their place
   const own = text.split("\n")[0].replace("# expect: ", "").split(", ").filter((one) => /^E\d+ \d/.test(one));
   const codes = own.map((one) => one.slice(0, 4));
   if (codes.some((code) => code < "E010" || code === "E017")) { count.yaml += 1; continue; }

@@ -1,4 +1,4 @@
-"""What goes on beside the windows: a capture that lasts as long as the soak, and the account of the kernel's BPF objects."""
+"""Runs beside the windows: a capture that lasts as long as the soak, and the list of the kernel's BPF objects."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ GROWTH = 4 << 20
 
 
 class Objects:
-    """BPF objects that runs had open. Their numbers are not used again."""
+    """BPF objects that runs had open. Their IDs are not reused."""
 
     def __init__(self):
         self.all = set()
@@ -27,7 +27,7 @@ class Objects:
         self.all |= ids
 
     def left(self):
-        """Those that are there though every run has ended."""
+        """Objects that exist although every run has ended."""
         until = time.monotonic() + GRACE
         while True:
             there = set()
@@ -35,7 +35,7 @@ class Objects:
                 listed = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, text=True, check=True)
                 there |= {(kind, entry["id"]) for entry in json.loads(listed.stdout)}
             if not (left := self.all & there) or time.monotonic() > until:
-                return [f"{kind} {number} is there still" for kind, number in sorted(left)]
+                return [f"{kind} {number} still exists" for kind, number in sorted(left)]
             time.sleep(0.5)
 
 
@@ -44,12 +44,12 @@ class Beside:
     of them shows in the end."""
 
     def __init__(self, binary, places, names):
-        self.folder = os.path.join(places.root, "beside")
+        self.directory = os.path.join(places.root, "beside")
         self.calls, self.lock = places.calls, os.path.join(places.root, "beside.lock")
         self.report = os.path.join(places.root, "beside.json")
-        os.mkdir(self.folder, 0o700)
+        os.mkdir(self.directory, 0o700)
         config = os.path.join(places.root, "beside.yaml")
-        sink = {"path": f"{self.folder}/x.jsonl", "rotate": {"every": "2s"}, "compress": "gzip", "keep": {"files": KEEP}}
+        sink = {"path": f"{self.directory}/x.jsonl", "rotate": {"every": "2s"}, "compress": "gzip", "keep": {"files": KEEP}}
         with open(config, "w", encoding="utf-8") as file:
             json.dump(
                 {
@@ -93,10 +93,10 @@ class Beside:
         check_report(report, code, problems)
         probe = report["probes"][0]
         self.written, self.lost = probe["written"], probe["lost"]
-        files = sorted(os.listdir(self.folder))
+        files = sorted(os.listdir(self.directory))
         lines = Lines()
         for name in files:
-            with gzip.open(os.path.join(self.folder, name), "rt", encoding="utf-8") as file:
+            with gzip.open(os.path.join(self.directory, name), "rt", encoding="utf-8") as file:
                 read_jsonl(file.read(), self.calls, lines)
         check_numbers("the capture beside", lines, {"execs": probe["lost"] + (probe["missed"] or 0)}, problems)
         if len(files) != KEEP and seconds > 30:

@@ -1,4 +1,4 @@
-"""What a window has left: that each file is whole or marked, that its lines parse, and that they are what the report counts."""
+"""Checks the files of a window: each is complete or marked, its lines parse, and their number is that of the report."""
 
 import csv
 import gzip
@@ -24,7 +24,7 @@ class Lines:
 
 
 def text_of(path):
-    """What is in a file; of a partial one, up to the end of its last whole line."""
+    """The content of a file; of a partial file, up to the end of its last complete line."""
     if path.endswith(".gz"):
         data = gzip.open(path).read()
     elif path.endswith(".zst"):
@@ -35,7 +35,7 @@ def text_of(path):
     return data.decode("utf-8")
 
 
-def number_of(record, folder):
+def number_of(record, directory):
     """The load's number in a record."""
     if record["probe"] == "execs":
         argv = record["argv"]
@@ -44,12 +44,12 @@ def number_of(record, folder):
             raise ValueError(f"no call of the load's: {record}")
         return int(argv[1])
     path = record["path"]
-    if not path.startswith(folder + "/"):
+    if not path.startswith(directory + "/"):
         raise ValueError(f"no call of the load's: {record}")
-    return int(path[len(folder) + 1:])
+    return int(path[len(directory) + 1:])
 
 
-def read_jsonl(text, folder, into):
+def read_jsonl(text, directory, into):
     """Adds whole lines; returns whether the text ends with one."""
     lines = text.split("\n")
     for line in lines[:-1]:
@@ -57,11 +57,11 @@ def read_jsonl(text, folder, into):
         if "lost" in record:
             into.lost[record["probe"]] += record["lost"]
         else:
-            into.add(record["probe"], number_of(record, folder))
+            into.add(record["probe"], number_of(record, directory))
     return lines[-1] == ""
 
 
-def read_csv(text, folder, into):
+def read_csv(text, directory, into):
     """Adds whole lines; returns whether the text ends with one."""
     whole, _, rest = text.rpartition("\n")
     rows = csv.reader(io.StringIO(whole + "\n" if whole else ""), strict=True)
@@ -70,12 +70,12 @@ def read_csv(text, folder, into):
         if len(row) != len(names):
             raise ValueError(f"{len(row)} cells under {len(names)} names: {row}")
         record = dict(zip(names, row))
-        into.add(record["probe"], number_of(record, folder))
+        into.add(record["probe"], number_of(record, directory))
     return rest == ""
 
 
 def check_numbers(what, lines, lost, problems):
-    """The load counts its calls: a gap in the numbers is a record that is missing."""
+    """The load numbers its calls: a gap in the numbers is a missing record."""
     for probe, numbers in lines.numbers.items():
         distinct = len(set(numbers))
         if distinct != len(numbers):
@@ -101,8 +101,8 @@ def check_report(report, code, problems):
 
 
 def check(window):
-    """Checks what a window has left, and returns what was found, with `problems`. `window` is a dictionary of `code`, `folder`
-    (that of the load), `sinks` (by name: `kind`, and `files` as pairs of a path and the name that it had) and `report` (a path or None)."""
+    """Checks the files of a window, and returns the counts, with `problems`. `window` is a dictionary of `code`, `directory` (that
+    of the load), `sinks` (by name: `kind`, and `files` as pairs of a path and its former name) and `report` (a path or None)."""
     problems, found = [], {"whole": 0, "partial": 0, "records": 0, "lost": 0, "cut": 0, "unreported": 0}
     report = None
     if window["report"]:
@@ -117,7 +117,7 @@ def check(window):
             whole = PARTIAL not in name and not left.get("stream")
             read = read_csv if left["kind"] == "csv" else read_jsonl
             try:
-                ends = read(text_of(path), window["folder"], lines)
+                ends = read(text_of(path), window["directory"], lines)
             except (ValueError, KeyError, csv.Error, OSError, EOFError, subprocess.CalledProcessError) as error:
                 problems.append(f"{name}: {type(error).__name__}: {error}")
                 continue
@@ -139,7 +139,7 @@ def check(window):
             exact = complete and report["window"]["ended_by"] != "closed"
             if left.get("closed") or not left["files"]:
                 continue
-            # Of a run that failed more may be in the file than is known to be; less never
+            # After a failure the file may have more records than the report, never fewer
             if there < written or (exact and there != written):
                 problems.append(f"{sink}: {there} records of {name}, and the report says that {written} are written")
             if exact and left["kind"] == "jsonl" and lines.lost[name] != probe["lost"]:

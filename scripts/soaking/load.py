@@ -10,29 +10,29 @@ import os
 import sys
 import time
 
-# What is done in one go, seconds: within it as fast as it goes, so that a buffer sees more than the rate.
+# Length of a burst, seconds: calls at full speed, so that a buffer gets more than the average rate.
 BEAT = 0.1
 
 
-def opens(folder, _):
+def opens(directory, _):
     number = 0
     while True:
         try:
-            os.open(f"{folder}/{number}", os.O_RDONLY)
+            os.open(f"{directory}/{number}", os.O_RDONLY)
         except OSError:
             pass
         number += 1
         yield
 
 
-def execs(folder, comm):
+def execs(directory, comm):
     number = 0
     while True:
         if number % 10 == 0:
-            os.waitpid(os.posix_spawn(f"{folder}/{comm}", ["run", str(number)], {}), 0)
+            os.waitpid(os.posix_spawn(f"{directory}/{comm}", ["run", str(number)], {}), 0)
         else:
             try:
-                os.execve(f"{folder}/none", ["run", str(number)], {})
+                os.execve(f"{directory}/none", ["run", str(number)], {})
             except OSError:
                 pass
         number += 1
@@ -40,11 +40,11 @@ def execs(folder, comm):
 
 
 def main():
-    kind, comm, folder, rate = sys.argv[1:]
+    kind, comm, directory, rate = sys.argv[1:]
     with open("/proc/self/comm", "w", encoding="ascii") as name:
         name.write(comm)
     parent = os.getppid()
-    calls = {"opens": opens, "execs": execs}[kind](folder, comm)
+    calls = {"opens": opens, "execs": execs}[kind](directory, comm)
     share = max(1, int(float(rate) * BEAT))
     due = time.monotonic()
     while os.getppid() == parent:  # who is orphaned ends

@@ -1,4 +1,4 @@
-"""One window of a soak: a config and a fault drawn from the random numbers, the run, and what it has left."""
+"""One window of a soak: a config and a fault by random numbers, the run, and its files."""
 
 import json
 import os
@@ -9,13 +9,13 @@ import subprocess
 import threading
 import time
 
-# What is thrown in, and how often.
+# The faults and their frequency.
 FAULTS = {"none": 6, "kill": 6, "term": 4, "full disk": 4, "slow sink": 4, "closed pipe": 2, "locked": 2}
 DRAIN = 2
-# How long after its end by the clock a run may take; this machine may be busy.
+# Time that a run may take after its end; this machine may be busy.
 PATIENCE = 180
 LOOK = 0.25
-# What takes the room on the small disk.
+# The file that fills the small disk.
 FILLER = "filler"
 NAME = re.compile(
     r"(?P<family>fixed|dated-\d{8}T\d{6})(\.\d{4,})?\.(?P<kind>jsonl|csv)(?P<compressed>\.gz|\.zst)?(?P<partial>\.partial(-.*)?)?"
@@ -23,24 +23,24 @@ NAME = re.compile(
 
 
 class Places:
-    """The folders of a soak."""
+    """The directories of a soak."""
 
     def __init__(self, root):
         self.root = root
         self.out, self.small, self.calls = (os.path.join(root, name) for name in ("out", "small", "calls"))
         self.reports, self.done, self.temporary = (os.path.join(root, name) for name in ("reports", "done", "tmp"))
-        for folder in (self.out, self.small, self.calls, self.reports, self.done, self.temporary):
-            os.mkdir(folder, 0o700)
+        for directory in (self.out, self.small, self.calls, self.reports, self.done, self.temporary):
+            os.mkdir(directory, 0o700)
         self.lock = os.path.join(root, "lock")
 
 
 def descriptors(pid):
     """A process's file descriptors, and the kernel's BPF objects behind them as (kind, id)."""
     ids, count = set(), 0
-    folder = f"/proc/{pid}/fdinfo"
-    for name in os.listdir(folder):
+    directory = f"/proc/{pid}/fdinfo"
+    for name in os.listdir(directory):
         try:
-            with open(f"{folder}/{name}", encoding="ascii") as file:
+            with open(f"{directory}/{name}", encoding="ascii") as file:
                 text = file.read()
         except OSError:
             continue
@@ -56,7 +56,7 @@ def memory(pid, key):
 
 
 class Watch:
-    """What a run takes, looked at while it lasts."""
+    """The resources of a run, measured while it runs."""
 
     def __init__(self, pid):
         self.pid, self.peak, self.most, self.ids = pid, 0, 0, set()
@@ -71,7 +71,7 @@ class Watch:
 
 
 class SlowReader(threading.Thread):
-    """Reads a pipe, some bytes a second, into a file; or for a while only."""
+    """Reads a pipe into a file, some bytes a second, to its end or for a limited time."""
 
     def __init__(self, pipe, to, speed, until):
         super().__init__(daemon=True)
@@ -142,7 +142,7 @@ class Window:
 
     @staticmethod
     def compressors():
-        """Those that can be read back here."""
+        """The sinks whose files are checked."""
         return ["gzip", "zstd"] if shutil.which("zstd") else ["gzip"]
 
     def command(self, binary):
@@ -155,13 +155,13 @@ class Window:
         """The files of sinks, by their number: a file that is renamed keeps it."""
         return {
             entry.inode(): entry.path
-            for folder in (self.places.out, self.places.small)
-            for entry in os.scandir(folder)
+            for directory in (self.places.out, self.places.small)
+            for entry in os.scandir(directory)
             if entry.name != FILLER
         }
 
     def finds(self, path):
-        """Whether a partial file is of an earlier run of these very sinks, so that this one has to tell of it."""
+        """Whether a partial file is of an earlier run of the same sinks, so that this run must report it."""
         known = NAME.fullmatch(os.path.basename(path))
         sink = self.config["sinks"].get(known["kind"]) if known else None
         return bool(sink) and known["family"][:5] == self.family and os.path.dirname(path) == os.path.dirname(sink["path"])
@@ -218,14 +218,14 @@ class Window:
         reader.join(10)
 
     def fill(self):
-        """Leaves only a little of the small disk, or at times enough."""
+        """Fills the small disk, sometimes with enough space left."""
         with open(os.path.join(self.places.small, FILLER), "wb") as file:
             room = os.fstatvfs(file.fileno())
             leave = int(2 ** self.random.uniform(14, 22))
             os.posix_fallocate(file.fileno(), 0, max(1, room.f_bavail * room.f_frsize - leave))
 
     def judge(self):
-        """The exit code and the words."""
+        """The exit code and the message."""
         allowed = {"kill": {-9, 0, 3}, "full disk": {0, 1, 3}, "slow sink": {0, 1, 3}}.get(self.fault, {0, 3})
         if self.fault == "term" and not self.attached:
             allowed = {0, 3, -15}  # before it listens
@@ -233,7 +233,7 @@ class Window:
             self.problems.append(f"exit code {self.code}")
         words = {"full disk": self.places.small, "slow sink": "`drain`"}.get(self.fault, "")
         if self.code == 1 and words not in self.stderr:
-            self.problems.append(f"the message does not say {words}")
+            self.problems.append(f"the message does not have {words}")
         for word in ("panicked", "do not reconcile", "bug"):
             if word in self.stderr:
                 self.problems.append(f"stderr says `{word}`")
@@ -252,7 +252,7 @@ class Window:
         os.mkdir(to)
         sinks = {kind: {"kind": kind, "files": []} for kind in self.config["sinks"]}
         for inode, path in self.there().items():
-            folder, name = os.path.split(path)
+            directory, name = os.path.split(path)
             known = NAME.fullmatch(name)
             if not known:
                 self.problems.append(f"{path} is no file of a sink's")
@@ -261,7 +261,7 @@ class Window:
             else:
                 copy = os.path.join(to, name)
                 half = known["partial"] and known["compressed"]  # its text is beside it
-                if folder == self.places.out and known["partial"]:
+                if directory == self.places.out and known["partial"]:
                     shutil.copy(path, copy)
                     if self.code in (0, 3):
                         self.problems.append(f"{path} is there after exit code {self.code}")
@@ -276,7 +276,7 @@ class Window:
             files = [(read, "pipe")] if os.path.exists(read) else []
             sinks["jsonl"] = {"kind": "jsonl", "files": files, "stream": True, "closed": self.fault == "closed pipe"}
             os.unlink(self.pipe)
-        return {"code": self.code, "folder": self.places.calls, "sinks": sinks, "report": self.collect_report()}
+        return {"code": self.code, "directory": self.places.calls, "sinks": sinks, "report": self.collect_report()}
 
     def collect_old(self, old, path):
         """A file of an earlier window: set aside and told of, if this one had to find it; else as it was."""
