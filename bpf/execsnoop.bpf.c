@@ -84,7 +84,7 @@ ACCURACY(
 	NOT_SEEN("a result that a ptrace tracer changes at the end of the call")
 	NOT_SEEN("calls that seccomp denies with an error number from 512 to 516: they look like restarts")
 	NOT_SEEN("a call that a ptrace tracer skips, which runs nothing")
-	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
+	NOT_SEEN("calls that have not returned at the end: counted as `in_flight`")
 	OWNER("the calling process; `comm` is the new program's after a success, otherwise the caller's")
 	TIME("`ts`: of a success, when the new program has replaced the old one; of a failure, when the call returns")
 	EXACT("one event for each success and each failed call")

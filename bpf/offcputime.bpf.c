@@ -37,7 +37,7 @@ AGGREGATE(HASH, off_cpu, struct key, struct value, 16384) DOC("Off-CPU time by p
 
 ACCURACY(
 	SEES("each time that a thread leaves the CPU and runs again, with the stacks at which it left")
-	NOT_SEEN("threads that are still off the CPU at the end: counted as `under_way`")
+	NOT_SEEN("threads that are still off the CPU at the end: counted as `in_flight`")
 	NOT_SEEN("threads that left the CPU before the capture began")
 	NOT_SEEN("context switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
 	OWNER("the thread that left the CPU; filters and names are those of that moment")

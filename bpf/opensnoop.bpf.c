@@ -65,7 +65,7 @@ ACCURACY(
 	NOT_SEEN("opens by handle (`open_by_handle_at`), which have no path")
 	NOT_SEEN("descriptors from other calls (`memfd_create`, `open_tree`, `pidfd_open`, `mq_open`) or from another process")
 	NOT_SEEN("files that the kernel itself opens: programs, core dumps, swap areas, files of an NFS server")
-	NOT_SEEN("calls that have not returned at the end: counted as `under_way`, with any path")
+	NOT_SEEN("calls that have not returned at the end: counted as `in_flight`, with any path")
 	NOT_SEEN("calls that never return, because the process is killed")
 	NOT_SEEN("on 5.10: calls for which seccomp kills the process")
 	NOT_SEEN("calls that seccomp denies with an error number from 512 to 516: they look like restarts")

@@ -47,7 +47,7 @@ ACCURACY(
 	NOT_SEEN("on 5.10: calls for which seccomp kills the process")
 	NOT_SEEN("the number that the traced program passed; a result that the tracer changes at the end")
 	NOT_SEEN("calls of the vDSO (`clock_gettime`), operations of io_uring, and Syscall User Dispatch: they are no system calls")
-	NOT_SEEN("calls that have not returned at the end: counted as `under_way`")
+	NOT_SEEN("calls that have not returned at the end: counted as `in_flight`")
 	OWNER("the process of the calling thread, by its name when the call returns")
 	OWNER("filters are evaluated at the entry of a call, or at its return if the entry was not seen")
 	TIME("`total_ns`: time in the kernel, with all parts of a restarted call, without signal handlers and stops")

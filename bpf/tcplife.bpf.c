@@ -39,7 +39,7 @@ ACCURACY(
 	SEES("subflows of Multipath TCP, each as a connection")
 	NOT_SEEN("connections that were established before the capture")
 	NOT_SEEN("attempts that are never established (`tcpconnect`)")
-	NOT_SEEN("connections that are open at the end: counted as `under_way`")
+	NOT_SEEN("connections that are open at the end: counted as `in_flight`")
 	OWNER("the process that opened or accepted it, also if another process closes it or has its descriptor")
 	OWNER("of a connection that was not accepted: `pid` 0 and the user of the listening socket; a filter on tasks excludes it")
 	OWNER("of a later subflow: the owner of the first one while that is open, otherwise `pid` 0")

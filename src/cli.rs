@@ -74,8 +74,8 @@ enum Command {
     Report(ReportArgs),
     /// Write a commented config of one program to start from
     Init(init::InitArgs),
-    /// Print the JSON Schema of a config, for editors and validators
-    Schema,
+    /// Print a JSON Schema, for editors and validators
+    Schema(commands::SchemaArgs),
     /// List the programs and the ready-made configs
     List(commands::ListArgs),
     /// Describe a program: fields, filters, maps, hooks, kernels, cost; or the names for a config's templates
@@ -207,7 +207,7 @@ fn without_kernel(command: Command) -> Result<u8> {
         Command::Emit(args) => emit::emit(&args).map(|()| 0),
         Command::Report(args) => reports::add_up(&args).map(|()| 0),
         Command::Init(args) => init::init(&args).map(|()| 0),
-        Command::Schema => commands::schema().map(|()| 0),
+        Command::Schema(args) => commands::schema(&args).map(|()| 0),
         Command::List(args) => commands::list(&args).map(|()| 0),
         Command::Describe(args) => describe::describe(&args).map(|()| 0),
         Command::Completions(args) => commands::completions(&args).map(|()| 0),
@@ -257,7 +257,9 @@ fn capture(args: &RunArgs) -> Result<()> {
         session.will_report_to(path)?;
     }
     let report = run::window(&plan, &options, &session)?;
-    let written = session.write_report(&format!("{:#}\n", report.to_json(&circumstances(&source, &plan, &arguments))));
+    let json = report.to_json(&circumstances(&source, &plan, &arguments));
+    let json = serde_json::to_string_pretty(&json).expect("a report is JSON");
+    let written = session.write_report(&(json + "\n"));
     let verdict = report.verdict();
     if !args.quiet || verdict.is_some() || written.is_err() {
         console::say(&format!("ebpf-run: {report}"));

@@ -1,16 +1,17 @@
-//! Makes `schemas/ebpf-run.schema.json` from the config's types and the programs. Nothing of it is written by hand; a
-//! test compares, and `EBPF_RUN_BLESS=1 cargo test --lib schema` writes the file anew.
+//! Makes `schemas/ebpf-run.schema.json` from the config's types and the programs, and `schemas/report.schema.json` from the
+//! types of the report. Nothing of them is written by hand; a test compares, and `EBPF_RUN_BLESS=1 cargo test --lib schema` writes the files anew.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json, json};
 
 use crate::catalog::{AggregateShape, Catalog, ElementKind, Program, Variable};
 use crate::config::model::Config;
 use crate::config::quantity::{FREQUENCY_PATTERN, SIZE_PATTERN, TIME_PATTERN};
 use crate::describe;
-
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/ebpf-run.schema.json");
+use crate::report::format::ReportJson;
 
 fn generate(catalog: &Catalog) -> Json {
     let mut schema = serde_json::to_value(schemars::schema_for!(Config)).expect("a schema is JSON");
@@ -182,12 +183,31 @@ fn value(kind: &ElementKind, size: usize) -> Json {
 
 #[test]
 fn the_committed_schema_is_what_types_and_programs_say() {
-    let text = serde_json::to_string_pretty(&generate(&Catalog::embedded())).expect("a schema is JSON") + "\n";
+    compare("ebpf-run.schema.json", &generate(&Catalog::embedded()));
+}
+
+#[test]
+fn the_committed_schema_of_reports_is_what_the_types_say() {
+    compare("report.schema.json", &report());
+}
+
+/// The schema of a report.
+pub fn report() -> Json {
+    // As it is written: no key is optional
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let mut schema = serde_json::to_value(generator.into_root_schema_for::<ReportJson>()).expect("a schema is JSON");
+    schema["title"] = "ebpf-run report".into();
+    schema
+}
+
+fn compare(file: &str, schema: &Json) {
+    let text = serde_json::to_string_pretty(schema).expect("a schema is JSON") + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(file);
     if std::env::var_os("EBPF_RUN_BLESS").is_some() {
-        std::fs::write(PATH, &text).expect("the schema can be written");
+        std::fs::write(&path, &text).expect("the schema can be written");
     }
-    let committed = std::fs::read_to_string(PATH).expect("the schema is there");
-    assert!(committed == text, "schemas/ is out of date: EBPF_RUN_BLESS=1 cargo test --lib schema");
+    let committed = std::fs::read_to_string(&path).expect("the schema exists");
+    assert!(committed == text, "schemas/{file} is out of date: EBPF_RUN_BLESS=1 cargo test --lib schema");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod golden;
 mod live;
 mod offline;
 mod rehearsal;
+mod reports;
 mod streams;
 mod together;
 

@@ -106,7 +106,7 @@ fn json_on_a_terminal_has_no_character_that_is_not_seen() {
         "version: 1\nlabels: {team: \"a\\u202eb\\u0085\"}\nprobes: [{program: opensnoop}]\nsinks: {o: {type: jsonl}}\n";
     let path = scratch.write("odd.yaml", config);
     let plan = ebpf_run(&["plan", path.to_str().expect("UTF-8"), "--json"]).expect(0).stdout;
-    let report = r#"{"format": 1, "name": "a\u202eb\u009b", "host": {"name": "h"}, "exit_code": 0, "balances": true, "probes": [],
+    let report = r#"{"format": 2, "name": "a\u202eb\u009b", "host": {"name": "h"}, "exit_code": 0, "reconciles": true, "probes": [],
         "window": {"start": "", "end": "", "start_monotonic_ns": 1, "end_monotonic_ns": 2, "ended_by": "duration"}}"#;
     let path = scratch.write("odd.json", report);
     let sum = ebpf_run(&["report", "--json", path.to_str().expect("UTF-8")]).expect(0).stdout;
@@ -120,10 +120,15 @@ fn json_on_a_terminal_has_no_character_that_is_not_seen() {
 }
 
 #[test]
-fn the_schema_is_the_published_one() {
-    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/ebpf-run.schema.json");
-    let printed = ebpf_run(&["schema"]).expect(0).stdout;
-    assert!(printed == fs::read_to_string(published).expect("it is there"), "build again");
+fn the_schemas_are_the_published_ones() {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let commands: [(&[&str], _); 3] =
+        [(&["schema"], "ebpf-run"), (&["schema", "config"], "ebpf-run"), (&["schema", "report"], "report")];
+    for (command, name) in commands {
+        let printed = ebpf_run(command).expect(0).stdout;
+        let published = fs::read_to_string(schemas.join(format!("{name}.schema.json"))).expect("it exists");
+        assert!(printed == published, "build again");
+    }
 }
 
 #[test]

@@ -19,12 +19,12 @@ sinks: {out: {type: jsonl, path: out.jsonl}}
 
 /// The members of a report that `ebpf-run report` reads.
 const REPORT: &str = r#"{
-    "format": 1, "name": "io", "host": {"name": "db1", "boot_id": "b"}, "exit_code": 0, "balances": true,
+    "format": 2, "name": "io", "host": {"name": "db1", "boot_id": "b"}, "exit_code": 0, "reconciles": true,
     "window": {
         "start": "2026-01-01T00:00:00Z", "end": "2026-01-01T00:00:01Z", "ended_by": "duration",
         "start_monotonic_ns": 1, "end_monotonic_ns": 1000000001
     },
-    "probes": [{"name": "opensnoop", "verdict": "ok", "seen": 1, "received": 1, "written": 1, "lost": 0, "missed": 0}]
+    "probes": [{"name": "opensnoop", "verdict": "ok", "seen": 1, "received": 1, "written": 1, "lost": 0, "recursion_misses": 0}]
 }"#;
 
 /// Every command that prints something, with its arguments; CONFIG is a config, WRONG one with a problem, and REPORT a

@@ -33,7 +33,7 @@
 #define INTERNAL __attribute__((btf_decl_tag("internal")))
 /*
  * On a map: its entries are operations that have begun and not ended. A value begins with a u64: the start time, or 0 while
- * no operation is under way. At the end of the window the runner counts the values that are not 0 as `under_way`; `what`
+ * no operation is under way. At the end of the window the runner counts the values that are not 0 as `in_flight`; `what`
  * names them.
  */
 #define IN_FLIGHT(what) __attribute__((btf_decl_tag("in_flight:" what)))

@@ -31,7 +31,7 @@ static __always_inline void request_ends(void *ctx, struct request *rq, struct i
 	NOT_SEEN("requests that began before the capture (before 6.5: that were in a scheduler or the driver)")     \
 	NOT_SEEN("I/O that fails before it becomes a request, as on a disk that was removed")                        \
 	NOT_SEEN("the flush after a write that the block layer splits: the write ends with its data")          \
-	NOT_SEEN("requests that have not completed at the end: counted as `under_way`")                             \
+	NOT_SEEN("requests that have not completed at the end: counted as `in_flight`")                             \
 	NOT_SEEN("requests whose start the host hides from tracing programs; not counted")
 #define REQUEST_OWNER                                                                                           \
 	OWNER("the task that started the request; for buffered writes often a kernel worker")                   \

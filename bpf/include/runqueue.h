@@ -15,7 +15,7 @@
 	SEES("each wait of a thread that is woken, is new, was preempted or yielded; when the thread runs")   \
 	SEES("a move to another CPU's run queue, as part of the wait")
 #define RUN_QUEUE_NOT_SEEN                                                                                      \
-	NOT_SEEN("threads that wait at the end: counted as `under_way`")                                        \
+	NOT_SEEN("threads that wait at the end: counted as `in_flight`")                                        \
 	NOT_SEEN("waits that began before the capture")                                                         \
 	NOT_SEEN("context switches that the host hides from every tracer, on some virtual machines one in some thousands; not counted")
 

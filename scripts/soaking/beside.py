@@ -98,10 +98,10 @@ class Beside:
         for name in files:
             with gzip.open(os.path.join(self.directory, name), "rt", encoding="utf-8") as file:
                 read_jsonl(file.read(), self.calls, lines)
-        check_numbers("the capture beside", lines, {"execs": probe["lost"] + (probe["missed"] or 0)}, problems)
+        check_numbers("the capture beside", lines, {"execs": probe["lost"] + (probe["recursion_misses"])}, problems)
         if len(files) != KEEP and seconds > 30:
             problems.append(f"the capture beside keeps {files}")
-        self.files = sum(file["whole"] for file in report["files"])
+        self.files = sum(file["complete"] for file in report["files"])
 
     def summary(self, problems):
         if len(self.resident) < 4 or not hasattr(self, "files"):

@@ -87,15 +87,15 @@ def check_numbers(what, lines, lost, problems):
 
 def check_report(report, code, problems):
     """The report agrees with itself and with the exit code."""
-    if not report["balances"]:
+    if not report["reconciles"]:
         problems.append("the counts of the report do not reconcile")
     if report["exit_code"] != code:
         problems.append(f"the exit code is {code}, the report says {report['exit_code']}")
     for probe in report["probes"]:
-        parts = sum(probe[key] for key in ("written", "warmup", "after_end", "unwritten", "lost"))
+        parts = sum(probe[key] for key in ("written", "warmup", "after_window", "discarded", "lost"))
         if code in (0, 3) and report["window"]["ended_by"] != "closed" and parts != probe["seen"]:
             problems.append(f"{probe['name']}: seen {probe['seen']}, and the parts are {parts}")
-    lost = sum(probe.get(key) or 0 for probe in report["probes"] for key in ("lost", "missed", "unseen", "incomplete"))
+    lost = sum(probe.get(key) or 0 for probe in report["probes"] for key in ("lost", "recursion_misses", "unseen", "incomplete"))
     if code in (0, 3) and (code == 3) != (lost > 0):
         problems.append(f"the exit code is {code} with {lost} lost")
 
@@ -133,7 +133,7 @@ def check(window):
             continue
         by_name = {probe["name"]: probe for probe in report["probes"]}
         complete = window["code"] in (0, 3) and (all_whole or left.get("stream"))
-        check_numbers(sink, lines, {n: p["lost"] + (p["missed"] or 0) for n, p in by_name.items()} if complete else None, problems)
+        check_numbers(sink, lines, {n: p["lost"] + (p["recursion_misses"]) for n, p in by_name.items()} if complete else None, problems)
         for name, probe in by_name.items():
             there, written = lines.records[name], probe["written"]
             exact = complete and report["window"]["ended_by"] != "closed"

@@ -178,7 +178,7 @@ fn every_program_says_what_it_sees_and_what_it_does_not() {
         let said: Vec<&str> =
             program.accuracy.aspects().flat_map(|aspect| aspect.phrases).map(String::as_str).collect();
         let says = |word: &str| said.iter().any(|phrase| phrase.contains(&format!("`{word}`")));
-        assert_eq!(program.maps.iter().any(|map| map.in_flight.is_some()), says("under_way"), "{name}: `under_way`");
+        assert_eq!(program.maps.iter().any(|map| map.in_flight.is_some()), says("in_flight"), "{name}: `in_flight`");
         assert_eq!(program.maps.iter().any(|map| map.unseen.is_some()), says("unseen"), "{name}: `unseen`");
         for (_, variant) in program.hooks.iter().filter_map(|hook| hook.alternative.as_ref()) {
             let differs = program.accuracy.phrases("variants");

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 use clap_complete::env::Shells;
 
@@ -92,8 +92,27 @@ pub(super) fn check(args: &CheckArgs) -> Result<u8> {
     Ok(if problems == 0 { 0 } else { Kind::Config.code() })
 }
 
-pub(super) fn schema() -> Result<()> {
-    print(schema_text())
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    /// What the schema describes
+    #[arg(value_enum, default_value_t)]
+    of: SchemaSubject,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum SchemaSubject {
+    /// A config
+    #[default]
+    Config,
+    /// The JSON that `--report` writes
+    Report,
+}
+
+pub(super) fn schema(args: &SchemaArgs) -> Result<()> {
+    print(match args.of {
+        SchemaSubject::Config => schema_text(),
+        SchemaSubject::Report => crate::report::format::SCHEMA,
+    })
 }
 
 pub(super) fn list(args: &ListArgs) -> Result<()> {

@@ -29,7 +29,11 @@ pub(super) fn add_up(args: &ReportArgs) -> Result<()> {
             problems.push(format!("{file}: {words}"));
         }
     }
-    if args.json { console::print_json(&sum.to_json()) } else { console::print(&sum.to_string()) }?;
+    if args.json {
+        console::print_json(&serde_json::to_value(sum.to_json()).expect("a sum is JSON"))?;
+    } else {
+        console::print(&sum.to_string())?;
+    }
     match problems.as_slice() {
         [] => Ok(()),
         [one] => Err(Error::failed(format!("a report was skipped: {one}"))),

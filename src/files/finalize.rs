@@ -110,7 +110,7 @@ fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
     let (path, partial) = (unfinished.path(), unfinished.partial_path());
     let failed = |path: &PathBuf, what, error| FinalizeFailure { sink: sink.clone(), path: path.clone(), what, error };
     let mut failure;
-    let account = |path: PathBuf, whole| FileAccount { sink: sink.clone(), path, bytes, whole };
+    let account = |path: PathBuf, complete| FileAccount { sink: sink.clone(), path, bytes, complete };
     let small = compress.map(|how| compressed(&unfinished, how, attributes));
     let account = match small {
         Some(Ok(mut small)) => {
@@ -130,7 +130,7 @@ fn finish(job: FinalizeJob) -> (FileAccount, Option<FinalizeFailure>) {
             if unfinished.is_finished() { account(path, true) } else { account(partial, false) }
         }
     };
-    if let Some(retention) = retention.filter(|_| account.whole)
+    if let Some(retention) = retention.filter(|_| account.complete)
         && let Err(error) = retention.apply(&dir, account.path.file_name())
     {
         failure.get_or_insert(failed(&dir.path, "cleared of old files", error.into()));

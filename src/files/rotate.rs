@@ -188,7 +188,7 @@ impl RotatingFile {
 
     /// The account of the last file as it is, because the run failed.
     pub fn abandon(&self, bytes: u64) -> FileAccount {
-        FileAccount { sink: self.sink.clone(), path: self.partial_path(), bytes, whole: false }
+        FileAccount { sink: self.sink.clone(), path: self.partial_path(), bytes, complete: false }
     }
 
     fn job(&self, unfinished: AtomicFile, bytes: u64) -> FinalizeJob {

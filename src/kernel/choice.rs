@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::Hook;
 use crate::error::{Error, Kind, Result};
 
@@ -43,16 +45,18 @@ impl RejectionCause {
     }
 }
 
-/// The verdict of a probe on this kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a probe runs on this kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It runs with its first variant.
+    /// It runs with its first choice of hooks and perf events.
     Ok,
-    /// It runs with another variant; the reason explains why not with the first.
+    /// It runs with a later choice; `reason` has the cause.
     Fallback,
-    /// This kernel lacks a required feature.
+    /// The kernel lacks something that the program requires.
     Unsupported,
-    /// This kernel has all required features, and rejects it nevertheless.
+    /// The kernel has all that the program requires, and rejects it.
     Broken,
 }
 

@@ -1,4 +1,4 @@
-//! The books: what became of each probe's events, of its maps, and of the files.
+//! Counts of a run: the events of each probe, its maps, and the files.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::kernel::{Counters, Verdict};
 use crate::plan::BufferPlan;
 use crate::symbols::SymbolCounts;
 
-/// The books of one probe. Kernel and userspace count independently.
+/// Counts of one probe. Kernel and user space count independently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The probe's name.
@@ -31,27 +31,27 @@ pub struct Account {
     pub counted: Option<u64>,
     /// Records that reached all of their sinks.
     pub written: u64,
-    /// Events before the window began, in its warm-up. Nobody recorded them, and what was lost of them is not lost.
+    /// Events before the window began, in its warm-up. They are not written, and not lost.
     pub warmup: u64,
     /// Of these, what the kernel lost.
     pub warmup_lost: u64,
     /// Records that came after the window had all that it wanted.
-    pub after_end: u64,
+    pub after_window: u64,
     /// Records that the sinks were too slow for.
     pub lost_queue_full: u64,
     /// Records that could not be formatted or were none.
     pub lost_other: u64,
     /// Records that were received, but not written any more, because the output ended.
-    pub unwritten: u64,
+    pub discarded: u64,
     /// Records that came too late to be sorted; they are written.
-    pub late: u64,
+    pub out_of_order: u64,
     /// The most bytes of the buffer that were unread: of the ring, or of the fullest of the perf buffers.
     pub peak_unread: u64,
-    /// Records that the kernel itself told of losing (perf buffers): another count of `lost_buffer_full`.
-    pub lost_told: Option<u64>,
-    /// How often the kernel left a hook out, for whatever task and before any filter: so many events may be missing at
-    /// the most, besides those that are lost. Not in the books, because nobody knows how many of them were events.
-    pub missed: u64,
+    /// Perf buffers: records that the kernel reports as lost, another count of `lost_buffer_full`.
+    pub perf_lost: Option<u64>,
+    /// How often the kernel skipped a program because it was running on that CPU already, for any task and before any
+    /// filter: an upper bound of further missing events. How many of these calls were events is unknown.
+    pub recursion_misses: u64,
     /// The program's maps.
     pub maps: Vec<MapAccount>,
     /// The buffer.
@@ -63,19 +63,19 @@ pub struct Account {
     /// Bytes that the buffer takes on this machine.
     pub memory: u64,
     /// After a loss: the size that would have been enough, bytes.
-    pub would_have_held: Option<u64>,
+    pub suggested_size: Option<u64>,
 }
 
 impl Account {
-    /// Events that the probe wanted and that are not in the output, by whatever cause. Not among them is what nobody
-    /// wanted any more: the window was full, or the output's reader had gone.
+    /// Events that the probe wanted and that are not in the output, by any cause. Not among them is what came
+    /// after the window was full or after the reader of the output ended.
     pub fn lost(&self) -> u64 {
         self.kernel.lost().saturating_add(self.lost_queue_full).saturating_add(self.lost_other)
     }
 
     /// What had begun and not ended at the end of the window. `None` if the program does not follow anything to its end.
-    pub fn under_way(&self) -> Option<u64> {
-        self.maps.iter().filter_map(|map| map.under_way.as_ref().map(|(_, count)| *count)).reduce(|sum, one| sum + one)
+    pub fn in_flight(&self) -> Option<u64> {
+        self.maps.iter().filter_map(|map| map.in_flight.as_ref().map(|(_, count)| *count)).reduce(|sum, one| sum + one)
     }
 
     /// What the program saw begin, and whose end came without being seen: so many events may be missing at most, besides
@@ -86,33 +86,33 @@ impl Account {
 
     /// Events that are in the output and lack a part, a stack or a time, because a map had no room for it.
     pub fn incomplete(&self) -> u64 {
-        let refused = self.maps.iter().map(|map| map.refused).fold(0, u64::saturating_add);
-        refused.saturating_sub(self.kernel.lost_map_full).min(self.kernel.seen)
+        let insert_failures = self.maps.iter().map(|map| map.insert_failures).fold(0, u64::saturating_add);
+        insert_failures.saturating_sub(self.kernel.lost_map_full).min(self.kernel.seen)
     }
 
     /// Whether what the kernel counted is what userspace got and what is known to be lost.
-    pub fn balances(&self) -> bool {
-        self.imbalance().is_none()
+    pub fn reconciles(&self) -> bool {
+        self.discrepancy().is_none()
     }
 
     /// What does not reconcile, in words; `None` if all does.
-    pub fn imbalance(&self) -> Option<String> {
+    pub fn discrepancy(&self) -> Option<String> {
         // Sums of 128 bits: a count that ran over must not make up for another
         let sum = |counts: &[u64]| counts.iter().map(|count| u128::from(*count)).sum::<u128>();
         let kernel = &self.kernel;
         let lost = sum(&[kernel.lost_buffer_full, kernel.lost_map_full, kernel.lost_other]);
-        let arrived = self.counted.map_or(sum(&[self.received, self.after_end]), u128::from);
+        let arrived = self.counted.map_or(sum(&[self.received, self.after_window]), u128::from);
         let known = arrived + lost + u128::from(self.warmup);
         if u128::from(kernel.seen) != known {
             return Some(format!("the kernel counted {} events, userspace accounts for {known}", kernel.seen));
         }
-        let done = sum(&[self.written, self.lost_queue_full, self.lost_other, self.unwritten]);
+        let done = sum(&[self.written, self.lost_queue_full, self.lost_other, self.discarded]);
         if u128::from(self.received) != done {
             return Some(format!("{} records were received, {done} are accounted for", self.received));
         }
         // The kernel tells of a loss with the next record that has room: the last ones it may still owe
         let most = sum(&[kernel.lost_buffer_full, self.warmup_lost]);
-        let told = self.lost_told.filter(|told| u128::from(*told) > most)?;
+        let told = self.perf_lost.filter(|told| u128::from(*told) > most)?;
         Some(format!("the kernel reported {told} lost records, the program counted {most}"))
     }
 }
@@ -154,20 +154,20 @@ pub struct MapAccount {
     pub name: String,
     /// How many entries it had room for.
     pub max_entries: u32,
-    /// Inserts that it refused.
-    pub refused: u64,
+    /// Inserts that it insert_failures.
+    pub insert_failures: u64,
     /// Entries whose end came and was not seen by a hook.
     pub unseen: u64,
     /// What its entries are, and how many of them were under way at the end.
-    pub under_way: Option<(String, u64)>,
+    pub in_flight: Option<(String, u64)>,
 }
 
 impl MapAccount {
-    /// Room for what was refused as well, but not more than four times as much at once: most entries of a map are gone
+    /// Room for what was insert_failures as well, but not more than four times as much at once: most entries of a map are gone
     /// before the next ones come.
     pub(super) fn larger(&self) -> u64 {
         let entries = u64::from(self.max_entries);
-        (entries + self.refused.min(3 * entries)).next_power_of_two()
+        (entries + self.insert_failures.min(3 * entries)).next_power_of_two()
     }
 }
 
@@ -181,5 +181,5 @@ pub struct FileAccount {
     /// Bytes, before it was compressed.
     pub bytes: u64,
     /// Whether it is whole; if not, its name says so.
-    pub whole: bool,
+    pub complete: bool,
 }

@@ -1,17 +1,18 @@
-//! The report as JSON, for machines: everything that is known of one run.
+//! Makes the JSON report of a run.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
+use super::format::{
+    BufferJson, CgroupJson, ClockStepJson, ConfigJson, FORMAT, FileJson, HostJson, IncludedJson, MapJson,
+    PrivilegesJson, ProbeJson, ReportJson, SymbolsJson, WindowJson,
+};
 use super::{Account, CgroupAccount, ClockStep, FileAccount, MapAccount, Report, Skipped};
 use crate::config::Arguments;
 use crate::config::shorthand::Output;
 use crate::output::time::push_rfc3339;
 use crate::symbols::SymbolCounts;
 
-/// Version of the report's format.
-pub(super) const FORMAT: u32 = 1;
-
-/// What a report says of the run besides its books.
+/// What a report has besides the counts: config and arguments.
 #[derive(Debug, Clone)]
 pub struct Circumstances {
     /// The config as the command line named it.
@@ -20,57 +21,61 @@ pub struct Circumstances {
     pub config_sha256: String,
     /// The files that it includes, each with its SHA-256.
     pub included: Vec<(String, String)>,
-    /// What the command line says over it.
+    /// Arguments that override it.
     pub arguments: Arguments,
     /// The capture's name.
     pub name: String,
     /// The config's labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Report {
-    /// The report as JSON.
-    pub fn to_json(&self, run: &Circumstances) -> Value {
+    /// The report in its published format.
+    pub fn to_json(&self, run: &Circumstances) -> ReportJson {
         let uname = rustix::system::uname();
         let verdict = self.verdict();
-        json!({
-            "format": FORMAT,
-            "ebpf_run": env!("CARGO_PKG_VERSION"),
-            "name": run.name,
-            "labels": run.labels,
-            "config": {
-                "path": run.config,
-                "sha256": run.config_sha256,
-                "included": run.included.iter().map(|(path, hash)| json!({"path": path, "sha256": hash})).collect::<Vec<_>>(),
-                "filter": run.arguments.filters,
-                "output": run.arguments.output.as_ref().map(Output::argument),
-                "set": run.arguments.sets,
+        let included = |(path, sha256): &(String, String)| IncludedJson { path: path.clone(), sha256: sha256.clone() };
+        ReportJson {
+            format: FORMAT,
+            ebpf_run: env!("CARGO_PKG_VERSION").to_owned(),
+            name: run.name.clone(),
+            labels: run.labels.clone(),
+            config: ConfigJson {
+                path: run.config.clone(),
+                sha256: run.config_sha256.clone(),
+                included: run.included.iter().map(included).collect(),
+                filter: run.arguments.filters.clone(),
+                output: run.arguments.output.as_ref().map(Output::argument).map(Into::into),
+                set: run.arguments.sets.clone(),
             },
-            "host": {
-                "name": crate::kernel::Host::name(),
-                "kernel": uname.release().to_string_lossy(),
-                "machine": uname.machine().to_string_lossy(),
-                "boot_id": boot_id(),
+            host: HostJson {
+                name: crate::kernel::Host::name(),
+                kernel: uname.release().to_string_lossy().into_owned(),
+                machine: uname.machine().to_string_lossy().into_owned(),
+                boot_id: boot_id(),
             },
-            "window": {
-                "start": rfc3339(self.start.wall),
-                "end": rfc3339(self.end_wall()),
-                "start_monotonic_ns": self.start.monotonic,
-                "end_monotonic_ns": self.start.monotonic.saturating_add(self.elapsed_ns()),
-                "ended_by": self.end.key(),
+            window: WindowJson {
+                start: rfc3339(self.start.wall),
+                end: rfc3339(self.end_wall()),
+                start_monotonic_ns: self.start.monotonic,
+                end_monotonic_ns: self.start.monotonic.saturating_add(self.elapsed_ns()),
+                ended_by: self.end,
             },
-            "privileges": { "user": rustix::process::geteuid().as_raw(), "capabilities": self.capabilities },
-            "max_loss": self.max_loss,
-            "balances": self.accounts.iter().all(Account::balances),
-            "clock_steps": self.clock_steps.iter().map(clock_step).collect::<Vec<_>>(),
-            "cgroups": self.cgroups.iter().map(cgroup).collect::<Vec<_>>(),
-            "unknown_time_zone": self.unknown_time_zone,
-            "symbol_helpers_replaced": self.symbol_helpers_replaced,
-            "files": self.files.iter().map(file).collect::<Vec<_>>(),
-            "exit_code": verdict.as_ref().map_or(0, |error| error.kind.code()),
-            "error": verdict.map(|error| error.message),
-            "probes": self.accounts.iter().map(probe).chain(self.skipped.iter().map(skipped)).collect::<Vec<_>>(),
-        })
+            privileges: PrivilegesJson {
+                user: rustix::process::geteuid().as_raw(),
+                capabilities: self.capabilities.clone(),
+            },
+            max_loss: self.max_loss,
+            exit_code: verdict.as_ref().map_or(0, |error| error.kind.code()),
+            error: verdict.map(|error| error.message),
+            reconciles: self.accounts.iter().all(Account::reconciles),
+            probes: self.accounts.iter().map(probe).chain(self.skipped.iter().map(skipped)).collect(),
+            files: self.files.iter().map(file).collect(),
+            clock_steps: self.clock_steps.iter().map(clock_step).collect(),
+            cgroups: self.cgroups.iter().map(cgroup).collect(),
+            unknown_time_zone: self.unknown_time_zone.clone(),
+            symbol_helper_restarts: self.symbol_helpers_replaced,
+        }
     }
 
     fn elapsed_ns(&self) -> u64 {
@@ -84,101 +89,118 @@ impl Report {
     }
 }
 
-fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> Value {
-    json!({
-        "name": probe,
-        "program": program,
-        "verdict": verdict.key(),
-        "reason": reason,
-        "hooks": [],
-        "variants": {},
-        "seen": 0,
-        "received": 0,
-        "written": 0,
-        "lost": 0,
-    })
+fn skipped(Skipped { probe, program, verdict, reason }: &Skipped) -> ProbeJson {
+    ProbeJson {
+        name: probe.clone(),
+        program: program.clone(),
+        verdict: *verdict,
+        reason: Some(reason.clone()),
+        hooks: Vec::new(),
+        variants: BTreeMap::new(),
+        reconciles: true,
+        seen: 0,
+        received: 0,
+        aggregated: None,
+        written: 0,
+        warmup: 0,
+        after_window: 0,
+        discarded: 0,
+        lost: 0,
+        lost_buffer_full: 0,
+        lost_map_full: 0,
+        lost_sink: 0,
+        lost_other: 0,
+        incomplete: 0,
+        recursion_misses: 0,
+        unseen: 0,
+        in_flight: None,
+        out_of_order: 0,
+        maps: BTreeMap::new(),
+        cpus_not_sampled: Vec::new(),
+        symbols: None,
+        buffer: None,
+    }
 }
 
-fn clock_step(step: &ClockStep) -> Value {
-    json!({
-        "jump": step.jump.key(),
-        "monotonic_ns": step.noticed.monotonic,
-        "from": rfc3339(step.before()),
-        "to": rfc3339(step.noticed.wall),
-        "by_ns": step.by,
-    })
+fn clock_step(step: &ClockStep) -> ClockStepJson {
+    ClockStepJson {
+        jump: step.jump,
+        monotonic_ns: step.noticed.monotonic,
+        from: rfc3339(step.before()),
+        to: rfc3339(step.noticed.wall),
+        by_ns: step.by,
+    }
 }
 
-fn cgroup(CgroupAccount { filter, value, probes, restarts, absent, present }: &CgroupAccount) -> Value {
-    json!({
-        "filter": filter,
-        "value": value,
-        "probes": probes,
-        "restarts": restarts,
-        "absent_ns": u64::try_from(absent.as_nanos()).unwrap_or(u64::MAX),
-        "present": present,
-    })
+fn cgroup(CgroupAccount { filter, value, probes, restarts, absent, present }: &CgroupAccount) -> CgroupJson {
+    CgroupJson {
+        filter: filter.clone(),
+        value: value.clone(),
+        probes: probes.clone(),
+        restarts: *restarts,
+        absent_ns: u64::try_from(absent.as_nanos()).unwrap_or(u64::MAX),
+        present: *present,
+    }
 }
 
-fn file(FileAccount { sink, path, bytes, whole }: &FileAccount) -> Value {
-    json!({ "sink": sink, "path": path.to_string_lossy(), "bytes": bytes, "whole": whole })
+fn file(FileAccount { sink, path, bytes, complete }: &FileAccount) -> FileJson {
+    FileJson { sink: sink.clone(), path: path.to_string_lossy().into_owned(), bytes: *bytes, complete: *complete }
 }
 
-fn probe(account: &Account) -> Value {
+fn probe(account: &Account) -> ProbeJson {
     let kernel = &account.kernel;
-    json!({
-        "name": account.probe,
-        "program": account.program,
-        "verdict": account.verdict.key(),
-        "reason": account.reason,
-        "hooks": account.hooks,
-        "variants": account.variants,
-        "seen": kernel.seen,
-        "received": account.received,
-        "counted": account.counted,
-        "written": account.written,
-        "lost": account.lost(),
-        "lost_buffer_full": kernel.lost_buffer_full,
-        "lost_map_full": kernel.lost_map_full,
-        "lost_sink": account.lost_queue_full,
-        "lost_other": kernel.lost_other.saturating_add(account.lost_other),
-        "warmup": account.warmup,
-        "after_end": account.after_end,
-        "unwritten": account.unwritten,
-        "missed": account.missed,
-        "incomplete": account.incomplete(),
-        "unseen": account.unseen(),
-        "under_way": account.under_way(),
-        "late": account.late,
-        "balances": account.balances(),
-        "maps": account.maps.iter().map(map).collect::<Map<_, _>>(),
-        "cpus_not_sampled": account.cpus_not_sampled,
-        "symbols": (account.symbols.frames > 0).then(|| symbols(&account.symbols)),
-        "buffer": account.counted.is_none().then(|| buffer_of(account)),
-    })
+    ProbeJson {
+        name: account.probe.clone(),
+        program: account.program.clone(),
+        verdict: account.verdict,
+        reason: account.reason.clone(),
+        hooks: account.hooks.clone(),
+        variants: account.variants.clone(),
+        reconciles: account.reconciles(),
+        seen: kernel.seen,
+        received: account.received,
+        aggregated: account.counted,
+        written: account.written,
+        warmup: account.warmup,
+        after_window: account.after_window,
+        discarded: account.discarded,
+        lost: account.lost(),
+        lost_buffer_full: kernel.lost_buffer_full,
+        lost_map_full: kernel.lost_map_full,
+        lost_sink: account.lost_queue_full,
+        lost_other: kernel.lost_other.saturating_add(account.lost_other),
+        incomplete: account.incomplete(),
+        recursion_misses: account.recursion_misses,
+        unseen: account.unseen(),
+        in_flight: account.in_flight(),
+        out_of_order: account.out_of_order,
+        maps: account.maps.iter().map(map).collect(),
+        cpus_not_sampled: account.cpus_not_sampled.clone(),
+        symbols: (account.symbols.frames > 0).then(|| symbols(&account.symbols)),
+        buffer: account.counted.is_none().then(|| buffer_of(account)),
+    }
 }
 
-fn buffer_of(account: &Account) -> Value {
+fn buffer_of(account: &Account) -> BufferJson {
     let buffer = &account.buffer;
-    json!({
-        "description": buffer.to_string(),
-        "size": buffer.effective,
-        "asked": buffer.asked,
-        "memory": account.memory,
-        "peak_unread": account.peak_unread,
-        "lost_told_by_kernel": account.lost_told,
-        "would_have_held": account.would_have_held,
-    })
+    BufferJson {
+        description: buffer.to_string(),
+        size: buffer.effective,
+        requested: buffer.asked,
+        memory: account.memory,
+        peak_unread: account.peak_unread,
+        perf_lost: account.perf_lost,
+        suggested_size: account.suggested_size,
+    }
 }
 
-fn symbols(SymbolCounts { frames, unresolved }: &SymbolCounts) -> Value {
-    let unresolved: Map<_, _> =
-        unresolved.iter().map(|(cause, count)| (cause.key().to_owned(), json!(count))).collect();
-    json!({ "frames": frames, "unresolved": unresolved })
+fn symbols(SymbolCounts { frames, unresolved }: &SymbolCounts) -> SymbolsJson {
+    let unresolved = unresolved.iter().map(|(cause, count)| (cause.key().to_owned(), *count)).collect();
+    SymbolsJson { frames: *frames, unresolved }
 }
 
-fn map(MapAccount { name, max_entries, refused, .. }: &MapAccount) -> (String, Value) {
-    (name.clone(), json!({ "max_entries": max_entries, "refused": refused }))
+fn map(MapAccount { name, max_entries, insert_failures, .. }: &MapAccount) -> (String, MapJson) {
+    (name.clone(), MapJson { max_entries: *max_entries, insert_failures: *insert_failures })
 }
 
 fn rfc3339(time: i64) -> String {

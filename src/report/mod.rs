@@ -1,6 +1,7 @@
-//! The account of a run: what was seen, what was written, what is missing and why.
+//! The report of a run: what was seen, what was written, what is missing and why.
 
 mod account;
+pub mod format;
 mod json;
 mod step;
 mod sum;
@@ -8,6 +9,8 @@ mod words;
 
 use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::config::quantity::Bytes;
 use crate::error::{Error, Kind};
@@ -18,26 +21,28 @@ pub use step::{ClockStep, Jump};
 pub use sum::ReportSum;
 
 /// Why a window ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum End {
-    /// `duration` was over.
+    /// `duration` was reached.
     Duration,
-    /// `max_events` were there.
+    /// `max_events` was reached.
     MaxEvents,
-    /// `max_bytes` were written.
+    /// `max_bytes` was reached.
     MaxBytes,
-    /// The file system of a sink had less room than `min_free`.
+    /// Free disk space fell below `min_free` of a sink.
     MinFree,
     /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
-    /// The reader of standard output went away.
+    /// The reader of a stream closed it.
     Closed,
-    /// A sink took no more.
+    /// A sink failed.
     SinkFailed,
 }
 
 impl End {
-    /// For machines.
+    /// As the report has it.
     pub fn key(self) -> &'static str {
         match self {
             End::Duration => "duration",
@@ -54,12 +59,12 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            End::Duration => "the time is over",
-            End::MaxEvents => "all events that were asked for are there",
-            End::MaxBytes => "as many bytes as were asked for are written",
-            End::MinFree => "the disk has no more room than min_free leaves",
+            End::Duration => "duration reached",
+            End::MaxEvents => "max_events reached",
+            End::MaxBytes => "max_bytes reached",
+            End::MinFree => "free disk space fell below min_free",
             End::Interrupted => "interrupted",
-            End::Closed => "nobody reads the output any more",
+            End::Closed => "the reader closed the output",
             End::SinkFailed => "a sink failed",
         })
     }
@@ -74,7 +79,7 @@ pub struct ClockInstant {
     pub monotonic: u64,
 }
 
-/// The account of a run.
+/// The report of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Why the window ended.
@@ -85,7 +90,7 @@ pub struct Report {
     pub elapsed: Duration,
     /// A probe each.
     pub accounts: Vec<Account>,
-    /// Probes that were left out.
+    /// Probes that were skipped.
     pub skipped: Vec<Skipped>,
     /// Share of the events that may be lost.
     pub max_loss: f64,
@@ -97,7 +102,7 @@ pub struct Report {
     pub cgroups: Vec<CgroupAccount>,
     /// The time zone that this machine is set to and does not have, if local times were written in UTC for that.
     pub unknown_time_zone: Option<String>,
-    /// How often the process that looks up symbols crashed or did not answer, and was replaced.
+    /// How often the process that resolves symbols crashed or did not answer, and was replaced.
     pub symbol_helpers_replaced: u64,
     /// What became of the files.
     pub files: Vec<FileAccount>,
@@ -114,7 +119,7 @@ impl Report {
             return self.failure.clone();
         }
         let loss = self.loss();
-        let unbalanced = self.accounts.iter().filter_map(|account| Some((&account.probe, account.imbalance()?)));
+        let unbalanced = self.accounts.iter().filter_map(|account| Some((&account.probe, account.discrepancy()?)));
         let unbalanced: Vec<String> = unbalanced.map(|(probe, what)| format!("probe `{probe}`: {what}")).collect();
         if unbalanced.is_empty() {
             return loss;
@@ -133,7 +138,7 @@ impl Report {
     fn loss(&self) -> Option<Error> {
         let sum = |of: fn(&Account) -> u64| self.accounts.iter().map(of).fold(0, u64::saturating_add);
         let (seen, lost) = (sum(|a| a.kernel.seen.saturating_sub(a.warmup)), sum(Account::lost));
-        let (skipped, unseen) = (sum(|a| a.missed), sum(Account::unseen));
+        let (skipped, unseen) = (sum(|a| a.recursion_misses), sum(Account::unseen));
         let missed = skipped.saturating_add(unseen);
         let incomplete = sum(Account::incomplete);
         let missing = lost.saturating_add(missed).saturating_add(incomplete);
@@ -148,9 +153,9 @@ impl Report {
             (_, 0) => format!("{lost} of {seen} events were lost ({share})"),
             (0, _) => {
                 let why = match (skipped, unseen) {
-                    (_, 0) => "so often the kernel left a hook out",
-                    (0, _) => "no hook saw the end of so many",
-                    _ => "the kernel left hooks out, and no hook saw the end of some",
+                    (_, 0) => format!("the kernel skipped a program {skipped} times"),
+                    (0, _) => format!("no hook saw the end of {unseen}"),
+                    _ => format!("the kernel skipped a program {skipped} times, and no hook saw the end of {unseen}"),
                 };
                 format!("up to {missed} of {of} events may be missing ({share}): {why}")
             }
@@ -162,29 +167,28 @@ impl Report {
         Some(Error::new(Kind::Loss, what).hint(self.advice(lost, skipped, unseen)))
     }
 
-    /// What helps against the losses, the worst first.
+    /// What helps against the losses.
     fn advice(&self, lost: u64, missed: u64, unseen: u64) -> String {
         let mut sizes = Vec::new();
         for account in &self.accounts {
             let tries = |what: String| format!("for {}, try {what}", account.probe);
-            sizes.extend(account.would_have_held.map(|size| tries(format!("buffer.size: {}", Bytes(size)))));
-            let full = account.maps.iter().filter(|map| map.refused > 0);
+            sizes.extend(account.suggested_size.map(|size| tries(format!("buffer.size: {}", Bytes(size)))));
+            let full = account.maps.iter().filter(|map| map.insert_failures > 0);
             sizes.extend(full.map(|map| tries(format!("maps: {{{}: {}}}", map.name, map.larger()))));
         }
         let mut advice = sizes.join("; ");
         if !sizes.is_empty() {
-            advice += "; or use filters that let less through";
+            advice += "; or use filters that drop more events";
         } else if self.accounts.iter().any(|account| account.lost_queue_full > 0) {
-            advice +=
-                "the sinks are too slow: write to a faster disk, fewer fields, or use filters that let less through";
+            advice += "the sinks are too slow: use a faster disk, fewer fields, or filters that drop more events";
         } else if lost > 0 {
-            advice += "the lines above say which template failed";
+            advice += "the summary above names the template that failed";
         }
         if missed > 0 {
             advice += if advice.is_empty() { "" } else { "; " };
-            advice += "kernels from 7.0 on leave a hook out for all tasks of a CPU while one of them is preempted in it; how \
-                       many of these calls were events is not known, so it is an upper bound: set max_loss to what you can \
-                       bear, or capture on a kernel up to 6.18";
+            advice += "kernels from 7.0 on skip a program for all tasks of a CPU while one of them is preempted in it; how many \
+                       of these calls were events is unknown, so the number is an upper bound: set max_loss to the share \
+                       that is acceptable, or capture on a kernel up to 6.18";
         }
         if unseen > 0 {
             advice += if advice.is_empty() { "" } else { "; " };

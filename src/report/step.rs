@@ -3,26 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::ClockInstant;
 use crate::output::time::push_rfc3339;
 
 /// Why the wall clock jumped, seen from the clock of event timestamps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Jump {
-    /// It was set, or had a leap second.
+    /// The clock was set, or had a leap second.
     Set,
-    /// The machine slept, and only the wall clock went on.
+    /// The host was suspended.
     Slept,
-}
-
-impl Jump {
-    /// For machines.
-    pub fn key(self) -> &'static str {
-        match self {
-            Jump::Set => "set",
-            Jump::Slept => "slept",
-        }
-    }
 }
 
 /// A jump of the wall clock.
@@ -52,7 +46,7 @@ impl fmt::Display for ClockStep {
         let what = match (self.jump, self.by < 0) {
             (Jump::Set, true) => "the clock was set back",
             (Jump::Set, false) => "the clock was set forward",
-            (Jump::Slept, _) => "the machine slept",
+            (Jump::Slept, _) => "the host was suspended",
         };
         write!(f, "{what} by {by:.1?}, from {from} to {to}: records have the new time from then on")
     }

@@ -1,14 +1,64 @@
-//! Many reports added up: what a capture that cron runs again and again has seen, lost and missed. Reads JSON, as
-//! `--report` writes it; pure.
+//! Adds up many reports: what a capture that runs again and again saw, lost and missed. Reads the JSON that `--report`
+//! writes, in the current format and in format 1; pure.
 
 mod words;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// The version of reports that this reads.
-const FORMAT: u64 = super::json::FORMAT as u64;
+use super::End;
+use super::format::FORMAT;
+use crate::kernel::Verdict;
+
+/// What is read of a report. Names of format 1 are aliases; keys that are not read may be missing.
+#[derive(Debug, Clone, Deserialize)]
+struct ReportInput {
+    name: String,
+    host: HostInput,
+    window: WindowInput,
+    exit_code: u64,
+    error: Option<String>,
+    #[serde(alias = "balances")]
+    reconciles: bool,
+    #[serde(default)]
+    clock_steps: Vec<Value>,
+    probes: Vec<ProbeInput>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct HostInput {
+    name: String,
+    #[serde(default)]
+    boot_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct WindowInput {
+    start: String,
+    end: String,
+    start_monotonic_ns: u64,
+    end_monotonic_ns: u64,
+    ended_by: End,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ProbeInput {
+    name: String,
+    verdict: Verdict,
+    reason: Option<String>,
+    seen: u64,
+    written: u64,
+    lost: u64,
+    // In format 1 a skipped probe lacks these
+    #[serde(default, alias = "missed")]
+    recursion_misses: u64,
+    #[serde(default)]
+    unseen: u64,
+    #[serde(default)]
+    warmup: u64,
+}
 
 /// One window, out of its report.
 #[derive(Debug, Clone)]
@@ -21,23 +71,26 @@ struct ReportWindow {
     end: String,
     /// On the monotonic clock of the boot, nanoseconds.
     span: (u64, u64),
-    ended_by: String,
+    ended_by: End,
     exit_code: u64,
     error: Option<String>,
-    balances: bool,
+    reconciles: bool,
     clock_steps: u64,
     probes: Vec<ProbeTotals>,
 }
 
-#[derive(Debug, Clone)]
+/// Counts of a probe in one window or in several.
+#[derive(Debug, Clone, Serialize)]
 struct ProbeTotals {
     name: String,
-    verdict: String,
+    last_verdict: Verdict,
+    #[serde(skip)]
     reason: Option<String>,
     seen: u64,
     written: u64,
     lost: u64,
-    missed: u64,
+    /// Upper bound of further missing events: `recursion_misses` and `unseen`.
+    may_be_missing: u64,
     warmup: u64,
 }
 
@@ -49,6 +102,39 @@ struct Capture {
     windows: Vec<ReportWindow>,
 }
 
+/// The sum as JSON.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportSumJson {
+    format: u32,
+    captures: Vec<CaptureJson>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct CaptureJson {
+    name: String,
+    host: String,
+    windows: usize,
+    start: Option<String>,
+    end: Option<String>,
+    recorded_ns: u64,
+    ended_by: BTreeMap<End, u64>,
+    clock_steps: u64,
+    probes: Vec<ProbeTotals>,
+    gaps: Vec<WindowGap>,
+    verdict_changes: Vec<Change>,
+    failed: Vec<FailedWindow>,
+}
+
+/// A window that failed, or whose counts do not reconcile.
+#[derive(Debug, Clone, Serialize)]
+struct FailedWindow {
+    file: String,
+    start: String,
+    exit_code: u64,
+    error: Option<String>,
+    reconciles: bool,
+}
+
 /// Many reports, added up.
 #[derive(Debug, Clone, Default)]
 pub struct ReportSum {
@@ -56,22 +142,22 @@ pub struct ReportSum {
 }
 
 /// Time between two windows in which nothing was recorded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct WindowGap {
     from: String,
     to: String,
-    /// `None` if the machine was started anew between them: no clock goes through that.
+    /// `None` if the host booted between them.
     nanoseconds: Option<u64>,
     overlap: bool,
 }
 
-/// A probe that became something else from one window to the next.
-#[derive(Debug, Clone, PartialEq)]
+/// A verdict that changed from one window to the next.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Change {
     at: String,
     probe: String,
-    from: String,
-    to: String,
+    from: Verdict,
+    to: Verdict,
     reason: Option<String>,
 }
 
@@ -79,21 +165,25 @@ impl ReportSum {
     /// Adds the report `text` of the file `file`.
     ///
     /// # Errors
-    /// If it is no report; the words say what is wrong with it.
+    /// If it is not a report; the text has the cause.
     pub fn add(&mut self, file: &str, text: &str) -> Result<(), String> {
-        let report: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        let report: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
         match report.get("format").and_then(Value::as_u64) {
-            Some(FORMAT) => {}
-            Some(other) => return Err(format!("it has format {other}, and this is about format {FORMAT}")),
-            None => return Err("it is no report of ebpf-run".into()),
+            Some(1) => {}
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(other) => {
+                return Err(format!("the report has format {other}; this version reads formats 1 to {FORMAT}"));
+            }
+            None => return Err("not a report of ebpf-run: it has no `format`".into()),
         }
-        let window = ReportWindow::read(file, &report).ok_or("it lacks what a report has")?;
+        let report = serde_json::from_value(report).map_err(|error| format!("not a complete report: {error}"))?;
+        let window = ReportWindow::new(file, report);
         let same = |other: &&ReportWindow| {
             (other.span, &other.name, &other.host, &other.boot)
                 == (window.span, &window.name, &window.host, &window.boot)
         };
         if let Some(other) = self.windows.iter().find(same) {
-            return Err(format!("its window is that of {}, and counts once", other.file));
+            return Err(format!("it has the same window as {}, which counts once", other.file));
         }
         self.windows.push(window);
         Ok(())
@@ -105,7 +195,7 @@ impl ReportSum {
             by.entry((window.name.clone(), window.host.clone())).or_default().push(window.clone());
         }
         let capture = |((name, host), mut windows): (_, Vec<ReportWindow>)| {
-            // By the clock that nobody sets; boots by the other one, because only that goes through them
+            // By the monotonic clock; boots by the wall clock, because the monotonic one begins anew
             let mut boots: BTreeMap<String, String> = BTreeMap::new();
             for ReportWindow { boot, start, .. } in &windows {
                 let first = boots.entry(boot.clone()).or_insert_with(|| start.clone());
@@ -117,53 +207,45 @@ impl ReportSum {
         by.into_iter().map(capture).collect()
     }
 
-    /// The sum for machines.
-    pub fn to_json(&self) -> Value {
-        json!({ "format": FORMAT, "captures": self.captures().iter().map(Capture::to_json).collect::<Vec<_>>() })
+    /// The sum as JSON.
+    pub fn to_json(&self) -> ReportSumJson {
+        ReportSumJson { format: FORMAT, captures: self.captures().iter().map(Capture::to_json).collect() }
     }
 }
 
 impl ReportWindow {
-    fn read(file: &str, report: &Value) -> Option<Self> {
-        let text = |at: &str| report.pointer(at).and_then(Value::as_str).map(str::to_owned);
-        let number = |at: &str| report.pointer(at).and_then(Value::as_u64);
-        let probe = |probe: &Value| {
-            let count = |key: &str| probe.get(key).and_then(Value::as_u64);
-            // Only of one that ran; what is there has to be a count
-            let optional = |key: &str| if probe.get(key).is_none_or(Value::is_null) { Some(0) } else { count(key) };
-            let text = |key: &str| probe.get(key).and_then(Value::as_str).map(str::to_owned);
-            Some(ProbeTotals {
-                name: text("name")?,
-                verdict: text("verdict")?,
-                reason: text("reason"),
-                seen: count("seen")?,
-                written: count("written")?,
-                lost: count("lost")?,
-                // Both are upper bounds of what is missing
-                missed: optional("missed")?.saturating_add(optional("unseen")?),
-                warmup: optional("warmup")?,
-            })
+    fn new(file: &str, report: ReportInput) -> Self {
+        let probe = |probe: ProbeInput| ProbeTotals {
+            name: probe.name,
+            last_verdict: probe.verdict,
+            reason: probe.reason,
+            seen: probe.seen,
+            written: probe.written,
+            lost: probe.lost,
+            may_be_missing: probe.recursion_misses.saturating_add(probe.unseen),
+            warmup: probe.warmup,
         };
-        Some(ReportWindow {
+        let window = report.window;
+        ReportWindow {
             file: file.to_owned(),
-            name: text("/name")?,
-            host: text("/host/name")?,
-            boot: text("/host/boot_id").unwrap_or_default(),
-            start: text("/window/start")?,
-            end: text("/window/end")?,
-            span: (number("/window/start_monotonic_ns")?, number("/window/end_monotonic_ns")?),
-            ended_by: text("/window/ended_by")?,
-            exit_code: number("/exit_code")?,
-            error: text("/error"),
-            balances: report.get("balances").and_then(Value::as_bool)?,
-            clock_steps: report.get("clock_steps").and_then(Value::as_array).map_or(0, |steps| steps.len() as u64),
-            probes: report.get("probes")?.as_array()?.iter().map(probe).collect::<Option<_>>()?,
-        })
+            name: report.name,
+            host: report.host.name,
+            boot: report.host.boot_id.unwrap_or_default(),
+            start: window.start,
+            end: window.end,
+            span: (window.start_monotonic_ns, window.end_monotonic_ns),
+            ended_by: window.ended_by,
+            exit_code: report.exit_code,
+            error: report.error,
+            reconciles: report.reconciles,
+            clock_steps: report.clock_steps.len() as u64,
+            probes: report.probes.into_iter().map(probe).collect(),
+        }
     }
 }
 
 impl Capture {
-    /// Nanoseconds that are in any of the windows, those in several of them once.
+    /// Nanoseconds that the windows cover; what several of them cover counts once.
     fn recorded(&self) -> u64 {
         let mut last: Option<(&str, u64)> = None;
         let mut sum = 0u64;
@@ -196,16 +278,16 @@ impl Capture {
     }
 
     fn changes(&self) -> Vec<Change> {
-        let mut last: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut last: BTreeMap<&str, Verdict> = BTreeMap::new();
         let mut changes = Vec::new();
         for window in &self.windows {
             for probe in &window.probes {
-                match last.insert(&probe.name, &probe.verdict) {
-                    Some(before) if before != probe.verdict => changes.push(Change {
+                match last.insert(&probe.name, probe.last_verdict) {
+                    Some(before) if before != probe.last_verdict => changes.push(Change {
                         at: window.start.clone(),
                         probe: probe.name.clone(),
-                        from: before.to_owned(),
-                        to: probe.verdict.clone(),
+                        from: before,
+                        to: probe.last_verdict,
                         reason: probe.reason.clone(),
                     }),
                     _ => {}
@@ -215,18 +297,18 @@ impl Capture {
         changes
     }
 
-    /// Each probe's sum, in the order in which they were met.
+    /// The sum of each probe, in the order of its first window.
     fn probes(&self) -> Vec<ProbeTotals> {
         let mut sums: Vec<ProbeTotals> = Vec::new();
         for probe in self.windows.iter().flat_map(|window| &window.probes) {
             match sums.iter_mut().find(|sum| sum.name == probe.name) {
                 None => sums.push(probe.clone()),
                 Some(sum) => {
-                    sum.verdict.clone_from(&probe.verdict);
+                    sum.last_verdict = probe.last_verdict;
                     sum.seen = sum.seen.saturating_add(probe.seen);
                     sum.written = sum.written.saturating_add(probe.written);
                     sum.lost = sum.lost.saturating_add(probe.lost);
-                    sum.missed = sum.missed.saturating_add(probe.missed);
+                    sum.may_be_missing = sum.may_be_missing.saturating_add(probe.may_be_missing);
                     sum.warmup = sum.warmup.saturating_add(probe.warmup);
                 }
             }
@@ -234,9 +316,9 @@ impl Capture {
         sums
     }
 
-    fn ended_by(&self) -> BTreeMap<&str, u64> {
+    fn ended_by(&self) -> BTreeMap<End, u64> {
         let mut by = BTreeMap::new();
-        self.windows.iter().for_each(|window| *by.entry(window.ended_by.as_str()).or_default() += 1);
+        self.windows.iter().for_each(|window| *by.entry(window.ended_by).or_default() += 1);
         by
     }
 
@@ -245,38 +327,31 @@ impl Capture {
     }
 
     fn failed(&self) -> impl Iterator<Item = &ReportWindow> {
-        self.windows.iter().filter(|window| window.exit_code != 0 || !window.balances)
+        self.windows.iter().filter(|window| window.exit_code != 0 || !window.reconciles)
     }
 
-    fn to_json(&self) -> Value {
-        let probe = |probe: &ProbeTotals| {
-            let ProbeTotals { name, verdict, seen, written, lost, missed, warmup, .. } = probe;
-            json!({ "name": name, "last_verdict": verdict, "seen": seen, "written": written, "lost": lost,
-                    "missed": missed, "warmup": warmup })
+    fn to_json(&self) -> CaptureJson {
+        let failed = |window: &ReportWindow| FailedWindow {
+            file: window.file.clone(),
+            start: window.start.clone(),
+            exit_code: window.exit_code,
+            error: window.error.clone(),
+            reconciles: window.reconciles,
         };
-        let gap = |gap: &WindowGap| json!({ "from": gap.from, "to": gap.to, "nanoseconds": gap.nanoseconds, "overlap": gap.overlap });
-        let change = |change: &Change| {
-            json!({ "at": change.at, "probe": change.probe, "from": change.from, "to": change.to,
-                    "reason": change.reason })
-        };
-        let failed = |window: &ReportWindow| {
-            json!({ "file": window.file, "start": window.start, "exit_code": window.exit_code, "error": window.error,
-                    "balances": window.balances })
-        };
-        json!({
-            "name": self.name,
-            "host": self.host,
-            "windows": self.windows.len(),
-            "start": self.windows.first().map(|window| &window.start),
-            "end": self.windows.last().map(|window| &window.end),
-            "recorded_ns": self.recorded(),
-            "ended_by": self.ended_by(),
-            "clock_steps": self.clock_steps(),
-            "probes": self.probes().iter().map(probe).collect::<Vec<_>>(),
-            "gaps": self.gaps().iter().map(gap).collect::<Vec<_>>(),
-            "verdict_changes": self.changes().iter().map(change).collect::<Vec<_>>(),
-            "failed": self.failed().map(failed).collect::<Vec<_>>(),
-        })
+        CaptureJson {
+            name: self.name.clone(),
+            host: self.host.clone(),
+            windows: self.windows.len(),
+            start: self.windows.first().map(|window| window.start.clone()),
+            end: self.windows.last().map(|window| window.end.clone()),
+            recorded_ns: self.recorded(),
+            ended_by: self.ended_by(),
+            clock_steps: self.clock_steps(),
+            probes: self.probes(),
+            gaps: self.gaps(),
+            verdict_changes: self.changes(),
+            failed: self.failed().map(failed).collect(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The books, and what is said of them.
+//! The counts of a run, and the texts about them.
 
 use std::collections::BTreeMap;
 
@@ -30,20 +30,26 @@ fn account(seen: u64, full: u64, received: u64, written: u64) -> Account {
         written,
         warmup: 0,
         warmup_lost: 0,
-        after_end: 0,
+        after_window: 0,
         lost_queue_full: 0,
         lost_other: 0,
-        unwritten: 0,
-        late: 0,
+        discarded: 0,
+        out_of_order: 0,
         peak_unread: 0,
-        lost_told: None,
-        missed: 0,
+        perf_lost: None,
+        recursion_misses: 0,
         symbols: SymbolCounts::default(),
         cpus_not_sampled: Vec::new(),
-        maps: vec![MapAccount { name: "inflight".into(), max_entries: 16, refused: 0, unseen: 0, under_way: None }],
+        maps: vec![MapAccount {
+            name: "inflight".into(),
+            max_entries: 16,
+            insert_failures: 0,
+            unseen: 0,
+            in_flight: None,
+        }],
         buffer,
         memory: 4096,
-        would_have_held: (full > 0).then_some(8192),
+        suggested_size: (full > 0).then_some(8192),
     }
 }
 
@@ -70,14 +76,14 @@ fn report(accounts: Vec<Account>, max_loss: f64) -> Report {
 }
 
 #[test]
-fn the_books_balance_to_the_record() {
-    assert!(account(100, 10, 90, 90).balances());
-    assert!(!account(100, 10, 89, 89).balances(), "one is missing on the way to userspace");
-    assert!(!account(100, 10, 90, 89).balances(), "one is missing on the way to the sink");
-    let mut late = account(100, 0, 90, 80);
-    (late.after_end, late.unwritten) = (10, 10);
-    assert!(late.balances());
-    assert_eq!(late.lost(), 0, "what nobody wanted any more is not lost");
+fn the_counts_reconcile_to_the_record() {
+    assert!(account(100, 10, 90, 90).reconciles());
+    assert!(!account(100, 10, 89, 89).reconciles(), "one is missing on the way to userspace");
+    assert!(!account(100, 10, 90, 89).reconciles(), "one is missing on the way to the sink");
+    let mut full = account(100, 0, 90, 80);
+    (full.after_window, full.discarded) = (10, 10);
+    assert!(full.reconciles());
+    assert_eq!(full.lost(), 0, "a record after the end of the window is not lost");
 }
 
 #[test]
@@ -86,15 +92,15 @@ fn loss_is_judged_by_its_share() {
     let error = report(vec![account(1000, 1, 999, 999)], 0.0).verdict().expect("nothing may be lost");
     assert_eq!(error.kind, Kind::Loss);
     assert!(error.message.contains("1 of 1000 events were lost (0.10%"), "{error}");
-    assert_eq!(error.hint.unwrap(), "for slow-io, try buffer.size: 8KiB; or use filters that let less through");
+    assert_eq!(error.hint.unwrap(), "for slow-io, try buffer.size: 8KiB; or use filters that drop more events");
     assert!(report(vec![account(1000, 1, 999, 999)], 0.001).verdict().is_none());
 }
 
 #[test]
-fn what_the_kernel_left_out_counts_as_an_upper_bound() {
+fn what_the_kernel_skipped_counts_as_an_upper_bound() {
     let mut account = account(1000, 0, 1000, 1000);
-    account.missed = 10;
-    assert!(account.balances(), "the books are those of what was seen");
+    account.recursion_misses = 10;
+    assert!(account.reconciles(), "the counts are those of what was seen");
     assert!(report(vec![account.clone()], 0.01).verdict().is_none());
     let error = report(vec![account.clone()], 0.0).verdict().expect("nothing may be lost");
     assert_eq!(error.kind, Kind::Loss);
@@ -105,7 +111,7 @@ fn what_the_kernel_left_out_counts_as_an_upper_bound() {
     assert!(shown.contains("  0  (up to 10 more may be missing"), "{shown}");
     account.kernel.seen = 1001;
     account.kernel.lost_buffer_full = 1;
-    account.would_have_held = Some(8192);
+    account.suggested_size = Some(8192);
     let error = report(vec![account], 0.0).verdict().expect("nothing may be lost");
     assert!(error.message.starts_with("1 of 1001 events were lost, and up to 10 more may be missing"), "{error}");
     let hint = error.hint.expect("a hint");
@@ -116,7 +122,7 @@ fn what_the_kernel_left_out_counts_as_an_upper_bound() {
 fn an_end_that_no_hook_saw_counts_as_an_upper_bound() {
     let mut account = account(1000, 0, 1000, 1000);
     account.maps[0].unseen = 10;
-    assert!(account.balances(), "such a request is no event yet");
+    assert!(account.reconciles(), "such a request is no event yet");
     assert!(report(vec![account.clone()], 0.01).verdict().is_none());
     let error = report(vec![account.clone()], 0.0).verdict().expect("nothing may be lost");
     assert_eq!(error.kind, Kind::Loss);
@@ -127,12 +133,12 @@ fn an_end_that_no_hook_saw_counts_as_an_upper_bound() {
 }
 
 #[test]
-fn what_is_under_way_is_told_and_is_no_loss() {
+fn what_is_in_flight_is_counted_and_is_no_loss() {
     let mut account = account(1000, 0, 1000, 1000);
-    assert_eq!(account.under_way(), None);
-    account.maps[0].under_way = Some(("requests under way".into(), 0));
-    assert!(account.under_way() == Some(0) && !report(vec![account.clone()], 0.0).to_string().contains("under way"));
-    account.maps[0].under_way = Some(("requests under way".into(), 3));
+    assert_eq!(account.in_flight(), None);
+    account.maps[0].in_flight = Some(("requests under way".into(), 0));
+    assert!(account.in_flight() == Some(0) && !report(vec![account.clone()], 0.0).to_string().contains("under way"));
+    account.maps[0].in_flight = Some(("requests under way".into(), 3));
     let report = report(vec![account], 0.0);
     assert!(report.verdict().is_none());
     assert!(report.to_string().contains("  (requests under way at the end: 3)"), "{report}");
@@ -140,16 +146,16 @@ fn what_is_under_way_is_told_and_is_no_loss() {
 
 #[test]
 fn a_full_map_is_named_with_a_size_that_helps() {
-    let with = |refused| {
-        let mut account = account(100, 0, 100 - refused, 100 - refused);
-        account.kernel.lost_map_full = refused;
-        account.maps[0].refused = refused;
+    let with = |insert_failures| {
+        let mut account = account(100, 0, 100 - insert_failures, 100 - insert_failures);
+        account.kernel.lost_map_full = insert_failures;
+        account.maps[0].insert_failures = insert_failures;
         report(vec![account], 0.0)
     };
     let report = with(5);
     assert!(report.to_string().contains("  5  (5: the map `inflight` was full)"), "{report}");
     let hint = |report: &Report| report.verdict().expect("nothing may be lost").hint.expect("a hint");
-    assert_eq!(hint(&report), "for slow-io, try maps: {inflight: 32}; or use filters that let less through");
+    assert_eq!(hint(&report), "for slow-io, try maps: {inflight: 32}; or use filters that drop more events");
     assert!(hint(&with(90)).contains("inflight: 64"), "{}", hint(&with(90)));
 }
 
@@ -157,9 +163,9 @@ fn a_full_map_is_named_with_a_size_that_helps() {
 fn an_aggregate_is_judged_by_the_events_in_its_rows() {
     let mut aggregate = account(100, 0, 7, 7);
     aggregate.counted = Some(90);
-    assert!(!aggregate.balances(), "ten are nowhere");
+    assert!(!aggregate.reconciles(), "ten are nowhere");
     aggregate.kernel.lost_map_full = 10;
-    assert!(aggregate.balances());
+    assert!(aggregate.reconciles());
     let shown = report(vec![aggregate], 0.0).to_string();
     assert!(shown.contains("slow-io           7           7          10  (rows of 90 events)"), "{shown}");
 }
@@ -167,7 +173,7 @@ fn an_aggregate_is_judged_by_the_events_in_its_rows() {
 #[test]
 fn a_person_reads_the_cause_beside_the_number() {
     let shown = report(vec![account(100, 10, 90, 90), account(5, 0, 4, 4)], 0.0).to_string();
-    assert!(shown.starts_with("ended after 1.2s: interrupted\n"), "{shown}");
+    assert!(shown.starts_with("finished after 1.2s: interrupted\n"), "{shown}");
     assert!(shown.contains("slow-io          90          90          10  (10: the buffer was full)"), "{shown}");
     assert!(
         shown.ends_with("(the counts do not reconcile: the kernel counted 5 events, userspace accounts for 4)"),
@@ -186,7 +192,7 @@ fn counts_that_do_not_reconcile_are_an_error_of_their_own() {
     let error = report(vec![account(100, 0, 100, 99)], 0.0).verdict().expect("one is missing");
     assert!(error.message.ends_with("100 records were received, 99 are accounted for"), "{error}");
     let mut told = account(100, 1, 99, 99);
-    told.lost_told = Some(2);
+    told.perf_lost = Some(2);
     let error = report(vec![told], 1.0).verdict().expect("one is missing");
     assert!(error.message.ends_with("the kernel reported 2 lost records, the program counted 1"), "{error}");
     // Worse than a loss, whose count it makes uncertain; a failure explains it
@@ -207,8 +213,9 @@ fn no_count_can_run_over() {
             let mut counts = account(seen, other, other, other);
             counts.kernel.lost_map_full = other;
             (counts.kernel.lost_other, counts.lost_queue_full, counts.lost_other) = (other, other, other);
-            (counts.warmup, counts.missed, counts.after_end, counts.peak_unread) = (other, seen, other, other);
-            assert_eq!(counts.balances(), (seen, other) == (0, 0), "{seen} {other}");
+            (counts.warmup, counts.recursion_misses, counts.after_window, counts.peak_unread) =
+                (other, seen, other, other);
+            assert_eq!(counts.reconciles(), (seen, other) == (0, 0), "{seen} {other}");
             let report = report(vec![counts.clone(), counts], 0.5);
             assert_eq!(report.verdict().is_none(), (seen, other) == (0, 0), "{seen} {other}");
             assert!(!report.to_string().is_empty());
@@ -217,7 +224,7 @@ fn no_count_can_run_over() {
     // 2⁶³ + 2⁶³ is 0 in 64 bits
     let mut counts = account(5, 0, 5, 5);
     (counts.warmup, counts.kernel.lost_map_full) = (1 << 63, 1 << 63);
-    assert!(!counts.balances());
+    assert!(!counts.reconciles());
     // More before the window than there was at all
     let mut counts = account(10, 5, 0, 0);
     counts.warmup = 11;
@@ -241,7 +248,7 @@ fn a_share_is_within_a_bound_that_is_written_like_it() {
 #[test]
 fn events_that_lack_a_part_count_against_max_loss() {
     let mut account = account(100, 0, 100, 100);
-    account.maps[0].refused = 5;
+    account.maps[0].insert_failures = 5;
     assert_eq!(account.incomplete(), 5, "none of them is lost");
     let report = report(vec![account.clone()], 0.0);
     let error = report.verdict().expect("it is incomplete");

@@ -79,7 +79,7 @@ pub(super) fn make_report(
         let warmup = warmup.saturating_add(before.lost());
         // If every record has reached the sinks, records that were no longer wanted are counted one by one: a
         // difference would count any missing record as one of them
-        let unwritten = if outcome.broken.is_some() || outcome.abandoned {
+        let discarded = if outcome.broken.is_some() || outcome.abandoned {
             user.records.saturating_sub(written.saturating_add(lost_other).saturating_add(user.lost_queue_full))
         } else {
             sum(&outcome.discarded)
@@ -101,20 +101,20 @@ pub(super) fn make_report(
             written,
             warmup,
             warmup_lost: before.lost_buffer_full,
-            after_end: user.after_end,
+            after_window: user.after_end,
             lost_queue_full: user.lost_queue_full,
             lost_other,
-            late: sum(&outcome.late),
+            out_of_order: sum(&outcome.late),
             peak_unread: counts.perf_buffers[index].peak.unwrap_or(kernel.peak_unread),
-            lost_told: counts.perf_buffers[index].lost,
-            unwritten,
-            missed: counts.missed[index].saturating_sub(counts.baseline.missed[index]),
+            perf_lost: counts.perf_buffers[index].lost,
+            discarded,
+            recursion_misses: counts.missed[index].saturating_sub(counts.baseline.missed[index]),
             maps: maps(probe, counts, index),
             memory: probe.buffer_memory(Host::possible_cpus()),
             buffer: probe.buffer.clone(),
             symbols: counts.names[index].clone(),
             cpus_not_sampled: counts.cpus_not_sampled[index].clone(),
-            would_have_held: counts.losses[index].suggested_size(&probe.buffer, user, kernel),
+            suggested_size: counts.losses[index].suggested_size(&probe.buffer, user, kernel),
         });
     }
     let template_failure =
@@ -152,9 +152,9 @@ fn maps(probe: &ProbePlan, counts: &RunCounts, index: usize) -> Vec<MapAccount> 
     let account = |(at, map): (usize, &MapSpec)| MapAccount {
         name: map.name.clone(),
         max_entries: probe.entries(map),
-        refused: since(&counts.refused, &counts.baseline.refused, at),
+        insert_failures: since(&counts.refused, &counts.baseline.refused, at),
         unseen: since(&counts.unseen, &counts.baseline.unseen, at),
-        under_way: map.in_flight.clone().zip(counts.under_way[index][at]),
+        in_flight: map.in_flight.clone().zip(counts.under_way[index][at]),
     };
     probe.program.maps.iter().enumerate().map(account).collect()
 }

@@ -336,14 +336,14 @@ impl Judge<'_> {
         if report["exit_code"] != Json::from(self.ran.code) {
             self.wrong(format!("the report has exit code {}", report["exit_code"]));
         }
-        if report["balances"] != true {
+        if report["reconciles"] != true {
             self.wrong("the report does not balance");
         }
         let mut lost = 0;
         for probe in report["probes"].as_array().into_iter().flatten() {
             self.probe(probe, &report["window"]["ended_by"]);
             let number = |name: &str| probe[name].as_u64().unwrap_or(0);
-            lost += ["lost", "missed", "unseen", "incomplete"].into_iter().map(number).sum::<u64>();
+            lost += ["lost", "recursion_misses", "unseen", "incomplete"].into_iter().map(number).sum::<u64>();
         }
         if self.complete() && (self.ran.code == Some(3)) != (lost > 0) {
             self.wrong(format!("exit code {:?} with {lost} lost", self.ran.code));
@@ -363,7 +363,7 @@ impl Judge<'_> {
         if causes != number("lost") {
             self.wrong(format!("the causes of the losses are {causes:?}: {probe}"));
         }
-        let parts = sum(&["written", "warmup", "after_end", "unwritten", "lost"]);
+        let parts = sum(&["written", "warmup", "after_window", "discarded", "lost"]);
         let has_records = !probe["buffer"].is_null();
         if has_records && self.complete() && ended_by == "duration" && parts != number("seen") {
             self.wrong(format!("the parts of `seen` are {parts:?}: {probe}"));
@@ -377,7 +377,7 @@ impl Judge<'_> {
     fn file(&mut self, file: &Json) {
         let (Some(path), Some(bytes)) = (file["path"].as_str(), file["bytes"].as_u64()) else { return };
         let size = fs::symlink_metadata(Path::new(path)).map(|found| found.len());
-        if file["whole"] == true && !matches!(size, Ok(size) if size == bytes) {
+        if file["complete"] == true && !matches!(size, Ok(size) if size == bytes) {
             self.wrong(format!("{path} is whole with {bytes} bytes by the report, and has {size:?}"));
         }
     }

@@ -64,8 +64,8 @@ fn a_run_whose_counts_do_not_reconcile_has_an_exit_code_of_its_own() {
         let ended = ended.says(&[&error, &format!("(the counts do not reconcile: {words})"), "hint: "]);
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
         let report = report(&scratch);
-        assert_eq!((&report["exit_code"], &report["balances"]), (&json!(7), &json!(false)));
-        assert_eq!(report["probes"][0]["balances"], json!(false));
+        assert_eq!((&report["exit_code"], &report["reconciles"]), (&json!(7), &json!(false)));
+        assert_eq!(report["probes"][0]["reconciles"], json!(false));
         let sum = run(Command::new(BINARY).args(["report", &path])).expect(0);
         assert!(sum.stdout.contains("(exit code 7): the counts of kernel and userspace"), "{}", sum.stdout);
     }

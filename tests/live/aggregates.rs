@@ -123,7 +123,7 @@ fn observed(test: &str, probe: Json, steps: &[Json]) -> Ran {
     let read = |name: &str| fs::read_to_string(path(name)).expect("it is there");
     let rows = records(&read("rows"));
     assert_eq!(read("table").lines().count(), rows.len() + 1, "the table has the same rows");
-    assert!(report.accounts[0].balances(), "{report}");
+    assert!(report.accounts[0].reconciles(), "{report}");
     Ran { report, rows, drawn: read("screen") }
 }
 
@@ -261,7 +261,7 @@ fn what_a_full_map_refuses_is_counted_and_said() {
     assert_eq!(account.kernel.seen, 128);
     assert!(account.kernel.lost_map_full > 0 && ran.rows.len() < 64, "{}", ran.report);
     assert_eq!(there + account.kernel.lost_map_full, 128, "each call is in a row or lost");
-    let refused = account.maps.iter().find(|map| map.name == "tallies").expect("the map").refused;
+    let refused = account.maps.iter().find(|map| map.name == "tallies").expect("the map").insert_failures;
     assert_eq!(refused, account.kernel.lost_map_full);
     assert!(ran.report.to_string().contains("the map `tallies` was full"), "{}", ran.report);
 }
@@ -283,7 +283,7 @@ fn a_map_that_is_read_at_an_interval_never_fills_for_good() {
     let account = &ran.report.accounts[0];
     assert_eq!((account.kernel.seen, account.kernel.lost()), (8 * 20 * 3, 0), "{}", ran.report);
     assert_eq!(ran.fields(&["calls"]).iter().map(|row| row[0]).sum::<u64>(), 8 * 20 * 3);
-    assert!(account.balances(), "{}", ran.report);
+    assert!(account.reconciles(), "{}", ran.report);
 
     // One that keeps CPUs apart only on demand has to hold all of them
     let ran = observed(TEST, json!({"program": "tally", "interval": "50ms", "per_cpu": true}), &steps);

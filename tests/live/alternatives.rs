@@ -80,7 +80,7 @@ fn exactly_one_variant_of_each_group_is_attached() {
     load.join().expect("the load ran");
     let account = &report.accounts[0];
     eprintln!("{:?} {:?} {:?}", account.verdict, account.variants, account.reason);
-    assert!(account.balances() && account.kernel.seen == 2, "{account:?}");
+    assert!(account.reconciles() && account.kernel.seen == 2, "{account:?}");
     let written = records(&fs::read_to_string(scratch.path("out.jsonl")).expect("records"));
     let got: Vec<_> = written.iter().map(|record| (record["what"].as_str(), record["way"].as_str())).collect();
     // The ways that records came are those that the report tells, and each thing was seen once

@@ -412,7 +412,7 @@ fn a_request_under_way_at_the_end_is_counted() {
         assert_eq!(writes.join().expect("it does not panic"), Some(0));
         assert!(records(&ended.stdout).is_empty(), "{}", ended.stdout);
         let report = report(&scratch);
-        let under_way = [0, 1, 2].map(|probe| report["probes"][probe]["under_way"].clone());
+        let under_way = [0, 1, 2].map(|probe| report["probes"][probe]["in_flight"].clone());
         assert_eq!(under_way, [json!(1), json!(1), json!(0)]);
         assert_eq!((&report["probes"][0]["lost"], &report["probes"][0]["unseen"]), (&json!(0), &json!(0)));
     }
@@ -465,7 +465,7 @@ fn records_and_unseen_ends_are_what_the_disk_counts() {
         let records = records(&capture.stop().expect(0).stdout);
         let report = report(&scratch);
         let number = |key: &str| report["probes"][0][key].as_u64().expect("a number");
-        let found = records.len() as u64 + number("unseen") + number("under_way");
+        let found = records.len() as u64 + number("unseen") + number("in_flight");
         assert!(completed >= 2 * 4096 && found <= completed, "{found} of {completed}");
         match found == completed {
             true => Ok(()),

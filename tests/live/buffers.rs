@@ -54,7 +54,7 @@ fn every_combination_brings_every_record_and_the_books_balance() {
         complete(found, 300, &ended);
         let report = report(&scratch);
         let account = &report["probes"][0];
-        assert_eq!(report["balances"], true, "{buffer}: {report}");
+        assert_eq!(report["reconciles"], true, "{buffer}: {report}");
         assert_eq!(
             (&account["seen"], &account["written"], &account["lost"]),
             (&json!(found), &json!(found), &json!(0)),
@@ -147,11 +147,11 @@ fn the_stream_says_how_many_records_are_missing() {
         assert!(gaps.iter().all(|gap| gap["cause"] == "buffer full" && gap["probe"] == "p"), "{gaps:?}");
         let report = report(&scratch);
         let account = &report["probes"][0];
-        assert_eq!((&account["lost_buffer_full"], &report["balances"]), (&json!(missing), &json!(true)), "{report}");
+        assert_eq!((&account["lost_buffer_full"], &report["reconciles"]), (&json!(missing), &json!(true)), "{report}");
         assert_eq!(report["exit_code"], 3);
 
         // And the size that the report asks for would have held it
-        let size = account["buffer"]["would_have_held"].as_u64().expect("a number");
+        let size = account["buffer"]["suggested_size"].as_u64().expect("a number");
         let mut larger = buffer.clone();
         larger["size"] = json!(format!("{size}B"));
         let capture = Capture::start(&scratch, &to_jsonl(json!([probe(&comm, &larger)])), &args);

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
 use crate::common::{BINARY, Ended, Scratch};
+use crate::reports::valid_report;
 use crate::variants::{UNSUPPORTED, Variant};
 
 /// A machine that does other things too, or that is emulated, may take its time.
@@ -46,7 +47,7 @@ pub fn of_probe<'a>(records: &'a [Json], name: &str) -> Vec<&'a Json> {
 #[track_caller]
 pub fn report(scratch: &Scratch) -> Json {
     let text = std::fs::read_to_string(scratch.path("report.json")).expect("a report");
-    serde_json::from_str(&text).expect("JSON")
+    valid_report(&text)
 }
 
 /// What the summary says of the probe `name`: received, written and lost records.

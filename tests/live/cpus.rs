@@ -102,7 +102,7 @@ fn perf_events_say_which_cpus_they_missed() {
         cpu.set(true);
         burn(Some(cpu.number));
         burn(Some(0));
-        let words = format!("(CPU {} went offline or came online, and is not sampled since)", cpu.number);
+        let words = format!("(CPU {} went offline or came online and is not sampled since)", cpu.number);
         let ended = capture.stop().expect(0).says(&[&words]);
         let rows = records(&ended.stdout);
         for (index, probe) in ["profile", "llcstat"].into_iter().enumerate() {
@@ -151,7 +151,7 @@ fn buffers_and_counts_of_a_cpu_that_comes_and_goes() {
         assert_eq!((seen, written + lost), (expected, expected), "{}", ended.stderr);
         assert_eq!((number(perf, "lost_other"), lost), (CALLS, CALLS), "those after it came back: {}", ended.stderr);
         assert!(ended.stderr.contains("no perf buffer on the CPU"), "{}", ended.stderr);
-        assert_eq!(report["balances"], true);
+        assert_eq!(report["reconciles"], true);
         let of_cpu = |cpu: usize| -> u64 {
             let rows = of_probe(&rows, "counts").into_iter();
             rows.filter(|row| is_open(row) && row["cpu"] == cpu).map(|row| number(row, "calls")).sum()

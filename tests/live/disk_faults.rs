@@ -142,7 +142,7 @@ fn requests(scratch: &Scratch, capture: Capture) -> Vec<Json> {
     }
     assert_eq!(of_probe(&all, "others"), Vec::<&Json>::new());
     for probe in report(scratch)["probes"].as_array().expect("a list") {
-        let counts = ["lost", "unseen", "under_way"].map(|key| probe[key].clone());
+        let counts = ["lost", "unseen", "in_flight"].map(|key| probe[key].clone());
         assert_eq!(counts, [json!(0), json!(0), json!(0)], "{probe}");
     }
     mine

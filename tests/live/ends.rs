@@ -47,8 +47,8 @@ fn a_window_ends_after_its_duration() {
     assert!(before < start && end < after && end - start >= 900_000_000, "{before} {start} {end} {after}");
     assert_eq!(summary(&ended, "calls"), [3, 3, 0]);
     assert_eq!(records(&ended.stdout).len(), 3);
-    let ended = ended.says(&["ends after 1s or with Ctrl-C", "ended after 1.", ": the time is over"]);
-    let seconds = ended.stderr.split("ended after ").nth(1).and_then(|rest| rest.split('s').next());
+    let ended = ended.says(&["ends after 1s or with Ctrl-C", "finished after 1.", ": duration reached"]);
+    let seconds = ended.stderr.split("finished after ").nth(1).and_then(|rest| rest.split('s').next());
     let seconds: f64 = seconds.and_then(|seconds| seconds.parse().ok()).expect("a number");
     assert!((0.95..=1.5).contains(&seconds), "{seconds}");
 }
@@ -67,7 +67,7 @@ fn signals_end_a_window_cleanly() {
         failing_calls(&comm, 5, 1, |_| ()).join().expect("the load does not panic");
         let asked = Instant::now();
         capture.signal(signal);
-        let ended = capture.wait().expect(0).says(&["ended after ", ": interrupted"]);
+        let ended = capture.wait().expect(0).says(&["finished after ", ": interrupted"]);
         assert!(asked.elapsed() < Duration::from_secs(3), "{signal:?}: {:?}", asked.elapsed());
         let found = records(&ended.stdout).len();
         complete(found, 5, &ended);
@@ -85,7 +85,7 @@ fn a_window_takes_just_as_many_events_as_it_wants() {
     config["window"] = json!({"max_events": 5});
     let capture = Capture::start(&scratch, &config, &[]);
     failing_calls(&comm, 50, 1, |_| ()).join().expect("the load does not panic");
-    let ended = capture.wait().expect(0).says(&["all events that were asked for are there"]);
+    let ended = capture.wait().expect(0).says(&["max_events reached"]);
     assert_eq!(summary(&ended, "calls"), [5, 5, 0]);
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let times: Vec<u64> =
@@ -111,7 +111,7 @@ fn a_closed_pipe_ends_it_even_if_nothing_more_comes() {
             drop(stdout);
         }
         let closed = Instant::now();
-        let ended = capture.wait().expect(0).says(&["nobody reads the output any more"]);
+        let ended = capture.wait().expect(0).says(&["the reader closed the output"]);
         assert!(closed.elapsed() < Duration::from_secs(3), "{:?}", closed.elapsed());
         assert!(!ended.stderr.contains("error"), "it is none: {}", ended.stderr);
     }
@@ -130,7 +130,7 @@ fn a_pipe_that_is_closed_in_a_flood_ends_it_too() {
     let line = lines.next().expect("a record comes").expect("it can be read");
     assert_eq!(records(&line).len(), 1);
     drop(lines);
-    let ended = capture.wait().expect(0).says(&["nobody reads the output any more"]);
+    let ended = capture.wait().expect(0).says(&["the reader closed the output"]);
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     load.join().expect("the load does not panic");
 }

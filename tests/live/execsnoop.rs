@@ -414,7 +414,7 @@ fn executions_that_have_not_returned_at_the_end_are_counted() {
     }
     ended.expect(0).says(&["(executions not returned at the end: 1)"]);
     let report = report(&scratch);
-    assert_eq!([0, 1].map(|probe| report["probes"][probe]["under_way"].clone()), [json!(1), json!(0)]);
+    assert_eq!([0, 1].map(|probe| report["probes"][probe]["in_flight"].clone()), [json!(1), json!(0)]);
 }
 
 /// By the 32-bit table, with a list of pointers of 32 bits; and not what is an execution in the other table only.

@@ -163,7 +163,7 @@ fn a_window_has_as_many_files_as_their_size_asks_for() {
         for (file, name) in told.iter().zip(&files) {
             assert_eq!(file["path"], out.path(name).to_str().expect("UTF-8"));
             let size = fs::metadata(out.path(name)).expect("there").len();
-            assert_eq!((file["bytes"].as_u64(), &file["whole"]), (Some(size), &json!(true)));
+            assert_eq!((file["bytes"].as_u64(), &file["complete"]), (Some(size), &json!(true)));
         }
     }
 }
@@ -242,7 +242,7 @@ fn a_path_with_the_probe_in_it_is_a_file_for_each() {
     let report = report(&scratch);
     let [one, other] = report["files"].as_array().expect("a list").as_slice() else { panic!("two files: {report}") };
     for (file, probe, column) in [(one, "calls", "argv"), (other, "ends", "exit_code")] {
-        assert_eq!((&file["sink"], &file["whole"]), (&json!("file"), &json!(true)));
+        assert_eq!((&file["sink"], &file["complete"]), (&json!("file"), &json!(true)));
         let path = Path::new(file["path"].as_str().expect("text"));
         let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
         assert!(name.starts_with(&format!("{probe}-")) && name.ends_with(".csv.gz"), "{name}");
@@ -296,12 +296,11 @@ fn a_window_ends_before_the_disk_is_full() {
             thread::sleep(Duration::from_millis(20));
         }
     });
-    let ended =
-        capture.wait().expect(0).says(&["warning: stopped after", "the disk has no more room than min_free leaves"]);
+    let ended = capture.wait().expect(0).says(&["warning: ", "finished after", "free disk space fell below min_free"]);
     load.join().expect("the load does not panic");
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let report = report(&scratch);
-    assert_eq!((&report["window"]["ended_by"], &report["files"][0]["whole"]), (&json!("min_free"), &json!(true)));
+    assert_eq!((&report["window"]["ended_by"], &report["files"][0]["complete"]), (&json!("min_free"), &json!(true)));
     let [received, written, lost] = summary(&ended, "execsnoop");
     assert_eq!((records(&text(&small.path("x.jsonl"))).len() as u64, received, lost), (written, written, 0));
     // There is less than that now: the next window does not even begin

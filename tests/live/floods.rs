@@ -71,7 +71,7 @@ fn the_smallest_ring_loses_a_lot_and_the_books_balance_to_the_record() {
         let (written, lost) = (number("written"), number("lost"));
         let ended = ended.expect(if lost > 0 { 3 } else { 0 });
         assert_eq!(written + lost, CALLS, "round {round}: {report}");
-        assert_eq!((&report["balances"], number("lost_buffer_full")), (&json!(true), lost), "round {round}");
+        assert_eq!((&report["reconciles"], number("lost_buffer_full")), (&json!(true), lost), "round {round}");
         assert!(written > 0 && (!loses || lost > CALLS / 100), "round {round}: {lost} of {CALLS} lost");
         assert_eq!(told(&ended.stdout), (written, lost, 0), "round {round}");
     }
@@ -117,7 +117,7 @@ fn a_sink_that_sleeps_costs_a_bounded_memory_and_then_counted_losses() {
     let text = reading.join().expect("it does not panic").expect("it can be read");
     let report = report(&scratch);
     let number = |key: &str| report["probes"][0][key].as_u64().expect("a number");
-    assert_eq!(report["balances"], true, "{report}");
+    assert_eq!(report["reconciles"], true, "{report}");
     assert_eq!(number("written") + number("lost"), CALLS, "{}", ended.stderr);
     assert!(number("lost_sink") > CALLS / 10, "{report}");
     assert_eq!(told(&text), (number("written"), number("lost_buffer_full"), number("lost_sink")));
@@ -141,11 +141,11 @@ fn a_sink_that_goes_away_ends_the_capture() {
     let mut line = String::new();
     reader.read_line(&mut line).expect("a record");
     drop(reader);
-    let ended = capture.wait().expect(0).says(&["nobody reads the output any more"]);
+    let ended = capture.wait().expect(0).says(&["the reader closed the output"]);
     flood.join().expect("no panic");
     assert!(!ended.stderr.contains("error"), "{}", ended.stderr);
     let report = report(&scratch);
-    assert_eq!((&report["balances"], &report["window"]["ended_by"]), (&json!(true), &json!("closed")), "{report}");
+    assert_eq!((&report["reconciles"], &report["window"]["ended_by"]), (&json!(true), &json!("closed")), "{report}");
     let first: Json = serde_json::from_str(&line).expect("JSON");
     assert_eq!(first["path"], "/no/such/file");
 }

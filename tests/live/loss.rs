@@ -90,7 +90,7 @@ fn a_record_that_a_template_fails_on_is_lost_and_the_others_are_not() {
     failing_calls(&caller, 1, 1, |_| ()).join().expect("the load does not panic");
     run(&mut Command::new(program)).expect(0);
     failing_calls(&caller, 1, 1, |_| ()).join().expect("the load does not panic");
-    let ended = capture.stop().expect(3).says(&["(1: a template failed on them)", "sink `screen`: ", "10 // 0"]);
+    let ended = capture.stop().expect(3).says(&["(1: a template failed)", "sink `screen`: ", "10 // 0"]);
     assert_eq!(summary(&ended, "execsnoop"), [3, 2, 1]);
     assert_eq!(ended.stdout, "-2 -5\n-2 -5\n");
     let table = std::fs::read_to_string(scratch.path("table")).expect("the table is there");
@@ -126,7 +126,7 @@ fn what_a_full_map_can_not_follow_is_counted() {
     let ended = capture.stop().expect(3);
     let [received, _, lost] = summary(&ended, "biosnoop");
     assert!(ended.stderr.contains(&format!("({lost}: the map `inflight` was full)")), "{}", ended.stderr);
-    assert_eq!(report(&scratch)["probes"][0]["maps"], json!({"inflight": {"max_entries": 1, "refused": lost}}));
+    assert_eq!(report(&scratch)["probes"][0]["maps"], json!({"inflight": {"max_entries": 1, "insert_failures": lost}}));
     // A completion that the host hides is neither: it may have been any request's (docs/explanation/limits.md)
     assert!((READERS * READS - 100..=READERS * READS).contains(&(received + lost)), "{received} + {lost}");
     ended.says(&["hint: ", "for biosnoop, try maps: {inflight: 4}"]);

@@ -239,7 +239,7 @@ fn opens_that_have_not_returned_at_the_end_are_counted() {
     until_it_waits(other_tid);
     capture.stop().expect(0).says(&["(opens not returned at the end: 2)", "(calls not returned at the end: 2)"]);
     let report = report(&scratch);
-    let under_way: Vec<Json> = (0..5).map(|probe| report["probes"][probe]["under_way"].clone()).collect();
+    let under_way: Vec<Json> = (0..5).map(|probe| report["probes"][probe]["in_flight"].clone()).collect();
     assert_eq!(under_way, [2, 1, 0, 2, 0].map(|count| json!(count)));
     open(&path, OFlags::WRONLY, Mode::empty()).expect("both ends are there");
     for thread in [first, second] {

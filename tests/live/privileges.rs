@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::{Capture, records, report, summary};
 use crate::common::{BINARY, NOBODY, Scratch, copy_program, run};
 use crate::load::{failing_calls, unique_name};
+use crate::reports::valid_report;
 use crate::root;
 
 /// Whether this kernel is `major.minor` or a later one.
@@ -81,7 +82,7 @@ fn no_thread_of_a_capture_keeps_a_capability() {
     assert_eq!(summary(&capture.stop().expect(0), "execsnoop"), [200, 200, 0]);
     let report = report(&scratch);
     assert!(report["files"].as_array().expect("a list").len() > 3);
-    assert!(report["files"].as_array().expect("a list").iter().all(|file| file["whole"] == true), "{report}");
+    assert!(report["files"].as_array().expect("a list").iter().all(|file| file["complete"] == true), "{report}");
     assert_eq!(report["privileges"], json!({"user": 0, "capabilities": for_maps()}));
 }
 
@@ -104,7 +105,7 @@ fn what_the_end_needs_is_kept() {
     calls(&comm, 3);
     assert_eq!(summary(&capture.stop().expect(0), "execsnoop"), [3, 3, 0]);
     assert!(scratch.path("theirs/out.zst").exists());
-    let report: Json = serde_json::from_str(&fs::read_to_string(path).expect("a report")).expect("JSON");
+    let report = valid_report(&fs::read_to_string(path).expect("a report"));
     assert_eq!(report["privileges"]["capabilities"], json!([&["CHOWN", "DAC_OVERRIDE"], for_maps()].concat()));
     // A file of somebody else, in a folder with the sticky bit of somebody else
     scratch.set_mode("theirs", 0o1777);
@@ -149,7 +150,7 @@ fn a_user_with_two_capabilities_is_enough() {
     calls(&comm, 5);
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     assert_eq!(records(&fs::read_to_string(scratch.path("own/out")).expect("it is there")).len(), 5);
-    let report: Json = serde_json::from_str(&fs::read_to_string(path).expect("a report")).expect("JSON");
+    let report = valid_report(&fs::read_to_string(path).expect("a report"));
     assert_eq!(report["privileges"], json!({"user": 65534, "capabilities": for_maps()}));
     run(&mut as_user(&config, ",+bpf")).expect(5).says(&["requires CAP_PERFMON", "hint: "]);
 }

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::common::{BINARY, NOBODY, Scratch, copy_program, run};
 use crate::load::unique_name;
+use crate::reports::valid_report;
 use crate::root;
 use crate::sched::{Worker, alone};
 
@@ -67,7 +68,7 @@ impl User {
 /// What became of each probe, for a comparison.
 fn outcome(report: &Path) -> Vec<Json> {
     let Ok(text) = fs::read_to_string(report) else { return Vec::new() };
-    let report: Json = serde_json::from_str(&text).expect("JSON");
+    let report = valid_report(&text);
     let probes = report["probes"].as_array().expect("a list").clone();
     probes.iter().map(|probe| json!([probe["name"], probe["verdict"], probe["hooks"], probe["variants"]])).collect()
 }

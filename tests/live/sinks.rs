@@ -188,11 +188,11 @@ fn a_full_disk_ends_the_run_with_whole_lines() {
         let capture = Capture::start(&scratch, &config, &[]);
         failing_calls(&comm, 2000, 200, |_| ()).join().expect("the load does not panic");
         let ended = capture.wait().expect(1).says(&["sink `disk` can't write to ", "No space left", "hint: "]);
-        let ended = ended.says(&[path.to_str().expect("UTF-8"), "ended after", "a sink failed"]);
+        let ended = ended.says(&[path.to_str().expect("UTF-8"), "finished after", "a sink failed"]);
         let [received, written, _] = summary(&ended, "execsnoop");
         assert!(written < received && received <= 2000, "{}", ended.stderr);
         assert!(!path.exists(), "it is not whole");
-        let ended = ended.says(&["out.partial is not whole"]);
+        let ended = ended.says(&["out.partial is incomplete"]);
         let text = fs::read_to_string(small.path("out.partial")).expect("what was written is there");
         let whole = &text[..=text.rfind('\n').expect("a line")];
         let lines = if kind == "csv" { rows(whole).len() } else { records(whole).len() };

@@ -80,7 +80,7 @@ fn no_stack_is_missing_while_there_is_room() {
         let all = counted(&rows, |_| true);
         assert!(all > 9 * 1024, "{all} of 10240 absences: {said}");
         assert_eq!(counted(&rows, has_no_stack), 0, "{said}");
-        assert_eq!((code, &maps["stacks"]["refused"]), (Some(0), &json!(0)), "{said}");
+        assert_eq!((code, &maps["stacks"]["insert_failures"]), (Some(0), &json!(0)), "{said}");
     }
 }
 
@@ -92,7 +92,7 @@ fn stacks_that_a_full_map_refuses_are_counted() {
     let (rows, code, said, maps) = paths_with(64, None);
     let (all, without) = (counted(&rows, |_| true), counted(&rows, has_no_stack));
     assert!(without > 0 && without < all, "{without} of {all}: {said}");
-    let refused = maps["stacks"]["refused"].as_u64().expect("a count");
+    let refused = maps["stacks"]["insert_failures"].as_u64().expect("a count");
     assert!(refused >= without, "{refused} refused, {without} missing");
     assert!(said.contains("the map `stacks` was full"), "{said}");
     assert!(said.contains("events lack a stack or a time") && said.contains("maps: {stacks: "), "{said}");

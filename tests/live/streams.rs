@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::records;
 use crate::common::{BINARY, Scratch, run};
 use crate::load::{failing_calls, unique_name};
+use crate::reports::valid_report;
 use crate::root;
 
 /// A config that writes the calls of the returned command to `path`, as JSON Lines.
@@ -243,8 +244,7 @@ fn closed_standard_streams_do_not_mix_with_files() {
         assert_eq!(child.wait().expect("it ends").code(), Some(0), "{redirections}");
         let text = fs::read_to_string(scratch.path("out.jsonl")).expect("it is there");
         assert_eq!(records(&text).len(), 5, "{redirections}");
-        let report: Json =
-            serde_json::from_slice(&fs::read(scratch.path("report.json")).expect("a report")).expect("JSON");
+        let report: Json = valid_report(&fs::read_to_string(scratch.path("report.json")).expect("a report"));
         assert_eq!(report["exit_code"], 0);
     }
 }

@@ -170,7 +170,7 @@ fn captured(scratch: &Scratch, config: &Json, time: Duration) -> (Ended, Vec<Jso
     let took = attached.elapsed();
     assert!(took < time + MOST_FOR_NAMES + REST, "{took:?}");
     let (rows, report) = (records(&ended.stdout), report(scratch));
-    assert_eq!(report["balances"], true, "{report:#}");
+    assert_eq!(report["reconciles"], true, "{report:#}");
     (ended, rows, report)
 }
 
@@ -178,7 +178,7 @@ fn captured(scratch: &Scratch, config: &Json, time: Duration) -> (Ended, Vec<Jso
 /// for a second, on a machine that is very busy, is seldom.
 #[track_caller]
 fn no_crash(report: &Json) {
-    assert!(report["symbol_helpers_replaced"].as_u64() <= Some(2), "{report:#}");
+    assert!(report["symbol_helper_restarts"].as_u64() <= Some(2), "{report:#}");
 }
 
 fn unresolved(report: &Json, cause: &str) -> u64 {
@@ -752,7 +752,7 @@ fn a_worker_that_is_killed_or_stopped_is_replaced() {
     }
     let (worker, supervisor) = worker(rows.capture.pid(), None);
     let report = rows.stop(&scratch);
-    assert!(report["symbol_helpers_replaced"].as_u64() >= Some(2), "{report:#}");
+    assert!(report["symbol_helper_restarts"].as_u64() >= Some(2), "{report:#}");
     [worker, supervisor].into_iter().for_each(is_gone);
 }
 
@@ -775,7 +775,7 @@ fn without_a_supervisor_names_are_missing_and_nothing_else() {
         rows.wait_for("[unknown]");
         let report = rows.stop(&scratch);
         assert!(unresolved(&report, "no_helper") > 0, "{report:#}");
-        assert_eq!((&report["balances"], &report["exit_code"]), (&json!(true), &json!(0)), "{report:#}");
+        assert_eq!((&report["reconciles"], &report["exit_code"]), (&json!(true), &json!(0)), "{report:#}");
         [worker, supervisor].into_iter().for_each(is_gone);
     }
 }
@@ -820,7 +820,7 @@ fn names_never_take_longer_than_they_may() {
         asked.elapsed()
     });
     let report = report(&scratch);
-    assert!(report["symbol_helpers_replaced"].as_u64() > Some(0), "{report:#}");
+    assert!(report["symbol_helper_restarts"].as_u64() > Some(0), "{report:#}");
     assert!(took < MOST_FOR_NAMES + REST, "{took:?}");
 }
 

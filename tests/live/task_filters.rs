@@ -367,7 +367,7 @@ fn a_cgroup_that_is_made_again_is_followed() {
     fs::remove_dir(&cgroups.unit).expect("it is empty");
     capture.wait_for(&format!("ebpf-run: warning: unit {unit} no longer exists"));
     let outside = run_in(&cgroups.outer);
-    let ended = capture.stop().expect(0).says(&[&format!("unit {unit} (filter of unit, not): made again 2 times")]);
+    let ended = capture.stop().expect(0).says(&[&format!("unit {unit} (filter of unit, not): recreated 2 times")]);
     let records = records(&ended.stdout);
     let of = |probe: &str| -> Vec<u64> {
         of_probe(&records, probe).iter().map(|record| record["pid"].as_u64().expect("a number")).collect()

@@ -236,7 +236,7 @@ fn connections_that_are_open_at_the_end_are_counted() {
     drop(open);
     assert_eq!(records(&ended.stdout).len(), 3, "{}", ended.stdout);
     let report = report(&scratch);
-    let under_way: Vec<_> = (0..5).map(|probe| report["probes"][probe]["under_way"].clone()).collect();
+    let under_way: Vec<_> = (0..5).map(|probe| report["probes"][probe]["in_flight"].clone()).collect();
     assert_eq!(under_way, [3, 3, 3, 0, 0].map(|count| json!(count)));
 }
 

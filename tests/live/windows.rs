@@ -50,13 +50,13 @@ fn the_warm_up_is_counted_and_not_recorded() {
     calls(&comm, 7); // in the warm-up
     thread::sleep(Duration::from_millis(1300).saturating_sub(attached.elapsed()));
     calls(&comm, 3);
-    let ended = capture.stop().expect(0).says(&["records from 1s on", "(7 before the window)"]);
+    let ended = capture.stop().expect(0).says(&["records from 1s on", "(7 during warm-up)"]);
     assert_eq!(summary(&ended, "calls"), [3, 3, 0]);
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let report = report(&scratch);
     let probe = &report["probes"][0];
     assert_eq!([&probe["seen"], &probe["warmup"], &probe["written"]], [&json!(10), &json!(7), &json!(3)]);
-    assert_eq!((&probe["balances"], &report["balances"]), (&json!(true), &json!(true)));
+    assert_eq!((&probe["reconciles"], &report["reconciles"]), (&json!(true), &json!(true)));
     let start = report["window"]["start_monotonic_ns"].as_u64().expect("a number");
     let times: Vec<u64> = records(&ended.stdout).iter().map(|record| record["ts"].as_u64().expect("ns")).collect();
     assert!(times.len() == 3 && times.iter().all(|ts| *ts >= start), "{times:?} {start}");
@@ -104,7 +104,7 @@ fn a_signal_in_the_warm_up_ends_it_with_nothing() {
     let (config, comm) = windowed(json!({"warmup": "1h"}));
     let capture = Capture::start(&scratch, &config, &[]);
     calls(&comm, 5);
-    let ended = capture.stop().expect(0).says(&["interrupted", "(5 before the window)"]);
+    let ended = capture.stop().expect(0).says(&["interrupted", "(5 during warm-up)"]);
     assert_eq!((summary(&ended, "calls"), ended.stdout.as_str()), ([0, 0, 0], ""));
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
 }
@@ -121,7 +121,7 @@ fn a_window_ends_when_its_sinks_have_as_many_bytes_as_it_wants() {
     let args = ["--max-bytes", "20KiB", "--report", path.to_str().expect("UTF-8")]; // which goes over the config's
     let capture = Capture::start(&scratch, &config, &args);
     calls(&comm, 300);
-    let ended = capture.wait().expect(0).says(&["after 20KiB written", "as many bytes as were asked for"]);
+    let ended = capture.wait().expect(0).says(&["after 20KiB written", "max_bytes reached"]);
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     let text = fs::read_to_string(scratch.path("out.jsonl")).expect("it is whole");
     let line = text.lines().next_back().map_or(0, str::len) + 1;
@@ -226,14 +226,15 @@ fn drain_gives_up_on_a_sink_that_stands_still() {
     failing_calls(&comm, 1000, 250, |_| ()).join().expect("the load does not panic"); // more than a pipe holds
     let asked = Instant::now();
     capture.signal(Signal::TERM);
-    let ended = capture.wait().expect(1).says(&["error: a sink did not drain within 1s", "more not written)"]);
+    let ended =
+        capture.wait().expect(1).says(&["error: a sink did not drain within 1s", "more discarded: the output ended)"]);
     assert!(asked.elapsed() > Duration::from_millis(900) && asked.elapsed() < Duration::from_secs(5));
     assert!(!ended.stderr.contains("do not reconcile"), "{}", ended.stderr);
     assert!(scratch.path("out.partial").exists() && !scratch.path("out").exists());
     let report = report(&scratch);
     assert_eq!(report["exit_code"], 1);
     assert_eq!(
-        (&report["files"][0]["path"], &report["files"][0]["whole"]),
+        (&report["files"][0]["path"], &report["files"][0]["complete"]),
         (&json!(scratch.path("out.partial")), &json!(false))
     );
 }
@@ -256,7 +257,7 @@ fn quiet_is_silent_when_all_is_well_and_loud_when_not() {
     assert_eq!(run_config(&scratch, &config, &["--quiet"]).expect(0).stderr, "");
     config["sinks"] = json!({"file": {"type": "jsonl", "path": "/dev/full"}});
     config["sinks"]["file"] = json!({"type": "csv", "path": "/dev/full"});
-    let ended = run_config(&scratch, &config, &["--quiet"]).expect(1).says(&["error: ", "/dev/full", "ended after"]);
+    let ended = run_config(&scratch, &config, &["--quiet"]).expect(1).says(&["error: ", "/dev/full", "finished after"]);
     assert!(!ended.stderr.contains("attached"), "{}", ended.stderr);
 }
 
@@ -336,6 +337,6 @@ fn reports_of_many_windows_add_up() {
     assert!(shown.contains("3 windows from ") && shown.contains("3 interrupted"), "{shown}");
     scratch.write("broken.json", "{");
     let broken = scratch.path("broken.json");
-    let ended = report(&[broken.to_str().expect("UTF-8")]).expect(1).says(&["broken.json: it is no JSON"]);
+    let ended = report(&[broken.to_str().expect("UTF-8")]).expect(1).says(&["broken.json: not JSON"]);
     assert!(ended.stdout.contains("3 windows from "), "the others are added up all the same: {}", ended.stdout);
 }

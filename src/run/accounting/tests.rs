@@ -28,7 +28,7 @@ fn verdict(outcome: WriterOutcome, end: End) -> (Option<Kind>, u64) {
     };
     let start = report::ClockInstant { wall: 0, monotonic: 0 };
     let report = make_report(&plan, &counts, end, (start, Duration::ZERO), outcome);
-    (report.verdict().map(|error| error.kind), report.accounts[0].unwritten)
+    (report.verdict().map(|error| error.kind), report.accounts[0].discarded)
 }
 
 fn wrote(written: u64, discarded: u64) -> WriterOutcome {
