@@ -1,4 +1,4 @@
-//! Checking config files: which, and the words for people, scripts and GitHub. Loads nothing and asks no kernel.
+//! Checks config files and writes their problems for terminals, scripts and GitHub. Loads no program and does not ask the kernel.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let before = files.len();
         within(path, &mut files)?;
         if files.len() == before {
-            let what = format!("there is no *.yaml or *.yml in {} or below", shown(path));
+            let what = format!("no *.yaml or *.yml in {} or below it", shown(path));
             return Err(Error::new(Kind::Config, what));
         }
     }
@@ -62,7 +62,7 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 fn within(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let unreadable = |error| Error::new(Kind::Config, format!("{} can't be read: {error}", shown(folder)));
+    let unreadable = |error| Error::new(Kind::Config, format!("can't read {}: {error}", shown(folder)));
     let mut entries: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         entries.push(entry.map_err(unreadable)?.path());
@@ -75,7 +75,7 @@ fn within(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
                 within(&path, files)?;
             }
         } else if !hidden && path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
-            // A link that leads nowhere is told; a pipe would be waited for
+            // A broken link is reported; opening a pipe would block
             if path.is_file() || !path.exists() {
                 files.push(path);
             }
@@ -136,17 +136,18 @@ impl InvalidFile {
         }
     }
 
-    /// Leaves out what others have told of a file that they include as well, and remembers what is told here.
-    pub fn leave_out(&mut self, told: &mut HashSet<(String, Diagnostic)>) {
+    /// Removes the problems of included files that are in `reported`, and adds the others to it.
+    pub fn leave_out(&mut self, reported: &mut HashSet<(String, Diagnostic)>) {
         let texts = &self.texts;
         self.problems.retain(|problem| {
             let text = &texts[problem.place.text];
             let place = Place { text: 0, ..problem.place };
-            text.kind == TextKind::Argument || told.insert((text.name.clone(), Diagnostic { place, ..problem.clone() }))
+            text.kind == TextKind::Argument
+                || reported.insert((text.name.clone(), Diagnostic { place, ..problem.clone() }))
         });
     }
 
-    /// Says which file an argument of the command line was for.
+    /// Adds the config's name to the name of each argument of the command line.
     pub fn name_arguments(&mut self) {
         let config = self.texts[0].name.clone();
         for text in self.texts.iter_mut().filter(|text| text.kind == TextKind::Argument) {

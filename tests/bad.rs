@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::pairs;
 use ebpf_run::catalog::Catalog;
 use ebpf_run::check::{Format, InvalidFile, check, check_text};
 use ebpf_run::config::diagnostic::{Code, Diagnostic, TextKind, sorted};
@@ -90,6 +91,142 @@ fn the_corpus_has_every_kind_of_fault_that_a_file_can_show() {
         let elsewhere = [Code::Unreadable, Code::Part, Code::Disagreement].contains(code);
         assert!(elsewhere || told.contains(code.as_str()), "{code} ({})", code.title());
     }
+}
+
+/// Pairs of which one fault makes the other unknowable, or no fault: two names, or patterns of names, and why.
+const UNKNOWABLE: &[(&str, &str, &str)] = &[
+    ("empty-comment-only", "*", "it is empty: with anything else in it, it is not"),
+    ("not-a-mapping", "*", "a list has no keys"),
+    ("only-words", "*", "text has no keys"),
+    ("of-another-program", "*", "with a key of a config it is not for another program"),
+    ("yaml-bad-indentation", "*", "what the line belongs to is not known"),
+    ("yaml-bracket-left-open", "*", "where the bracket ends is not known"),
+    ("yaml-tab", "*", "how far the line is indented is not known"),
+    ("window-of-events-without-any", "*", "a probe of the other sends events"),
+    ("set-unknown", "*", "the arguments replace values of the other, or name a probe that it does not have"),
+    ("include-*", "lock-missing", "the file that is not included may have it"),
+    ("include-*", "schedule-w*", "the file that is not included may have it"),
+    ("include-*", "several", "the file that is not included may have it"),
+    ("include-*", "label-mistyped", "the file that is not included may have it"),
+    ("include-*", "default-unused", "the file that is not included may have it"),
+    ("include-*", "missing-*", "the file that is not included may have it"),
+    ("include-*", "name-sink", "the file that is not included may have it"),
+    ("include-*", "probe-sink-unknown-only", "the file that is not included may have it"),
+    ("include-*", "sink-unused", "the file that is not included may have it"),
+    ("include-*", "count-no-sinks", "the included file has sinks"),
+    ("include-with-faults", "blank-window", "the value of the included file is overridden"),
+    ("sink-unused", "*", "a name or list of sinks that has a problem may mean this sink"),
+    ("default-unused", "*", "the program of the other uses it, or is not known"),
+    ("missing-program", "*", "which fields the events have is not known"),
+    ("count-no-probes", "*", "which fields the events have is not known"),
+    ("ambiguous-key", "*", "the key that can't be read may be the one"),
+    ("ambiguous-word", "label-mistyped", "the key that can't be read may be the one"),
+    ("character-*", "label-mistyped", "the key that can't be read may be the one"),
+    ("character-*", "missing-*", "the key that can't be read may be the one"),
+    ("character-*", "include-without-sinks", "the key that can't be read may be the one"),
+    ("character-invisible", "misplaced-interval", "the program can't be read"),
+    ("ambiguous-*", "key-twice*", "libyaml stops at the second key, so it can't be compared with"),
+    ("ambiguous-*", "several-of-yaml", "libyaml stops at the second key, so it can't be compared with"),
+    ("ambiguous-*", "alias-*", "libyaml does not follow the alias, so it can't be compared with"),
+    ("ambiguous-*", "nested-too-deeply", "libyaml stops there, so it can't be compared with"),
+    ("ambiguous-*", "document-second", "libyaml reads one document, so it can't be compared with"),
+    ("ambiguous-*", "*-64-bits", "libyaml stops at the number, so it can't be compared with"),
+    ("ambiguous-*", "type-long-number-for-text", "libyaml stops at the number, so it can't be compared with"),
+    ("ambiguous-end-of-file", "ambiguous-question-mark", "both are the last key"),
+    ("ambiguous-question-mark", "character-*", "both have the same label"),
+    ("type-mapping-for-program", "misplaced-interval", "the program is not known"),
+    ("schedule-windows-meet", "choice-on-locked", "the other has a lock"),
+    ("period-of-a-clock-missing", "period-zero", "the other has a period"),
+    ("name-sink", "several", "the other has the sink"),
+    ("unknown-key-instead-of-sinks", "name-sink", "the other has the sink"),
+    ("unknown-key-instead-of-sinks", "several", "the other has the sink"),
+    ("key-twice-at-the-top", "missing-version", "one has a key that the other lacks"),
+    ("several-of-yaml", "missing-version", "one has a key that the other lacks"),
+    ("lock-missing", "lock-*", "the other has a lock"),
+    ("lock-missing", "blank-duration", "the other has a lock"),
+    ("schedule-windows-meet", "lock-*", "the other has a lock"),
+    ("schedule-no-time", "schedule-*", "the other has a time"),
+    ("schedule-without-end", "*", "the other has a duration"),
+];
+
+fn is_named(name: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((start, end)) => name.starts_with(start) && name.ends_with(end),
+        None => name == pattern,
+    }
+}
+
+/// What a fault is known by in another file: its code, and the text that is underlined or the message.
+fn marks(file: &InvalidFile) -> Vec<(Code, String, String)> {
+    let of = |problem: &Diagnostic| {
+        let place = problem.place;
+        let line = file.texts[place.text].content.lines().nth(place.line - 1).unwrap_or_default();
+        let underlined = line.chars().skip(place.column - 1).take(place.width).collect();
+        (problem.code, underlined, problem.message.clone())
+    };
+    file.problems.iter().map(of).collect()
+}
+
+#[test]
+fn a_fault_hides_no_other() {
+    let catalog = Catalog::embedded();
+    let folder = tempfile::tempdir().expect("a folder");
+    let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad/parts");
+    fs::create_dir(folder.path().join("parts")).expect("a folder");
+    for entry in fs::read_dir(parts).expect("it is there") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), folder.path().join("parts").join(entry.file_name())).expect("it can be copied");
+    }
+    let path = folder.path().join("both.yaml");
+    let check_it = |text: &str, sets: &[String]| {
+        let arguments = Arguments { sets: sets.to_vec(), ..Arguments::default() };
+        let outside = Overlay { arguments: &arguments, environment: &environment };
+        if text.contains("\ninclude:") {
+            fs::write(&path, text).expect("it can be written");
+            return check(&path, &catalog, outside).expect("the programs are sound");
+        }
+        check_text("both.yaml", text, &catalog, outside).expect("the programs are sound")
+    };
+    let files: Vec<_> = corpus()
+        .into_iter()
+        .filter_map(|(name, path)| {
+            let text = fs::read_to_string(&path).expect("it can be read");
+            let Arguments { filters, output, sets } = arguments(&path);
+            if !filters.is_empty() || output.is_some() {
+                return None; // these are for a config of one probe, and a pair has two
+            }
+            let alone = marks(&check_it(&text, &sets).expect("it is wrong"));
+            Some((name, pairs::Parts::of(&text), sets, alone))
+        })
+        .collect();
+    let (mut hidden, mut unused): (Vec<String>, BTreeSet<_>) = (Vec::new(), UNKNOWABLE.iter().collect());
+    let mut count = 0;
+    for (index, (one, a, sets, alone)) in files.iter().enumerate() {
+        for (other, b, more_sets, also) in &files[index + 1..] {
+            let Some(text) = pairs::pair(a, b) else { continue };
+            count += 1;
+            let found = check_it(&text, &[&sets[..], more_sets].concat()).map(|file| marks(&file)).unwrap_or_default();
+            let is_shown = |(code, underlined, message): &&(Code, String, String)| {
+                // A sink may have another name there
+                let same = |shown: &str| shown.trim_end_matches('_') == underlined;
+                found.iter().any(|shown| shown.0 == *code && (same(&shown.1) || shown.2 == *message))
+            };
+            let missing: Vec<_> = alone.iter().chain(also).filter(|mark| !is_shown(mark)).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let both = |(a, b, _): &&(&str, &str, &str)| {
+                is_named(one, a) && is_named(other, b) || is_named(other, a) && is_named(one, b)
+            };
+            match UNKNOWABLE.iter().find(both) {
+                Some(known) => drop(unused.remove(known)),
+                None => hidden.push(format!("{one} + {other}: {missing:?} is not in {found:?}:\n{text}")),
+            }
+        }
+    }
+    assert!(hidden.is_empty(), "{} of {count} pairs:\n{}", hidden.len(), hidden.join("\n"));
+    assert!(count > 10_000, "{count} pairs");
+    assert!(unused.is_empty(), "not needed: {unused:?}");
 }
 
 fn errors_md() -> (std::path::PathBuf, String) {

@@ -93,7 +93,7 @@ fn a_wrong_command_line_is_a_wrong_config() {
     ebpf_run(&["run"]).expect(2).says(&["<CONFIG>"]);
     ebpf_run(&["io-latency", "execsnoop"]).expect(2).says(&["execsnoop"]);
     ebpf_run(&["--duration", "10", "io-latency"]).expect(2).says(&["`10` has no unit", "`10ms`"]);
-    ebpf_run(&["io-latency", "--duration", "10x"]).expect(2).says(&["`x` is no unit", "known: ns"]);
+    ebpf_run(&["io-latency", "--duration", "10x"]).expect(2).says(&["`x` is not a unit", "known: ns"]);
     ebpf_run(&["io-latency", "--duration=-1s"]).expect(2).says(&["-1s"]);
     ebpf_run(&["io-latency", "--duration", "0s"]).expect(2).says(&["greater than 0"]);
 }
@@ -135,7 +135,9 @@ fn a_file_that_may_not_be_read_is_no_config() {
     let scratch = Scratch::new();
     let path = scratch.write("secret.yaml", GOOD);
     scratch.set_mode("secret.yaml", 0o000);
-    run(unprivileged(&scratch).arg(path)).expect(2).says(&["secret.yaml: E001 it can't be read", "ermission denied"]);
+    run(unprivileged(&scratch).arg(path))
+        .expect(2)
+        .says(&["secret.yaml: E001 can't read the file", "ermission denied"]);
 }
 
 #[test]
@@ -300,7 +302,7 @@ fn unknown_names_are_refused_with_place_and_suggestion() {
     refused("[screen, table]", "[screen, tabel]", "10:21", "did you mean `table`?");
     refused("failed:", "faild:", "12:15", "did you mean `failed`?");
     refused("type: csv", "type: cvs", "19:11", "did you mean `csv`?");
-    refused("[comm,", "[com,", "21:15", "`com` is no field of biosnoop, did you mean `comm`?");
+    refused("[comm,", "[com,", "21:15", "`com` is not a field of biosnoop, did you mean `comm`?");
     refused("{{ comm }}", "{{ com }}", "17:38", "`com` is not a field of biosnoop, did you mean `comm`?");
     refused("| clock", "| clok", "17:26", "`clok` is not a template filter, did you mean `clock`?");
     refused("{{ name }}", "{{ nam }}", "24:19", "did you mean `name`?");
@@ -318,7 +320,7 @@ fn values_of_the_wrong_kind_are_refused_with_what_to_write() {
     refused("failed: true", "failed: maybe", "12:23", "true or false");
     refused("pid: [1, 2]", "pid: [1, -2]", "12:38", "-2");
     refused("template: \"{{ time", "template: \"{{ ts", "17:24", "monotonic");
-    refused("{{ comm }}", "{{ comm |", "17:43", "the template is wrong");
+    refused("{{ comm }}", "{{ comm |", "17:43", "invalid template");
 }
 
 #[test]

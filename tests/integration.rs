@@ -15,6 +15,7 @@ mod fuzz;
 mod golden;
 mod live;
 mod offline;
+mod pairs;
 mod rehearsal;
 mod reports;
 mod streams;

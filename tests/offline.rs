@@ -51,7 +51,7 @@ fn a_folder_is_checked_with_all_that_is_in_it() {
 fn a_check_of_nothing_does_not_pass() {
     let scratch = Scratch::new();
     let empty = scratch.path("").display().to_string();
-    ebpf_run(&["check", &empty]).expect(2).says(&["there is no *.yaml or *.yml in", &empty]);
+    ebpf_run(&["check", &empty]).expect(2).says(&["no *.yaml or *.yml in", &empty]);
     ebpf_run(&["check"]).expect(2).says(&["<PATH>"]);
     let none = scratch.path("none.yaml").display().to_string();
     let ended = ebpf_run(&["check", &none]).expect(2).says(&["1 problem in 1 of 1 file"]);

@@ -40,7 +40,7 @@ const FIXTURE: &str = "\
 #[test]
 fn what_is_expected_is_written_and_compared() {
     let scratch = folder(FIXTURE);
-    test(&scratch, &[]).expect(2).says(&["nothing to compare sink", "test --update"]);
+    test(&scratch, &[]).expect(2).says(&["no expected output for sink", "test --update"]);
     test(&scratch, &["--update"]).expect(0).says(&[
         "wrote ",
         "t.expected.log.jsonl",
@@ -76,7 +76,7 @@ fn a_fixture_that_does_not_fit_is_told_line_by_line() {
     for what in [
         ":1: field `comn`: there is no such field, did you mean `comm`?",
         ":2: `probe`: there is no probe `oi`, did you mean `io`?",
-        ":3: field `calls`: it takes a whole number from 0 to 18446744073709551615, not -1",
+        ":3: field `calls`: must be a whole number from 0 to 18446744073709551615, not -1",
     ] {
         assert!(ended.stdout.contains(&format!("{path}{what}")), "{what}: {}", ended.stdout);
     }
@@ -89,7 +89,7 @@ fn a_config_without_records_says_how_to_make_some() {
     test(&scratch, &[]).expect(2);
     fs::remove_file(scratch.path("t.fixture.jsonl")).expect("it is there");
     let says = [
-        "no records to test it with",
+        "no records to test the config with",
         "t.fixture.jsonl",
         "hint: a record is a line such as {\"probe\":\"io\",\"comm\":",
     ];
@@ -126,7 +126,7 @@ fn expected_output_is_not_written_through_a_link() {
     let scratch = folder(FIXTURE);
     let target = scratch.write("precious", "mine");
     std::os::unix::fs::symlink(&target, scratch.path("t.expected.log.jsonl")).expect("a link");
-    test(&scratch, &["--update"]).expect(1).says(&["can't be written"]);
+    test(&scratch, &["--update"]).expect(1).says(&["can't write"]);
     assert_eq!(fs::read_to_string(target).expect("it is there"), "mine");
 }
 

@@ -131,13 +131,13 @@ fn parts_are_checked_with_the_others_and_not_run() {
     within(&scratch, &["check", "."]).expect(0).says(&["no problems in 3 files"]);
     for command in ["run", "plan"] {
         let ended = within(&scratch, &[command, "shared/../sinks.yaml"]).expect(2);
-        ended.says(&["shared/../sinks.yaml:2:1: E019 this file is a part of others", "\n     2 | part: true\n"]);
+        ended.says(&["shared/../sinks.yaml:2:1: E019 this file is a part of other configs", "\n     2 | part: true\n"]);
     }
     // A problem of a file that several files include is reported once
     scratch.write("other.yaml", MAIN);
     scratch.write("sinks.yaml", SINKS.replace("jsonl,", "jsnl,"));
     let ended = within(&scratch, &["check", "."]).expect(2).says(&["1 problem in 3 of 4 files"]);
-    assert!(ended.stdout.starts_with("./sinks.yaml:4:15: E013 `jsnl` is no type of sink"), "{}", ended.stdout);
+    assert!(ended.stdout.starts_with("./sinks.yaml:4:15: E013 `jsnl` is not a sink type"), "{}", ended.stdout);
     assert_eq!(ended.stdout.matches("E0").count(), 1, "{}", ended.stdout);
 }
 
@@ -169,7 +169,7 @@ fn a_variable_that_is_not_set_is_an_error() {
     let mut command = Command::new(BINARY);
     command.args(["plan", "io.yaml"]).current_dir(scratch.path("")).env_remove("EBPF_RUN_TEST_HOST");
     let ended = run(&mut command).expect(2);
-    ended.says(&["io.yaml:4:17: E090 `EBPF_RUN_TEST_HOST` is not set", "^^^^^^^^^^^^^^^^^^^^^\n"]);
+    ended.says(&["io.yaml:4:17: E090 environment variable `EBPF_RUN_TEST_HOST` is not set", "^^^^^^^^^^^^^^^^^^^^^\n"]);
     let text = "version: 1\nprobes:\n  - program: execsnoop\n    filters:\n      pid: ['${EBPF_RUN_TEST_HOST}', 2]\n      \
                 failed: ${EBPF_RUN_TEST_HOST}\nsinks: {out: {type: jsonl}}\n";
     scratch.write("pids.yaml", text);
@@ -181,7 +181,7 @@ fn a_variable_that_is_not_set_is_an_error() {
     };
     let ended = plan("true").expect(2).says(&["pids.yaml:5:13: E030 filter `pid`: a whole number is needed, not true"]);
     assert!(!ended.stderr.contains("failed"), "{}", ended.stderr);
-    plan("17").expect(2).says(&["pids.yaml:6:15: E030 filter `failed`: true or false"]);
+    plan("17").expect(2).says(&["pids.yaml:6:15: E030 filter `failed`: must be true or false"]);
     scratch.write("pids.yaml", text.lines().filter(|line| !line.contains("failed")).collect::<Vec<_>>().join("\n"));
     let shown = plan("17").expect(0).stdout;
     assert!(shown.contains("17, 2  [pids.yaml:5, environment EBPF_RUN_TEST_HOST]"), "{shown}");
@@ -199,7 +199,7 @@ fn a_spare_sink_of_an_included_file_stands_in_nobodys_way() {
     // Each of the two conflicts with the other
     let set = "probes.slow-io.sinks=[out, twin, for-others]";
     let ended = within(&scratch, &["check", "io.yaml", "--set", set]).expect(2);
-    assert!(ended.stdout.starts_with("sinks.yaml:6:3: E027 "), "{}", ended.stdout);
+    assert!(ended.stdout.starts_with("sinks.yaml:6:27: E027 "), "{}", ended.stdout);
 }
 
 /// The secret must not be printed, however it is included.
@@ -219,18 +219,18 @@ fn nothing_is_shown_of_a_file_that_is_no_config() {
     symlink("plain.yaml", scratch.path("configs/main-link.yaml")).expect("a link");
     mknodat(CWD, scratch.path("configs/pipe.yaml"), FileType::Fifo, Mode::from(0o644), 0).expect("a pipe");
     for (include, says) in [
-        ("../shadow", "E018 it leads out of the folder of the config"),
-        ("../outside.yaml", "E018 it leads out of the folder"),
-        ("link.yaml", "E018 it leads out of the folder"),
-        ("config-link.yaml", "E018 it leads out of the folder"),
-        ("up/outside.yaml", "E018 it leads out of the folder"),
-        ("/etc/shadow", "E018 an include is a path from the folder of this file on"),
-        ("plain.yaml", "E018 this file is no config: none of its lines is `version: 1`"),
-        ("inner-link.yaml", "E018 an included file is called *.yaml or *.yml, behind any links too"),
-        ("token", "E018 an included file is called *.yaml"),
-        ("pipe.yaml", "E018 it is no file that could be read"),
-        ("up", "E018 it "),
-        ("none.yaml", "E018 the file can't be read: No such file"),
+        ("../shadow", "E018 the path is outside the config's directory"),
+        ("../outside.yaml", "E018 the path is outside"),
+        ("link.yaml", "E018 the path is outside"),
+        ("config-link.yaml", "E018 the path is outside"),
+        ("up/outside.yaml", "E018 the path is outside"),
+        ("/etc/shadow", "E018 an included path must be relative"),
+        ("plain.yaml", "E018 the file is not an ebpf-run config: it has no line `version: 1`"),
+        ("inner-link.yaml", "E018 an included file must be called *.yaml or *.yml, also where a link points to"),
+        ("token", "E018 an included file must be called *.yaml"),
+        ("pipe.yaml", "E018 not a regular file"),
+        ("up", "E018 "),
+        ("none.yaml", "E018 can't read the file: No such file"),
     ] {
         let main = format!("version: 1\ninclude: {include}\nprobes: [{{program: biosnoop}}]\n");
         scratch.write("configs/main.yaml", main);
@@ -270,13 +270,13 @@ fn includes_have_an_end() {
             .write(&format!("{i}.yaml"), format!("{main}include: {}.yaml\n", i + 1).replace("probes", "part: true\nx"));
     }
     let ended = within(&scratch, &["plan", "0.yaml"]).expect(2);
-    ended.says(&["8.yaml:5:10: E018 more than 8 includes one in the other"]);
+    ended.says(&["8.yaml:5:10: E018 includes are nested more than 8 deep"]);
     let names: Vec<String> = (0..70).map(|i| format!("many{i}.yaml")).collect();
     for name in &names {
         scratch.write(name, "version: 1\npart: true\n");
     }
     scratch.write("main.yaml", format!("{main}include: [{}]\n", names.join(", ")));
-    within(&scratch, &["plan", "main.yaml"]).expect(2).says(&["E018 more than 64 files for one config"]);
+    within(&scratch, &["plan", "main.yaml"]).expect(2).says(&["E018 a config can include at most 64 files"]);
 }
 
 #[test]

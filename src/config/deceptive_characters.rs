@@ -10,7 +10,7 @@ use super::diagnostic::{Code, Diagnostic, Place};
 use crate::event::text::is_deceptive;
 
 /// Lines with such a character that are reported; a binary file has one in most lines.
-const MAX_LINES: usize = 20;
+pub(super) const MAX_LINES: usize = 20;
 
 /// The first such character of each line, but for spaces, which quotes may have: see [`spaces`].
 pub(super) fn check(text: &str) -> Vec<Diagnostic> {
@@ -40,10 +40,7 @@ fn problem(line: usize, column: usize, c: char) -> Diagnostic {
 /// at `quoted` (from line and column to line and column, in order), and in comments they are text. If the text could be read up
 /// to `last` only, it is the space that is just there, or those up to that line.
 pub(super) fn spaces(text: &str, quoted: &[[(usize, usize); 2]], last: Option<(usize, usize)>) -> Vec<Diagnostic> {
-    let is_quoted = |at: (usize, usize)| {
-        let index = quoted.partition_point(|[start, _]| *start <= at);
-        index > 0 && at < quoted[index - 1][1]
-    };
+    let is_quoted = |at| is_within(quoted, at);
     let mut problems = Vec::new();
     for (line, content) in lines(text) {
         let (mut comment, mut before, mut found) = (false, ' ', None);
@@ -66,30 +63,87 @@ pub(super) fn spaces(text: &str, quoted: &[[(usize, usize); 2]], last: Option<(u
 }
 
 /// The first character of `text` that is neither `allowed` nor unremarkable, and its column from 1.
-fn first_of(text: &str, mut allowed: impl FnMut(char) -> bool) -> Option<(usize, char)> {
+fn first_of(text: &str, allowed: impl Fn(char) -> bool) -> Option<(usize, char)> {
+    all_of(text, allowed).next()
+}
+
+/// All of them.
+fn all_of<'t>(text: &'t str, allowed: impl Fn(char) -> bool + 't) -> impl Iterator<Item = (usize, char)> + 't {
     let mut before = [None; 2];
     let mut chars = text.chars().peekable();
     let mut column = 0;
-    while let Some(c) = chars.next() {
-        column += 1;
-        let good = allowed(c)
-            || match c {
-                '\u{fe0e}' | '\u{fe0f}' => {
-                    before[1].is_some_and(is_pictograph)
-                        || before[1].is_some_and(is_keycap) && chars.peek() == Some(&'\u{20e3}')
-                }
-                '\u{200d}' => {
-                    let of = if before[1] == Some('\u{fe0f}') { before[0] } else { before[1] };
-                    of.is_some_and(is_pictograph) && chars.peek().copied().is_some_and(is_pictograph)
-                }
-                c => !is_misleading(c) && !is_odd_space(c),
-            };
-        if !good {
-            return Some((column, c));
+    std::iter::from_fn(move || {
+        while let Some(c) = chars.next() {
+            column += 1;
+            let good = allowed(c)
+                || match c {
+                    '\u{fe0e}' | '\u{fe0f}' => {
+                        before[1].is_some_and(is_pictograph)
+                            || before[1].is_some_and(is_keycap) && chars.peek() == Some(&'\u{20e3}')
+                    }
+                    '\u{200d}' => {
+                        let of = if before[1] == Some('\u{fe0f}') { before[0] } else { before[1] };
+                        of.is_some_and(is_pictograph) && chars.peek().copied().is_some_and(is_pictograph)
+                    }
+                    c => !is_misleading(c) && !is_odd_space(c),
+                };
+            before = [before[1], Some(c)];
+            if !good {
+                return Some((column, c));
+            }
         }
-        before = [before[1], Some(c)];
+        None
+    })
+}
+
+/// Stands for a character that can't be there. It is refused itself, so that no text of a config has it.
+pub(super) const MASK: char = '\u{fdd0}';
+
+/// `text` with a mask for each such character, but for spaces, so that the rest of the text can be read. With a `blank` instead of a
+/// mask, the rest of the line is blank too where a reader may end the line: which text it belongs to is not known.
+pub(super) fn masked(text: &str, blank: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for whole in text.split_inclusive('\n') {
+        let content = whole.strip_suffix("\r\n").or_else(|| whole.strip_suffix('\n')).unwrap_or(whole);
+        let mut bad = all_of(content, |c| c == '\t' || is_odd_space(c)).peekable();
+        let mut rest = false;
+        for (column, c) in (1..).zip(content.chars()) {
+            let is_bad = bad.next_if(|(at, _)| *at == column).is_some();
+            rest |= is_bad && blank && ends_lines(c);
+            out.push(if rest || is_bad && blank {
+                ' '
+            } else if is_bad {
+                MASK
+            } else {
+                c
+            });
+        }
+        out.push_str(&whole[content.len()..]);
     }
-    None
+    out
+}
+
+/// `text` with a plain space for each that is none, on these `lines` and outside of what is `quoted`.
+pub(super) fn with_plain_spaces(text: &str, quoted: &[[(usize, usize); 2]], lines: &[usize]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (line, content) in (1..).zip(text.split_inclusive('\n')) {
+        out.extend((1..).zip(content.chars()).map(|(column, c)| {
+            let is_odd = is_odd_space(c) && lines.contains(&line) && !is_within(quoted, (line, column));
+            if is_odd { ' ' } else { c }
+        }));
+    }
+    out
+}
+
+/// Whether line and column are in one of the parts of a text, which are in order.
+fn is_within(parts: &[[(usize, usize); 2]], at: (usize, usize)) -> bool {
+    let index = parts.partition_point(|[start, _]| *start <= at);
+    index > 0 && at < parts[index - 1][1]
+}
+
+/// Whether some readers end the line at `c`.
+fn ends_lines(c: char) -> bool {
+    matches!(c, '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 /// The first character of `value`, a value from outside of the config's text, that must not be there. Spaces are what they
@@ -145,22 +199,22 @@ fn describe(c: char) -> (Code, String) {
     let instead = format!("write `{escape}` in double quotes");
     let message = match c {
         '\r' => {
-            let what = "a carriage return without a line feed: some YAML readers end the line here, and some do not; \
-                        use line feeds alone";
+            let what =
+                "a carriage return without a line feed: only some YAML readers end the line here; use line feeds";
             return (Code::NotYaml, what.into());
         }
         '\0' => format!("{label} is not text: save the file as UTF-8 (UTF-16 has such bytes)"),
         '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
-            format!("{label}: some YAML readers end the line here, and some do not; remove it or {instead}")
+            format!("{label}: only some YAML readers end the line here; remove it or {instead}")
         }
         '\u{feff}' => {
-            format!("{label}: it can only be the very first character of a file; remove it or {instead}")
+            format!("{label} is allowed only as the first character of a file; remove it or {instead}")
         }
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            format!("{label}: it changes the order in which text is displayed; remove it or {instead}")
+            format!("{label} changes the order in which text is displayed; remove it or {instead}")
         }
         c if is_odd_space(c) => {
-            format!("{label}: YAML does not take it for a space; type a space, or put quotes around the text")
+            format!("{label} is not a space in YAML; type a space, or put quotes around the text")
         }
         c if c.is_control() => format!("{label} is a control character; remove it or {instead}"),
         c if is_no_character(c) => format!("{label} is not a character; remove it"),

@@ -1,4 +1,4 @@
-//! The keys of a config that are about other files and about all probes at once.
+//! The keys of a config for other files and for all probes.
 
 use std::collections::BTreeMap;
 
@@ -14,17 +14,17 @@ use super::quantity::Nanoseconds;
 pub enum Include {
     /// The path of a file.
     One(String),
-    /// Paths of files: what a later one says goes over what an earlier one says.
+    /// Paths of files: a later file overrides an earlier one.
     Several(#[cfg_attr(test, schemars(length(min = 1)))] Vec<String>),
 }
 
-/// What every probe has unless it says otherwise. Filters have to fit every probe; anything else goes to the probes
-/// whose program has a use for it.
+/// Values for every probe; a probe's own value takes precedence. Filters apply to all probes, other keys to the probes whose
+/// program uses them.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
-    /// What programs look for. A filter here is a filter of every probe: one that a program lacks is an error.
+    /// Filters of every probe. A filter that a program does not have is an error.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>", extend("x-environment" = true)))]
     pub filters: BTreeMap<String, serde_yaml::Value>,
@@ -32,15 +32,15 @@ pub struct Defaults {
     pub buffer: Option<Buffer>,
     /// Order of the records.
     pub order: Option<Order>,
-    /// What to do where this kernel can't run a program.
+    /// What to do when this kernel can't run a program.
     pub on_unsupported: Option<OnUnsupported>,
-    /// Programs that add up in a map: how often it is read.
+    /// Aggregating programs: how often the map is read.
     pub interval: Option<Nanoseconds>,
-    /// Programs that add up in a map: rows tell what came since the last reading, or since the start.
+    /// Aggregating programs: rows count from the last read (true), or from the start of the window (false).
     pub clear: Option<bool>,
-    /// Programs that add up in a map: CPUs are kept apart.
+    /// Aggregating programs: one row for each CPU.
     pub per_cpu: Option<bool>,
-    /// Programs with counters: only so many rows, the first ones in the order of `sort`.
+    /// Programs with counters: print this many rows, the first in the order of `sort`.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub top: Option<u32>,
     /// Number of entries of maps, by the map's name, for the programs that have a map of this name.

@@ -1,4 +1,4 @@
-//! One problem of a config: what, where, and what to write instead.
+//! One problem of a config: what is wrong, where, and what to write instead.
 
 use std::fmt::Write as _;
 
@@ -71,7 +71,7 @@ pub struct Diagnostic {
     pub code: Code,
     /// Where.
     pub place: Place,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what to do.
     pub message: String,
 }
 
@@ -98,8 +98,8 @@ pub fn render(texts: &[Text], diagnostics: &[Diagnostic]) -> String {
 fn render_one(texts: &[Text], Diagnostic { code, place, message }: &Diagnostic) -> String {
     let Place { text, line, column, width } = *place;
     let Text { name, content, kind } = &texts[text];
-    if *code == Code::Unreadable {
-        return format!("{name}: {code} {message}"); // no line is to blame
+    if *code == Code::Unreadable && content.is_empty() {
+        return format!("{name}: {code} {message}"); // no line of it is known
     }
     let mut out = match kind {
         TextKind::Argument => format!("{name}: {code} {message}"), // one line, in most cases
@@ -109,7 +109,7 @@ fn render_one(texts: &[Text], Diagnostic { code, place, message }: &Diagnostic) 
     let before = column.saturating_sub(1);
     let marks = |c: char| if c.is_control() || is_deceptive(c) { shown(c).len() } else { 1 };
     let carets: String = "^".repeat(source.chars().skip(before).take(width.max(1)).map(marks).sum::<usize>().max(1));
-    // Tabs stay tabs, so that the caret stands where the eye looks
+    // Tabs stay tabs, so that the caret is below the text
     let indent: String = source.chars().take(before).map(indent).collect();
     let source: String = source.chars().map(|c| if c == '\t' { "\t".into() } else { shown(c) }).collect();
     write!(out, "\n  {line:>4} | {source}\n       | {indent}{carets}").expect("a String takes all");
@@ -130,19 +130,38 @@ fn indent(c: char) -> String {
     }
 }
 
-/// The one of `known` that `name` may have been meant to be.
+/// The one of `known` that `name` was probably meant to be: spelled nearly so, or the only one that begins with it.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
-    let (distance, best) = known.into_iter().map(|known| (distance(known), known)).min()?;
-    (distance <= 1 + name.chars().count() / 4).then_some(best)
+    let known: Vec<&str> = known.into_iter().collect();
+    let lower = name.to_lowercase();
+    let distance = |known: &str| strsim::damerau_levenshtein(&lower, &known.to_lowercase());
+    let (distance, best) = known.iter().map(|known| (distance(known), *known)).min()?;
+    if distance <= 1 + name.chars().count() / 4 {
+        return Some(best);
+    }
+    let mut longer = known.iter().filter(|known| lower.len() >= 3 && known.to_lowercase().starts_with(&lower));
+    longer.next().filter(|_| longer.next().is_none()).copied()
 }
 
 /// `, did you mean `x`?` and the list of what there is, for a name that is not among `known`.
 pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let known: Vec<&str> = known.into_iter().collect();
-    let guess =
-        nearest(name, known.iter().copied()).map(|best| format!(", did you mean `{best}`?")).unwrap_or_default();
-    // Nobody reads hundreds of names on one line
+    suggest_described(name, known.into_iter().map(|known| (known, "")))
+}
+
+/// As [`suggest`], of names with descriptions. Where no name is near, the first whose description has the name, or a word that
+/// it is short for, is suggested: `usr` is short for the users of `uid`.
+pub fn suggest_described<'a>(name: &str, known: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut described: Vec<(&str, &str)> = Vec::new();
+    for (known, description) in known {
+        if !described.iter().any(|(other, _)| *other == known) {
+            described.push((known, description));
+        }
+    }
+    let known: Vec<&str> = described.iter().map(|(known, _)| *known).collect();
+    let by_description = || described.iter().find(|(_, text)| mentions(text, name)).map(|(known, _)| *known);
+    let guess = nearest(name, known.iter().copied()).or_else(by_description);
+    let guess = guess.map(|best| format!(", did you mean `{best}`?")).unwrap_or_default();
+    // A line of hundreds of names is not readable
     const MOST: usize = 40;
     match known.len() {
         0 => guess,
@@ -151,6 +170,19 @@ pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
         }
         _ => format!("{guess} (known: {})", known.join(", ")),
     }
+}
+
+/// Whether a description has a word that `name` is short for: begins like it, and has its letters in their order.
+fn mentions(description: &str, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let short = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next() == name.chars().next();
+        first && name.len() <= word.len() && name.chars().skip(1).all(|c| letters.any(|letter| letter == c))
+    };
+    let words = description.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let is_short = |word: &str| short(word) && word.len() <= name.len() + 3;
+    name.len() >= 3 && words.map(str::to_lowercase).any(|word| is_short(&word))
 }
 
 #[cfg(test)]

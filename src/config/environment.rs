@@ -44,7 +44,7 @@ struct Expander<'a> {
 }
 
 /// Every schema that a value may be held against: references of `whole` and choices resolved.
-fn alternatives<'a>(whole: &'a Json, schema: &'a Json, found: &mut Vec<&'a Json>) {
+pub(super) fn alternatives<'a>(whole: &'a Json, schema: &'a Json, found: &mut Vec<&'a Json>) {
     if let Some(path) = schema.get("$ref").and_then(Json::as_str) {
         return alternatives(whole, whole.pointer(path.trim_start_matches('#')).unwrap_or(&Json::Null), found);
     }
@@ -117,7 +117,7 @@ impl<'a> Expander<'a> {
                     let whole = &from[..length];
                     if !allowed {
                         let what = format!(
-                            "`{whole}`: the environment is asked in labels, filters and paths only; for the text itself write `${whole}`"
+                            "`{whole}`: variables are replaced only in labels, filters and paths; write `${whole}` for the text itself"
                         );
                         self.say(Code::Environment, place, (before, whole), what);
                         sound = false;
@@ -135,7 +135,7 @@ impl<'a> Expander<'a> {
                     rest = &from[2..];
                 }
                 None => {
-                    let what = "`${` begins the name of a variable, as in `${TEAM}`; for the text itself write `$${`";
+                    let what = "`${` begins the name of a variable, as in `${TEAM}`; write `$${` for the text itself";
                     self.say(Code::Environment, place, (before, "${"), what.into());
                     sound = false;
                     rest = &from[2..];
@@ -153,9 +153,8 @@ impl<'a> Expander<'a> {
             (Some(value), Some(_)) if !value.is_empty() => value,
             (_, Some(default)) => default.to_owned(),
             (None, None) => {
-                let what = format!(
-                    "`{name}` is not set in the environment: set it, or write `${{{name}:-…}}` with what it is then"
-                );
+                let what =
+                    format!("environment variable `{name}` is not set: set it, or write a default, `${{{name}:-…}}`");
                 self.say(Code::Unset, place, at, what);
                 return None;
             }
@@ -167,7 +166,7 @@ impl<'a> Expander<'a> {
                 .map(|brace| format!("a template (`{brace}`)"))
         });
         if let Some(bad) = bad {
-            let what = format!("the value of `{name}` has {bad} in it: it must be plain text");
+            let what = format!("the value of environment variable `{name}` contains {bad}: set it to plain text");
             self.say(Code::Environment, place, at, what);
             return None;
         }

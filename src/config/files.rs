@@ -1,58 +1,58 @@
-//! The keys of a sink that are about its files.
+//! The keys of a sink for its files.
 
 use serde::Deserialize;
 
 use super::quantity::{Bytes, Nanoseconds};
 
-/// How a sink's files are made, how many there are, and what becomes of them.
+/// A sink's files: path, permissions, rotation, retention and compression.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Files {
-    /// File to write to, a template of `name`, `host`, `start`, `labels` and `probe`; `${NAME}` stands for a variable of the
-    /// environment. Default: `-`, standard output.
+    /// File to write to, a template of `name`, `host`, `start`, `labels` and `probe`; `${NAME}` is replaced by an environment
+    /// variable. Default: `-`, standard output.
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub path: Option<String>,
     /// Permissions of the file, octal. Default: 0640.
     #[cfg_attr(test, schemars(extend("format" = "mode")))]
     pub mode: Option<String>,
-    /// User that the file belongs to, by name or number. Default: who runs the capture.
+    /// Owner of the file, a user by name or number. Default: the user that runs the capture.
     pub owner: Option<String>,
-    /// Group that the file belongs to, by name or number. Default: that of who runs the capture.
+    /// Group of the file, by name or number. Default: the group of the user that runs the capture.
     pub group: Option<String>,
-    /// When another file is begun within a window.
+    /// When to begin another file within a window.
     pub rotate: Option<Rotate>,
-    /// Which of the files of this and earlier windows stay; those that any of the three is against are removed.
+    /// Retention: which files of this and earlier windows are kept. A file is removed when one of the limits excludes it.
     pub keep: Option<Keep>,
-    /// How a file is compressed once it is whole.
+    /// How to compress a finished file. Default: not compressed.
     pub compress: Option<Compress>,
-    /// End the window when the file system of the file has less room than this.
+    /// End the window when the file system has less free space than this.
     pub min_free: Option<Bytes>,
-    /// Write through folders and links that others can change.
+    /// Allow directories and links in the path that other users can change. Default: false.
     pub allow_unsafe_path: Option<bool>,
 }
 
-/// When another file is begun: at the first of what is given.
+/// When to begin another file: at the first limit that is reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1)))]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
-    /// When a file has so many bytes.
+    /// When a file has this size.
     pub size: Option<Bytes>,
-    /// When a file is so old.
+    /// When a file has this age.
     pub every: Option<Nanoseconds>,
 }
 
-/// Which files stay.
+/// Which files are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1)))]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
-    /// So many, the newest.
+    /// The newest files, this many.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub files: Option<u32>,
-    /// Those that were last written to within this time.
+    /// Files last written to within this time.
     pub age: Option<Nanoseconds>,
-    /// The newest that have so many bytes together.
+    /// The newest files, up to this size together.
     pub bytes: Option<Bytes>,
 }
 
@@ -61,9 +61,9 @@ pub struct Keep {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Compress {
-    /// Fast and small: `.zst` is put behind the name.
+    /// zstd: fast and small; adds `.zst` to the name.
     Zstd,
-    /// What everything reads: `.gz` is put behind the name.
+    /// gzip: read by every tool; adds `.gz` to the name.
     Gzip,
 }
 
@@ -94,14 +94,16 @@ pub fn parse_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(digits, 8).ok().filter(|_| (3..=4).contains(&digits.len()));
     match mode {
         Some(mode) if mode & !0o777 != 0 => {
-            Err(format!("`{text}` has more than permissions: write for instance `0640`"))
+            Err(format!("`{text}` has bits besides permissions: write for instance `0640`"))
         }
         Some(mode) if mode & 0o600 != 0o600 => {
-            Err(format!("with `{text}` its own owner could not read and write the file"))
+            Err(format!("with `{text}` the owner can't read and write the file: write for instance `0640`"))
         }
-        Some(mode) if mode & 0o002 != 0 => Err(format!("with `{text}` everybody could write to the file")),
+        Some(mode) if mode & 0o002 != 0 => {
+            Err(format!("with `{text}` every user can write to the file: write for instance `0640`"))
+        }
         Some(mode) => Ok(mode),
-        None => Err(format!("`{text}` is no mode of a file: write it octal, for instance `0640`")),
+        None => Err(format!("`{text}` is not a file mode: write it in octal, for instance `0640`")),
     }
 }
 

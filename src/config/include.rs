@@ -20,18 +20,20 @@ use super::diagnostic::{Code, Diagnostic, Place, Text, TextKind};
 use super::yaml::{self, Node, Value};
 use super::{MAX_BYTES, shown};
 
-/// Files in files in files: more levels than this nobody can follow.
+/// Levels of files that include files.
 const MAX_DEPTH: usize = 8;
-/// More files than any config is made of.
+/// Files of one config.
 const MAX_FILES: usize = 64;
 
 /// What a config includes.
 #[derive(Debug, Default)]
 pub(super) struct Included {
-    /// The trees, in the order in which they count: what comes later goes over what was before.
+    /// The trees in order: a later one overrides an earlier one.
     pub roots: Vec<Node>,
     /// Why something could not be included.
     pub problems: Vec<Diagnostic>,
+    /// Whether a file could not be included, or not to its end.
+    pub incomplete: bool,
 }
 
 struct IncludeReader<'a> {
@@ -54,7 +56,7 @@ pub(super) fn follow(path: Option<&Path>, root: &Node, texts: &mut Vec<Text>) ->
         return Included::default();
     }
     let top = path.map(|path| path.parent().unwrap_or(Path::new("")));
-    let part = root.get("part").is_some();
+    let part = matches!(root.get("part").map(|part| &part.value), Some(Value::Scalar { text, .. }) if text == "true");
     let itself = path.and_then(|path| rustix::fs::stat(path).ok()).map(|stat| (stat.st_dev, stat.st_ino));
     let within: Vec<_> = itself.into_iter().collect();
     let mut reader = IncludeReader { top, part, texts, found: Included::default(), seen: within.clone(), within };
@@ -67,14 +69,18 @@ impl IncludeReader<'_> {
     fn includes(&mut self, root: &Node, folder: &Path) {
         let Some(include) = root.get("include") else { return };
         let one = std::slice::from_ref(include);
+        // It has been reported, and what it would include is not known
+        self.found.incomplete |= matches!(include.value, Value::Broken);
         for node in if let Value::List(items) = &include.value { items } else { one } {
             let name = if matches!(node.value, Value::Scalar { .. }) { node.to_yaml() } else { Yaml::Null };
             let included = match name.as_str() {
+                None if matches!(node.value, Value::Broken) => Ok(()),
                 Some(name) if !name.is_empty() => self.include(name, folder),
                 None if node.place.text == 0 => Ok(()), // the structure's check says so
-                _ => Err("an include is the path of a file, or a list of paths".into()),
+                _ => Err("`include` must be the path of a file, or a list of paths".into()),
             };
             if let Err(what) = included {
+                self.found.incomplete = true;
                 self.found.problems.push(Diagnostic::new(Code::Include, node.place, what));
             }
         }
@@ -82,34 +88,34 @@ impl IncludeReader<'_> {
 
     fn include(&mut self, name: &str, folder: &Path) -> Result<(), String> {
         let Some(top) = self.top else {
-            return Err("only a file can include others, and this is none".into());
+            return Err("a config from standard input can't include files: write it to a file".into());
         };
         if Path::new(name).is_absolute() {
-            return Err("an include is a path from the folder of this file on, without a `/` in front".into());
+            return Err("an included path must be relative to this file's directory: remove the `/` in front".into());
         }
         let path = folder.join(name);
         let (file, id) = match open_below(top, &path)? {
             Some(found) => found,
             None if self.part => return Ok(()), // the configs that include it are checked with it
-            None => return Err("it leads out of the folder of the config: includes stay within it".into()),
+            None => return Err("the path is outside the config's directory: move the file into it".into()),
         };
         if self.within.contains(&id) {
-            return Err("this file includes itself, by itself or through others: take one of the includes out".into());
+            return Err("this file includes itself, directly or through other files: remove one of the includes".into());
         }
         if self.seen.contains(&id) {
             return Ok(()); // once is enough
         }
         if self.within.len() > MAX_DEPTH {
-            return Err(format!("more than {MAX_DEPTH} includes one in the other: include the file directly"));
+            return Err(format!("includes are nested more than {MAX_DEPTH} deep: include the file directly"));
         }
         if self.seen.len() >= MAX_FILES {
-            return Err(format!("more than {MAX_FILES} files for one config"));
+            return Err(format!("a config can include at most {MAX_FILES} files: remove some includes"));
         }
         let content = read(file)?;
         self.seen.push(id);
         // Nothing may be shown of a file that is none of ours
         if !content.lines().any(says_version) {
-            return Err("this file is no config: none of its lines is `version: 1`".into());
+            return Err("the file is not an ebpf-run config: it has no line `version: 1`".into());
         }
         let text = self.texts.len();
         self.texts.push(Text::new(TextKind::Included, shown(&normal(&top.join(&path))), content));
@@ -119,10 +125,13 @@ impl IncludeReader<'_> {
             problem.place.text = text;
         }
         self.found.problems.append(&mut problems);
-        let Some(mut root) = root else { return Ok(()) };
+        let Some(mut root) = root else {
+            self.found.incomplete = true;
+            return Ok(());
+        };
         root.relocate(&|place| Place { text, ..place });
         if !matches!(root.value, Value::Map(_) | Value::Broken) {
-            return Err("this file is no config: it is no mapping".into());
+            return Err("the file is not an ebpf-run config: it is not a mapping".into());
         }
         self.within.push(id);
         self.includes(&root, path.parent().unwrap_or(Path::new("")));
@@ -140,7 +149,7 @@ type OpenInclude = (File, (u64, u64));
 
 /// Opens the file `path` below `top`; `None` if it is somewhere else.
 fn open_below(top: &Path, path: &Path) -> Result<Option<OpenInclude>, String> {
-    let unreadable = |error: io::Error| format!("the file can't be read: {error}");
+    let unreadable = |error: io::Error| format!("can't read the file: {error}");
     let top = if top.as_os_str().is_empty() { Path::new(".") } else { top };
     let folder = open(top, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let folder = folder.map_err(|error| unreadable(error.into()))?;
@@ -151,17 +160,19 @@ fn open_below(top: &Path, path: &Path) -> Result<Option<OpenInclude>, String> {
         Ok(file) => file,
         Err(Errno::XDEV) => return Ok(None),
         Err(Errno::NOSYS) => {
-            return Err("this kernel can't open it safely (openat2 of 5.6 is missing): write all into one file".into());
+            return Err(
+                "this kernel can't open included files safely (openat2, Linux 5.6): write all into one file".into()
+            );
         }
         Err(error) => return Err(unreadable(error.into())),
     };
     let stat = fstat(&file).map_err(|error| unreadable(error.into()))?;
     let is_yaml = |path: &Path| [Some(OsStr::new("yaml")), Some(OsStr::new("yml"))].contains(&path.extension());
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err("it is no file that could be read".into());
+        return Err("not a regular file".into());
     }
     if !is_yaml(path) || !is_yaml(&own_name(&file).map_err(unreadable)?) {
-        return Err("an included file is called *.yaml or *.yml, behind any links too".into());
+        return Err("an included file must be called *.yaml or *.yml, also where a link points to".into());
     }
     Ok(Some((File::from(file), (stat.st_dev, stat.st_ino))))
 }
@@ -176,9 +187,9 @@ fn own_name(file: &OwnedFd) -> io::Result<PathBuf> {
 fn read(file: File) -> Result<String, String> {
     let mut bytes = Vec::new();
     match file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
-        Err(error) => Err(format!("the file can't be read: {error}")),
+        Err(error) => Err(format!("can't read the file: {error}")),
         Ok(size) if size as u64 > MAX_BYTES => Err(format!("the file is larger than {MAX_BYTES} bytes")),
-        Ok(_) => super::decode(bytes).map_err(|what| format!("the file can't be read: {what}")),
+        Ok(_) => super::decode(bytes).map_err(|error| format!("can't read the file: {}", error.what)),
     }
 }
 
@@ -186,7 +197,7 @@ fn read(file: File) -> Result<String, String> {
 /// if it says that it is a config.
 pub(super) fn may_be_shown(path: &Path, text: &str) -> Result<(), String> {
     if path.is_symlink() && !text.lines().any(says_version) {
-        return Err("it is a link to a file that is no config: none of its lines is `version: 1`".into());
+        return Err("it is a link to a file that is not an ebpf-run config: that has no line `version: 1`".into());
     }
     Ok(())
 }

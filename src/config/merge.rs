@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use super::diagnostic::{Code, Diagnostic, Place, Text};
 use super::yaml::{MapKey, Node, Value};
 
-/// More values than this is no config, but one that multiplies.
+/// Values of all probes that defaults may add.
 const MAX_NODES: usize = 100_000;
 
-/// `over` with what only `base` says. Probes and sinks add up; of what both say, `over` counts.
+/// `over` with the keys that only `base` has. Probes and sinks of both are kept; else `over` takes precedence.
 pub(super) fn under(base: Node, mut over: Node, texts: &[Text], problems: &mut Vec<Diagnostic>) -> Node {
     let (Value::Map(below), Value::Map(above)) = (base.value, &mut over.value) else { return over };
     for (key, value) in below {
@@ -34,21 +34,22 @@ pub(super) fn under(base: Node, mut over: Node, texts: &[Text], problems: &mut V
 
 fn add_sinks(
     own: &mut Vec<(MapKey, Node)>,
-    mut sinks: Vec<(MapKey, Node)>,
+    sinks: Vec<(MapKey, Node)>,
     texts: &[Text],
     problems: &mut Vec<Diagnostic>,
 ) {
-    sinks.retain(|(key, _)| match own.iter().find(|(other, _)| other.name == key.name) {
-        Some((second, _)) => {
-            let first = place_in(texts, key.place, second.place);
-            let what = format!("there is a sink `{}` already ({first}): give one of them another name", key.name);
-            problems.push(Diagnostic::new(Code::SinkTwice, second.place, what));
-            false
-        }
-        None => true,
-    });
-    sinks.append(own);
-    *own = sinks;
+    let is_new = |(key, _): &(MapKey, Node)| !own.iter().any(|(other, _)| other.name == key.name);
+    let (mut all, twice): (Vec<_>, Vec<_>) = sinks.into_iter().partition(is_new);
+    for (key, _) in &twice {
+        let Some((second, _)) = own.iter().find(|(other, _)| other.name == key.name) else { continue };
+        let first = place_in(texts, key.place, second.place);
+        let what = format!("another sink is called `{}` ({first}): rename one of them", key.name);
+        problems.push(Diagnostic::new(Code::SinkTwice, second.place, what));
+    }
+    // Of two of one name the first has the value; the other is checked
+    all.append(own);
+    all.extend(twice);
+    *own = all;
 }
 
 /// Adds to `own` what only `entries` has, and so on in mappings that both have, so many levels deep.
@@ -83,7 +84,7 @@ pub(super) fn apply_defaults(root: &mut Node) -> Result<DefaultKeys, Diagnostic>
         return Ok(given);
     };
     if defaults.count().saturating_mul(probes.len()) > MAX_NODES {
-        let what = "so many defaults for so many probes are beyond all measure: leave some out";
+        let what = "the defaults of all probes are more than 100000 values: remove some";
         return Err(Diagnostic::new(Code::Count, defaults.place, what));
     }
     for (index, probe) in probes.iter_mut().enumerate() {

@@ -28,10 +28,10 @@ use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::text::push_shown;
-use diagnostic::{Code, Diagnostic, Place, Text, TextKind, render};
+use diagnostic::{Code, Diagnostic, Place, Text, TextKind, nearest, render};
 use model::Config;
 use shorthand::Output;
-use yaml::{Node, TreeStep};
+use yaml::{Node, TreeStep, Value};
 
 /// More than any config that a person would review.
 const MAX_BYTES: u64 = 1 << 20;
@@ -52,7 +52,7 @@ impl Arguments {
     pub const NONE: Arguments = Arguments { filters: Vec::new(), output: None, sets: Vec::new() };
 }
 
-/// What a config gets from outside of its files.
+/// Values from outside of the config's files.
 #[derive(Clone, Copy)]
 pub struct Overlay<'a> {
     /// The arguments of the command line.
@@ -74,7 +74,7 @@ impl fmt::Debug for Overlay<'_> {
 
 /// A config as it was written, with its texts and the place of each of its values.
 ///
-/// It may have problems: what has one is left out of `root` and `config`, so that the rest can be looked at too.
+/// It may have problems: values that have one are not in `root` and `config`, so that the rest can be checked too.
 /// [`plan`](crate::plan::plan) makes an error of them.
 #[derive(Debug)]
 pub struct Source {
@@ -82,21 +82,23 @@ pub struct Source {
     pub stem: String,
     /// The file itself, then the files that it includes, then the arguments of the command line.
     pub texts: Vec<Text>,
-    /// All of them as one tree with places, and each probe with what the defaults say.
+    /// All of them as one tree with places; each probe has its defaults.
     pub root: Node,
     /// The same as types.
     pub config: Config,
     /// The problems of its structure.
     pub problems: Vec<Diagnostic>,
-    /// The tree with all that was left out, if something was.
+    /// The tree with the values that have problems, if there are some.
     written: Option<Node>,
+    /// Whether a file that it includes could not be read.
+    incomplete: bool,
     /// What probes have from `defaults`.
     default_keys: merge::DefaultKeys,
     /// Which values came from the environment.
     environment: environment::EnvRefs,
 }
 
-/// A file that nothing more can be said about than its problems.
+/// A file of which nothing more is known than its problems.
 #[derive(Debug)]
 pub struct LoadError {
     /// The file, as far as it could be read, and what belongs to it.
@@ -118,28 +120,40 @@ pub fn shown(path: &Path) -> String {
     shown
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// Why a file can't be read, and its text and the place if it is known where.
+struct Unreadable {
+    what: String,
+    at: Option<(String, Place)>,
+}
+
+impl From<String> for Unreadable {
+    fn from(what: String) -> Self {
+        Unreadable { what, at: None }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Unreadable> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     match read {
-        Err(error) => Err(error.to_string()),
-        Ok(size) if size as u64 > MAX_BYTES => Err(format!("it is larger than {MAX_BYTES} bytes, and no config is")),
+        Err(error) => Err(error.to_string().into()),
+        Ok(size) if size as u64 > MAX_BYTES => Err(format!("the file is larger than {MAX_BYTES} bytes").into()),
         Ok(_) => decode(bytes),
     }
 }
 
-/// The text of a file. Some editors begin it with a byte order mark, which says nothing in UTF-8.
+/// The text of a file. Some editors begin it with a byte order mark, which has no meaning in UTF-8.
 ///
 /// # Errors
 /// The encoding that it seems to have, or where it is not UTF-8.
-fn decode(bytes: Vec<u8>) -> Result<String, String> {
+fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
     let other = match bytes.as_slice() {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
         _ => None,
     };
     if let Some(encoding) = other {
-        return Err(format!("it is {encoding}, and a config is UTF-8: save it as UTF-8"));
+        return Err(format!("the file is {encoding}: save it as UTF-8").into());
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
@@ -148,7 +162,9 @@ fn decode(bytes: Vec<u8>) -> Result<String, String> {
             let good = String::from_utf8_lossy(good);
             let (line, column) = (good.matches('\n').count() + 1, syntax::end(&good).column);
             let byte = rest.first().copied().unwrap_or_default();
-            Err(format!("it is not UTF-8: byte 0x{byte:02x} in line {line}, column {column}; save it as UTF-8"))
+            let what = format!("it is not UTF-8: byte 0x{byte:02x} in line {line}, column {column}; save it as UTF-8");
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            Err(Unreadable { what, at: Some((text, Place::new(line, column, 1))) })
         }
     }
 }
@@ -157,42 +173,43 @@ impl Source {
     /// Reads the file `path` and what it includes.
     ///
     /// # Errors
-    /// If it can't be read, or not so that more could be said about it.
+    /// If it can't be read, or is not a mapping.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         Source::read_with(path, Overlay::NOTHING)
     }
 
-    /// As [`read`](Source::read), with what comes from outside.
+    /// As [`read`](Source::read), with values from outside.
     ///
     /// # Errors
-    /// If it can't be read, or not so that more could be said about it.
+    /// If it can't be read, or is not a mapping.
     pub fn read_with(path: &Path, outside: Overlay<'_>) -> Result<Self, LoadError> {
-        match read_text(path).and_then(|text| include::may_be_shown(path, &text).map(|()| text)) {
+        match read_text(path).and_then(|text| Ok(include::may_be_shown(path, &text).map(|()| text)?)) {
             Ok(text) => {
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
                 let main = Text::new(TextKind::Config, shown(path), text);
                 build(main, stem, Some(path), outside)
             }
-            Err(what) => {
-                let place = Place::new(1, 1, 1);
-                let problems = vec![Diagnostic::new(Code::Unreadable, place, format!("it can't be read: {what}"))];
-                Err(LoadError { texts: vec![Text::new(TextKind::Config, shown(path), "")], problems })
+            Err(Unreadable { what, at }) => {
+                let at = at.filter(|(text, _)| include::may_be_shown(path, text).is_ok());
+                let (text, place) = at.unwrap_or((String::new(), Place::new(1, 1, 1)));
+                let problems = vec![Diagnostic::new(Code::Unreadable, place, format!("can't read the file: {what}"))];
+                Err(LoadError { texts: vec![Text::new(TextKind::Config, shown(path), text)], problems })
             }
         }
     }
 
-    /// Parses `text`, which messages call `path`. It can't include anything.
+    /// Parses `text`, called `path` in messages. It can't include files.
     ///
     /// # Errors
-    /// If it is no YAML, or so little of a config that no more can be said.
+    /// If it is not YAML, or not a mapping.
     pub fn parse(path: String, stem: String, text: String) -> Result<Self, LoadError> {
         Source::parse_with(path, stem, text, Overlay::NOTHING)
     }
 
-    /// As [`parse`](Source::parse), with what comes from outside.
+    /// As [`parse`](Source::parse), with values from outside.
     ///
     /// # Errors
-    /// If it is no YAML, or so little of a config that no more can be said.
+    /// If it is not YAML, or not a mapping.
     pub fn parse_with(path: String, stem: String, text: String, outside: Overlay<'_>) -> Result<Self, LoadError> {
         build(Text::new(TextKind::Config, path, text), stem, None, outside)
     }
@@ -202,17 +219,57 @@ impl Source {
         &self.texts[0].name
     }
 
-    /// Whether something was left out at `path` of the file, or below it: what seems to be missing there may be there.
-    /// (Entries of lists are counted as they are written.)
-    pub fn is_whole(&self, path: &[TreeStep<'_>]) -> bool {
-        self.written.as_ref().is_none_or(|written| written.at(path).count() == self.root.at(path).count())
+    /// Whether the value of `key` in the mapping at `path` is not known: it has a problem, or may be meant by a key that has one.
+    pub fn is_lost(&self, path: &[TreeStep<'_>], key: &str) -> bool {
+        let Some(mut node) = self.written.as_ref() else { return false };
+        for (depth, step) in path.iter().enumerate() {
+            let next = match (step, &node.value) {
+                (TreeStep::Key(name), _) => node.get(name),
+                // Entries that have problems are not counted in `path`
+                (TreeStep::Index(_), Value::List(items)) => {
+                    let place = self.root.at(&path[..=depth]).place;
+                    items.iter().find(|item| item.place == place)
+                }
+                _ => None,
+            };
+            match (next, step) {
+                (Some(next), _) => node = next,
+                (None, TreeStep::Key(name)) => return self.is_lost(&path[..depth], name),
+                (None, TreeStep::Index(_)) => return true,
+            }
+        }
+        let Value::Map(written) = &node.value else { return true };
+        let here = self.root.at(path);
+        let count = |node: Option<&Node>| node.map_or(0, Node::count);
+        let text = |node: Option<&Node>| match node.map(|node| &node.value) {
+            Some(Value::Scalar { text, .. }) => Some(text.clone()),
+            _ => None,
+        };
+        let is_left = |name: &str| here.get(name).is_some();
+        count(node.get(key)) != count(here.get(key))
+            || text(node.get(key)) != text(here.get(key))
+            || written.iter().any(|(other, value)| {
+                other.is_unreadable(value) || !is_left(&other.name) && nearest(&other.name, [key]).is_some()
+            })
     }
 
-    /// How many probes the file has, those with problems too.
+    /// The probes of the file, those with problems too.
     pub fn written_probes(&self) -> usize {
         match self.written().get("probes").map(|probes| &probes.value) {
-            Some(yaml::Value::List(probes)) => probes.len(),
+            Some(Value::List(probes)) => probes.len(),
             _ => 0,
+        }
+    }
+
+    /// The names in the mapping `key` of the file, those with problems too; `None` if there may be more.
+    pub fn written_names(&self, key: &str) -> Option<Vec<&str>> {
+        match self.written().get(key) {
+            Some(node) if matches!(node.value, Value::Map(_)) && !node.has_unreadable_key() => {
+                Some(node.entries().iter().map(|(key, _)| key.name.as_str()).collect())
+            }
+            Some(_) => None,
+            None if self.is_partial() || self.is_lost(&[], key) => None,
+            None => Some(Vec::new()),
         }
     }
 
@@ -238,7 +295,7 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Overlay<'_>) ->
         return Err(LoadError { texts, problems });
     }
     let included = include::follow(path, &root, &mut texts);
-    let incomplete = !included.problems.is_empty();
+    let mut incomplete = included.incomplete;
     problems.extend(included.problems);
     let mut layers = included.roots.into_iter().chain([root]);
     let mut root = layers.next().expect("the file itself is one");
@@ -249,17 +306,19 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Overlay<'_>) ->
     let (environment, unset) = environment::expand(&mut root, &texts, outside.environment);
     problems.extend(unset);
 
-    let mut written = root.clone();
+    let (mut written, place) = (root.clone(), root.place);
     let (more, rest) = structure::check(root);
-    // What seems to be missing may be in the file that could not be included
-    problems.extend(more.into_iter().filter(|problem| !incomplete || problem.code != Code::MissingKey));
-    let Some(mut root) = rest.filter(|_| !incomplete) else { return Err(LoadError { texts, problems }) };
+    // A key that seems to be missing may be in the file that could not be included
+    let elsewhere = |problem: &Diagnostic| incomplete && problem.code == Code::MissingKey && problem.place == place;
+    problems.extend(more.into_iter().filter(|problem| !elsewhere(problem)));
+    let Some(mut root) = rest else { return Err(LoadError { texts, problems }) };
     let both = merge::apply_defaults(&mut root).and_then(|keys| merge::apply_defaults(&mut written).map(|_| keys));
     let default_keys = match both {
         Ok(keys) => keys,
         Err(problem) => {
             problems.push(problem);
-            return Err(LoadError { texts, problems });
+            incomplete = true;
+            merge::DefaultKeys::new()
         }
     };
     let plain = texts.len() == 1 && default_keys.is_empty() && environment.is_empty() && problems.is_empty();
@@ -271,7 +330,7 @@ fn build(main: Text, stem: String, path: Option<&Path>, outside: Overlay<'_>) ->
     match loaded {
         Ok(config) => {
             let written = Some(written).filter(|_| !problems.is_empty());
-            Ok(Source { stem, texts, root, config, problems, written, default_keys, environment })
+            Ok(Source { stem, texts, root, config, problems, written, incomplete, default_keys, environment })
         }
         Err(error) => {
             if problems.is_empty() {

@@ -10,7 +10,7 @@ use super::quantity::{Bytes, Nanoseconds, Share};
 use super::schedule::Schedule;
 pub use super::window::Window;
 
-/// One capture: which programs run, what they look for, for how long, and where their records go.
+/// One capture: which programs run, their filters, for how long, and where their records go.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(extend(
@@ -22,41 +22,41 @@ pub struct Config {
     /// Version of the config's format: 1.
     #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub version: u32,
-    /// A file, or several, whose probes and sinks are added to this one's; of what both say otherwise, this one counts.
-    /// Paths go from this file's folder on, and stay within the folder of the config that is run.
+    /// A file, or several, whose probes and sinks are added to this one's. Other keys of this file override theirs. Paths are
+    /// relative to this file's directory, and within the directory of the config that is run.
     pub include: Option<Include>,
-    /// This file is there to be included, and is not run by itself: it needs no probes and no sinks.
+    /// This file is included by others and not run by itself: probes and sinks are optional.
     #[cfg_attr(test, schemars(extend("const" = true)))]
     pub part: Option<bool>,
-    /// Name of the capture. Default: the file's name without its ending.
+    /// Name of the capture. Default: the file's name without its extension.
     pub name: Option<String>,
     /// What the capture is for.
     pub description: Option<String>,
-    /// Static labels, usable in templates as `labels.NAME`. `${NAME}` stands for a variable of the environment.
+    /// Static labels, in templates as `labels.NAME`. `${NAME}` is replaced by an environment variable.
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub labels: BTreeMap<String, String>,
     /// When the capture starts and ends.
     #[serde(default)]
     pub window: Window,
-    /// When the capture is started, by a timer or cron that `ebpf-run emit` writes the files for.
+    /// When a systemd timer or cron starts the capture; `ebpf-run emit` generates the files.
     pub schedule: Option<Schedule>,
-    /// Share of the events that may be lost before the run counts as failed (exit code 3). Default: 0%.
+    /// Share of the events that may be lost; above it the exit code is 3. Default: 0%.
     pub max_loss: Option<Share>,
-    /// What every probe has unless it says otherwise.
+    /// Values for every probe; a probe's own value takes precedence.
     #[serde(default)]
     pub defaults: Defaults,
-    /// What is captured.
+    /// The programs to run.
     #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub probes: Vec<Probe>,
-    /// Where records go, by a name of your choice.
+    /// Where records go, each by a name of your choice.
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("minProperties" = 1)))]
     pub sinks: BTreeMap<String, Sink>,
 }
 
-/// One use of a program.
+/// One use of a program: its filters, buffer, maps and sinks.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -65,8 +65,7 @@ pub struct Probe {
     pub program: String,
     /// Name of the probe, unique in the file. Default: the program's name.
     pub name: Option<String>,
-    /// What the program looks for; which filters there are is the program's matter. `${NAME}` stands for a variable of
-    /// the environment.
+    /// Filters of the program (`ebpf-run describe PROGRAM` lists them). `${NAME}` is replaced by an environment variable.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>", extend("x-environment" = true)))]
     pub filters: BTreeMap<String, serde_yaml::Value>,
@@ -76,22 +75,21 @@ pub struct Probe {
     /// Order of the records.
     #[serde(default)]
     pub order: Order,
-    /// What to do where this kernel can't run the program: fail with exit code 4 (the default), or go on without it.
+    /// What to do when this kernel can't run the program: fail with exit code 4 (the default), or continue without the probe.
     #[serde(default)]
     pub on_unsupported: OnUnsupported,
-    /// Programs that add up in a map: how often it is read. Default: once, at the end.
+    /// Aggregating programs: how often the map is read. Default: once, at the end.
     pub interval: Option<Nanoseconds>,
-    /// Programs that add up in a map: rows tell what came since the last reading (true, the default), or since the
-    /// start (false).
+    /// Aggregating programs: rows count from the last read (true, the default), or from the start of the window (false).
     pub clear: Option<bool>,
-    /// Programs that add up in a map: CPUs are kept apart.
+    /// Aggregating programs: one row for each CPU.
     pub per_cpu: Option<bool>,
-    /// Programs with counters: only so many rows, the first ones in the order of `sort`.
+    /// Programs with counters: print this many rows, the first in the order of `sort`.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub top: Option<u32>,
-    /// Programs with counters: the rows with the largest of this counter come first. Default: the program's first counter.
+    /// Programs with counters: the counter that rows are sorted by, largest first. Default: the program's first counter.
     pub sort: Option<String>,
-    /// Number of entries of the program's maps, by the map's name.
+    /// Maximum number of entries of the program's maps, by map name.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, std::num::NonZeroU32>"))]
     pub maps: BTreeMap<String, u32>,
@@ -100,15 +98,15 @@ pub struct Probe {
     pub sinks: Option<Vec<String>>,
 }
 
-/// What to do about a probe that can't run.
+/// What to do when this kernel can't run a probe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnsupported {
-    /// End with exit code 4; nothing stays attached.
+    /// Fail with exit code 4; nothing is attached.
     #[default]
     Fail,
-    /// Go on without the probe; the report says why.
+    /// Continue without the probe; the report has the reason.
     Skip,
 }
 
@@ -117,10 +115,10 @@ pub enum OnUnsupported {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// As they come out of the buffer: a ring's in the order in which they were reserved, perf buffers' by CPU.
+    /// As they are read from the buffer: a ring buffer in the order of reservation, perf buffers CPU by CPU.
     #[default]
     Arrival,
-    /// Sorted by their timestamps, delayed by `buffer.max_latency`.
+    /// Sorted by timestamp; delays records by `buffer.max_latency`.
     Time,
 }
 
@@ -129,18 +127,18 @@ pub enum Order {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Buffer {
-    /// Kind of buffer.
+    /// Type of the buffer.
     #[serde(default, rename = "type")]
     pub kind: BufferType,
     /// Size, rounded up to a power of two: of the whole ring buffer, or of each CPU's perf buffer. Default: 1MiB, or
     /// 256KiB a CPU.
     pub size: Option<Bytes>,
-    /// How records get into a ring buffer. Default: reserve.
+    /// How records are written to a ring buffer. Default: reserve.
     pub submit: Option<Submit>,
     /// When the kernel wakes the runner.
     #[serde(default)]
     pub wakeup: Wakeup,
-    /// No record waits longer than this in the buffer, whatever the wakeup. Default: 100ms.
+    /// Longest time that a record waits in the buffer, with any wakeup. Default: 100ms.
     pub max_latency: Option<Nanoseconds>,
 }
 
@@ -149,25 +147,24 @@ pub struct Buffer {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BufferType {
-    /// The best for the program and the kernel at hand: a ring buffer, unless the program runs in NMIs or the kernel
-    /// has none.
+    /// A ring buffer, unless the program runs in NMIs or the kernel has no ring buffers (before 5.8).
     #[default]
     Auto,
-    /// BPF ring buffer: one for all CPUs, in the order of events.
+    /// BPF ring buffer: one for all CPUs.
     Ringbuf,
-    /// Perf buffer: one a CPU.
+    /// Perf buffer: one for each CPU.
     Perfbuf,
 }
 
-/// How records get into a ring buffer.
+/// How records are written to a ring buffer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Submit {
-    /// Put together in the buffer itself.
+    /// Reserve space and write the record in place.
     #[default]
     Reserve,
-    /// Put together elsewhere and copied.
+    /// Copy the finished record.
     Output,
 }
 
@@ -193,10 +190,10 @@ impl Default for Wakeup {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NamedWakeup {
-    /// In batches: when 64KiB, at most a quarter of the buffer, are unread, or after `max_latency`.
+    /// In batches: at 64KiB unread (at most a quarter of the buffer), or after `max_latency`.
     #[default]
     Auto,
-    /// Whenever the runner has read everything before (ring buffer only).
+    /// For the first record after the runner has read all others (ring buffer only).
     Adaptive,
     /// With every event.
     EveryEvent,
@@ -207,26 +204,26 @@ pub enum NamedWakeup {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
 #[serde(deny_unknown_fields)]
 pub struct WakeupWhen {
-    /// With every so many-th event of a CPU.
+    /// After this many events of a CPU.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub events: Option<u32>,
-    /// When so many bytes are unread.
+    /// When this many bytes are unread.
     pub bytes: Option<Bytes>,
-    /// Not by the kernel: the runner looks this often.
+    /// By a timer: the runner reads the buffer this often.
     pub interval: Option<Nanoseconds>,
 }
 
-/// Where records go and in what shape.
+/// Where records go, and their format.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
-#[serde(tag = "type", rename_all = "snake_case")] // unknown fields are the schema's matter: serde can't tell with `flatten`
+#[serde(tag = "type", rename_all = "snake_case")] // the schema refuses unknown fields: serde can't with `flatten`
 pub enum Sink {
     /// One line of text a record, made by a template.
     Stdout {
-        /// Template of a record, in the syntax of Jinja: `{{ time | clock }} {{ comm }}`. Needed for events; what a
-        /// program adds up is drawn without one.
+        /// Template of a record, in Jinja syntax: `{{ time | clock }} {{ comm }}`. Required for events; aggregates are printed as
+        /// tables and histograms without one.
         template: Option<String>,
-        /// Template of a first line.
+        /// Template of the first line.
         header: Option<String>,
         /// Its files.
         #[serde(flatten)]
@@ -258,7 +255,7 @@ impl Sink {
         self.files().path.as_deref().unwrap_or("-")
     }
 
-    /// What it says about its files.
+    /// The keys for its files.
     pub fn files(&self) -> &Files {
         let (Sink::Stdout { files, .. } | Sink::Csv { files, .. } | Sink::Jsonl { files, .. }) = self;
         files

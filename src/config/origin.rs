@@ -9,15 +9,15 @@ use super::yaml::TreeStep::{self, Index, Key};
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin<'a> {
-    /// Nobody said anything: a default of the runner or the program.
+    /// A default of the runner or the program.
     Default,
-    /// A text of the config says it.
+    /// A text of the config.
     Said {
         /// The text.
         text: &'a Text,
         /// The place in it.
         place: Place,
-        /// Whether it stands in `defaults`.
+        /// Whether it is in `defaults`.
         default: bool,
         /// The variables of the environment that it was made of.
         environment: Vec<&'a str>,
@@ -77,9 +77,14 @@ impl Source {
         self.texts[place.text].kind == TextKind::Included
     }
 
-    /// Whether the file is there to be included, and need not be whole.
+    /// Whether the file is a part of other configs: `part: true`.
     pub fn is_part(&self) -> bool {
         self.config.part == Some(true)
+    }
+
+    /// Whether other files add to it, or should and can't be read: what is missing here may be there.
+    pub fn is_partial(&self) -> bool {
+        self.is_part() || self.incomplete
     }
 
     /// `place` for a message at `from`: a line, and the file if it is another one.

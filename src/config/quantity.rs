@@ -45,7 +45,7 @@ fn scaled(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Resul
     };
     if unit.is_empty() {
         let like = match number.parse() {
-            // Somebody has done the sum already
+            // A number of bytes that was computed
             Ok(bytes) if units == SIZE_UNITS && bytes >= 1 << 10 => Bytes(bytes).to_string(),
             _ => format!("{number}{}", split(example).map_or("", |(_, unit)| unit)),
         };
@@ -57,9 +57,9 @@ fn scaled(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Resul
     let Some((_, factor)) = units.iter().find(|(known, _)| *known == unit) else {
         let near = units.iter().find(|(known, _)| known.eq_ignore_ascii_case(unit) || near_size(known, unit));
         let guess = near.map(|(known, _)| format!(", did you mean `{number}{known}`?")).unwrap_or_default();
-        return Err(format!("`{unit}` is no unit of a {what}{guess} (known: {})", list()));
+        return Err(format!("`{unit}` is not a unit of {what}{guess} (known: {})", list()));
     };
-    multiply(number, *factor).ok_or_else(|| format!("`{text}` is not a {what} that fits into 64 bits"))
+    multiply(number, *factor).ok_or_else(|| format!("`{text}` does not fit into 64 bits"))
 }
 
 /// `K`, `KB`, `kb` for `KiB`: which of 1000 and 1024 was meant can't be known.
@@ -114,7 +114,7 @@ pub fn parse_percent(text: &str) -> Result<f64, String> {
             _ => Err(format!("`{text}` is not between 0% and 100%")),
         },
         Some((number, "")) => Err(format!("`{text}` has no unit: write `{number}%`")),
-        _ => Err(format!("`{text}` is not a share: write for instance `0.1%`")),
+        _ => Err(format!("`{text}` is not a percentage: write for instance `0.1%`")),
     }
 }
 

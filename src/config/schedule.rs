@@ -1,4 +1,4 @@
-//! The `schedule` block: when `ebpf-run emit` has a capture started.
+//! The `schedule` block: when a timer that `ebpf-run emit` generates starts a capture.
 
 use std::fmt;
 
@@ -7,23 +7,22 @@ use serde::de::{Deserializer, Error as _};
 
 use super::quantity::Nanoseconds;
 
-/// When the capture is started, in the local time of the machine: by a timer or cron, for which `ebpf-run emit` writes what
-/// they read. A run itself takes no notice of it.
+/// When a systemd timer or cron starts the capture, in the local time of the host. `ebpf-run emit` generates the timer or cron
+/// entry; `ebpf-run run` ignores it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Start this often, counted from midnight: `15min`, `6h`, `1d`. Minutes that go into an hour, or hours that go into a
-    /// day.
+    /// Start this often, counted from midnight: `15min`, `6h`, `1d`. Minutes that divide an hour, or hours that divide a day.
     pub every: Option<Nanoseconds>,
-    /// Start at this time of the day, or at several: `"02:30"`.
+    /// Start at this time of day, or at several: `"02:30"`.
     pub at: Option<Times>,
-    /// Only on these days of the week. Default: on all of them.
+    /// Start on these days of the week only. Default: every day.
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub days: Option<Vec<Day>>,
 }
 
-/// A time of the day or several.
+/// A time of day or several.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -81,7 +80,7 @@ pub fn parse_time_of_day(text: &str) -> Result<TimeOfDay, String> {
         all.then_some(TimeOfDay { hour: number(hour)?, minute: number(minute)? })
     });
     time.filter(|time| time.hour < 24 && time.minute < 60)
-        .ok_or_else(|| format!("`{text}` is no time of the day: write for instance \"02:30\" (00:00 to 23:59)"))
+        .ok_or_else(|| format!("`{text}` is not a time of day: write for instance \"02:30\" (00:00 to 23:59)"))
 }
 
 impl<'de> Deserialize<'de> for TimeOfDay {

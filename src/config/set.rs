@@ -25,7 +25,7 @@ pub(super) fn apply(root: &mut Node, text: usize, argument: &Text) -> Vec<Diagno
         Err(problem) => return vec![problem],
     };
     if let Some(part) = parts.first().filter(|part| ["include", "part"].contains(&part.name.as_str())) {
-        let what = format!("`{}` is about files, which are read before: it can only stand in a file", part.name);
+        let what = format!("`{}` can't be set on the command line: write it into the config file", part.name);
         return vec![Diagnostic::new(Code::SetNothing, part.place, what)];
     }
     let odd = deceptive_characters::spaces(&content[..value_at], &[], None);
@@ -51,7 +51,7 @@ pub(super) fn value(text: usize, argument: &str, range: Range<usize>) -> (Option
     for problem in &mut problems {
         problem.place = moved(problem.place);
         if problem.code == Code::Empty {
-            problem.message = "there is no value behind the `=`".into();
+            problem.message = "the value behind `=` is missing".into();
         }
     }
     if let Some(value) = &mut value {
@@ -78,7 +78,7 @@ fn path(text: usize, argument: &str) -> Result<(Vec<SetStep>, usize), Diagnostic
             '"' => quoted = !quoted,
             '.' | '=' if !quoted => {
                 if name.is_empty() {
-                    let what = "a name is missing: the path goes from key to key, as in `probes.slow-io.buffer.size`";
+                    let what = "a key is missing in the path: write for instance `probes.slow-io.buffer.size`";
                     return Err(Diagnostic::new(Code::SetNothing, place(column, 1), what));
                 }
                 parts.push(SetStep { name: std::mem::take(&mut name), place: place(start, column - start) });
@@ -91,7 +91,7 @@ fn path(text: usize, argument: &str) -> Result<(Vec<SetStep>, usize), Diagnostic
             _ => name.push(c),
         }
     }
-    let what = "there is no `=` in it: write PATH=VALUE, as in `window.duration=10s`";
+    let what = "`=` is missing: write PATH=VALUE, for instance `window.duration=10s`";
     Err(Diagnostic::new(
         Code::SetNothing,
         place(1, argument.lines().next().map_or(1, |line| line.chars().count())),
@@ -144,8 +144,11 @@ pub(super) fn put(node: &mut Node, parts: &[SetStep], depth: usize, value: Node)
             };
             put(&mut entries[found].1, parts, depth + 1, value)
         }
-        // What was wrong there is told
-        Value::Broken => Ok(()),
+        // Its problem has been reported; the value is checked all the same
+        Value::Broken => {
+            *node = Node::unreadable(node.place);
+            put(node, parts, depth, value)
+        }
         // The structure's check says whether there may be a mapping
         Value::Scalar { .. } => {
             let place = if depth > 0 { parts[depth - 1].place } else { part.place };

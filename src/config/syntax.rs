@@ -1,9 +1,9 @@
-//! Text that is no YAML: where, and what to do about it.
+//! Text that is not YAML: where, and what to do about it.
 
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::yaml::MAX_DEPTH;
 
-/// Behind the last character. The parser sees a line's end there, whether there is one or not.
+/// The place behind the last character. The parser reports a line's end there, with or without a line feed.
 pub(super) fn end(text: &str) -> Place {
     let last = text.rsplit('\n').next().unwrap_or_default();
     Place::new(text.matches('\n').count() + 1, last.chars().count() + 1, 1)
@@ -15,7 +15,7 @@ pub(super) fn refused_by_loader(text: &str) -> Option<Diagnostic> {
     let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
     let words = error.to_string();
     if let Some((number, _)) = words.split_once("integer `").and_then(|(_, rest)| rest.split_once('`')) {
-        let message = format!("{number} is larger than any number here can be");
+        let message = format!("{number} does not fit into 64 bits");
         return Some(Diagnostic::new(Code::OutOfRange, Place::new(line, column, number.chars().count()), message));
     }
     Some(not_yaml(text, line, column, words.split(" at line ").next().unwrap_or_default()))
@@ -39,17 +39,57 @@ pub(super) fn not_yaml(text: &str, line: usize, column: usize, info: &str) -> Di
     let length = lines[place.line - 1].chars().count();
     place.column = place.column.clamp(1, length + 1);
     if info.contains("recursion limit") {
-        return Diagnostic::new(Code::TooDeep, place, format!("more than {MAX_DEPTH} levels deep: no config is"));
+        return Diagnostic::new(
+            Code::TooDeep,
+            place,
+            format!("more than {MAX_DEPTH} levels of lists and mappings: remove some"),
+        );
+    }
+    let line = lines[place.line - 1];
+    let from = |column: usize| line.chars().skip(column - 1);
+    if info.contains("unknown anchor") {
+        place.width = from(place.column).take_while(|c| !c.is_whitespace() && !",[]{}".contains(*c)).count().max(1);
+        let alias: String = from(place.column).take(place.width).collect();
+        let what = format!(
+            "`{alias}` is an alias, and there is no anchor of that name: put quotes around text that begins with `*`"
+        );
+        return Diagnostic::new(Code::NotYaml, place, what);
     }
     let blanks = |line: &str| line.find(|c| c != ' ').filter(|at| line[*at..].starts_with('\t'));
     let mut hint = "";
-    if let Some(tab) = blanks(lines[place.line - 1]) {
-        (place.column, hint) = (tab + 1, ": indent with blanks, not with tabs");
+    if let Some(tab) = blanks(line) {
+        (place.column, hint) = (tab + 1, ": indent with spaces, not with tabs");
     }
-    if lines[place.line - 1].contains("${") {
+    if info.contains("mapping values are not allowed") {
+        hint = ": put quotes around a text with `: ` in it";
+    } else if from(place.column).next().is_some_and(|c| c == '"' || c == '\'') {
+        hint = ": the quote that begins here has no end on its line, or text behind it";
+    }
+    if line.contains("${") {
         hint = ": inside of `{…}` and `[…]`, `${NAME}` needs quotes around it";
     }
     Diagnostic::new(Code::NotYaml, place, format!("this is not YAML: {info}{hint}"))
+}
+
+/// The value that a parser stops at for `problem`, if it is known where it ends: on its line.
+pub(super) fn masking(text: &str, problem: &Diagnostic) -> Option<Place> {
+    let place = problem.place;
+    if problem.code == Code::Unquoted
+        && let Some((column, width)) = text.lines().nth(place.line - 1).and_then(unquoted)
+        && column == place.column
+    {
+        return Some(Place { width, ..place });
+    }
+    if problem.code == Code::Unquoted || problem.code == Code::NotYaml && place.width > 1 {
+        return Some(place);
+    }
+    let line = text.lines().nth(place.line - 1).filter(|_| problem.code == Code::NotYaml)?;
+    let key = line.trim_start().trim_start_matches("- ");
+    let (name, value) = key.split_once(": ")?;
+    let is_key = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let value = value.trim_start();
+    let (width, before) = (value.chars().count(), line.chars().count() - value.chars().count());
+    (is_key && before < place.column && width > 0).then_some(Place { column: before + 1, width, ..place })
 }
 
 /// What to do about a template without quotes.
@@ -62,7 +102,13 @@ pub(super) fn unquoted(line: &str) -> Option<(usize, usize)> {
         let before = line[..at].trim_end();
         let begins = before.ends_with('[') || before.len() < at && before.ends_with([':', '-', ',']);
         if begins && !before.contains(" #") {
-            let end = line.rfind("}}").map_or(at + 2, |end| end + 2).max(at + 2);
+            let close = |from: usize| line[from..].find("}}").map_or(from, |end| from + end + 2);
+            let mut end = close(at).max(at + 2);
+            while let Some(next) = line[end..].find("{{")
+                && !line[end..end + next].contains([',', ']', '}'])
+            {
+                end = close(end + next).max(end + next + 2);
+            }
             return Some((line[..at].chars().count() + 1, line[at..end].chars().count()));
         }
         from = at + 2;

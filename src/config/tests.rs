@@ -66,12 +66,12 @@ fn wrong_types_and_values_are_refused() {
     wrong("[screen]", "[]", "9:12", "`sinks` is empty");
     wrong("4096", "0", "8:22", "`inflight` must be at least 1, not 0");
     wrong("4096", "-1", "8:22", "`inflight` must be");
-    wrong("4096", "'4096'", "8:22", "take the quotes away");
+    wrong("4096", "'4096'", "8:22", "remove the quotes");
     wrong("{size", "{type: perfbuff, size", "7:20", "`perfbuff`");
-    wrong("type: csv", "type: cvs", "15:11", "`cvs` is no type of sink, did you mean `csv`?");
-    wrong("    type: csv\n", "", "15:5", "needs `type` (stdout, csv, jsonl)");
-    wrong("program: biosnoop", "name: x", "5:5", "needs `program`");
-    wrong("out.csv", "7", "16:11", "put quotes around it, \"7\"");
+    wrong("type: csv", "type: cvs", "15:11", "`cvs` is not a sink type, did you mean `csv`?");
+    wrong("    type: csv\n", "", "15:5", "add `type` (stdout, csv, jsonl)");
+    wrong("program: biosnoop", "name: x", "5:5", "add `program`");
+    wrong("out.csv", "7", "16:11", "put quotes around it: \"7\"");
     wrong("{ms:", "{a: b, ms:", "17:21", "more than one key");
 }
 
@@ -106,16 +106,19 @@ fn a_file_that_is_not_utf_8_is_refused_with_its_encoding_or_the_place() {
         "\u{feff}version: 1\n".encode_utf16().flat_map(bytes).collect()
     };
     for big in [false, true] {
-        assert!(problem(&utf16(big)).ends_with("it is UTF-16, and a config is UTF-8: save it as UTF-8"));
+        assert!(problem(&utf16(big)).ends_with("the file is UTF-16: save it as UTF-8"));
     }
-    assert!(problem(b"\xff\xfe\0\0v\0\0\0").contains("it is UTF-32"));
-    assert!(problem(b"\0\0\xfe\xff\0\0\0v").contains("it is UTF-32"));
-    let shown = problem("version: 1\n# é".as_bytes().iter().copied().chain(*b"\xe9t\n").collect::<Vec<_>>().as_slice());
+    assert!(problem(b"\xff\xfe\0\0v\0\0\0").contains("the file is UTF-32"));
+    assert!(problem(b"\0\0\xfe\xff\0\0\0v").contains("the file is UTF-32"));
+    let latin = "version: 1\n# é".as_bytes().iter().copied().chain(*b"\xe9t\n").collect::<Vec<_>>();
+    let shown = problem(&latin);
     assert!(shown.contains("byte 0xe9 in line 2, column 4"), "{shown}");
-    // One mark at the beginning means nothing; a second one is in the text
+    let refused = crate::error::Error::from(Source::read(&path).expect_err("it is not UTF-8")).message;
+    assert!(refused.contains("x.yaml:2:4: E001 ") && refused.contains("\n     2 | # é\u{fffd}t\n"), "{refused}");
+    // One mark at the beginning has no meaning; a second one is in the text
     std::fs::write(&path, format!("\u{feff}{GOOD}")).expect("a file");
     assert!(Source::read(&path).is_ok());
     std::fs::write(&path, format!("\u{feff}\u{feff}{GOOD}")).expect("a file");
-    let unusable = Source::read(&path).expect_err("a second mark");
+    let unusable = Source::read(&path).expect("it can be read");
     assert_eq!((unusable.problems[0].code, unusable.problems[0].place), (Code::Character, Place::new(1, 1, 1)));
 }

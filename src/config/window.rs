@@ -11,38 +11,38 @@ use super::quantity::{Bytes, Nanoseconds};
 pub struct Window {
     /// End after this time, counted from the start of the window.
     pub duration: Option<Nanoseconds>,
-    /// End after so many events of all probes together.
+    /// End after this many events of all probes together.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub max_events: Option<u64>,
-    /// End after so many bytes in all sinks together.
+    /// End after this many bytes in all sinks together.
     pub max_bytes: Option<Bytes>,
-    /// Start the window so long after every probe is attached; events until then are counted and not recorded.
+    /// Start the window this long after all probes are attached. Events before that are counted and not recorded.
     pub warmup: Option<Nanoseconds>,
-    /// How long the end may take: what the sinks have not taken by then is given up. Default: as long as they need.
+    /// Longest time to drain the sinks at the end; records left then are discarded and counted. Default: no limit.
     pub drain: Option<Nanoseconds>,
-    /// A file that a run holds while it runs, a template of `name`, `host` and `labels`; `${NAME}` stands for a variable
-    /// of the environment.
+    /// Path of a lock file that a run holds, a template of `name`, `host` and `labels`. `${NAME}` is replaced by an environment
+    /// variable.
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub lock: Option<String>,
-    /// What to do if another run holds the lock. Default: skip.
+    /// What to do when another run holds the lock. Default: skip.
     pub on_locked: Option<OnLocked>,
-    /// Start at a random moment within this time.
+    /// Start after a random delay of up to this time.
     pub splay: Option<Nanoseconds>,
-    /// Start when the clock (UTC) shows a whole multiple of this: `1min` for full minutes.
+    /// Start at the next whole multiple of this time (UTC): `1min` starts at a full minute.
     pub align: Option<Nanoseconds>,
 }
 
-/// What to do if another run holds the lock.
+/// What to do when another run holds the lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnLocked {
-    /// Do without this window: exit code 6.
+    /// Skip this window: exit code 6.
     #[default]
     Skip,
     /// Wait until the other run has ended.
     Wait,
-    /// It is an error: exit code 1.
+    /// Fail: exit code 1.
     Fail,
 }
 
@@ -74,7 +74,7 @@ impl Window {
         all.into_iter().filter(|(_, there)| *there).map(|(key, _)| key).collect()
     }
 
-    /// What `over` says, and where it says nothing, what this says.
+    /// The keys of `over`, and of this window where `over` has none.
     pub fn overridden_by(&self, over: &Window) -> Window {
         Window {
             duration: over.duration.or(self.duration),

@@ -1,27 +1,34 @@
 //! The config's text as a tree in which every key and value knows its place.
 //!
-//! serde_yaml reads the values later; it can't say where a value stood once it has been read, and stops at the first
-//! problem. Both parsers see the same document: what they could understand differently is refused here.
+//! serde_yaml loads the values later: it keeps no places, and stops at the first problem. Text that the two parsers could read
+//! differently is refused here.
 
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Code, Diagnostic, Place};
-use super::syntax::{QUOTE, end, not_yaml, unquoted};
+use super::syntax::{QUOTE, end, masking, not_yaml, unquoted};
 use super::{deceptive_characters, yaml_dialects};
 
-/// A config is a page or two; more nodes than this is an alias bomb.
+/// A config has a few hundred values; more than this is an alias bomb.
 const MAX_NODES: usize = 100_000;
 /// No config needs a quarter of it, and the loader takes no more than 128.
 pub(super) const MAX_DEPTH: usize = 64;
+const TOO_DEEP: &str = "more than 64 levels of lists and mappings: remove some";
+/// Levels below these that are skipped; a text that has more is not read to its end.
+const MAX_SKIPPED: usize = 1_000;
+/// Values that are masked so that reading can go on behind them.
+const MAX_MASKED: usize = 20;
+/// The name of a key that can't be read; its value is [`Value::Broken`].
+const UNREADABLE: &str = "\u{fdd0}";
 
 /// A value with its place.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// What it is.
     pub value: Value,
-    /// Where it stands.
+    /// Where it is.
     pub place: Place,
 }
 
@@ -32,14 +39,14 @@ pub enum Value {
     Scalar {
         /// As it is after unquoting.
         text: String,
-        /// Whether it stood there without quotes, so that it may be something else than text.
+        /// Whether it has no quotes, so that it may be something else than text.
         plain: bool,
     },
     /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file.
     Map(Vec<(MapKey, Node)>),
-    /// What has a problem of its own already, so that nobody says more about it.
+    /// A value with a problem that has been reported.
     Broken,
 }
 
@@ -48,8 +55,15 @@ pub enum Value {
 pub struct MapKey {
     /// The key.
     pub name: String,
-    /// Where it stands.
+    /// Where it is.
     pub place: Place,
+}
+
+impl MapKey {
+    /// Whether it is a key that can't be read, and `value` stands for its value.
+    pub(super) fn is_unreadable(&self, value: &Node) -> bool {
+        self.name == UNREADABLE && matches!(value.value, Value::Broken)
+    }
 }
 
 /// One step of a path into the tree.
@@ -72,6 +86,17 @@ impl Node {
             Value::Map(entries) => entries.iter().find(|(key, _)| key.name == name),
             _ => None,
         }
+    }
+
+    /// Whether it is a mapping with a key that can't be read: a key that seems to be missing may be there.
+    pub fn has_unreadable_key(&self) -> bool {
+        self.entries().iter().any(|(key, node)| key.is_unreadable(node))
+    }
+
+    /// A mapping of which nothing is known.
+    pub(super) fn unreadable(place: Place) -> Self {
+        let key = MapKey { name: UNREADABLE.to_owned(), place };
+        Node { value: Value::Map(vec![(key, Node { value: Value::Broken, place })]), place }
     }
 
     /// The entries of a mapping; none of anything else.
@@ -145,33 +170,88 @@ impl Node {
 
 /// Reads `text` as far as it can be read: the tree, if there is one, and every problem.
 pub fn parse(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
-    let problems = deceptive_characters::check(text);
-    if !problems.is_empty() {
-        return (None, problems);
+    let mut problems = deceptive_characters::check(text);
+    if problems.len() == deceptive_characters::MAX_LINES {
+        return (None, problems); // a binary file
     }
-    if let Some(problem) = yaml_dialects::directive(text) {
-        return (None, vec![problem]);
-    }
-    let mut builder = TreeBuilder::default();
-    let last = builder.read(text);
-    let spaces = deceptive_characters::spaces(text, &builder.quoted, last);
-    if !spaces.is_empty() {
-        return (None, spaces);
-    }
-    if last.is_some() {
-        return (None, builder.problems);
-    }
-    if builder.root.as_ref().is_none_or(Node::is_nothing) && builder.problems.is_empty() {
+    let mut read = read(text, &problems);
+    problems.extend(yaml_dialects::directive(text));
+    problems.append(&mut read.problems);
+    if read.root.as_ref().is_none_or(Node::is_nothing) && problems.is_empty() {
         let start = Place::new(1, 1, 1);
-        let what = "the file is empty: a config begins with `version: 1`";
+        let what = "the file is empty: begin it with `version: 1`";
         return (None, vec![Diagnostic::new(Code::Empty, start, what)]);
     }
-    if builder.problems.is_empty()
-        && let Some(problem) = builder.root.as_ref().and_then(|root| yaml_dialects::with_libyaml(text, root))
-    {
-        return (None, vec![problem]);
+    if let Some(root) = &mut read.root {
+        problems.extend(yaml_dialects::with_libyaml(&read.text, root, problems.is_empty()));
     }
-    (builder.root, builder.problems)
+    (read.root, problems)
+}
+
+/// What was read of a text.
+struct ReadText {
+    /// The tree, if the text could be read to its end.
+    root: Option<Node>,
+    problems: Vec<Diagnostic>,
+    /// What was read in the place of the text, where the text itself has a problem that hides what is behind it.
+    text: String,
+}
+
+/// Reads the text `original`, whose characters have the problems `odd`. A value that can't be read is masked if it is known where it ends, so
+/// that it hides no other problem.
+fn read(original: &str, odd: &[Diagnostic]) -> ReadText {
+    let has_odd = !odd.is_empty();
+    let start = |masked| TreeBuilder { masked, ..TreeBuilder::default() };
+    let mut text = if has_odd { deceptive_characters::masked(original, false) } else { original.to_owned() };
+    let mut builder = start(has_odd);
+    let mut last = builder.read(&text);
+    if last.is_some() && has_odd {
+        // Some reader ends a line where this one does not
+        let blank = deceptive_characters::masked(original, true);
+        let mut other = start(true);
+        if other.read(&blank).is_none() {
+            (text, builder, last) = (blank, other, None);
+        }
+    }
+    let (mut problems, mut lines) = (Vec::new(), odd.iter().map(|problem| problem.place.line).collect::<Vec<_>>());
+    for _ in 0..MAX_MASKED {
+        let spaces = deceptive_characters::spaces(&text, &builder.quoted, last.or(builder.end));
+        if !spaces.is_empty() {
+            let found: Vec<usize> = spaces.iter().map(|problem| problem.place.line).collect();
+            text = deceptive_characters::with_plain_spaces(&text, &builder.quoted, &found);
+            lines.extend(found);
+            problems.extend(spaces);
+        } else if let Some(place) = last.and_then(|_| masking(&text, builder.problems.last()?)) {
+            problems.extend(builder.problems.pop());
+            text = mask(&text, place);
+        } else {
+            break;
+        }
+        let done = problems.last().map_or(0, |problem| problem.place.line);
+        builder = start(builder.masked || !problems.is_empty());
+        last = builder.read(&text);
+        // What the mask did not help against has been reported
+        if last.is_some() && builder.problems.last().is_some_and(|problem| problem.place.line <= done) {
+            builder.problems.pop();
+            break;
+        }
+    }
+    // A character that can't be there is the reason of what the parser reports near it
+    let near = |line: usize| lines.iter().any(|odd| line == *odd || line == odd + 1);
+    builder.problems.retain(|problem| problem.code != Code::NotYaml || !near(problem.place.line));
+    problems.append(&mut builder.problems);
+    ReadText { root: builder.root.filter(|_| last.is_none()), problems, text }
+}
+
+/// `text` with a mask for each character at `place`.
+fn mask(text: &str, place: Place) -> String {
+    let columns = place.column..place.column + place.width;
+    let lines = (1..).zip(text.split_inclusive('\n')).map(|(line, content)| -> String {
+        let hidden = |column: usize, c: char| line == place.line && columns.contains(&column) && c != '\n';
+        let shown = |(column, c)| if hidden(column, c) { deceptive_characters::MASK } else { c };
+        (1..).zip(content.chars()).map(shown).collect()
+    });
+    lines.collect()
 }
 
 /// A mapping or sequence that is still open.
@@ -187,8 +267,8 @@ struct OpenMap {
     lines: HashMap<String, usize>,
     /// What the next node belongs to.
     next: ExpectedNext,
-    /// Something that makes the mapping as a whole unfit to be looked at.
-    broken: bool,
+    /// Whether it is no mapping but a template without quotes.
+    is_template: bool,
 }
 
 #[derive(Default)]
@@ -196,8 +276,8 @@ enum ExpectedNext {
     #[default]
     Key,
     Value(MapKey),
-    /// The value of a key that was refused.
-    Nothing,
+    /// The value of a key that can't be read, which is here.
+    Unreadable(Place),
 }
 
 #[derive(Default)]
@@ -207,6 +287,14 @@ struct TreeBuilder {
     documents: usize,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Whether parts of the text are masked.
+    masked: bool,
+    /// Levels below the deepest that is read.
+    skipped: usize,
+    /// Where a second document begins.
+    end: Option<(usize, usize)>,
+    /// Whether the aliases have been reported.
+    too_many: bool,
     /// Where the scalars are that are not plain: line and column of their beginning, and those behind their end.
     quoted: Vec<[(usize, usize); 2]>,
     problems: Vec<Diagnostic>,
@@ -226,17 +314,23 @@ impl TreeBuilder {
                         self.quoted.push([span.start, span.end].map(|at| (at.line(), at.col() + 1)));
                     }
                     if !self.event(event, if place.line > end.line { end } else { place }) {
-                        return Some((place.line, place.column));
+                        // The first document is whole
+                        let at = (place.line, place.column);
+                        return Some(at).filter(|_| self.end.is_none());
                     }
                 }
                 Err(error) => {
                     let at = error.marker();
                     let problem = not_yaml(text, at.line(), at.col() + 1, error.info());
-                    // Braces that have been looked at as a mapping first may be what the parser stumbles over then
+                    // Braces that were read as a mapping may be what the parser stops at
                     let near = |line: usize| line == problem.place.line || line + 1 == problem.place.line;
-                    let told = |other: &Diagnostic| other.code == Code::Unquoted && near(other.place.line);
-                    if !self.problems.iter().any(told) {
-                        self.problems.push(problem);
+                    let known = |other: &Diagnostic| other.code == Code::Unquoted && near(other.place.line);
+                    match self.problems.iter().position(known) {
+                        Some(known) => {
+                            let known = self.problems.remove(known);
+                            self.problems.push(known);
+                        }
+                        None => self.problems.push(problem),
                     }
                     return Some((at.line(), at.col() + 1));
                 }
@@ -257,18 +351,26 @@ impl TreeBuilder {
 
     /// Whether there is sense in going on.
     fn event(&mut self, event: Event<'_>, place: Place) -> bool {
+        if self.skipped > 0 {
+            return self.skip(&event, place);
+        }
         match event {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    let what = "a second document begins here: a config is one, so put this into a file of its own";
+                    let what =
+                        "a second document begins here: a config is one YAML document, so move it to a file of its own";
                     self.refuse(Code::Documents, place, what);
+                    self.end = Some((place.line, place.column));
                     return false;
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let node = match tag {
                     Some(tag) => self.tagged(place, &tag.suffix),
+                    None if self.masked && text.contains(deceptive_characters::MASK) => {
+                        Node { value: Value::Broken, place }
+                    }
                     None => {
                         let plain = style == ScalarStyle::Plain;
                         Node { value: Value::Scalar { text: text.into_owned(), plain }, place }
@@ -276,6 +378,12 @@ impl TreeBuilder {
                 };
                 let node = if self.is_key() { node } else { self.agreed(node) };
                 self.put(node, anchor);
+            }
+            Event::SequenceStart(..) | Event::MappingStart(..) if self.open.len() == MAX_DEPTH => {
+                if !self.problems.iter().any(|problem| problem.code == Code::TooDeep) {
+                    self.refuse(Code::TooDeep, place, TOO_DEEP);
+                }
+                self.skipped = 1;
             }
             Event::SequenceStart(anchor, tag) => {
                 tag.inspect(|tag| drop(self.tagged(place, &tag.suffix)));
@@ -286,18 +394,27 @@ impl TreeBuilder {
                 self.open.push((OpenNode::Map(OpenMap::default()), place, anchor));
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
-            Event::Alias(id) => return self.alias(id, place),
+            Event::Alias(id) => self.alias(id, place),
             _ => {}
-        }
-        if self.open.len() > MAX_DEPTH {
-            self.refuse(Code::TooDeep, place, format!("more than {MAX_DEPTH} levels deep: no config is"));
-            return false;
         }
         true
     }
 
+    /// Skips what is nested too deeply.
+    fn skip(&mut self, event: &Event<'_>, place: Place) -> bool {
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => self.skipped += 1,
+            Event::SequenceEnd | Event::MappingEnd => self.skipped -= 1,
+            _ => {}
+        }
+        if self.skipped == 0 {
+            self.put(Node { value: Value::Broken, place }, 0);
+        }
+        self.skipped < MAX_SKIPPED
+    }
+
     fn tagged(&mut self, place: Place, tag: &str) -> Node {
-        self.refuse(Code::Tag, place, format!("`!{tag}` is a tag, and a config has none: leave it out"));
+        self.refuse(Code::Tag, place, format!("YAML tags are not supported: remove `!{tag}`"));
         Node { value: Value::Broken, place }
     }
 
@@ -314,22 +431,29 @@ impl TreeBuilder {
         Node { value: Value::Broken, place: node.place }
     }
 
-    fn alias(&mut self, id: usize, place: Place) -> bool {
-        let Some(node) = self.anchors.get(&id) else {
-            self.refuse(Code::Alias, place, "an alias inside of what it stands for: write out what is meant");
-            self.put(Node { value: Value::Broken, place }, 0);
-            return true;
+    fn alias(&mut self, id: usize, place: Place) {
+        let value = match self.anchors.get(&id) {
+            None => {
+                self.refuse(Code::Alias, place, "this alias refers to the value that it is in: write the value out");
+                Value::Broken
+            }
+            Some(node) => {
+                let (count, depth) = measure(node);
+                if self.nodes + count <= MAX_NODES && self.open.len() + depth <= MAX_DEPTH {
+                    self.nodes += count;
+                    node.value.clone()
+                } else {
+                    if !std::mem::replace(&mut self.too_many, true) {
+                        let what = format!(
+                            "YAML aliases expand to more than {MAX_NODES} values or {MAX_DEPTH} levels: write the values out"
+                        );
+                        self.refuse(Code::Alias, place, what);
+                    }
+                    Value::Broken
+                }
+            }
         };
-        let (count, depth) = measure(node);
-        if self.nodes + count > MAX_NODES || self.open.len() + depth > MAX_DEPTH {
-            let what = "the aliases of this file multiply beyond all measure: write out what is meant";
-            self.refuse(Code::Alias, place, what);
-            return false;
-        }
-        self.nodes += count;
-        let node = Node { value: node.value.clone(), place };
-        self.put(node, 0);
-        true
+        self.put(Node { value, place }, 0);
     }
 
     fn put(&mut self, node: Node, anchor: usize) {
@@ -347,55 +471,54 @@ impl TreeBuilder {
                     map.entries.push((key, Node { place, ..node }));
                 }
                 ExpectedNext::Key => self.key(node),
-                ExpectedNext::Nothing => {}
+                ExpectedNext::Unreadable(place) => {
+                    let key = MapKey { name: UNREADABLE.to_owned(), place };
+                    map.entries.push((key, Node { value: Value::Broken, place: node.place }));
+                }
             },
         }
     }
 
     fn key(&mut self, node: Node) {
         let place = node.place;
-        let Some((OpenNode::Map(map), ..)) = self.open.last_mut() else { return };
-        map.next = ExpectedNext::Nothing;
-        let name = match node.value {
-            Value::Scalar { text, plain } if text != "<<" => {
-                if let Some(what) = plain.then(|| yaml_dialects::key(&text)).flatten() {
-                    map.broken = true;
-                    return self.refuse(Code::Ambiguous, place, what);
-                }
-                text
-            }
+        let found = match node.value {
+            Value::Scalar { text, plain } if text != "<<" => match plain.then(|| yaml_dialects::key(&text)).flatten() {
+                Some(what) => Err(Some((Code::Ambiguous, place, what))),
+                None => Ok(text),
+            },
             Value::Scalar { .. } => {
-                map.broken = true; // what it would have brought along is not there
-                return self.refuse(
-                    Code::MergeKey,
-                    place,
-                    "merge keys (`<<`) are not part of a config: repeat the keys",
-                );
+                let what = "merge keys (`<<`) are not supported: repeat the keys, or use `defaults`";
+                Err(Some((Code::MergeKey, place, what.into())))
             }
-            Value::Broken => return map.broken = true,
+            Value::Broken => Err(None),
             Value::Map(_) => {
-                map.broken = true;
+                if let Some((OpenNode::Map(map), ..)) = self.open.last_mut() {
+                    map.is_template = true;
+                }
                 let place = Place { column: place.column.saturating_sub(1).max(1), width: place.width + 1, ..place };
-                return self.refuse(Code::Unquoted, place, QUOTE);
+                Err(Some((Code::Unquoted, place, QUOTE.into())))
             }
-            Value::List(_) => {
-                map.broken = true;
-                return self.refuse(
-                    Code::WrongType,
-                    place,
-                    "a list can't be a key: a key is a word with `:` behind it",
-                );
+            Value::List(_) => Err(Some((Code::WrongType, place, "a list can't be a key: write a word and `:`".into()))),
+        };
+        let next = match found {
+            Ok(name) => {
+                // Of two of one name the second is checked too; the first has the value
+                let Some((OpenNode::Map(map), ..)) = self.open.last_mut() else { return };
+                if let Some(line) = map.lines.get(&name) {
+                    let what = format!("`{name}` is here twice, first on line {line}: remove one of them");
+                    self.refuse(Code::KeyTwice, place, what);
+                } else {
+                    map.lines.insert(name.clone(), place.line);
+                }
+                ExpectedNext::Value(MapKey { name, place })
+            }
+            Err(problem) => {
+                problem.into_iter().for_each(|(code, place, what)| self.refuse(code, place, what));
+                ExpectedNext::Unreadable(place)
             }
         };
-        match map.lines.get(&name) {
-            Some(line) => {
-                let what = format!("`{name}` is here twice, first on line {line}: leave one of them");
-                self.refuse(Code::KeyTwice, place, what);
-            }
-            None => {
-                map.lines.insert(name.clone(), place.line);
-                map.next = ExpectedNext::Value(MapKey { name, place });
-            }
+        if let Some((OpenNode::Map(map), ..)) = self.open.last_mut() {
+            map.next = next;
         }
     }
 
@@ -403,7 +526,7 @@ impl TreeBuilder {
         let Some((open, place, anchor)) = self.open.pop() else { return };
         let value = match open {
             OpenNode::List(items) => Value::List(items),
-            OpenNode::Map(map) if map.broken => Value::Broken,
+            OpenNode::Map(map) if map.is_template => Value::Broken,
             OpenNode::Map(map) => Value::Map(map.entries),
         };
         self.put(Node { value, place }, anchor);

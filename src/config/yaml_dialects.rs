@@ -1,4 +1,4 @@
-//! What YAML readers do not agree on. The runner reads YAML 1.2; reviewers' tools, validators and generators may read
+//! YAML that readers read differently. The runner reads YAML 1.2; reviewers' tools, validators and generators may read
 //! YAML 1.1 (PyYAML, Ruby) or something between (Go). A text that means one thing here and another there is refused.
 
 use serde_yaml::Value as Yaml;
@@ -15,26 +15,26 @@ const WORDS: [&str; 12] = ["yes", "Yes", "YES", "no", "No", "NO", "on", "On", "O
 pub(super) fn directive(text: &str) -> Option<Diagnostic> {
     let blank = |line: &&str| line.trim_start_matches([' ', '\t']).is_empty() || line.starts_with('#');
     let (index, line) = text.lines().enumerate().find(|(_, line)| !blank(line))?;
-    let what = "a line that begins with `%` is a YAML directive, and not every reader follows it: remove it";
+    let what = "YAML directives (`%`) are not supported by every reader: remove the line";
     let place = Place::new(index + 1, 1, line.chars().count());
     line.starts_with('%').then(|| Diagnostic::new(Code::Ambiguous, place, what))
 }
 
 /// Why the scalar `text`, which has no quotes, is read differently, and what to write; `None` if it is not.
 pub(super) fn scalar(text: &str) -> Option<String> {
-    let of = |what: &str| Some(format!("YAML readers do not agree on `{text}`: {what}"));
+    let of = |what: &str| Some(format!("YAML readers disagree on `{text}`: {what}"));
     if text == "=" || text == "<<" {
-        return of("it is text for some, a sign of its own for others; put quotes around it");
+        return of("text or an operator; put quotes around it");
     }
     if is_date(text) {
-        return of("it is text for some, a date for others; put quotes around it");
+        return of("text or a date; put quotes around it");
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if is_sexagesimal(digits) {
-        return of("it is text for some, a number to the base of 60 for others; put quotes around it");
+        return of("text or a base-60 number; put quotes around it");
     }
     if is_number_for_some(text, digits) {
-        return of("it is another number for some, or text; write a plain decimal number, or put quotes around it");
+        return of("they read different numbers, or text; write a plain decimal number, or put quotes around it");
     }
     None
 }
@@ -112,14 +112,14 @@ fn is_number_for_some(text: &str, digits: &str) -> bool {
 /// The same for a word where the schema does not say whether it is text, or true and false. Where it does, a reader that takes it
 /// for the other reports an error.
 pub(super) fn word(text: &str) -> Option<String> {
-    let what = "it is a word for some, true or false for others; write true or false, or put quotes around it";
-    WORDS.contains(&text).then(|| format!("YAML readers do not agree on `{text}`: {what}"))
+    let what = "text, or true or false; write true or false, or put quotes around it";
+    WORDS.contains(&text).then(|| format!("YAML readers disagree on `{text}`: {what}"))
 }
 
 /// Why the key `text`, which has no quotes, is not text for every reader; `None` if it is.
 pub(super) fn key(text: &str) -> Option<String> {
     if text.is_empty() {
-        return Some("there is no key in front of the `:`".into());
+        return Some("the key in front of `:` is missing".into());
     }
     let is_text = matches!(plain(text), Yaml::String(_));
     scalar(text)
@@ -127,41 +127,61 @@ pub(super) fn key(text: &str) -> Option<String> {
         .or_else(|| (!is_text).then(|| format!("the key `{text}` is not text: put quotes around it")))
 }
 
-/// Holds the tree `root` of `text` against what libyaml makes of it, which most readers of YAML are built on or after. What
-/// libyaml refuses, the loader may refuse too.
-pub(super) fn with_libyaml(text: &str, root: &Node) -> Option<Diagnostic> {
+/// Compares the tree `root` of `text` with what libyaml reads, which most YAML readers are built on or after. Values that differ
+/// are reported and broken. What libyaml refuses, the loader may refuse too: it is reported if it is the `only` problem.
+pub(super) fn with_libyaml(text: &str, root: &mut Node, only: bool) -> Vec<Diagnostic> {
     match serde_yaml::from_str::<Yaml>(text) {
-        Ok(other) => difference(root, &other),
-        // A number that does not fit is for the structure's check, which knows what is expected there
-        Err(_) => refused_by_loader(text).filter(|problem| problem.code != Code::OutOfRange),
+        Ok(other) => {
+            let mut problems = Vec::new();
+            differences(root, &other, &mut problems);
+            problems
+        }
+        // A number that does not fit is a matter of the structure's check, which knows what is expected there
+        Err(_) if only => {
+            refused_by_loader(text).filter(|problem| problem.code != Code::OutOfRange).into_iter().collect()
+        }
+        Err(_) => Vec::new(),
     }
 }
 
-fn difference(node: &Node, other: &Yaml) -> Option<Diagnostic> {
-    match (&node.value, other) {
+fn differences(node: &mut Node, other: &Yaml, problems: &mut Vec<Diagnostic>) {
+    let as_read = matches!(node.value, Value::Scalar { .. }).then(|| node.to_yaml());
+    let problem = match (&mut node.value, other) {
+        // A tag has been reported
+        (Value::Broken, _) | (_, Yaml::Tagged(_)) => return,
         (Value::Map(entries), Yaml::Mapping(others)) if entries.len() == others.len() => {
-            entries.iter().find_map(|(key, value)| match others.get(key.name.as_str()) {
-                Some(other) => difference(value, other),
-                None => Some(disagreement(key.place, "this key")),
-            })
+            for (key, value) in entries {
+                match others.get(key.name.as_str()) {
+                    Some(other) => differences(value, other, problems),
+                    None if matches!(value.value, Value::Broken) => {}
+                    None => {
+                        problems.push(disagreement(key.place, "this key"));
+                        value.value = Value::Broken;
+                    }
+                }
+            }
+            return;
         }
         (Value::List(items), Yaml::Sequence(others)) if items.len() == others.len() => {
-            items.iter().zip(others).find_map(|(item, other)| difference(item, other))
+            items.iter_mut().zip(others).for_each(|(item, other)| differences(item, other, problems));
+            return;
         }
-        (Value::Scalar { .. }, _) if node.to_yaml() == *other => None,
+        (Value::Scalar { .. }, _) if as_read.as_ref() == Some(other) => return,
         (Value::Scalar { text, plain: false }, Yaml::String(other))
             if text.trim_end_matches('\n') == other.trim_end_matches('\n') =>
         {
-            let what = "YAML readers do not agree on the end of this text: end the file with a line feed";
-            Some(Diagnostic::new(Code::Ambiguous, node.place, what))
+            let what = "YAML readers disagree on the end of this text: end the file with a line feed";
+            Diagnostic::new(Code::Ambiguous, node.place, what)
         }
-        _ => Some(disagreement(node.place, "this value")),
-    }
+        _ => disagreement(node.place, "this value"),
+    };
+    problems.push(problem);
+    node.value = Value::Broken;
 }
 
 fn disagreement(place: Place, what: &str) -> Diagnostic {
     let message =
-        format!("YAML readers do not agree on {what}: put quotes around the text, and a space behind `:`, `-` and `?`");
+        format!("YAML readers disagree on {what}: put quotes around the text, and a space behind `:`, `-` and `?`");
     Diagnostic::new(Code::Ambiguous, place, message)
 }
 

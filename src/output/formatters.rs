@@ -61,11 +61,11 @@ impl Formatter {
     pub fn new(name: &str, args: &[Arg<'_>]) -> Option<Result<Self, String>> {
         let width = |what: &str| match args {
             [Arg::Int(width)] if (0..=4096).contains(width) => Ok(*width as usize),
-            _ => Err(format!("{what} takes a width between 0 and 4096: {what}(16)")),
+            _ => Err(format!("`{what}` needs a width between 0 and 4096: write for instance `{what}(16)`")),
         };
         let bare = |formatter: Formatter| match args {
             [] => Ok(formatter),
-            _ => Err(format!("{name} takes no arguments")),
+            _ => Err(format!("`{name}` takes no arguments: remove them")),
         };
         Some(match name {
             "clock" => bare(Formatter::Clock),
@@ -75,14 +75,14 @@ impl Formatter {
             "folded" => match args {
                 [] => Ok(Formatter::Folded(String::new())),
                 [Arg::Text(before)] => Ok(Formatter::Folded((*before).to_owned())),
-                _ => Err("folded takes at most what stands before a stack that is not empty: folded(';')".into()),
+                _ => Err("`folded` takes at most one text, the prefix of a stack that is not empty: write for instance `folded(';')`".into()),
             },
             "left" => width("left").map(Formatter::Left),
             "right" => width("right").map(Formatter::Right),
             "date" => match args {
                 [Arg::Text(format)] => date(format, false),
                 [Arg::Text(format), Arg::Text("local")] => date(format, true),
-                _ => Err("date takes a format, and 'local' for local time: date('%H:%M:%S')".into()),
+                _ => Err("`date` needs a format, and 'local' for local time: write for instance `date('%H:%M:%S')`".into()),
             },
             _ => return None,
         })
@@ -97,19 +97,21 @@ impl Formatter {
             (Formatter::Clock, Operand::Time(at)) => time::push_clock(at, out),
             (Formatter::Date { format, local }, Operand::Time(at)) => time::push_date(at, format, *local, out)?,
             (Formatter::Clock | Formatter::Date { .. }, _) => {
-                return Err("clock and date want a time, `time` or `start`; `ts` is a monotonic counter".into());
+                return Err(
+                    "`clock` and `date` need a time: use `time` or `start` (`ts` is a monotonic counter)".into()
+                );
             }
             (Formatter::Duration, input) => push_signed(input, "duration", out, push_duration)?,
             (Formatter::Bytes, input) => push_signed(input, "bytes", out, push_bytes)?,
             (Formatter::Errno, Operand::Int(value)) => push_errno(value, out),
             (Formatter::Errno, Operand::Uint(value)) => push_uint(value, out),
-            (Formatter::Errno, _) => return Err("errno wants a whole number".into()),
+            (Formatter::Errno, _) => return Err("`errno` needs a whole number".into()),
             (Formatter::Folded(_), Operand::Text("")) => {}
             (Formatter::Folded(before), Operand::Text(text)) => {
                 out.push_str(before);
                 out.push_str(text);
             }
-            (Formatter::Folded(_), _) => return Err("folded wants a stack".into()),
+            (Formatter::Folded(_), _) => return Err("`folded` needs a stack".into()),
             (Formatter::Left(width), input) => pad(input, *width, Side::Left, out),
             (Formatter::Right(width), input) => pad(input, *width, Side::Right, out),
         }
@@ -203,7 +205,7 @@ fn push_signed(input: Operand<'_>, what: &str, out: &mut String, push: fn(u64, &
         Operand::Uint(value) => (false, value),
         Operand::Int(value) => (value < 0, value.unsigned_abs()),
         Operand::Float(value) => (value < 0.0, value.abs().round() as u64),
-        Operand::Time(_) | Operand::Text(_) => return Err(format!("{what} wants a number")),
+        Operand::Time(_) | Operand::Text(_) => return Err(format!("`{what}` needs a number")),
     };
     if negative {
         out.push('-');

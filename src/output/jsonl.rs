@@ -142,7 +142,7 @@ fn push_plain(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// JSON leaves some characters as they are that a terminal would obey, or a reader be deceived by: whoever looks at
+/// JSON leaves some characters as they are that a terminal would obey, or a reader be deceived by: a reader of
 /// the file should not need to care, so these are escaped too.
 #[cold]
 fn push_escaped(text: &str, out: &mut String) {

@@ -249,8 +249,8 @@ fn table(rows: &[TableRow], out: &mut String) {
         columns.into_iter().partition(|(_, field)| matches!(field.kind, FieldKind::Stack { .. }));
     // A text that no row has is of a key that was not asked for; and so is the process, if it is the command's
     let without = |index: usize| rows.iter().all(|row| matches!(layout.read(index, &row.raw), Scalar::Text(b"")));
-    let nobody = layout.index("comm").is_some_and(without);
-    columns.retain(|(index, field)| !(without(*index) || (nobody && field.name == "pid")));
+    let no_process = layout.index("comm").is_some_and(without);
+    columns.retain(|(index, field)| !(without(*index) || (no_process && field.name == "pid")));
     let cell = |row: &TableRow, index: usize, field: &Field| match layout.read(index, &row.raw) {
         Scalar::Uint(value) => quantity(value, field.unit.as_deref()),
         other => {

@@ -1,5 +1,4 @@
-//! What templates may not do because a short one could fill the memory: each step of a template costs fuel, but nobody
-//! charges for what a step makes. Looks at the syntax alone, before anything is computed.
+//! Refuses templates that could fill the memory: fuel bounds the steps of a template, but not the size of a value that a step makes. Looks at the syntax alone, before anything is computed.
 
 use std::ops::Range;
 
@@ -20,7 +19,7 @@ pub(super) fn problems(parsed: &Stmt<'_>, is_number: &dyn Fn(&str) -> bool) -> V
     growth.statement(parsed);
     if growth.remembers && growth.joined > MAX_JOINED {
         let message = format!(
-            "this puts values together {} times and remembers them: {MAX_JOINED} times are enough to grow a thousandfold",
+            "the template joins values {} times into variables, and each join can double them: use at most {MAX_JOINED}",
             growth.joined
         );
         growth.problems.push(TemplateProblem { range: None, code: Code::Growth, message });
@@ -54,7 +53,7 @@ impl TemplateLimits<'_> {
             Stmt::EmitRaw(_) => {}
             Stmt::ForLoop(each) => {
                 if each.recursive {
-                    self.say(each.span(), "loops can't be recursive");
+                    self.say(each.span(), "recursive loops are not supported: remove `recursive`");
                 }
                 self.remembers = true;
                 self.expression(&each.iter);
@@ -92,7 +91,7 @@ impl TemplateLimits<'_> {
                 self.expression(&block.filter);
                 self.all(&block.body);
             }
-            Stmt::Do(statement) => self.say(statement.span(), "templates have no `do`"),
+            Stmt::Do(statement) => self.say(statement.span(), "templates have no `do`: remove it"),
             // What the features bring that the runner's minijinja is built without
             #[allow(unreachable_patterns)]
             _ => {}
@@ -125,8 +124,8 @@ impl TemplateLimits<'_> {
                 let numbers = self.is_certain(left) && self.is_certain(right);
                 match operation.op {
                     BinOpKind::Mul if !numbers => {
-                        let words = "`*` is for numbers, and a text can be repeated with it: write `| int` behind what \
-                                     is a number";
+                        let words =
+                            "`*` repeats text without a limit: write `| int` behind each operand that is a number";
                         self.say(operation.span(), words);
                     }
                     BinOpKind::Concat => self.joined += 1,

@@ -60,7 +60,7 @@ fn unknown(environment: Option<OsString>, localtime: &Path) -> Option<String> {
         None => match std::fs::read_link(localtime) {
             Ok(target) => (LOCALTIME, target.into_os_string()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(_) => return Some(format!("{LOCALTIME} is no time zone")),
+            Err(_) => return Some(format!("{LOCALTIME} is not a time zone")),
         },
     };
     let name = name.to_string_lossy();
@@ -132,7 +132,7 @@ pub fn push_clock(time: i64, out: &mut String) {
 pub fn push_date(time: i64, format: &str, in_local_time: bool, out: &mut String) -> Result<(), String> {
     let zone = if in_local_time { local().clone() } else { TimeZone::UTC };
     let text = strtime::format(format, &timestamp(time).to_zoned(zone))
-        .map_err(|error| format!("'{format}' is no date format: {error}"))?;
+        .map_err(|error| format!("'{format}' is not a date format: {error}"))?;
     out.push_str(&text);
     Ok(())
 }

@@ -21,7 +21,7 @@ const MAX_BUFFER: u64 = 1 << 30;
 const WAKEUP_BYTES: u64 = 64 << 10;
 /// Default bound of the time that a record waits in a buffer.
 const DEFAULT_LATENCY: Duration = Duration::from_millis(100);
-/// Below this the timer itself would be the load; above it nobody waits.
+/// Below this the timer itself costs too much CPU time.
 const LATENCY_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(60));
 
 const RB_NO_WAKEUP: u32 = 1;
@@ -149,11 +149,7 @@ impl Planner<'_> {
         let asked = buffer.size.map_or(if perf { DEFAULT_PERF } else { DEFAULT_RING }, |size| size.0);
         if asked < least || asked > MAX_BUFFER {
             let (least, most) = (Bytes(least.next_power_of_two()), Bytes(MAX_BUFFER));
-            self.say(
-                Code::BufferSize,
-                &at("size"),
-                format!("a buffer of this program must be between {least} and {most}"),
-            );
+            self.say(Code::BufferSize, &at("size"), format!("the buffer size must be between {least} and {most}"));
         }
         let page = rustix::param::page_size() as u64;
         let effective = asked.clamp(page, MAX_BUFFER).next_power_of_two();
@@ -169,7 +165,7 @@ impl Planner<'_> {
             model::Wakeup::Named(NamedWakeup::EveryEvent) => WakeupPlan::Events(1),
             model::Wakeup::Named(NamedWakeup::Adaptive) => {
                 if perf {
-                    let words = "a perf buffer has no adaptive wakeups: use every_event, {events: N} or {bytes: SIZE}";
+                    let words = "a perf buffer has no adaptive wakeup: use every_event, {events: N} or {bytes: SIZE}";
                     self.say(Code::Wakeup, &wakeup_path, words);
                 }
                 WakeupPlan::Adaptive
@@ -177,7 +173,8 @@ impl Planner<'_> {
             model::Wakeup::When(WakeupWhen { events: Some(events), .. }) => WakeupPlan::Events(events),
             model::Wakeup::When(WakeupWhen { bytes: Some(bytes), .. }) => {
                 if bytes.0 == 0 || bytes.0 > effective / 2 {
-                    let words = format!("the buffer has {}: wake at half of it at the latest", Bytes(effective));
+                    let words =
+                        format!("wakeup bytes must be between 1B and half of the buffer ({})", Bytes(effective / 2));
                     self.say(Code::Wakeup, &wakeup_path, words);
                 }
                 WakeupPlan::Bytes(u32::try_from(bytes.0).unwrap_or(u32::MAX))
@@ -188,10 +185,11 @@ impl Planner<'_> {
                     self.say(
                         Code::Wakeup,
                         &wakeup_path,
-                        "an interval longer than `max_latency` would break it: leave one of them out",
+                        "the wakeup interval must not be longer than `max_latency`: remove one of them",
                     );
-                } else if interval < LATENCY_BOUNDS.0 || interval > LATENCY_BOUNDS.1 {
-                    self.say(Code::Latency, &wakeup_path, "an interval must be between 1ms and 60s");
+                }
+                if interval < LATENCY_BOUNDS.0 || interval > LATENCY_BOUNDS.1 {
+                    self.say(Code::Latency, &wakeup_path, "the wakeup interval must be between 1ms and 60s");
                 }
                 max_latency = interval;
                 WakeupPlan::Timer
@@ -222,11 +220,7 @@ impl Planner<'_> {
         };
         match (perf, buffer.submit) {
             (true, Some(_)) => {
-                self.say(
-                    Code::Submit,
-                    submit_path,
-                    "`submit` is a matter of ring buffers: leave it out with `type: perfbuf`",
-                );
+                self.say(Code::Submit, submit_path, "`submit` is for ring buffers: remove it, or use `type: ringbuf`");
                 Transport::Perf
             }
             (true, None) => Transport::Perf,

@@ -1,4 +1,4 @@
-//! Defaults in a plan: each has to be of use.
+//! Defaults in a plan: a probe has to use each of them.
 
 use super::Planner;
 use crate::catalog::{AggregateShape, Catalog, Program};
@@ -7,13 +7,13 @@ use crate::config::model;
 use crate::config::yaml::TreeStep::Key;
 
 impl Planner<'_> {
-    /// Tells defaults that no probe has a use for. Those of an included file are for others too.
+    /// Reports defaults that no probe uses. Those of an included file are for other configs too.
     pub(super) fn check_defaults(&mut self, probes: &[model::Probe], catalog: &Catalog) {
         let Some(defaults) = self.source.root.get("defaults") else { return };
-        let programs: Vec<_> =
-            probes.iter().filter_map(|probe| catalog.program(&probe.program).and_then(Result::ok)).collect();
-        // What a probe that is not there for its problems has a use for, nobody knows
-        if self.source.is_part() || programs.len() != self.source.written_probes() {
+        let program = |name: &str| catalog.program(name).or_else(|| super::likely_program(name, catalog));
+        let programs: Vec<_> = probes.iter().filter_map(|probe| program(&probe.program)?.ok()).collect();
+        // What the program of a probe needs is not known where that is not known
+        if self.source.is_partial() || programs.len() != self.source.written_probes() {
             return;
         }
         let (mut unused, map) =
@@ -25,11 +25,11 @@ impl Planner<'_> {
                 let entries = node.entries().iter().filter(|(key, _)| of_none(&key.name));
                 unused.extend(entries.map(|(key, _)| (key, "has such a map")));
             } else if !programs.iter().any(|program| takes(program, name)) {
-                unused.push((key, "has a use for it"));
+                unused.push((key, "uses it"));
             }
         }
         for (key, use_of_it) in unused.into_iter().filter(|(key, _)| !self.source.is_included(key.place)) {
-            let what = format!("no probe {use_of_it}: take `{}` out of the defaults", key.name);
+            let what = format!("no probe {use_of_it}: remove `{}` from the defaults", key.name);
             self.say_at(Code::UnusedDefault, &[Key("defaults")], key.place, what);
         }
     }

@@ -66,11 +66,11 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
         Yaml::Mapping(map) => match (map.len(), map.get("not")) {
             (1, Some(value)) if variable.list.is_some() => (value, true),
             (1, Some(_)) => {
-                let message = "`not` is for filters that compare values, and this one sets a limit";
+                let message = "a limit can't be negated: remove `not`";
                 return Err(whole(Code::FilterNot, message));
             }
             _ => {
-                return Err(whole(Code::FilterType, "a value, a list of values or `{not: …}` is needed"));
+                return Err(whole(Code::FilterType, "must be a value, a list of values or `{not: …}`"));
             }
         },
         value => (value, false),
@@ -89,11 +89,11 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
         _ => (single, false),
     };
     if items.is_empty() {
-        let message = "an empty list lets nothing through: leave the filter out for no restriction".into();
+        let message = "an empty list matches no event: add a value, or remove the filter".into();
         return Err(vec![one(None, (Code::FilterCount, message))]);
     }
     if items.len() > shape.max {
-        let message = format!("{} values, and this program takes at most {}", items.len(), shape.max);
+        let message = format!("{} values, and at most {} are possible: remove some", items.len(), shape.max);
         return Err(vec![one(Some(shape.max), (Code::FilterCount, message))]);
     }
     let mut problems = Vec::new();
@@ -106,8 +106,8 @@ pub(super) fn variable(variable: &Variable, value: &Yaml) -> Result<Encoded, Vec
     }
     if meanings.len() > shape.max {
         let message = format!(
-            "{} values, because text with escapes stands for the bytes that they mean and for itself, and this program \
-             takes at most {}",
+            "{} values, and at most {} are possible (text with escapes counts twice: as it is written, and as the bytes \
+             that it means): remove some",
             meanings.len(),
             shape.max
         );
@@ -132,7 +132,7 @@ fn element(element: &Element, value: &Yaml) -> Result<Vec<Meaning>, ValueFault> 
     let name = match &element.kind {
         ElementKind::User => match value {
             Yaml::String(name) if name.is_empty() || name.contains([':', '/', '\0']) => {
-                return Err((Code::FilterName, format!("`{name}` is no name of a user")));
+                return Err((Code::FilterName, format!("`{name}` is not a user name")));
             }
             Yaml::String(name) => Some(LookupName::User(name.clone())),
             _ => None,
@@ -170,20 +170,17 @@ fn cgroup(value: &Yaml) -> Result<String, ValueFault> {
     let Some(path) = value.as_str() else {
         return Err((
             Code::FilterType,
-            format!("the path of a cgroup such as `/system.slice` is needed, not {}", shown(value)),
+            format!("must be the path of a cgroup such as `/system.slice`, not {}", shown(value)),
         ));
     };
     let inside =
         ["/sys/fs/cgroup/unified/", "/sys/fs/cgroup/"].iter().find_map(|root| path.strip_prefix(root)).unwrap_or(path);
     if path.is_empty() {
-        return Err((
-            Code::FilterFit,
-            "an empty path would be every process: `/` is the root, if that is meant".into(),
-        ));
+        return Err((Code::FilterFit, "the path is empty: write `/` for the root cgroup".into()));
     }
     let inside = inside.trim_matches('/');
     if inside.split('/').any(|part| part == "..") || inside.contains('\0') {
-        return Err((Code::FilterName, format!("`{path}` is no path of a cgroup")));
+        return Err((Code::FilterName, format!("`{path}` is not the path of a cgroup: remove `..` and NUL")));
     }
     Ok(format!("/{inside}"))
 }
@@ -193,11 +190,11 @@ fn unit(value: &Yaml) -> Result<String, ValueFault> {
     let Some(name) = value.as_str().filter(|name| !name.is_empty()) else {
         return Err((
             Code::FilterType,
-            format!("the name of a systemd unit such as `nginx.service` is needed, not {}", shown(value)),
+            format!("must be the name of a systemd unit such as `nginx.service`, not {}", shown(value)),
         ));
     };
     if name.contains(['/', '\0']) {
-        return Err((Code::FilterName, format!("`{name}` is no name of a unit; a path goes into the filter `cgroup`")));
+        return Err((Code::FilterName, format!("`{name}` is not a unit name: use the filter `cgroup` for a path")));
     }
     const TYPES: &[&str] = &[".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
     let typed = TYPES.iter().any(|end| name.ends_with(end));
@@ -221,19 +218,19 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
         ElementKind::Uint => match value {
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
             Yaml::Number(number) => Err((Code::FilterFit, format!("{number} is not a whole number from 0 on"))),
-            other => Err((Code::FilterType, format!("a whole number is needed, not {}", shown(other)))),
+            other => Err((Code::FilterType, format!("must be a whole number, not {}", shown(other)))),
         },
         ElementKind::Int => match value.as_i64() {
             Some(number) => signed(number, slot),
-            None => Err((Code::FilterType, format!("a whole number is needed, not {}", shown(value)))),
+            None => Err((Code::FilterType, format!("must be a whole number, not {}", shown(value)))),
         },
         ElementKind::Bool => match value {
             Yaml::Bool(flag) => unsigned((*flag).into(), slot),
-            other => Err((Code::FilterType, format!("true or false is needed, not {}", shown(other)))),
+            other => Err((Code::FilterType, format!("must be true or false, not {}", shown(other)))),
         },
         ElementKind::User => match value {
             Yaml::Number(number) if number.is_u64() => unsigned(number.as_u64().unwrap_or_default(), slot),
-            other => Err((Code::FilterType, format!("a user's number or name is needed, not {}", shown(other)))),
+            other => Err((Code::FilterType, format!("must be a user's number or name, not {}", shown(other)))),
         },
         ElementKind::Text | ElementKind::Comm | ElementKind::Disk => unreachable!("these are texts"),
         ElementKind::Cgroup | ElementKind::Unit => unreachable!("these are looked up"),
@@ -243,13 +240,13 @@ fn plain_element(element: &Element, value: &Yaml, slot: &mut [u8]) -> Result<(),
                 Some(value) => unsigned(value, slot),
                 None => Err((
                     Code::FilterChoice,
-                    format!("`{name}` is not possible{}", suggest(name, names.iter().map(|(_, name)| name))),
+                    format!("`{name}` is not a possible value{}", suggest(name, names.iter().map(|(_, name)| name))),
                 )),
             },
             None => Err((
                 Code::FilterType,
                 format!(
-                    "one of {} is needed, not {}",
+                    "must be one of {}, not {}",
                     names.iter().map(|(_, name)| name).collect::<Vec<_>>().join(", "),
                     shown(value)
                 ),
@@ -267,39 +264,46 @@ fn quantity(
     match value {
         Yaml::String(text) => parse(text).map_err(|words| (Code::Quantity, words)),
         Yaml::Number(number) => parse(&number.to_string()).map_err(|words| (Code::Quantity, words)),
-        other => Err((Code::FilterType, format!("a {what} such as `{example}` is needed, not {}", shown(other)))),
+        other => Err((Code::FilterType, format!("must be a {what} such as `{example}`, not {}", shown(other)))),
     }
 }
 
 /// Every filter of texts is one of beginnings (filter.h).
 fn beginnings(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, ValueFault> {
     match value.as_str().and_then(|beginning| beginning.strip_suffix('*')) {
-        Some("") => Err((Code::FilterFit, "`*` alone lets everything through: leave the filter out for that".into())),
+        Some("") => Err((Code::FilterFit, "`*` alone matches every event: remove the filter".into())),
         Some(beginning) => Err((
             Code::FilterFit,
-            format!("whatever begins like this passes, and `*` would have to be there: write `{beginning}`"),
+            format!("this filter matches beginnings, and `*` is compared as it is: write `{beginning}`"),
         )),
-        None => texts(value, size),
+        None => texts(value, size, Compared::Beginning),
     }
 }
 
 /// `struct runner_comm`: text and mask.
 fn comms(value: &Yaml, size: usize) -> Result<Vec<Meaning>, ValueFault> {
     let half = size / 2;
+    if let Some(name) = value.as_str().and_then(worker) {
+        let what = format!(
+            "{}: the kernel's name of this worker is `{name}` (ps adds its work): write `{name}`",
+            shown(value)
+        );
+        return Err((Code::FilterFit, what));
+    }
     let with_mask = |text: Vec<u8>, compared: usize| {
         let mask: Vec<u8> = (0..half).map(|i| if i < compared { 0xff } else { 0 }).collect();
         ([padded(&text, half), mask].concat(), None)
     };
     if value.as_str().is_some_and(|name| name.trim_end_matches('*').contains('*') || name.ends_with("**")) {
-        return Err((Code::FilterName, format!("{}: a `*` can stand at the end only, once", shown(value))));
+        return Err((Code::FilterName, format!("{}: `*` is allowed only at the end, once", shown(value))));
     }
     let Some(start) = value.as_str().and_then(|name| name.strip_suffix('*')) else {
-        return Ok(texts(value, half)?.into_iter().map(|text| with_mask(text, half)).collect());
+        return Ok(texts(value, half, Compared::Command)?.into_iter().map(|text| with_mask(text, half)).collect());
     };
     if start.is_empty() {
-        return Err((Code::FilterName, "`*` alone lets everything through: leave the filter out for that".into()));
+        return Err((Code::FilterName, "`*` alone matches every event: remove the filter".into()));
     }
-    let starts = texts(&Yaml::String(start.to_owned()), half)?;
+    let starts = texts(&Yaml::String(start.to_owned()), half, Compared::Command)?;
     Ok(starts.into_iter().map(|text| (text.len(), text)).map(|(compared, text)| with_mask(text, compared)).collect())
 }
 
@@ -314,29 +318,28 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<Vec<Vec<u8>>, ValueFault> {
         let below = below.strip_prefix("dev/").unwrap_or(below);
         let link = ["mapper/", "disk/", "md/"].iter().any(|folder| below.starts_with(folder));
         let name = if link {
-            "its kernel name or `major:minor` (see `lsblk -o NAME,KNAME,MAJ:MIN`)".to_owned()
+            "kernel name or `major:minor` (see `lsblk -o NAME,KNAME,MAJ:MIN`)".to_owned()
         } else {
-            format!("its name, `{below}` (see lsblk)")
+            format!("name, `{below}` (see lsblk)")
         };
-        return Err((Code::FilterName, format!("`{given}` is a path; a disk goes by {name}")));
+        return Err((Code::FilterName, format!("`{given}` is a path: write the disk's {name}")));
     }
     if given.contains(['*', '?', '[']) {
         return Err((
             Code::FilterName,
-            format!("`{given}`: a disk goes by its whole name (see lsblk); several are a list, `[sda, sdb]`"),
+            format!(
+                "`{given}`: patterns are not supported; write whole names (see lsblk), several as a list: `[sda, sdb]`"
+            ),
         ));
     }
     match given.split_once(':') {
         // sysfs has `!` where the kernel's name has a slash
-        None if value.is_string() => texts(&Yaml::String(given.replace('!', "/")), name.len()),
-        None => texts(value, name.len()),
+        None if value.is_string() => texts(&Yaml::String(given.replace('!', "/")), name.len(), Compared::Disk),
+        None => texts(value, name.len(), Compared::Disk),
         Some((major, minor)) => {
             let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
             let (Some(major), Some(minor)) = (number(major), number(minor)) else {
-                return Err((
-                    Code::FilterName,
-                    format!("`{given}` is neither a disk's name nor its numbers, `major:minor` (see lsblk)"),
-                ));
+                return Err((Code::FilterName, format!("`{given}` is not a disk's name or `major:minor` (see lsblk)")));
             };
             numbers[..4].copy_from_slice(&major.to_ne_bytes());
             numbers[4..].copy_from_slice(&minor.to_ne_bytes());
@@ -345,27 +348,53 @@ fn disk(value: &Yaml, slot: &mut [u8]) -> Result<Vec<Vec<u8>>, ValueFault> {
     }
 }
 
+/// The name that the kernel has for a worker thread, if `text` is what ps shows: `kworker/0:4` for `kworker/0:4-events`.
+fn worker(text: &str) -> Option<&str> {
+    // A rescuer has a `-` in its own name: `kworker/R-events`
+    let rest = text.strip_prefix("kworker/").filter(|rest| !rest.starts_with("R-"))?;
+    let end = rest.find(['-', '+'])?;
+    Some(&text[.."kworker/".len() + end])
+}
+
+/// What a text is compared with.
+#[derive(Clone, Copy)]
+enum Compared {
+    /// The beginning of a text.
+    Beginning,
+    /// The name of a thread, which the kernel cuts.
+    Command,
+    /// The name of a disk.
+    Disk,
+}
+
 /// What a text means that goes into `size` bytes with a NUL behind it: itself and, if it may have been copied from the
 /// output, the bytes that it was written for.
-fn texts(value: &Yaml, size: usize) -> Result<Vec<Vec<u8>>, ValueFault> {
+fn texts(value: &Yaml, size: usize, compared: Compared) -> Result<Vec<Vec<u8>>, ValueFault> {
     let Yaml::String(text) = value else {
-        return Err((Code::FilterType, format!("text is needed, not {}: put quotes around it", shown(value))));
+        return Err((Code::FilterType, format!("must be text, not {}: put quotes around it", shown(value))));
     };
     let room = size - 1;
     if text.is_empty() {
-        return Err((Code::FilterFit, "an empty text matches nothing: leave the filter out for no restriction".into()));
+        return Err((Code::FilterFit, "an empty text matches no event: write a value, or remove the filter".into()));
     }
     let mut meant = meanings(text);
     meant.retain(|bytes| bytes.len() <= room && !bytes.contains(&0));
     if meant.is_empty() && text.len() > room {
         let cut: String = text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= room).map(|(_, c)| c).collect();
+        let advice = match compared {
+            Compared::Beginning => format!("write `{cut}`"),
+            Compared::Command if cut.len() == room => format!("write `{cut}`"),
+            // The kernel cuts within a character
+            Compared::Command => format!("write `{cut}*`"),
+            Compared::Disk => "no disk has this name (see lsblk)".into(),
+        };
         return Err((
             Code::FilterFit,
-            format!("`{text}` is longer than the {room} bytes that the kernel keeps: write `{cut}`"),
+            format!("`{text}` is longer than the {room} bytes that the kernel keeps: {advice}"),
         ));
     }
     if meant.is_empty() {
-        return Err((Code::FilterFit, "text with a NUL in it can't be matched".into()));
+        return Err((Code::FilterFit, "text can't contain NUL: remove it".into()));
     }
     Ok(meant)
 }
@@ -391,7 +420,7 @@ fn signed(value: i64, slot: &mut [u8]) -> Result<(), ValueFault> {
 
 fn shown(value: &Yaml) -> String {
     match value {
-        Yaml::Null => "nothing".into(),
+        Yaml::Null => "null".into(),
         Yaml::Bool(flag) => flag.to_string(),
         Yaml::Number(number) => number.to_string(),
         Yaml::String(text) => format!("`{text}`"),

@@ -1,4 +1,4 @@
-//! What becomes of a sink's files, resolved from the config.
+//! Permissions, rotation, retention and compression of a sink's files, resolved from the config.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::output::PathPattern;
 
 /// Readable by the owner's group, writable by the owner.
 const MODE: u32 = 0o640;
-/// A file that is begun anew all the time holds nothing.
+/// The smallest and youngest file that rotation makes.
 const MIN_SIZE: u64 = 4 << 10;
 const MIN_AGE: Duration = Duration::from_secs(1);
 
@@ -100,9 +100,8 @@ impl Planner<'_> {
     /// `here` is the sink's place.
     pub(super) fn files(&mut self, here: &[TreeStep<'_>; 2], files: &Files) -> FilesPlan {
         let path = files.path.as_deref().unwrap_or("-");
-        // A `path` with a problem is none that is missing
-        let whole = self.source.is_whole(here);
-        if path == "-" && whole {
+        let known = !self.source.is_lost(here, "path");
+        if path == "-" && known {
             let named = [
                 ("mode", files.mode.is_some()),
                 ("owner", files.owner.is_some()),
@@ -114,19 +113,18 @@ impl Planner<'_> {
                 ("allow_unsafe_path", files.allow_unsafe_path.is_some()),
             ];
             for (key, _) in named.into_iter().filter(|(_, named)| *named) {
-                let what =
-                    format!("`{key}` is about files, and this sink has no `path`: give it one, or leave `{key}` out");
+                let what = format!("`{key}` is for files, and this sink has no `path`: add one, or remove `{key}`");
                 self.say_key(Code::WithoutFile, &[here[0], here[1], Key(key)], what);
             }
         }
         let rotate = files.rotate.unwrap_or_default();
         let keep = files.keep.unwrap_or_default();
         if rotate.size.is_some_and(|size| size.0 < MIN_SIZE) {
-            let what = format!("files of less than {0} are more names than data: write {0} or more", Bytes(MIN_SIZE));
+            let what = format!("`size` must be at least {}", Bytes(MIN_SIZE));
             self.say(Code::Rotate, &[here[0], here[1], Key("rotate"), Key("size")], what);
         }
         if rotate.every.is_some_and(|every| Duration::from(every) < MIN_AGE) {
-            let what = "a file can't be begun more often than every second";
+            let what = "`every` must be at least 1s";
             self.say(Code::Rotate, &[here[0], here[1], Key("rotate"), Key("every")], what);
         }
         let plan = FilesPlan {
@@ -142,14 +140,14 @@ impl Planner<'_> {
             min_free: files.min_free.map(|bytes| bytes.0),
             allow_unsafe_path: files.allow_unsafe_path.unwrap_or(false),
         };
-        if plan.keeps() && path != "-" && whole {
+        if plan.keeps() && path != "-" && known {
             let here = [here[0], here[1], Key("keep")];
             if !PathPattern::is_possible(path) {
-                let what = "which files are to be kept can't be told from this `path`: use text and `{{ … }}` alone, and \
-                            `start` only in the file's own name";
+                let what = "`keep` can't find the files of earlier runs with this `path`: use only text and `{{ … }}`, and \
+                            `start` only in the file name";
                 self.say_key(Code::Keep, &here, what);
             } else if !PathPattern::uses_start(path) && !plan.rotates() {
-                let what = "each run replaces this one file: with `start` in its `path` there are several to keep";
+                let what = "`keep` needs several files, and each run replaces this one: add `start` to `path`";
                 self.say_key(Code::Keep, &here, what);
             }
         }

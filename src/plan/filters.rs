@@ -1,13 +1,15 @@
 //! The filters of a probe: their bytes, and what is left for the machine that runs it.
 
+use std::sync::Arc;
+
 use serde_yaml::Value as Yaml;
 
 use super::{Lookup, Planner, Setting, decode, encode, setting};
 use crate::catalog::{ElementKind, PerfEvent, Program, Variable};
-use crate::config::diagnostic::{Code, Place, suggest};
+use crate::config::diagnostic::{Code, Place, suggest_described};
 use crate::config::model;
 use crate::config::typed::plain;
-use crate::config::yaml::TreeStep::{Index, Key};
+use crate::config::yaml::TreeStep::{self, Index, Key};
 use crate::config::yaml::{Node, Value};
 
 impl Planner<'_> {
@@ -22,9 +24,10 @@ impl Planner<'_> {
         for (name, value) in &probe.filters {
             let path = [Key("probes"), Index(index), Key("filters"), Key(name)];
             let Some(variable) = program.filter(name) else {
-                let known = suggest(name, program.filters.iter().map(|filter| filter.name.as_str()));
+                let known = program.filters.iter().map(|filter| (filter.name.as_str(), filter.doc.as_str()));
+                let known = suggest_described(name, known);
                 let what = format!("`{}` has no filter `{name}`{known}", program.name);
-                let trap = ": a default filter is for every probe, so write this one at those that have it";
+                let trap = ": default filters are for every probe; move it to the probes that have it";
                 let hint = if self.source.is_default(&path) { trap } else { "" };
                 self.say_key(Code::UnknownFilter, &path, what + hint);
                 continue;
@@ -41,19 +44,42 @@ impl Planner<'_> {
                     lookups.extend(found);
                     settings.push(setting(variable, encoded.bytes));
                 }
-                Err(problems) => {
-                    let node = self.source.root.at(&path);
-                    for encode::ValueProblem { negated, index, code, message } in problems {
-                        let node = if negated { node.get("not").unwrap_or(node) } else { node };
-                        let what = format!("filter `{name}`: {message}");
-                        self.say_at(code, &path, item_place(node, index), what);
-                    }
-                }
+                Err(problems) => self.say_values(&path, name, problems),
             }
         }
         self.check_limits(index, program, &settings);
         self.check_periods(index, program, &settings);
         (settings, lookups)
+    }
+
+    /// Checks the filters of a probe whose program is not known: what is wrong for each program that has such a filter.
+    pub(super) fn filters_of_any(&mut self, index: usize, probe: &model::Probe, programs: &[Arc<Program>]) {
+        for (name, value) in &probe.filters {
+            let path = [Key("probes"), Index(index), Key("filters"), Key(name)];
+            let node = self.source.root.at(&path);
+            let encoded = programs
+                .iter()
+                .filter_map(|program| program.filter(name))
+                .map(|variable| encode::variable(variable, &self.with_types(variable, value, node)).err());
+            let problems: Vec<_> = encoded.collect();
+            if problems.is_empty() {
+                let filters = programs.iter().flat_map(|program| &program.filters);
+                let known = suggest_described(name, filters.map(|filter| (filter.name.as_str(), filter.doc.as_str())));
+                self.say_key(Code::UnknownFilter, &path, format!("no program has a filter `{name}`{known}"));
+            } else if let Some(Some(problems)) =
+                problems.into_iter().collect::<Option<Vec<_>>>().map(|all| all.into_iter().next())
+            {
+                self.say_values(&path, name, problems);
+            }
+        }
+    }
+
+    fn say_values(&mut self, path: &[TreeStep<'_>], name: &str, problems: Vec<encode::ValueProblem>) {
+        let node = self.source.root.at(path);
+        for encode::ValueProblem { negated, index, code, message } in problems {
+            let node = if negated { node.get("not").unwrap_or(node) } else { node };
+            self.say_at(code, path, item_place(node, index), format!("filter `{name}`: {message}"));
+        }
     }
 
     /// Between a `min_…` and a `max_…` of the same thing there has to be something.
@@ -71,13 +97,16 @@ impl Planner<'_> {
                 && least > most
             {
                 let path = [Key("probes"), Index(index), Key("filters"), Key(&variable.name)];
-                let what = format!("filter `{}`: nothing passes, because `{lower}` is {shown}", variable.name);
+                let what = format!(
+                    "filter `{}` is less than `{lower}` ({shown}), so no event passes: raise it",
+                    variable.name
+                );
                 self.say(Code::FilterFit, &path, what);
             }
         }
     }
 
-    /// A perf event's period is a number without a unit, and what is often for a cache is a standstill for a clock.
+    /// A perf event's period is a number without a unit; a period that suits a cache is too short for a clock, whose unit is ns.
     fn check_periods(&mut self, index: usize, program: &Program, settings: &[Setting]) {
         let events = program.hooks.iter().filter_map(|hook| hook.perf_event.as_ref()).filter(|event| !event.frequency);
         let Some(event) = events.into_iter().next() else { return };
@@ -89,19 +118,19 @@ impl Planner<'_> {
         };
         let source = set(chosen).filter(|source| PerfEvent::is_clock(*source));
         let path = |name| [Key("probes"), Index(index), Key("filters"), Key(name)];
-        let needs = |name: &str| format!("write for instance `{name}: 1000000`, which is every millisecond");
+        let needs = |name: &str| format!("write for instance `{name}: 1000000` (every millisecond)");
         match (source, set(rate)) {
             (_, Some(0)) => {
-                let what = format!("filter `{}`: 0 is never: leave it out", rate.name);
+                let what = format!("filter `{}` must be greater than 0; remove it for the default", rate.name);
                 self.say(Code::FilterFit, &path(&rate.name), what);
             }
             (Some(_), Some(period)) if u64::from(period) < PerfEvent::LEAST_PERIOD => {
                 let least = PerfEvent::LEAST_PERIOD;
-                let what = format!("filter `{}`: of a clock it is in ns, and at least {least}", rate.name);
+                let what = format!("filter `{}` must be at least {least} ns for a clock", rate.name);
                 self.say(Code::FilterFit, &path(&rate.name), format!("{what}: {}", needs(&rate.name)));
             }
             (Some(_), None) => {
-                let what = format!("filter `{}`: a clock needs a `{}` in ns", chosen.name, rate.name);
+                let what = format!("filter `{}`: a clock needs `{}`, in ns", chosen.name, rate.name);
                 self.say(Code::FilterFit, &path(&chosen.name), format!("{what}: {}", needs(&rate.name)));
             }
             _ => {}

@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, ElementKind, Hook, MapSpec, Program, Variable, program_of};
 use crate::config::Source;
-use crate::config::diagnostic::{Code, Diagnostic, Place, suggest};
+use crate::config::diagnostic::{Code, Diagnostic, Place, nearest, suggest};
 use crate::config::model;
+use crate::config::yaml::TreeStep;
 use crate::config::yaml::TreeStep::{Index, Key};
-use crate::config::yaml::{Node, TreeStep, Value};
 use crate::error::Result;
 
 pub use buffer::{BufferDefaults, BufferPlan, Transport, WakeupPlan};
@@ -50,7 +50,7 @@ pub struct Plan {
     pub labels: BTreeMap<String, String>,
     /// When it starts and ends.
     pub window: WindowPlan,
-    /// When it is to be started, by somebody else.
+    /// When a timer or cron starts it.
     pub schedule: Option<SchedulePlan>,
     /// Share of the events that may be lost.
     pub max_loss: f64,
@@ -131,7 +131,7 @@ impl Lookup {
     }
 }
 
-/// What the command line and the machine say over the config. A check on another machine takes the default.
+/// What the command line and the host override. A check on another host uses the default.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--duration` and the other options of the window.
@@ -148,7 +148,7 @@ pub struct Overrides {
 pub fn plan(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Result<Plan> {
     let (plan, mut problems) = examine(source, catalog, overrides)?;
     if source.is_part() {
-        let what = "this file is a part of others: run, or plan, a config that includes it";
+        let what = "this file is a part of other configs (`part: true`): use a config that includes it";
         problems.push(Diagnostic::new(Code::Part, source.root.key_at(&[Key("part")]), what));
     }
     if problems.is_empty() { Ok(plan) } else { Err(source.error(&problems)) }
@@ -162,18 +162,21 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
     let mut planner = Planner { source, problems: source.problems.clone() };
     let config = &source.config;
     let mut probes = Vec::new();
+    let mut used = HashSet::new();
     for (index, probe) in config.probes.iter().enumerate() {
-        probes.push(planner.probe(index, probe, catalog, overrides)?);
+        let sinks = planner.probe_sinks(index, probe);
+        used.extend(sinks.iter().copied());
+        probes.push(planner.probe(index, probe, sinks, catalog, overrides)?);
     }
     planner.check_names(&config.probes);
     planner.check_defaults(&config.probes, catalog);
     let mut probes: Vec<ProbePlan> = probes.into_iter().flatten().collect();
-    let sinks = planner.sinks(&mut probes);
+    let sinks = planner.sinks(&mut probes, &used);
     sinks::route(&mut probes, &sinks);
     let events = probes.iter().any(|probe| probe.aggregate.is_none());
-    let all = probes.len() == source.written_probes();
-    if config.window.max_events.is_some() && !events && all && !source.is_part() {
-        let what = "`max_events` counts events, and none of these probes sends any: use `duration`";
+    let all = !probes.is_empty() && probes.len() == source.written_probes();
+    if config.window.max_events.is_some() && !events && all && !source.is_partial() {
+        let what = "`max_events` counts events, and no probe of this config sends events: use `duration`";
         planner.say_key(Code::Window, &[Key("window"), Key("max_events")], what);
     }
     let window = planner.window(&overrides.window);
@@ -187,9 +190,9 @@ pub fn examine(source: &Source, catalog: &Catalog, overrides: &Overrides) -> Res
         probes,
         sinks,
     };
-    // One fault may come to light in several ways
-    let mut told = HashSet::new();
-    planner.problems.retain(|problem| told.insert((problem.place, problem.code, problem.message.clone())));
+    // One fault may be found in several ways
+    let mut reported = HashSet::new();
+    planner.problems.retain(|problem| reported.insert((problem.place, problem.code, problem.message.clone())));
     Ok((plan, planner.problems))
 }
 
@@ -241,9 +244,50 @@ impl Planner<'_> {
             }
             let probe = &self.source.config.probes[*index];
             let name = probe.name.as_deref().unwrap_or(&probe.program);
-            message += &format!(" (a default of probe `{name}`)");
+            message += &format!(" (default of probe `{name}`)");
         }
         self.problems.push(Diagnostic::new(code, place, message));
+    }
+
+    /// The program called `name`, or the one that is probably meant; `None` if neither is known.
+    fn program(&mut self, path: &[TreeStep<'_>], name: &str, catalog: &Catalog) -> Option<Result<Arc<Program>>> {
+        if let Some(program) = catalog.program(name) {
+            return Some(program);
+        }
+        // One without a name has been reported
+        if !name.is_empty() {
+            let known = match program_of(name) {
+                Some(program) => format!("; `{name}` is a config of the program `{program}`"),
+                None => suggest(name, catalog.names()),
+            };
+            self.say(Code::UnknownProgram, path, format!("there is no program `{name}`{known}"));
+        }
+        likely_program(name, catalog)
+    }
+
+    /// Checks what can be checked of a probe whose program is not known.
+    fn any_program(
+        &mut self,
+        index: usize,
+        probe: &model::Probe,
+        catalog: &Catalog,
+        overrides: &Overrides,
+    ) -> Result<()> {
+        let programs = catalog.names().filter_map(|name| catalog.program(name)).collect::<Result<Vec<_>>>()?;
+        self.filters_of_any(index, probe, &programs);
+        let maps: Vec<&str> = programs.iter().flat_map(|program| &program.maps).map(|map| map.name.as_str()).collect();
+        for name in probe.maps.keys().filter(|name| !maps.contains(&name.as_str())) {
+            let path = [Key("probes"), Index(index), Key("maps"), Key(name)];
+            if !self.source.is_default(&path) {
+                let what = format!("no program has a map `{name}`{}", suggest(name, maps.iter().copied()));
+                self.say_key(Code::UnknownMap, &path, what);
+            }
+        }
+        let events = programs.iter().filter(|program| program.event().is_some());
+        if let Some(program) = events.min_by_key(|program| buffer::record_bytes(program)) {
+            self.buffer(&[Key("probes"), Index(index), Key("buffer")], &probe.buffer, program, overrides);
+        }
+        Ok(())
     }
 
     /// `None` if the probe has problems that leave no sensible plan.
@@ -251,18 +295,14 @@ impl Planner<'_> {
         &mut self,
         index: usize,
         probe: &model::Probe,
+        sinks: Vec<usize>,
         catalog: &Catalog,
         overrides: &Overrides,
     ) -> Result<Option<ProbePlan>> {
         let here = [Key("probes"), Index(index)];
         let at = |key| [here[0], here[1], Key(key)];
-        let Some(program) = catalog.program(&probe.program) else {
-            let known = match program_of(&probe.program) {
-                Some(program) => format!("; this is the name of a config of program `{program}`"),
-                None => suggest(&probe.program, catalog.names()),
-            };
-            self.say(Code::UnknownProgram, &at("program"), format!("there is no program `{}`{known}", probe.program));
-            self.probe_sinks(index, probe);
+        let Some(program) = self.program(&at("program"), &probe.program, catalog) else {
+            self.any_program(index, probe, catalog, overrides)?;
             return Ok(None);
         };
         let program = program?;
@@ -302,7 +342,7 @@ impl Planner<'_> {
             bss: Vec::new(),
             maps,
             buffer,
-            sinks: self.probe_sinks(index, probe),
+            sinks,
             skip_unsupported: probe.on_unsupported == model::OnUnsupported::Skip,
             sort,
             disks,
@@ -311,58 +351,57 @@ impl Planner<'_> {
 
     /// Indices of the sinks that a probe names, all of them by default.
     fn probe_sinks(&mut self, index: usize, probe: &model::Probe) -> Vec<usize> {
-        let known: Vec<&str> = self.source.config.sinks.keys().map(String::as_str).collect();
+        let sinks = &self.source.config.sinks;
         let Some(names) = &probe.sinks else {
-            // Where its `sinks` may be among what has problems, nothing is said about what it writes
-            let all = if self.is_whole_probe(index) { known.len() } else { 0 };
+            let all = if self.source.is_lost(&[Key("probes"), Index(index)], "sinks") { 0 } else { sinks.len() };
             return (0..all).collect();
         };
-        let written = self.source.written().get("sinks");
-        let mut sinks = Vec::new();
+        let written = self.source.written_names("sinks");
+        let mut found = Vec::new();
         for (i, name) in names.iter().enumerate() {
             let path = [Key("probes"), Index(index), Key("sinks"), Index(i)];
-            match known.iter().position(|sink| sink == name) {
-                None if written.is_some_and(|sinks| sinks.get(name).is_some()) => {}
-                None if self.source.is_part() => {} // the file that includes it may have the sink
-                None => self.say(
-                    Code::UnknownSink,
-                    &path,
-                    format!("there is no sink `{name}`{}", suggest(name, known.iter().copied())),
-                ),
-                Some(sink) if sinks.contains(&sink) => {
-                    self.say(Code::SinkTwice, &path, format!("sink `{name}` is here twice: leave one of them"));
+            if names[..i].contains(name) {
+                self.say(Code::SinkTwice, &path, format!("sink `{name}` is here twice: remove one of them"));
+                continue;
+            }
+            match (sinks.keys().position(|sink| sink == name), &written) {
+                (Some(sink), _) => found.push(sink),
+                (None, Some(written)) if !written.contains(&name.as_str()) => {
+                    // Another file may have the sink
+                    if !self.source.is_partial() {
+                        let known = suggest(name, written.iter().copied());
+                        self.say(Code::UnknownSink, &path, format!("there is no sink `{name}`{known}"));
+                    }
                 }
-                Some(sink) => sinks.push(sink),
+                (None, _) => {}
             }
         }
-        sinks
-    }
-
-    /// Whether all that the file says of a probe is there to be looked at.
-    fn is_whole_probe(&self, index: usize) -> bool {
-        let place = self.source.root.at(&[Key("probes"), Index(index)]).place;
-        let Some(Value::List(written)) = self.source.written().get("probes").map(|node| &node.value) else {
-            return true;
-        };
-        let entries = |node: &Node| if let Value::Map(entries) = &node.value { entries.len() } else { 0 };
-        let here = entries(self.source.root.at(&[Key("probes"), Index(index)]));
-        written.iter().filter(|probe| probe.place == place).all(|probe| entries(probe) == here)
+        found
     }
 
     fn check_names(&mut self, probes: &[model::Probe]) {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         for (i, probe) in probes.iter().enumerate() {
+            let here = [Key("probes"), Index(i)];
             let name = probe.name.as_deref().unwrap_or(&probe.program);
+            if name.is_empty() || probe.name.is_none() && self.source.is_lost(&here, "name") {
+                continue;
+            }
             let first = *names.entry(name).or_insert(i);
-            if first != i && (probe.name.is_some() || self.is_whole_probe(i)) {
-                let path = [Key("probes"), Index(i), Key("name")];
+            if first != i {
+                let path = [here[0], here[1], Key("name")];
                 let place = |path: &[TreeStep<'_>]| self.source.root.at(path).place;
                 let line = self.source.place_in(place(&[Key("probes"), Index(first)]), place(&path));
-                let message = format!("a second probe `{name}` (the first: {line}): give it a `name`");
+                let message = format!("a second probe is called `{name}` (the first: {line}): give it another `name`");
                 self.say(Code::ProbeTwice, &path, message);
             }
         }
     }
+}
+
+/// The program that is probably meant by `name`.
+fn likely_program(name: &str, catalog: &Catalog) -> Option<Result<Arc<Program>>> {
+    catalog.program(nearest(name, catalog.names())?)
 }
 
 fn setting(variable: &Variable, bytes: Vec<u8>) -> Setting {

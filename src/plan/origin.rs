@@ -29,7 +29,7 @@ impl RenderContext<'_> {
         self.source.origin(path).to_string()
     }
 
-    /// As [`origin`](Self::origin), of what the program decides if nobody else does.
+    /// As [`origin`](Self::origin), of a value that the program decides by default.
     pub(super) fn origin_or_program(&self, path: &[TreeStep<'_>]) -> String {
         match self.source.origin(path) {
             Origin::Default => "program".into(),

@@ -22,7 +22,7 @@ pub const STACK_HEAD: usize = 12;
 /// Which kind of row: the numbers of `row`.
 pub const ROW_BUCKET: u32 = 0;
 pub const ROW_SUMMARY: u32 = 1;
-/// Reading a map costs; nobody looks at rows faster.
+/// Reading a map costs CPU time in the kernel.
 const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How a probe's aggregate is read.
@@ -178,28 +178,33 @@ impl Planner<'_> {
             ];
             // A default is for the programs that have a use for it
             for (key, _) in given.into_iter().filter(|(key, given)| *given && !self.source.is_default(&at(key))) {
-                let what = format!("`{key}` is for programs that add up in a map; `{}` sends events", program.name);
+                let what =
+                    format!("`{key}` is for aggregating programs, and `{}` sends events: remove it", program.name);
                 self.say_key(Code::Misplaced, &at(key), what);
             }
             return None;
         };
         if self.source.root.at(here).get("buffer").is_some() && !self.source.is_default(&at("buffer")) {
             let what = format!(
-                "`{}` sends no events, so it has no buffer: `interval` says how often it is read",
+                "`buffer` is for programs that send events, and `{}` aggregates: remove it (`interval` sets how often it is read)",
                 program.name
             );
             self.say_key(Code::Misplaced, &at("buffer"), what);
         }
         if probe.order == model::Order::Time && !self.source.is_default(&at("order")) {
-            self.say(Code::Misplaced, &at("order"), "rows have an order already: `order` is for events");
+            self.say(Code::Misplaced, &at("order"), "`order` is for programs that send events: remove it");
         }
         let interval = probe.interval.map(Duration::from);
         if interval.is_some_and(|interval| interval < LEAST_INTERVAL) {
-            self.say(Code::Latency, &at("interval"), "an interval of less than 10ms would be the load itself");
+            self.say(Code::Latency, &at("interval"), "`interval` must be at least 10ms");
         }
         let histogram = matches!(spec.shape, AggregateShape::Histogram { .. });
         if probe.top.is_some() && histogram && !self.source.is_default(&at("top")) {
-            self.say_key(Code::Misplaced, &at("top"), "`top` is for counters; a histogram has all of its buckets");
+            self.say_key(
+                Code::Misplaced,
+                &at("top"),
+                "`top` is for programs with counters, and this one has a histogram: remove it",
+            );
         }
         Some(AggregatePlan {
             spec: Arc::clone(spec),
@@ -216,7 +221,11 @@ impl Planner<'_> {
         let at = [here[0], here[1], Key("sort")];
         let Some(name) = &probe.sort else { return 0 };
         let AggregateShape::Counters { fields, .. } = &spec.shape else {
-            self.say_key(Code::Misplaced, &at, "`sort` is for counters; a histogram has its buckets in their order");
+            self.say_key(
+                Code::Misplaced,
+                &at,
+                "`sort` is for programs with counters, and this one has a histogram: remove it",
+            );
             return 0;
         };
         fields.iter().position(|field| field.name == *name).unwrap_or_else(|| {

@@ -154,7 +154,6 @@ impl Planner<'_> {
     pub(super) fn schedule(&mut self) -> Option<SchedulePlan> {
         let Schedule { every, at, days } = self.source.config.schedule.as_ref()?;
         let here = [Key("schedule")];
-        let whole = self.source.is_whole(&here);
         let days = match days {
             None => BTreeSet::from(Day::ALL),
             Some(days) => {
@@ -162,62 +161,63 @@ impl Planner<'_> {
                 days.iter().copied().collect()
             }
         };
-        let starts = match (every, at) {
-            (Some(every), None) => match minutes(*every) {
-                Some(minutes) => Starts::Every(minutes),
-                None => {
-                    let what = format!(
-                        "cron and timers can't be told to start every {every}: write minutes that go into an hour (1min, \
-                         5min, 15min, 30min), or hours that go into a day (1h, 6h, 12h, 1d)"
-                    );
-                    self.say(Code::Schedule, &[here[0], Key("every")], what);
-                    return None;
-                }
-            },
-            (None, Some(at)) => {
-                if let crate::config::schedule::Times::Several(times) = at {
-                    let times: Vec<String> = times.iter().map(TimeOfDay::to_string).collect();
-                    self.each_once(times.iter().map(String::as_str), "at");
-                }
-                Starts::At(at.all().iter().copied().collect())
-            }
-            // One of them may be among what has problems
-            (None, None) if !whole => return None,
-            (None, None) => {
-                self.say_key(
-                    Code::Schedule,
-                    &here,
-                    "a schedule needs `every` or `at`: `every: 15min`, `at: \"02:30\"`",
+        let lost = |key| self.source.is_lost(&here, key);
+        let (lost_every, lost_at, lost_days) = (lost("every"), lost("at"), lost("days"));
+        let every = every.map(|every| {
+            let minutes = minutes(every);
+            if minutes.is_none() {
+                let what = format!(
+                    "cron and systemd can't start a capture every {every}: use minutes that divide an hour (1min, 5min, \
+                     15min, 30min), or hours that divide a day (1h, 6h, 12h, 1d)"
                 );
-                return None;
+                self.say(Code::Schedule, &[here[0], Key("every")], what);
+            }
+            minutes.map(Starts::Every)
+        });
+        let at = at.as_ref().map(|at| {
+            if let crate::config::schedule::Times::Several(times) = at {
+                let times: Vec<String> = times.iter().map(TimeOfDay::to_string).collect();
+                self.each_once(times.iter().map(String::as_str), "at");
+            }
+            Starts::At(at.all().iter().copied().collect())
+        });
+        let starts = match (every, at) {
+            (Some(starts), None) => starts,
+            (None, Some(starts)) => Some(starts),
+            (None, None) => {
+                if !lost_every && !lost_at {
+                    let what = "a schedule needs `every` or `at`: write for instance `every: 15min` or `at: \"02:30\"`";
+                    self.say_key(Code::Schedule, &here, what);
+                }
+                None
             }
             (Some(_), Some(_)) => {
-                let what = "`every` and `at` are two ways to say when: leave one of them out";
+                let what = "`every` and `at` exclude each other: remove one of them";
                 self.say_key(Code::Schedule, &[here[0], Key("at")], what);
-                return None;
+                None
             }
         };
-        let schedule = SchedulePlan { starts, days };
-        if !self.source.is_part() && self.source.is_whole(&[Key("window")]) && whole {
-            self.check_fits(&schedule);
+        let schedule = starts.map(|starts| SchedulePlan { starts, days });
+        if !self.source.is_partial() && !self.source.is_lost(&[Key("window")], "duration") {
+            self.check_fits(schedule.as_ref().filter(|_| !lost_days && !lost_every && !lost_at));
         }
-        Some(schedule)
+        schedule
     }
 
-    /// Windows must end, and before the next one starts unless something keeps them apart.
-    fn check_fits(&mut self, schedule: &SchedulePlan) {
+    /// Windows must end, and before the next one starts unless something keeps them apart. When they start may not be known.
+    fn check_fits(&mut self, schedule: Option<&SchedulePlan>) {
         let here = [Key("schedule")];
         let window = &self.source.config.window;
         let Some(duration) = window.duration else {
-            let what = "a window that is started again and again needs an end: add `duration` to `window`";
+            let what = "a scheduled capture needs an end: add `duration` to `window`";
             return self.say_key(Code::Schedule, &here, what);
         };
         let before = [window.align, window.splay, window.warmup].into_iter().flatten().map(Duration::from);
         let longest = before.fold(Duration::from(duration), Duration::saturating_add);
-        let shortest = schedule.shortest();
-        if longest >= shortest && window.lock.is_none() {
+        let Some(shortest) = schedule.map(SchedulePlan::shortest) else { return };
+        if longest >= shortest && window.lock.is_none() && !self.source.is_lost(&[Key("window")], "lock") {
             let what = format!(
-                "a window may last {}, and the next one starts after {}: make it shorter, or keep them apart by \
+                "a window may last {}, and the next one starts after {}: shorten it, or keep the runs apart with \
                  `window.lock`",
                 Nanoseconds::from(longest),
                 Nanoseconds::from(shortest)
@@ -230,7 +230,7 @@ impl Planner<'_> {
         let mut told = BTreeSet::new();
         for (index, name) in names.enumerate() {
             if !told.insert(name) {
-                let what = format!("`{name}` is here twice: leave one of them");
+                let what = format!("`{name}` is here twice: remove one of them");
                 self.say(Code::Schedule, &[Key("schedule"), Key(key), Index(index)], what);
             }
         }

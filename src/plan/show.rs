@@ -129,8 +129,8 @@ impl PlanView<'_> {
                 write!(what, ", variant {variant} of {group}: the first that the kernel takes")?;
             }
             match skipped {
-                Some(reason) => write!(what, ", left out: {reason}")?,
-                None if hook.optional => what += ", where the kernel has it",
+                Some(reason) => write!(what, ", skipped: {reason}")?,
+                None if hook.optional => what += ", optional",
                 None => {}
             }
             line(f, &hook.name, &what)?;

@@ -1,6 +1,6 @@
-//! Sinks: which probes write to which, and whether what they ask for is there.
+//! Sinks: which probes write to which, and whether their fields and templates are valid.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,6 +28,23 @@ pub struct SinkPlan {
     pub files: FilesPlan,
 }
 
+/// The probes that write to a sink.
+struct Writers<'a> {
+    probes: Vec<&'a ProbePlan>,
+    /// Whether they do. Where none does, these are all probes: each of them may be the one.
+    is_known: bool,
+}
+
+impl<'a> Writers<'a> {
+    fn of(probes: &'a [ProbePlan], sink: usize) -> Self {
+        let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&sink)).collect();
+        match writers.is_empty() {
+            true => Writers { probes: probes.iter().collect(), is_known: false },
+            false => Writers { probes: writers, is_known: true },
+        }
+    }
+}
+
 impl SinkPlan {
     /// What its path can name, where all paths can name `globals`.
     pub fn globals(&self, globals: &Globals) -> Arc<Globals> {
@@ -37,25 +54,27 @@ impl SinkPlan {
 
 impl Planner<'_> {
     /// The sinks of the config; one whose path has `probe` in it is one for each probe that writes to it.
-    pub(super) fn sinks(&mut self, probes: &mut [ProbePlan]) -> Vec<SinkPlan> {
+    /// `used` has the indices of the sinks that probes write to, those without a plan too.
+    pub(super) fn sinks(&mut self, probes: &mut [ProbePlan], used: &HashSet<usize>) -> Vec<SinkPlan> {
         let config = &self.source.config;
         let mut plans = Vec::new();
         let mut paths = BTreeMap::new();
-        // A probe that is not there for its problems may be the one that writes to a sink
+        // A probe with a problem may be the one that writes to a sink
         let misdirected = self.problems.iter().any(|problem| problem.code == Code::UnknownSink);
+        let lost = |index| self.source.is_lost(&[Key("probes"), Index(index)], "sinks");
         let all_probes = !misdirected
-            && probes.len() == config.probes.len()
-            && self.source.is_whole(&[Key("probes")])
-            && !self.source.is_part();
+            && !config.probes.is_empty()
+            && config.probes.len() == self.source.written_probes()
+            && !(0..config.probes.len()).any(lost)
+            && !self.source.is_partial();
         // The sinks that became of each one, with the probe that they are for
         let mut became: Vec<Vec<(Option<String>, usize)>> = Vec::new();
         for (index, (name, sink)) in config.sinks.iter().enumerate() {
             let here = [Key("sinks"), Key(name.as_str())];
-            let writers: Vec<&ProbePlan> = probes.iter().filter(|probe| probe.sinks.contains(&index)).collect();
-            let unused = writers.is_empty() && all_probes;
+            let writers = Writers::of(probes, index);
+            let unused = !used.contains(&index) && all_probes;
             let spare = unused && self.source.is_included(self.source.root.key_at(&here));
-            // One whose path may be among what was wrong is not at the place that it seems to be
-            if self.source.is_whole(&here) && !spare {
+            if !self.source.is_lost(&here, "path") && !spare {
                 self.check_path_is_free(&mut paths, name, sink.path());
             }
             for problem in template::check_path(sink.path()) {
@@ -66,7 +85,7 @@ impl Planner<'_> {
                 self.say(Code::NoFile, &[here[0], here[1], Key("path")], why);
             }
             if unused && !spare {
-                let what = format!("no probe writes to sink `{name}`: name it in a probe's `sinks`, or take it out");
+                let what = format!("no probe writes to sink `{name}`: add it to a probe's `sinks`, or remove it");
                 self.say_key(Code::UnusedSink, &here, what);
             }
             let files = self.files(&here, sink.files());
@@ -80,8 +99,10 @@ impl Planner<'_> {
                 // A table of its own has columns of its own, unless the config says which
                 let own = matches!(sink, model::Sink::Csv { columns: None, .. });
                 let all = if own { None } else { Some(self.shape(&here, sink, &writers)) };
-                for writer in &writers {
-                    let shape = all.clone().unwrap_or_else(|| self.shape(&here, sink, &[*writer]));
+                for writer in writers.probes.iter().filter(|_| writers.is_known) {
+                    let shape = all
+                        .clone()
+                        .unwrap_or_else(|| self.shape(&here, sink, &Writers { probes: vec![*writer], is_known: true }));
                     these.push(plan(shape, Some(writer.name.clone())));
                 }
             } else {
@@ -113,20 +134,26 @@ impl Planner<'_> {
         let (first, second) = if order(other) < order(name) { (other, name) } else { (name, other) };
         let line = self.source.place_in(key(first), key(second));
         let place = if path == "-" { "standard output".into() } else { format!("`{path}`") };
-        let what = format!("{place} is another sink's already ({line}): give each its own `path`");
-        self.say_key(Code::PathTwice, &[Key("sinks"), Key(second)], what);
+        let what = format!("another sink writes to {place} already ({line}): give each sink its own `path`");
+        let here = [Key("sinks"), Key(second)];
+        match self.source.root.at(&here).get("path") {
+            Some(_) => self.say(Code::PathTwice, &[here[0], here[1], Key("path")], what),
+            None => self.say_key(Code::PathTwice, &here, what),
+        }
     }
 
-    fn shape(&mut self, here: &[TreeStep<'_>; 2], sink: &model::Sink, writers: &[&ProbePlan]) -> SinkFormat {
+    fn shape(&mut self, here: &[TreeStep<'_>; 2], sink: &model::Sink, writers: &Writers<'_>) -> SinkFormat {
         match sink {
             model::Sink::Stdout { template, header, .. } => {
                 let path = [here[0], here[1], Key("template")];
                 match template {
                     Some(template) => self.check_template(&path, template, writers),
-                    // What it seems to lack may be what was wrong and told already
-                    None if !self.source.is_whole(here) => {}
+                    None if self.source.is_lost(here, "template") || self.source.is_lost(here, "type") => {}
                     None => {
-                        for probe in writers.iter().filter(|probe| probe.aggregate.is_none()) {
+                        for probe in writers.probes.iter().filter(|probe| probe.aggregate.is_none()) {
+                            if !writers.is_known && writers.probes.iter().any(|probe| probe.aggregate.is_some()) {
+                                break;
+                            }
                             let program = probe.program.name;
                             let what = match self.source.texts[self.source.root.key_at(here).text].kind {
                                 // Its template is that of a sink of the config
@@ -135,7 +162,7 @@ impl Planner<'_> {
                                      could be used: write to a file that ends in .jsonl or .csv, or use `--json`"
                                 ),
                                 _ => format!(
-                                    "`{program}` sends events, so this sink needs a `template`: \"{{{{ time | clock }}}} {{{{ comm }}}}\""
+                                    "a stdout sink needs a `template` for the events of `{program}`: write for instance \"{{{{ time | clock }}}} {{{{ comm }}}}\""
                                 ),
                             };
                             self.say_key(Code::TemplateNeeded, here, what);
@@ -156,7 +183,7 @@ impl Planner<'_> {
             model::Sink::Csv { columns, .. } => {
                 let columns = match columns {
                     Some(columns) => self.columns(&[here[0], here[1], Key("columns")], columns, writers),
-                    None if !self.source.is_whole(here) => Vec::new(),
+                    None if self.source.is_lost(here, "columns") || self.source.is_lost(here, "type") => Vec::new(),
                     None => self.default_columns(here, writers),
                 };
                 SinkFormat::Csv { columns }
@@ -169,14 +196,10 @@ impl Planner<'_> {
     }
 
     /// A table has one set of columns, so probes of different programs have to agree on them.
-    fn default_columns(&mut self, here: &[TreeStep<'_>; 2], writers: &[&ProbePlan]) -> Vec<SinkColumn> {
-        let Some(first) = writers.first() else { return Vec::new() };
-        if writers.iter().any(|other| other.program.name != first.program.name) {
-            self.say_key(
-                Code::ColumnsNeeded,
-                here,
-                "probes of different programs write here: say which `columns` the table has",
-            );
+    fn default_columns(&mut self, here: &[TreeStep<'_>; 2], writers: &Writers<'_>) -> Vec<SinkColumn> {
+        let Some(first) = writers.probes.first() else { return Vec::new() };
+        if writers.is_known && writers.probes.iter().any(|other| other.program.name != first.program.name) {
+            self.say_key(Code::ColumnsNeeded, here, "probes of different programs write to this sink: add `columns`");
         }
         names(first).into_iter().map(|name| SinkColumn::Field(name.to_owned())).collect()
     }
@@ -185,19 +208,19 @@ impl Planner<'_> {
         &mut self,
         path: &[TreeStep<'_>; 3],
         columns: &[model::Column],
-        writers: &[&ProbePlan],
+        writers: &Writers<'_>,
     ) -> Vec<SinkColumn> {
         let mut found: Vec<SinkColumn> = Vec::new();
         for (i, column) in columns.iter().enumerate() {
             let here = [path[0], path[1], path[2], Index(i)];
             let column = match column {
                 model::Column::Field(name) => {
-                    let mut known: Vec<&str> = writers.iter().flat_map(|probe| names(probe)).collect();
+                    let mut known: Vec<&str> = writers.probes.iter().flat_map(|probe| names(probe)).collect();
                     known.dedup();
-                    if !writers.is_empty() && !known.contains(&name.as_str()) {
-                        let mut programs: Vec<&str> = writers.iter().map(|probe| probe.program.name).collect();
+                    if !writers.probes.is_empty() && !known.contains(&name.as_str()) {
+                        let mut programs: Vec<&str> = writers.probes.iter().map(|probe| probe.program.name).collect();
                         programs.dedup();
-                        let what = format!("`{name}` is no field of {}", programs.join(" or "));
+                        let what = format!("`{name}` is not a field of {}", programs.join(" or "));
                         self.say(Code::UnknownField, &here, what + &suggest(name, known));
                     }
                     SinkColumn::Field(name.clone())
@@ -210,7 +233,7 @@ impl Planner<'_> {
                 }
             };
             if found.iter().any(|other| other.name() == column.name()) {
-                self.say(Code::ColumnTwice, &here, format!("`{}` is here twice: leave one of them", column.name()));
+                self.say(Code::ColumnTwice, &here, format!("`{}` is here twice: remove one of them", column.name()));
             }
             found.push(column);
         }
@@ -218,35 +241,37 @@ impl Planner<'_> {
     }
 
     /// Each problem once, even if several probes have it.
-    fn check_template(&mut self, path: &[TreeStep<'_>], text: &str, writers: &[&ProbePlan]) {
+    fn check_template(&mut self, path: &[TreeStep<'_>], text: &str, writers: &Writers<'_>) {
         self.check_labels(path, text);
-        if writers.is_empty() {
-            // Those that are to write here may have problems of their own: what can be told without them
+        if writers.probes.is_empty() {
             template::check_alone(text).into_iter().for_each(|problem| self.say_template(path, text, problem));
         }
-        let mut said: Vec<TemplateProblem> = Vec::new();
-        for probe in writers {
+        let mut found: Vec<Vec<TemplateProblem>> = Vec::new();
+        for probe in &writers.probes {
             // A template is for the records that have all its fields; of several sorts, the last has most of them
-            let found = probe.streams.iter().rev().map(|stream| template::check(text, &stream.layout));
-            let found = found.min_by_key(Vec::len).unwrap_or_default();
-            for mut problem in found {
+            let of = probe.streams.iter().rev().map(|stream| template::check(text, &stream.layout));
+            let mut problems = of.min_by_key(Vec::len).unwrap_or_default();
+            for problem in &mut problems {
                 problem.message = problem.message.replace("this program", probe.program.name);
-                if !said.iter().any(|other| other.range == problem.range) {
-                    said.push(problem.clone());
-                    self.say_template(path, text, problem);
-                }
+            }
+            found.push(problems);
+        }
+        let mut said: Vec<Option<Range<usize>>> = Vec::new();
+        for problem in found.iter().flatten() {
+            let everywhere = || found.iter().all(|all| all.iter().any(|other| other.range == problem.range));
+            if !said.contains(&problem.range) && (writers.is_known || everywhere()) {
+                said.push(problem.range.clone());
+                self.say_template(path, text, problem.clone());
             }
         }
     }
 
     /// A label that there is none of would be nothing, silently.
     pub(super) fn check_labels(&mut self, path: &[TreeStep<'_>], text: &str) {
-        let known: Vec<&str> = self.source.config.labels.keys().map(String::as_str).collect();
-        if !self.source.is_whole(&[Key("labels")]) || self.source.is_part() {
-            return; // it may be among what is wrong, or in the file that includes this one
-        }
+        let known = self.source.written_names("labels").filter(|_| !self.source.is_partial());
+        let Some(known) = known else { return };
         for (range, name) in template::labels(text).into_iter().filter(|(_, name)| !known.contains(&name.as_str())) {
-            let message = format!("`labels` has no `{name}`{}", suggest(&name, known.iter().copied()));
+            let message = format!("there is no label `{name}`{}", suggest(&name, known.iter().copied()));
             self.say_template(path, text, TemplateProblem { range, code: Code::UnknownVariable, message });
         }
     }
@@ -264,9 +289,9 @@ impl Planner<'_> {
 /// Why no file can have this path, whatever its templates become, and what to do.
 pub(super) fn no_file(path: &str) -> Option<&'static str> {
     match path.rsplit('/').next().unwrap_or_default() {
-        _ if path.is_empty() => Some("an empty path names no file: end it with the name of the file"),
-        _ if path.contains('\0') => Some("a path can't have a NUL in it: take it out"),
-        "" | "." | ".." => Some("this is a folder's path: end it with the name of the file"),
+        _ if path.is_empty() => Some("the path is empty: write the path of a file"),
+        _ if path.contains('\0') => Some("a path can't contain NUL: remove it"),
+        "" | "." | ".." => Some("this is the path of a directory: add the name of a file"),
         _ => None,
     }
 }

@@ -150,18 +150,18 @@ fn names_that_there_are_not_are_refused() {
     wrong("inflight", "infligth", "11:12", "did you mean `inflight`?");
     wrong("[screen]", "[screen, scren]", "12:21", "no sink `scren`, did you mean `screen`?");
     wrong("sinks: [file]", "sinks: [screen]", "20:3", "no probe writes to sink `file`");
-    wrong("argv, {", "agrv, {", "23:20", "`agrv` is no field of execsnoop, did you mean `argv`?");
+    wrong("argv, {", "agrv, {", "23:20", "`agrv` is not a field of execsnoop, did you mean `argv`?");
 }
 
 #[test]
 fn values_that_do_not_fit_are_refused() {
     wrong("1ms", "1", "7:20", "`1ms`");
     wrong("loop0]", "/dev/loop0]", "8:21", "`loop0`");
-    wrong("failed: false", "failed: never", "14:23", "true or false is needed, not `never`");
+    wrong("failed: false", "failed: never", "14:23", "must be true or false, not `never`");
     wrong("300KiB", "10B", "10:20", "between 256B and 1GiB");
     wrong("50ms", "10us", "10:41", "between 1ms and 60s");
-    wrong("labels:", "window: {duration: 0s}\nlabels:", "2:20", "catches nothing");
-    wrong("name: slow", "name: execsnoop", "13:5", "a second probe `execsnoop`");
+    wrong("labels:", "window: {duration: 0s}\nlabels:", "2:20", "must be greater than 0");
+    wrong("name: slow", "name: execsnoop", "13:5", "a second probe is called `execsnoop`");
 }
 
 #[test]
@@ -176,21 +176,21 @@ fn faults_in_templates_have_their_own_places() {
 
 #[test]
 fn two_sinks_never_share_a_file() {
-    wrong("path: \"{{ name }}-{{ start | date('%Y') }}.jsonl\"", "path: '-'", "20:3", "standard output");
+    wrong("path: \"{{ name }}-{{ start | date('%Y') }}.jsonl\"", "path: '-'", "22:11", "standard output");
 }
 
 #[test]
 fn what_is_for_events_and_what_is_for_aggregates_is_kept_apart() {
     wrong("    template: \"{{ time | clock }} {{ comm }}\"\n", "", "17:3", "needs a `template`");
-    wrong("    maps:", "    interval: 1s\n    maps:", "11:5", "`interval` is for programs that add up");
+    wrong("    maps:", "    interval: 1s\n    maps:", "11:5", "`interval` is for aggregating programs");
     let yaml = "version: 1\nprobes:\n  - program: runqlat\n    interval: 1s\nsinks: {screen: {type: stdout}}\n";
     let plan = try_plan(yaml).expect("it is good");
     assert_eq!(plan.probes[0].streams.len(), 2);
     let says = |to: &str| try_plan(&yaml.replace("interval: 1s", to)).expect_err("it is wrong").message;
-    assert!(says("interval: 1ms").contains("the load itself"));
-    assert!(says("buffer: {size: 1MiB}").contains("has no buffer"));
-    assert!(says("top: 3").contains("`top` is for counters"));
-    assert!(says("order: time").contains("for events"));
+    assert!(says("interval: 1ms").contains("at least 10ms"));
+    assert!(says("buffer: {size: 1MiB}").contains("`buffer` is for programs that send events"));
+    assert!(says("top: 3").contains("`top` is for programs with counters"));
+    assert!(says("order: time").contains("that send events"));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_row_goes_to_the_sinks_that_have_a_use_for_it() {
 #[test]
 fn a_table_of_different_programs_needs_columns() {
     let yaml = "version: 1\nprobes: [{program: biosnoop}, {program: execsnoop}]\nsinks: {t: {type: csv}}\n";
-    assert!(try_plan(yaml).unwrap_err().message.contains("say which `columns`"));
+    assert!(try_plan(yaml).unwrap_err().message.contains("add `columns`"));
     let both = yaml.replace("csv}", "csv, columns: [time, comm, argv, sector]}");
     assert!(try_plan(&both).is_ok(), "a field of one of them is enough");
     let one = yaml.replace(", {program: execsnoop}", "");

@@ -11,7 +11,7 @@ use crate::config::window::{OnLocked, Window};
 use crate::config::yaml::TreeStep::Key;
 use crate::output::{PathPattern, template};
 
-/// The longest time that a start can be put off: a day. What is to start later is a matter of its timer.
+/// The longest delay of a start. A timer or cron starts what is to start later.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When a capture starts and ends.
@@ -72,26 +72,26 @@ impl Planner<'_> {
     pub(super) fn window(&mut self, over: &Window) -> WindowPlan {
         let config = &self.source.config.window;
         if config.duration == Some(Nanoseconds(0)) {
-            let what = "a window of no time catches nothing: leave `duration` out";
+            let what = "`duration` must be greater than 0; remove it to run until interrupted";
             self.say(Code::Window, &[Key("window"), Key("duration")], what);
         }
         if config.max_bytes == Some(Bytes(0)) {
-            let what = "a window of no bytes catches nothing: leave `max_bytes` out";
+            let what = "`max_bytes` must be greater than 0; remove it for no limit";
             self.say(Code::Window, &[Key("window"), Key("max_bytes")], what);
         }
         for (key, span) in [("splay", config.splay), ("align", config.align), ("warmup", config.warmup)] {
             if span.is_some_and(|span| Duration::from(span) > MAX_DELAY) {
-                self.say(Code::Window, &[Key("window"), Key(key)], format!("`{key}` can be 24h at the most"));
+                self.say(Code::Window, &[Key("window"), Key(key)], format!("`{key}` must be at most 24h"));
             }
         }
         if config.align == Some(Nanoseconds(0)) {
-            let what = "every moment is a multiple of nothing: leave `align` out";
+            let what = "`align` must be greater than 0; remove it to start at once";
             self.say(Code::Window, &[Key("window"), Key("align")], what);
         }
-        // A `lock` with a problem is none that is missing
-        let lock = config.lock.is_some() || over.lock.is_some() || !self.source.is_whole(&[Key("window")]);
+        let lost = self.source.is_lost(&[Key("window")], "lock");
+        let lock = config.lock.is_some() || over.lock.is_some() || lost || self.source.is_partial();
         if config.on_locked.is_some() && !lock {
-            let what = "there is no `lock` that another run could hold: add one, or leave `on_locked` out";
+            let what = "`on_locked` needs a `lock`: add one, or remove `on_locked`";
             self.say_key(Code::Lock, &[Key("window"), Key("on_locked")], what);
         }
         if let Some(lock) = &config.lock {
@@ -104,7 +104,7 @@ impl Planner<'_> {
                 self.say(Code::NoFile, &path, why);
             }
             if PathPattern::uses_start(lock) {
-                let what = "a lock whose path has `start` in it is another one for each run: leave `start` out";
+                let what = "with `start` in its path each run has a lock of its own: remove `start`";
                 self.say(Code::Lock, &path, what);
             }
         }

@@ -127,13 +127,13 @@ fn emoji_keep_what_joins_them_and_letters_do_not() {
 fn the_message_shows_the_character_and_what_to_write() {
     let message = |text: &str| check(text).remove(0).message;
     let shown = message("# a\u{2028}b");
-    assert!(shown.starts_with("U+2028 LINE SEPARATOR: some YAML readers end the line here"), "{shown}");
+    assert!(shown.starts_with("U+2028 LINE SEPARATOR: only some YAML readers end the line here"), "{shown}");
     assert!(shown.ends_with(r"write `\u2028` in double quotes"), "{shown}");
     assert!(message("\u{1b}[2J").contains(r"U+001B ESCAPE is a control character; remove it or write `\u001b`"));
     assert!(message("\u{e0041}").contains(r"write `\U000e0041`"));
     assert!(message("v\0e\0").contains("UTF-16"));
     assert!(message("a: \u{202e}").contains("changes the order"));
-    assert!(parse("a: \u{a0}x").1[0].message.contains("U+00A0 NO-BREAK SPACE: YAML does not take it for a space"));
+    assert!(parse("a: \u{a0}x").1[0].message.contains("U+00A0 NO-BREAK SPACE is not a space in YAML"));
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn what_is_over_counts_and_the_rest_adds_up() {
     assert_eq!(programs, ["one", "two"]);
     let [problem] = problems.as_slice() else { panic!("{problems:?}") };
     assert_eq!((problem.code, problem.place), (Code::SinkTwice, Place::new(6, 9, 1)));
-    assert!(problem.message.contains("already (base.yaml:6)"), "{}", problem.message);
+    assert!(problem.message.contains("called `s` (base.yaml:6)"), "{}", problem.message);
     assert_eq!(yaml["sinks"].as_mapping().map(|sinks| sinks.len()), Some(2));
 }
 

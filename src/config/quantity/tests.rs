@@ -19,7 +19,7 @@ fn what_is_wrong_says_how_to_write_it() {
         assert!(message.contains(what), "{message}");
     };
     says(parse_duration("10"), "no unit: write for instance `10ms`");
-    says(parse_duration("10 parsec"), "`parsec` is no unit of a time (known: ns, us, ms, s, min, m, h, d)");
+    says(parse_duration("10 parsec"), "`parsec` is not a unit of time (known: ns, us, ms, s, min, m, h, d)");
     says(parse_duration("10MS"), "did you mean `10ms`?");
     says(parse_duration("-5ms"), "not a time");
     says(parse_duration("99999999999h"), "64 bits");

@@ -29,13 +29,21 @@ pub(super) fn json_type(node: &Node) -> &'static str {
     }
 }
 
+/// Why `text`, a scalar without quotes, is no number that fits into 64 bits; `None` if it is none at all, or fits.
+pub(super) fn too_large(text: &str) -> Option<String> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = matches!(plain(text), serde_yaml::Value::Number(number) if !number.is_f64());
+    (is_whole && !fits).then(|| format!("{text} does not fit into 64 bits"))
+}
+
 /// A type in words.
 pub(super) fn name_of(json_type: &str) -> &str {
     match json_type {
         "array" => "a list",
         "object" => "a mapping",
         "string" => "text",
-        "null" => "nothing",
+        "null" => "null",
         "boolean" => "true or false",
         "integer" => "a whole number",
         other => other,
@@ -86,10 +94,10 @@ impl SchemaChecker<'_> {
         let expected = allowed.iter().filter(|t| **t != "null").map(|t| name_of(t)).collect::<Vec<_>>().join(" or ");
         let quotes = match &node.value {
             Value::Scalar { text, plain: true } if allowed.contains(&"string") && actual != "null" => {
-                format!(": put quotes around it, \"{text}\"")
+                format!(": put quotes around it: \"{text}\"")
             }
             Value::Scalar { text, plain: false } if allowed.contains(&"integer") && text.parse::<i64>().is_ok() => {
-                ": take the quotes away".into()
+                ": remove the quotes".into()
             }
             _ => String::new(),
         };
@@ -104,7 +112,7 @@ impl SchemaChecker<'_> {
                 self.say(
                     Code::NotPossible,
                     node,
-                    format!("`{text}` is not possible for {what}{}", suggest(text, allowed)),
+                    format!("`{text}` is not a value of {what}{}", suggest(text, allowed)),
                 );
             }
         }

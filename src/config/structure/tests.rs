@@ -77,7 +77,15 @@ fn what_is_left_without_problems_is_a_config() {
         Value::Map(entries) => entries.len(),
         _ => 0,
     };
-    assert_eq!((count("probes"), count("sinks")), (2, 2), "a probe without program and a sink of no type are gone");
+    assert_eq!(
+        (count("probes"), count("sinks")),
+        (3, 3),
+        "a probe without program and a sink of no type have stand-ins"
+    );
+    assert!(matches!(
+        &rest.get("sinks").and_then(|sinks| sinks.get("t")?.get("type")).expect("a type").value,
+        Value::Scalar { .. }
+    ));
     assert!(matches!(&rest.get("version").unwrap().value, Value::Scalar { text, .. } if text == "1"));
 }
 

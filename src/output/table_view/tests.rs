@@ -106,8 +106,8 @@ fn counters_are_a_table_with_units() {
     let layout = with(&[("calls", None), ("total_ns", Some("ns"))]);
     let rows = [row(&layout, b"dd", &[12, 1_500_000]), row(&layout, b"longer", &[3, 20])];
     assert_eq!(drawn(&rows, 80), ["COMM    CALLS   TOTAL", "dd         12  1.50ms", "longer      3    20ns", ""]);
-    let nobody = [row(&layout, b"", &[12, 1_500_000]), row(&layout, b"", &[3, 20])];
-    assert_eq!(drawn(&nobody, 80), ["CALLS   TOTAL", "   12  1.50ms", "    3    20ns", ""], "nobody was asked for");
+    let no_process = [row(&layout, b"", &[12, 1_500_000]), row(&layout, b"", &[3, 20])];
+    assert_eq!(drawn(&no_process, 80), ["CALLS   TOTAL", "   12  1.50ms", "    3    20ns", ""], "no process is named");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::event::{FieldKind, Layout};
 /// A problem in a template: which bytes of it, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateProblem {
-    /// Bytes of the template; `None` if minijinja does not tell.
+    /// Bytes of the template; `None` if minijinja does not report them.
     pub range: Option<Range<usize>>,
     /// Which kind of fault.
     pub code: Code,
@@ -128,7 +128,7 @@ fn check_with(source: &str, known: Option<&KnownNames<'_>>, sample: Option<Value
             Instruction::CallFunction(name, ..) => problems.push(TemplateProblem {
                 range: range.clone(),
                 code: Code::UnknownFormatter,
-                message: format!("`{name}` is called, but templates have no functions; filters are written `| {name}`"),
+                message: format!("templates have no functions: write a filter, `| {name}`, instead of `{name}(…)`"),
             }),
             _ => {}
         }
@@ -166,7 +166,7 @@ pub fn labels(source: &str) -> Vec<(Option<Range<usize>>, String)> {
 fn problem_of(error: &minijinja::Error, source: &str) -> TemplateProblem {
     let (code, message) = match (error.kind(), error.detail()) {
         (ErrorKind::SyntaxError, detail) => {
-            (Code::TemplateSyntax, format!("the template is wrong: {}", detail.unwrap_or("syntax error")))
+            (Code::TemplateSyntax, format!("invalid template: {}", detail.unwrap_or("syntax error")))
         }
         (_, Some(detail)) => (Code::Misapplied, detail.to_owned()),
         (kind, None) => (Code::Misapplied, kind.to_string()),

@@ -112,7 +112,7 @@ pub fn render_bounded(template: &Template<'_, '_>, context: Value, out: &mut Str
 }
 
 fn too_long() -> String {
-    format!("the text has more than {MAX_TEXT} bytes, and no record should")
+    format!("the text has more than {MAX_TEXT} bytes: shorten the template")
 }
 
 /// Jinja's `replace`, which can make much of little.

@@ -34,7 +34,7 @@ fn a_zone_is_unknown_only_where_one_is_set_that_is_not_utc() {
     assert_eq!(berlin.as_deref(), Some("/etc/localtime=../usr/share/zoneinfo/Europe/Berlin"));
     assert_eq!(unknown(None, &link("/usr/share/zoneinfo/Etc/UTC")), None, "an image without tzdata");
     std::fs::write(&none, "no time zone").expect("a file");
-    assert_eq!(unknown(None, &none).as_deref(), Some("/etc/localtime is no time zone"));
+    assert_eq!(unknown(None, &none).as_deref(), Some("/etc/localtime is not a time zone"));
 }
 
 #[test]

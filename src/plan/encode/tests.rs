@@ -81,7 +81,7 @@ fn text_that_was_copied_means_the_bytes_that_it_was_written_for() {
     assert_eq!((&turned[..8], &turned[72..77]), (&[2, 0, 0, 0, 1, 0, 0, 0][..], &b"/x/\xff\0"[..]));
     assert_eq!(set(&path, r"'/dev-disk\x2dby'").unwrap()[..4], 1u32.to_ne_bytes(), "systemd's escapes are text");
     let full = set(&path, r"['/a\n', '/b\n']").unwrap_err();
-    assert!(full.message.starts_with("4 values, because text with escapes"), "{}", full.message);
+    assert!(full.message.starts_with("4 values, and at most 3 are possible"), "{}", full.message);
     let disk = var(ElementKind::Disk, 40, Some(4));
     assert_eq!(&set(&disk, "x\u{efff}").unwrap()[48..51], b"x\xff\0");
     assert_eq!(decode(&path, &set(&path, "\"/x/\u{ef80}\"").unwrap()).len(), 2);
@@ -96,7 +96,7 @@ fn a_filter_can_be_turned_round() {
     assert_eq!((error.negated, error.index), (true, Some(1)));
     assert!(set(&pid, "{nto: 7}").unwrap_err().message.contains("{not: …}"));
     let min = var(ElementKind::Duration, 8, None);
-    assert!(set(&min, "{not: 1ms}").unwrap_err().message.contains("sets a limit"));
+    assert!(set(&min, "{not: 1ms}").unwrap_err().message.contains("a limit can't be negated"));
 }
 
 #[test]
@@ -107,8 +107,15 @@ fn a_command_is_compared_whole_or_by_its_beginning() {
     let start = set(&comm, "kworker*").unwrap();
     assert_eq!(&start[8..17], b"kworker\0\0");
     assert_eq!((&start[24..31], &start[31..40]), (&[0xff; 7][..], &[0; 9][..]));
-    assert!(set(&comm, "'*'").unwrap_err().message.contains("everything"));
+    assert!(set(&comm, "'*'").unwrap_err().message.contains("every event"));
     assert!(set(&comm, "sixteen-letters!*").is_err());
+    let says = |yaml: &str| set(&comm, yaml).unwrap_err().message;
+    assert!(says("fifteen-lettér!").contains("write `fifteen-lettér`"));
+    assert!(says("fourteen-letteé").contains("write `fourteen-lette*`"), "the kernel cuts within the last letter");
+    for shown in ["kworker/0:4-eve", "kworker/0:4-events", "kworker/0:4+events", "kworker/0:4-eve*"] {
+        assert!(says(shown).ends_with("write `kworker/0:4`"), "{shown}");
+    }
+    assert!(set(&comm, "kworker/0:4").is_ok() && set(&comm, "kworker/R-event").is_ok());
 }
 
 #[test]

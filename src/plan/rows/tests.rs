@@ -94,12 +94,12 @@ fn the_plan_says_how_a_map_is_read_and_has_no_buffer() {
 
 #[test]
 fn what_does_not_go_together_is_refused() {
-    wrong("interval: 5s", "interval: 1ms", "4:15", "less than 10ms");
-    wrong("interval: 5s", "top: 3", "4:5", "`top` is for counters");
-    wrong("interval: 5s", "sort: count", "4:5", "`sort` is for counters");
+    wrong("interval: 5s", "interval: 1ms", "4:15", "at least 10ms");
+    wrong("interval: 5s", "top: 3", "4:5", "`top` is for programs with counters");
+    wrong("interval: 5s", "sort: count", "4:5", "`sort` is for programs with counters");
     wrong("top: 10", "sort: total", "9:11", "no counter `total`");
-    wrong("interval: 5s", "buffer: {size: 1MiB}", "4:5", "sends no events, so it has no buffer");
-    wrong("interval: 5s", "order: time", "4:12", "rows have an order already");
+    wrong("interval: 5s", "buffer: {size: 1MiB}", "4:5", "`buffer` is for programs that send events");
+    wrong("interval: 5s", "order: time", "4:12", "`order` is for programs that send events");
     wrong("version: 1", "version: 1\nwindow: {max_events: 5}", "2:10", "`max_events` counts events");
     wrong("bucket_low", "bucket_lo", "17:14", "did you mean `bucket_low`?");
     let events = "program: profile\n    clear: false\n    per_cpu: true\n    top: 10";
@@ -109,5 +109,5 @@ fn what_does_not_go_together_is_refused() {
         "7:5",
         "sends events",
     );
-    wrong(events, "program: execsnoop", "9:3", "this sink needs a `template`");
+    wrong(events, "program: execsnoop", "9:3", "needs a `template`");
 }
