@@ -258,8 +258,10 @@ impl<'a> SchemaChecker<'a> {
                     let names = known.into_iter().flatten().map(|(name, _)| name.as_str());
                     let near = nearest(&key.name, names.clone());
                     typos.extend(near);
-                    if near == Some("program") && matches!(value.value, Value::Scalar { .. }) {
-                        self.stand_ins.insert(node.place, value.clone());
+                    if let (Some("program"), Value::Scalar { text, .. }) = (near, &value.value) {
+                        // As text, whatever it looks like, so that it is valid itself
+                        let value = Value::Scalar { text: text.clone(), plain: false };
+                        self.stand_ins.insert(node.place, Node { value, place: key.place });
                     }
                     let parent = near.is_none().then(|| self.parent_of(&key.name)).flatten();
                     let hint = match parent {

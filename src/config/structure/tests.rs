@@ -101,3 +101,11 @@ fn a_property_taken_out_of_the_schema_is_refused() {
     assert_eq!((problems.len(), problems[0].code), (1, Code::UnknownKey));
     assert!(rest.expect("the rest is good").get("labels").is_none());
 }
+
+#[test]
+fn a_stand_in_is_valid_itself() {
+    let text = "version: 1\nprobes: [{programm: 5}]\nsinks: {s: {tpye: 5}}\n";
+    let (problems, rest) = check(super::super::yaml::parse(text).0.expect("YAML"));
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(rest.is_some());
+}
