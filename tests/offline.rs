@@ -55,7 +55,7 @@ fn a_check_of_nothing_does_not_pass() {
     ebpf_run(&["check"]).expect(2).says(&["<PATH>"]);
     let none = scratch.path("none.yaml").display().to_string();
     let ended = ebpf_run(&["check", &none]).expect(2).says(&["1 problem in 1 of 1 file"]);
-    assert!(ended.stdout.starts_with(&format!("{none}: E001 it can't be read: No such file")), "{}", ended.stdout);
+    assert!(ended.stdout.starts_with(&format!("{none}: E001 can't read the file: No such file")), "{}", ended.stdout);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn a_variable_that_is_not_set_is_an_error() {
             .current_dir(scratch.path(""))
             .env("EBPF_RUN_TEST_HOST", value))
     };
-    let ended = plan("true").expect(2).says(&["pids.yaml:5:13: E030 filter `pid`: a whole number is needed, not true"]);
+    let ended = plan("true").expect(2).says(&["pids.yaml:5:13: E030 filter `pid`: must be a whole number, not true"]);
     assert!(!ended.stderr.contains("failed"), "{}", ended.stderr);
     plan("17").expect(2).says(&["pids.yaml:6:15: E030 filter `failed`: must be true or false"]);
     scratch.write("pids.yaml", text.lines().filter(|line| !line.contains("failed")).collect::<Vec<_>>().join("\n"));
