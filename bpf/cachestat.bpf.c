@@ -97,7 +97,7 @@ static __always_inline u64 pages_between(struct inode *inode, u64 first, u64 las
 	return end && first <= last ? last - first + 1 : 0;
 }
 
-/* A batch that the kernel looks up at once has room for at least so many folios (PAGEVEC_SIZE). */
+/* A batch that the kernel looks up at once has room for at least this many folios (PAGEVEC_SIZE). */
 #define BATCH 15
 
 #define PF_USER_WORKER 0x00004000 /* include/linux/sched.h: threads of io_uring */

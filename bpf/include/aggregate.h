@@ -3,7 +3,7 @@
  * Aggregates: counters and histograms that a program keeps in one map, and that the runner reads at an interval and at the
  * end. A program has either events (EVENT) or an aggregate.
  *
- *	struct key { u32 pid DOC("Process"); };                 members are the columns of a row, as those of an event
+ *	struct key { u32 pid DOC("Process ID"); };                 members are the columns of a row, as those of an event
  *	struct value { struct runner_hist latency UNIT("ns") DOC("Time ..."); };         one histogram, or ...
  *	struct value { u64 calls DOC("Calls"); u64 total_ns UNIT("ns") DOC("..."); };    ... counters, u64 each
  *	AGGREGATE(PERCPU_HASH, latencies, struct key, struct value, 10240) DOC("Latencies by process");
