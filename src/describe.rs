@@ -93,7 +93,7 @@ fn list(names: &ValueNames) -> String {
 }
 
 /// The values that a filter accepts.
-fn takes(filter: &Variable) -> String {
+pub(crate) fn takes(filter: &Variable) -> String {
     let one = match &filter.element.kind {
         ElementKind::Uint | ElementKind::Int => "number".into(),
         ElementKind::Duration => "time (10ms)".into(),
@@ -280,7 +280,7 @@ fn cost(program: &str) -> String {
 }
 
 /// The beginning of a list of names that is too long to be printed, and the command that prints all of it.
-fn brief(values: &str, all: &str) -> String {
+pub(crate) fn brief(values: &str, all: &str) -> String {
     const SHOWN: usize = 12;
     let names: Vec<&str> = values.split(' ').collect();
     if names.len() <= 3 * SHOWN {

@@ -27,6 +27,8 @@ pub mod kernel;
 pub mod output;
 mod pipeline;
 pub mod plan;
+#[cfg(test)]
+mod reference;
 pub mod report;
 pub mod run;
 #[cfg(test)]

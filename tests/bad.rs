@@ -235,25 +235,6 @@ fn errors_md() -> (std::path::PathBuf, String) {
     (path, text)
 }
 
-#[test]
-fn the_documented_codes_are_those_that_there_are() {
-    let (_, text) = errors_md();
-    let rows: Vec<(String, String)> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `E"))
-        .map(|row| {
-            let mut cells = row.split(" | ");
-            let code = format!("E{}", cells.next().unwrap_or_default().trim_end_matches('`'));
-            let title = cells.next().unwrap_or_default().to_owned();
-            assert!(cells.next().is_some_and(|advice| advice.len() > 8), "{code}: what to do?");
-            (code, title)
-        })
-        .collect();
-    let known: Vec<(String, String)> =
-        Code::ALL.iter().map(|code| (code.as_str().to_owned(), code.title().to_owned())).collect();
-    assert_eq!(rows, known);
-}
-
 /// `EBPF_RUN_BLESS=1 cargo test --test integration bad::` updates them.
 #[test]
 fn the_documented_messages_are_what_is_shown() {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ebpf_run::catalog::{AggregateShape, Catalog, ProgramOutput, configs, program_of};
+use ebpf_run::catalog::{Catalog, configs, program_of};
 use ebpf_run::config::Source;
 use ebpf_run::error::Error;
 use ebpf_run::plan::{Overrides, plan};
@@ -63,41 +63,6 @@ fn the_configs_of_the_documents_have_plans() {
     assert!(!blocks.is_empty());
     for yaml in blocks {
         plans(document, yaml, &Catalog::embedded());
-    }
-}
-
-#[test]
-fn every_program_and_filter_is_in_the_config_reference() {
-    let reference = read("docs/reference/programs.md");
-    let (_, common) = reference.split_once("## Filters on tasks").expect("they have a section");
-    let common = common.split("\n##").next().unwrap_or_default();
-    let catalog = Catalog::embedded();
-    for name in catalog.names() {
-        let program = catalog.program(name).expect("it is there").expect("it is sound");
-        let (_, section) = reference.split_once(&format!("## `{name}`")).expect("it has a section");
-        let section = section.split("\n##").next().unwrap_or_default();
-        let (what, fields): (&str, Vec<&str>) = match (&program.output, program.aggregate().map(|a| &a.shape)) {
-            (ProgramOutput::Events(event), _) => {
-                ("Fields", event.fields.iter().map(|field| field.name.as_str()).collect())
-            }
-            (ProgramOutput::Aggregate(aggregate), shape) => {
-                let keys = aggregate.key.iter().map(|key| key.field.name.as_str());
-                let values: Vec<&str> = match shape {
-                    Some(AggregateShape::Counters { fields, .. }) => {
-                        fields.iter().map(|field| field.name.as_str()).collect()
-                    }
-                    Some(AggregateShape::Histogram { field, .. }) => vec![field.name.as_str()],
-                    None => Vec::new(),
-                };
-                ("Rows", keys.chain(values).collect())
-            }
-        };
-        let said = format!("{what}: `{}`", fields.join(" "));
-        assert!(section.contains(&said), "{name} lacks `{said}`");
-        for filter in &program.filters {
-            let said = format!("`{}`", filter.name);
-            assert!(section.contains(&said) || common.contains(&said), "filter {} of {name}", filter.name);
-        }
     }
 }
 

@@ -71,7 +71,7 @@ fn by_schema(value: &Json, schema: &Json, whole: &Json, at: &str) -> Result<(), 
                 }
             }
             ("required", Json::Array(keys)) => {
-                for key in keys.iter().filter_map(Json::as_str).filter(|key| value.get(key).is_none()) {
+                if let Some(key) = keys.iter().filter_map(Json::as_str).find(|key| value.get(key).is_none()) {
                     return wrong(&format!("no `{key}`"));
                 }
             }

@@ -1,4 +1,5 @@
-//! The report as JSON: its types are its format. `schemas/report.schema.json` is generated from them.
+//! The report as JSON: its types are its format. `schemas/report.schema.json` and
+//! `docs/reference/report.md` are generated from them.
 
 use std::collections::BTreeMap;
 
