@@ -8,37 +8,40 @@ use super::quantity::{Bytes, Nanoseconds};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Files {
-    /// File to write to, a template of `name`, `host`, `start`, `labels` and `probe`; `${NAME}` is replaced by an environment
-    /// variable. Default: `-`, standard output.
+    /// File to write to, a template of `name`, `host`, `start`, `labels` and `probe`. `${NAME}` is a variable of the
+    /// environment. Default: `-`, standard output.
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub path: Option<String>,
     /// Permissions of the file, octal. Default: 0640.
     #[cfg_attr(test, schemars(extend("format" = "mode")))]
     pub mode: Option<String>,
-    /// Owner of the file, a user by name or number. Default: the user that runs the capture.
+    /// Owner of the file, by name or number. Default: the user who runs the capture.
     pub owner: Option<String>,
-    /// Group of the file, by name or number. Default: the group of the user that runs the capture.
+    /// Group of the file, by name or number. Default: the group of the user who runs the capture.
     pub group: Option<String>,
-    /// When to begin another file within a window.
+    /// When a new file begins within a window. The files are numbered: `io.0001.csv`. Default: one file for each
+    /// window.
     pub rotate: Option<Rotate>,
-    /// Retention: which files of this and earlier windows are kept. A file is removed when one of the limits excludes it.
+    /// Which files of this and earlier windows are kept; a file that exceeds any of the limits is removed. Checked
+    /// before a window begins and when a file is complete; the newest complete file is always kept. Default: all.
     pub keep: Option<Keep>,
-    /// How to compress a finished file. Default: not compressed.
+    /// How a file is compressed when it is complete: `io.csv.zst`. Default: not at all.
     pub compress: Option<Compress>,
-    /// End the window when the file system has less free space than this.
+    /// End the window when free disk space falls below this size. With less at the start, the window does not begin
+    /// (exit code 1). Default: none.
     pub min_free: Option<Bytes>,
-    /// Allow directories and links in the path that other users can change. Default: false.
+    /// Do not check the directories and links on the path. Default: false.
     pub allow_unsafe_path: Option<bool>,
 }
 
-/// When to begin another file: at the first limit that is reached.
+/// When a new file begins: at the first limit that is reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1)))]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
-    /// When a file has this size.
+    /// Size of a file; a `csv` file can have 64 KiB more.
     pub size: Option<Bytes>,
-    /// When a file has this age.
+    /// Age of a file.
     pub every: Option<Nanoseconds>,
 }
 
@@ -47,12 +50,12 @@ pub struct Rotate {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1)))]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
-    /// The newest files, this many.
+    /// The newest files, by number.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub files: Option<u32>,
-    /// Files last written to within this time.
+    /// Files that were last written to within this time.
     pub age: Option<Nanoseconds>,
-    /// The newest files, up to this size together.
+    /// The newest files, by their size together.
     pub bytes: Option<Bytes>,
 }
 
@@ -61,9 +64,9 @@ pub struct Keep {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Compress {
-    /// zstd: fast and small; adds `.zst` to the name.
+    /// Fast and small; adds `.zst` to the name.
     Zstd,
-    /// gzip: read by every tool; adds `.gz` to the name.
+    /// Read by all tools; adds `.gz` to the name.
     Gzip,
 }
 

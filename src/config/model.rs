@@ -22,35 +22,36 @@ pub struct Config {
     /// Version of the config's format: 1.
     #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub version: u32,
-    /// A file, or several, whose probes and sinks are added to this one's. Other keys of this file override theirs. Paths are
-    /// relative to this file's directory, and within the directory of the config that is run.
+    /// A file or a list of files whose probes and sinks are added. Other values of this file override those of
+    /// included files. Paths are relative to this file and stay below the directory of the config that is run.
     pub include: Option<Include>,
-    /// This file is included by others and not run by itself: probes and sinks are optional.
+    /// This file is only included by others and is not run by itself. It requires no probes and no sinks.
     #[cfg_attr(test, schemars(extend("const" = true)))]
     pub part: Option<bool>,
-    /// Name of the capture. Default: the file's name without its extension.
+    /// Name of the capture, for paths and templates. Default: the name of the file without its ending.
     pub name: Option<String>,
     /// What the capture is for.
     pub description: Option<String>,
-    /// Static labels, in templates as `labels.NAME`. `${NAME}` is replaced by an environment variable.
+    /// Static text by name, for templates (`labels.NAME`) and the report. `${NAME}` is a variable of the environment.
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub labels: BTreeMap<String, String>,
     /// When the capture starts and ends.
     #[serde(default)]
     pub window: Window,
-    /// When a systemd timer or cron starts the capture; `ebpf-run emit` generates the files.
+    /// When a timer or cron starts the capture; `ebpf-run emit` writes their files. A run ignores it.
     pub schedule: Option<Schedule>,
-    /// Share of the events that may be lost; above it the exit code is 3. Default: 0%.
+    /// Share of the events that may be missing; with more, the exit code is 3. It does not cover counts that do not
+    /// reconcile (exit code 7). Default: 0%.
     pub max_loss: Option<Share>,
-    /// Values for every probe; a probe's own value takes precedence.
+    /// Values that every probe has unless it has its own.
     #[serde(default)]
     pub defaults: Defaults,
-    /// The programs to run.
+    /// The probes: at least one, here or in an included file.
     #[serde(default)]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub probes: Vec<Probe>,
-    /// Where records go, each by a name of your choice.
+    /// The sinks by name: at least one, here or in an included file.
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("minProperties" = 1)))]
     pub sinks: BTreeMap<String, Sink>,
@@ -65,31 +66,38 @@ pub struct Probe {
     pub program: String,
     /// Name of the probe, unique in the file. Default: the program's name.
     pub name: Option<String>,
-    /// Filters of the program (`ebpf-run describe PROGRAM` lists them). `${NAME}` is replaced by an environment variable.
+    /// Filters of the program; all must match. A filter takes a value, a list of values, or `{not: …}` with one of
+    /// these. `${NAME}` is a variable of the environment. Default: all events.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, serde_json::Value>", extend("x-environment" = true)))]
     pub filters: BTreeMap<String, serde_yaml::Value>,
     /// How events reach userspace.
     #[serde(default)]
     pub buffer: Buffer,
-    /// Order of the records.
+    /// Order of the records. Default: arrival.
     #[serde(default)]
     pub order: Order,
-    /// What to do when this kernel can't run the program: fail with exit code 4 (the default), or continue without the probe.
+    /// What to do if this kernel can't run the program. Default: fail.
     #[serde(default)]
     pub on_unsupported: OnUnsupported,
-    /// Aggregating programs: how often the map is read. Default: once, at the end.
+    /// Aggregating programs: how often the map is read, from 10ms; it is always read at the end. Default: only at the
+    /// end.
     pub interval: Option<Nanoseconds>,
-    /// Aggregating programs: rows count from the last read (true, the default), or from the start of the window (false).
+    /// Aggregating programs: `true`: rows have what was added since the last snapshot, so rows of several snapshots
+    /// add up; `false`: all since the start. Default: true.
     pub clear: Option<bool>,
-    /// Aggregating programs: one row for each CPU.
+    /// Aggregating programs: `true`: a row for each CPU, with the field `cpu`; `false`: CPUs are added up. Default:
+    /// false.
     pub per_cpu: Option<bool>,
-    /// Programs with counters: print this many rows, the first in the order of `sort`.
+    /// Programs with counters: the number of rows that are written, the first ones in the order of `sort`. Default:
+    /// all.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub top: Option<u32>,
-    /// Programs with counters: the counter that rows are sorted by, largest first. Default: the program's first counter.
+    /// Programs with counters: rows are in descending order of this counter. Default: the first counter of the
+    /// program.
     pub sort: Option<String>,
-    /// Maximum number of entries of the program's maps, by map name.
+    /// Number of entries of the program's maps, by name: `{inflight: 65536}`. Inserts that fail because a map is full
+    /// are counted. Default: that of the program.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, std::num::NonZeroU32>"))]
     pub maps: BTreeMap<String, u32>,
@@ -103,10 +111,10 @@ pub struct Probe {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnsupported {
-    /// Fail with exit code 4; nothing is attached.
+    /// Exit code 4; nothing stays attached.
     #[default]
     Fail,
-    /// Continue without the probe; the report has the reason.
+    /// Skip the probe with a warning and run the others.
     Skip,
 }
 
@@ -115,10 +123,11 @@ pub enum OnUnsupported {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// As they are read from the buffer: a ring buffer in the order of reservation, perf buffers CPU by CPU.
+    /// In the order of the buffer: of a ring buffer, the order in which records were reserved; of perf buffers, by
+    /// CPU.
     #[default]
     Arrival,
-    /// Sorted by timestamp; delays records by `buffer.max_latency`.
+    /// Sorted by timestamp, delayed by `buffer.max_latency`. Records that arrive later are counted, and written.
     Time,
 }
 
@@ -127,18 +136,18 @@ pub enum Order {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Buffer {
-    /// Type of the buffer.
+    /// Kind of buffer. Default: auto.
     #[serde(default, rename = "type")]
     pub kind: BufferType,
-    /// Size, rounded up to a power of two: of the whole ring buffer, or of each CPU's perf buffer. Default: 1MiB, or
-    /// 256KiB a CPU.
+    /// Size of the ring buffer, or of the perf buffer of each CPU, rounded up to a power of two of whole pages.
+    /// Default: 1MiB, or 256KiB for each CPU.
     pub size: Option<Bytes>,
     /// How records are written to a ring buffer. Default: reserve.
     pub submit: Option<Submit>,
-    /// When the kernel wakes the runner.
+    /// When the kernel wakes the runner. Default: auto.
     #[serde(default)]
     pub wakeup: Wakeup,
-    /// Longest time that a record waits in the buffer, with any wakeup. Default: 100ms.
+    /// The longest time that a record waits in the buffer, with any wakeup, from 1ms to 60s. Default: 100ms.
     pub max_latency: Option<Nanoseconds>,
 }
 
@@ -147,12 +156,12 @@ pub struct Buffer {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BufferType {
-    /// A ring buffer, unless the program runs in NMIs or the kernel has no ring buffers (before 5.8).
+    /// A ring buffer, unless the program runs in NMIs or the kernel has none.
     #[default]
     Auto,
-    /// BPF ring buffer: one for all CPUs.
+    /// One BPF ring buffer for all CPUs.
     Ringbuf,
-    /// Perf buffer: one for each CPU.
+    /// A perf buffer for each CPU.
     Perfbuf,
 }
 
@@ -161,14 +170,14 @@ pub enum BufferType {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Submit {
-    /// Reserve space and write the record in place.
+    /// Records are built in place.
     #[default]
     Reserve,
-    /// Copy the finished record.
+    /// Records are copied in.
     Output,
 }
 
-/// When the kernel wakes the runner.
+/// When the kernel wakes the runner. Default: auto.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -190,10 +199,10 @@ impl Default for Wakeup {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NamedWakeup {
-    /// In batches: at 64KiB unread (at most a quarter of the buffer), or after `max_latency`.
+    /// When 64KiB, at most a quarter of the buffer, are unread.
     #[default]
     Auto,
-    /// For the first record after the runner has read all others (ring buffer only).
+    /// When the runner has read everything before; ring buffers only.
     Adaptive,
     /// With every event.
     EveryEvent,
@@ -204,12 +213,12 @@ pub enum NamedWakeup {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
 #[serde(deny_unknown_fields)]
 pub struct WakeupWhen {
-    /// After this many events of a CPU.
+    /// With every Nth event of a CPU.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub events: Option<u32>,
-    /// When this many bytes are unread.
+    /// When this many bytes are unread, at most half of the buffer.
     pub bytes: Option<Bytes>,
-    /// By a timer: the runner reads the buffer this often.
+    /// Never: the runner polls at this interval, which replaces `max_latency`.
     pub interval: Option<Nanoseconds>,
 }
 
@@ -220,10 +229,10 @@ pub struct WakeupWhen {
 pub enum Sink {
     /// One line of text a record, made by a template.
     Stdout {
-        /// Template of a record, in Jinja syntax: `{{ time | clock }} {{ comm }}`. Required for events; aggregates are printed as
-        /// tables and histograms without one.
+        /// Template of a line, in the syntax of Jinja: `{{ time | clock }} {{ comm }}`. Required for events. Without
+        /// it, counters are printed as a table and histograms as bars.
         template: Option<String>,
-        /// Template of the first line.
+        /// Template of a first line, with `name`, `host`, `start` and `labels`.
         header: Option<String>,
         /// Its files.
         #[serde(flatten)]

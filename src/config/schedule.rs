@@ -7,15 +7,16 @@ use serde::de::{Deserializer, Error as _};
 
 use super::quantity::Nanoseconds;
 
-/// When a systemd timer or cron starts the capture, in the local time of the host. `ebpf-run emit` generates the timer or cron
-/// entry; `ebpf-run run` ignores it.
+/// When a timer or cron starts the capture, in the local time of the host. `ebpf-run emit` writes their files; a run
+/// ignores it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Start this often, counted from midnight: `15min`, `6h`, `1d`. Minutes that divide an hour, or hours that divide a day.
+    /// Start at this interval, counted from midnight: `15min`, `6h`, `1d`. Minutes that divide an hour, or hours that
+    /// divide a day.
     pub every: Option<Nanoseconds>,
-    /// Start at this time of day, or at several: `"02:30"`.
+    /// Start at this time of day, or at a list of times: `"02:30"`.
     pub at: Option<Times>,
     /// Start on these days of the week only. Default: every day.
     #[cfg_attr(test, schemars(length(min = 1)))]

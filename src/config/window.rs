@@ -9,26 +9,29 @@ use super::quantity::{Bytes, Nanoseconds};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// End after this time, counted from the start of the window.
+    /// End after this time, counted from the start of the window. Default: none.
     pub duration: Option<Nanoseconds>,
-    /// End after this many events of all probes together.
+    /// End after this number of events of all probes together. Default: none.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub max_events: Option<u64>,
-    /// End after this many bytes in all sinks together.
+    /// End with the record that reaches this size in all sinks together (64 KiB more in a `csv` sink, which is
+    /// measured when it is flushed). Default: none.
     pub max_bytes: Option<Bytes>,
-    /// Start the window this long after all probes are attached. Events before that are counted and not recorded.
+    /// Start the window this long after all probes are attached. Events before are counted (`warmup` in the report)
+    /// and not written; their losses do not count. Default: none.
     pub warmup: Option<Nanoseconds>,
-    /// Longest time to drain the sinks at the end; records left then are discarded and counted. Default: no limit.
+    /// At the end, wait this long for buffers and sinks. The rest is discarded: files are incomplete, and the exit
+    /// code is 1. Compression comes later and is not limited. Default: no limit.
     pub drain: Option<Nanoseconds>,
-    /// Path of a lock file that a run holds, a template of `name`, `host` and `labels`. `${NAME}` is replaced by an environment
-    /// variable.
+    /// Path of a file that a run locks (flock) from before it waits for its start until its report is written. A
+    /// template of `name`, `host` and `labels`; `${NAME}` is a variable of the environment. Default: none.
     #[cfg_attr(test, schemars(extend("x-environment" = true)))]
     pub lock: Option<String>,
     /// What to do when another run holds the lock. Default: skip.
     pub on_locked: Option<OnLocked>,
-    /// Start after a random delay of up to this time.
+    /// Start at a random moment within this time, after `align`. Default: at once.
     pub splay: Option<Nanoseconds>,
-    /// Start at the next whole multiple of this time (UTC): `1min` starts at a full minute.
+    /// Start at a multiple of this time on the clock (UTC): `1min` is the full minute. Default: at once.
     pub align: Option<Nanoseconds>,
 }
 
@@ -42,7 +45,7 @@ pub enum OnLocked {
     Skip,
     /// Wait until the other run has ended.
     Wait,
-    /// Fail: exit code 1.
+    /// Exit code 1.
     Fail,
 }
 
