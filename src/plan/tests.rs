@@ -119,7 +119,7 @@ fn a_plan_is_shown_with_where_each_value_comes_from() {
         "wakeup auto: wakeup at 64KiB unread [default]",
         "max_latency 50ms [x.yaml:10]",
         "io_start tp_btf/block_io_start, optional",
-        "exec_failed tp_btf/sys_exit, left out: not needed with `failed: false`",
+        "exec_failed tp_btf/sys_exit, skipped: not needed with `failed: false`",
         "type perfbuf [x.yaml:15]",
         "memory 256KiB, 64KiB for each of 4 possible CPUs",
         "wakeup with every 9 events of a CPU [x.yaml:15]",
