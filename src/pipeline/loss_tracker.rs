@@ -4,8 +4,9 @@ use super::queue::Received;
 use crate::kernel::Counters;
 use crate::plan::BufferPlan;
 
-/// Bytes that a record takes in a buffer besides its content.
-const HEADER: u64 = 8;
+/// Largest number of bytes that a record takes in a buffer besides its content: in a perf buffer a header of 8, a length of
+/// 4 and up to 7 of padding. A ring buffer has a header of 8.
+const OVERHEAD: u64 = 8 + 4 + 7;
 
 /// The losses of one probe.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,7 +40,7 @@ impl LossTracker {
         if kernel.lost_buffer_full == 0 {
             return None;
         }
-        let record = received.bytes.checked_div(received.records).unwrap_or(0).saturating_add(HEADER);
+        let record = received.bytes.checked_div(received.records).unwrap_or(0).saturating_add(OVERHEAD);
         u64::from(buffer.effective)
             .saturating_add(self.longest_burst.saturating_mul(record))
             .checked_next_power_of_two()

@@ -28,4 +28,7 @@ fn huge_losses_have_no_suggested_size() {
     let few = LossTracker { longest_burst: 3, ..LossTracker::default() };
     let received = Received { records: 2, bytes: 112, ..Received::default() };
     assert_eq!(few.suggested_size(&buffer, received, kernel), Some(8192));
+    // 504 records of 72 bytes in a perf buffer: 56 of them fit, and 448 were lost
+    let many = LossTracker { longest_burst: 448, ..LossTracker::default() };
+    assert!(many.suggested_size(&buffer, received, kernel) >= Some(504 * 72));
 }
