@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::records;
 use crate::common::Scratch;
+use crate::load::wait_until;
 use crate::root;
 use crate::words::alone;
 
@@ -332,10 +333,7 @@ fn rows_go_through_templates_that_they_have_the_fields_of() {
     let source = Source::parse("x.yaml".into(), "x".into(), config.to_string()).expect("it is a config");
     let plan = plan(&source, &Catalog::from_objects(OBJECTS), &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
     let run = thread::spawn(move || run_plan(&plan, &Options { quiet: true }));
-    while fs::metadata(scratch.path("table.partial")).map_or(0, |file| file.len()) == 0 {
-        assert!(!run.is_finished(), "it never starts");
-        thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("it never starts", || fs::metadata(scratch.path("table.partial")).map_or(0, |file| file.len()) > 0);
     load.stdin.take().expect("it is piped").write_all(b"go\n").expect("it waits for this");
     assert!(load.wait().expect("it ends").success());
     run.join().expect("it does not panic").unwrap_or_else(|error| panic!("{error}"));

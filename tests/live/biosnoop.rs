@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 use crate::capture::{Capture, of_probe, records, report, summary, to_jsonl_of_busy};
 use crate::common::{Ended, Scratch, run};
 use crate::disk::{BLOCK, BLOCKS, Disk, Loop, reads_and_writes, retry, starts_are_traced};
-use crate::load::{Held, SmallFolder, clock, copy_as, copy_of, unique_name};
+use crate::load::{Held, SmallFolder, clock, copy_as, copy_of, unique_name, wait_until};
 use crate::root;
 
 const SECTORS_PER_BLOCK: u64 = BLOCK / 512;
@@ -398,9 +398,7 @@ fn a_request_under_way_at_the_end_is_counted() {
             let text = fs::read_to_string(format!("/sys/block/{}/inflight", disk.name)).expect("sysfs");
             text.split_whitespace().nth(1).expect("two numbers").parse::<u32>().expect("a number")
         };
-        while in_flight() == 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until("no request is under way", || in_flight() > 0);
         let ended = capture.stop().expect(0).says(&["(requests under way at the end: 1)"]);
         // What a map that is full does with requests that are never seen to end
         assert_eq!(followed.under_way(maps).expect("they can be read"), [Some(1)]);

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, complete, records, report, to_jsonl, to_jsonl_of_busy};
 use crate::common::Scratch;
-use crate::load::{clock, failing_calls, unique_name};
+use crate::load::{clock, failing_calls, unique_name, wait_until};
 use crate::root;
 use crate::sched::{one_cpu, pin};
 
@@ -97,9 +97,7 @@ fn asleep(capture: &Capture, work: impl FnOnce()) {
         let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
         stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('T')
     };
-    while !std::fs::read_dir(&tasks).expect("it is there").all(stopped) {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("it does not stop", || std::fs::read_dir(&tasks).expect("it is there").all(stopped));
     work();
     capture.signal(Signal::CONT);
 }

@@ -6,31 +6,19 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, report, to_jsonl_of_busy};
 use crate::common::{Scratch, in_guest, run};
 use crate::disk::{Loop, starts_are_traced};
-use crate::load::{copy_of, unique_name};
+use crate::load::{copy_of, unique_name, wait_until};
 use crate::root;
 
 const DRIVER: &str = "/sys/bus/pseudo/drivers/scsi_debug";
 const EIO: i64 = -5;
 const ENODEV: i64 = -19;
 const ENODATA: i64 = -61;
-
-/// Waits until `done` holds.
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < until, "{what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
 
 fn set(path: impl AsRef<Path>, value: &str) {
     let path = path.as_ref();

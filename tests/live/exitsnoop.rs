@@ -1,16 +1,15 @@
 //! `exitsnoop`: ends of every kind, of processes with one thread and with many, and every filter.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
-use std::{fs, thread};
 
 use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, to_jsonl};
 use crate::common::Scratch;
-use crate::load::{compiled, copy_of, unique_name};
+use crate::load::{compiled, copy_of, unique_name, wait_until};
 use crate::root;
 use crate::task_filters::Cgroups;
 
@@ -151,9 +150,7 @@ fn a_process_is_in_the_cgroup_of_its_last_thread() {
     let mut child = Command::new(&program).stdin(Stdio::piped()).spawn().expect("it runs");
     let pid = child.id();
     let ended = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
-    while !ended() {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("the first thread does not end", ended);
     Cgroups::join(&cgroups.unit, pid);
     drop(child.stdin.take());
     child.wait().expect("it ends");

@@ -88,6 +88,16 @@ impl Drop for Calls {
     }
 }
 
+/// Waits until `done` holds, which may take its time on a busy or emulated machine.
+#[track_caller]
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Whether this kernel has the raw tracepoint `name`: its BTF then has a type for it.
 pub fn has_tracepoint(name: &str) -> bool {
     let btf = fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF");

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::capture::{Capture, of_probe, records, report, to_jsonl, to_jsonl_of_busy};
 use crate::common::Scratch;
-use crate::load::{Calls, unique_name};
+use crate::load::{Calls, unique_name, wait_until};
 use crate::root;
 
 /// A thread called `comm` that does `work` once it is told to, and its number.
@@ -218,11 +218,7 @@ fn opens_that_have_not_returned_at_the_end_are_counted() {
         let number = state.split(' ').next().and_then(|number| number.parse::<i64>().ok());
         number.is_some_and(|number| number == libc::SYS_openat || number == libc::SYS_open)
     };
-    let until_it_waits = |tid| {
-        while !waits(tid) {
-            thread::sleep(std::time::Duration::from_millis(1));
-        }
-    };
+    let until_it_waits = |tid| wait_until("it does not wait in its open", || waits(tid));
     let first = thread::spawn(go);
     until_it_waits(tid);
     let report_path = scratch.path("report.json");
