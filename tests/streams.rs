@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::PipeFlags;
 
 use crate::common::{BINARY, Ended, Scratch, run};
 
@@ -92,7 +93,7 @@ fn redirected(scratch: &Scratch, args: &[&str], redirections: &str) -> Command {
 
 /// A full pipe with a non-blocking end for writing; and the number of bytes in it.
 fn full_pipe() -> (File, OwnedFd, usize) {
-    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     let count = fill(writer.as_fd());
     (reader.into(), writer, count)
 }
@@ -176,7 +177,7 @@ fn a_closed_pipe_or_socket_is_the_end_and_no_error() {
     let scratch = files();
     for args in COMMANDS {
         let wanted = command(&scratch, args).output().expect("it runs");
-        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         drop(reader);
         let ended = command(&scratch, args).stdout(writer).output().expect("it runs");
         assert_eq!(ended.status.code(), wanted.status.code(), "{args:?}");

@@ -16,7 +16,7 @@ use crate::reports::valid_report;
 use crate::variants::{UNSUPPORTED, Variant};
 
 /// A machine that does other things too, or that is emulated, may take its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A config with `probes` and one sink, JSON Lines on standard output. (JSON is YAML.)
 pub fn to_jsonl(probes: Json) -> Json {

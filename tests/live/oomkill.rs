@@ -137,7 +137,7 @@ fn every_process_of_a_cgroup_is_seen(variant: Option<&Variant>) {
     // Two wait for a pipe that nothing is written to, and the third one keeps a line that never ends
     let pipe = scratch.path("pipe");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).expect("a pipe can be made");
-    let _writer = open(&pipe, OFlags::RDWR, Mode::empty()).expect("it can be opened");
+    let _writer = open(&pipe, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).expect("it can be opened");
     let loads = [pipe.as_path(), &pipe, Path::new("/dev/zero")].map(|path| Held::new(&shell, &tail, [path]));
     let pids = loads.each_ref().map(Held::pid);
     for pid in pids {

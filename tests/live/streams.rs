@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
@@ -100,7 +101,7 @@ fn a_full_non_blocking_stream_gets_every_record_in_time() {
         let (config, comm) = to(&scratch, path);
         let (reader, writer): (OwnedFd, OwnedFd) = match through {
             "socket" => UnixStream::pair().map(|(reader, writer)| (reader.into(), writer.into())).expect("sockets"),
-            _ => rustix::pipe::pipe().expect("a pipe"),
+            _ => rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe"),
         };
         let filled = fill(&writer);
         // The third descriptor is a shell's to make: Rust gives a child only three
@@ -130,7 +131,7 @@ fn records_on_a_full_non_blocking_standard_error_arrive_too() {
     }
     let scratch = Scratch::new();
     let (config, comm) = to(&scratch, "/dev/stderr");
-    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
     let count = fill(&writer);
     let mut command = Command::new(BINARY);
     command.arg(config).args(["--duration", "3s"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
@@ -164,7 +165,7 @@ fn a_standard_error_that_nobody_reads_costs_messages_only() {
         let scratch = Scratch::new();
         let path = scratch.path("out.jsonl");
         let (config, _) = to(&scratch, path.to_str().expect("UTF-8"));
-        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         fill(&writer);
         if blocks {
             let flags = fcntl_getfl(&writer).expect("it is open");
