@@ -2,7 +2,7 @@
 
 mod accuracy;
 pub mod config;
-mod measured;
+pub(crate) mod measured;
 pub mod starter;
 
 use std::fmt::Write as _;
@@ -172,7 +172,7 @@ pub fn json(program: &Program) -> Json {
         "fields": fields, "filters": filters, "maps": maps, "hooks": hooks,
         "accuracy": accuracy::json(&program.accuracy),
         "hooks_since_linux": since(program), "configs": examples,
-        "since_linux": runs_since(&kernels).map(|first| first.kernel), "oldest_tested": kernels.first().map(|k| k.kernel),
+        "since_linux": runs_since(&kernels).map(|first| &first.kernel), "oldest_tested": kernels.first().map(|k| &k.kernel),
         "tested": kernels.iter().map(|k| json!({"kernel": k.kernel, "verdict": k.verdict, "reason": k.reason}))
             .collect::<Vec<_>>(),
         "cost": costs(program.name).map(|measured| {
@@ -259,7 +259,7 @@ fn kernels(tested: &[Tested]) -> String {
     writeln!(out, "  {}", each.join(", ")).expect("a String takes all");
     let mut said = Vec::new();
     for one in tested {
-        if let Some(reason) = one.reason.filter(|reason| !said.contains(reason)) {
+        if let Some(reason) = one.reason.as_deref().filter(|reason| !said.contains(reason)) {
             writeln!(out, "    {}: {reason}", one.kernel).expect("a String takes all");
             said.push(reason);
         }
@@ -272,7 +272,7 @@ fn cost(program: &str) -> String {
     let Some(measured) = costs(program) else { return "  not measured\n".into() };
     let mut out = String::new();
     for cost in &measured.costs {
-        let with = cost.with.map(|with| format!(", {with}")).unwrap_or_default();
+        let with = cost.with.as_ref().map(|with| format!(", {with}")).unwrap_or_default();
         writeln!(out, "  {} ns in the kernel for each event{with} ({})", cost.nanoseconds, cost.load).expect("fits");
     }
     writeln!(out, "  {}; to repeat: {}", measured.how, measured.command).expect("a String takes all");

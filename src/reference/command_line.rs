@@ -60,7 +60,7 @@ fn section(command: &Command) -> String {
 
 #[test]
 fn the_page_of_the_command_line_has_every_option() {
-    compare("command-line.md", |_| {
+    compare("reference/command-line.md", |_| {
         let mut command = Cli::command();
         command.build();
         let shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";

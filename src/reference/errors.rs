@@ -6,7 +6,7 @@ use crate::config::diagnostic::Code;
 #[test]
 fn the_table_of_errors_has_every_code() {
     let row = |kind: &Code| [code(kind.as_str()), kind.title().to_owned(), kind.advice().to_owned()];
-    compare("errors.md", |_| table(["code", "fault", "what to do"], Code::ALL.iter().map(row)));
+    compare("reference/errors.md", |_| table(["code", "fault", "what to do"], Code::ALL.iter().map(row)));
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Makes the generated parts of `docs/reference`: from the programs, the codes of errors, the command line, and the types of
-//! the config and of the report. Tests compare, and `EBPF_RUN_BLESS=1 cargo test --lib reference` writes the pages anew.
+//! Makes the generated parts of `docs`: from the programs, the codes of errors, the command line, the types of the config and
+//! of the report, and the results in `data`. Tests compare, and `EBPF_RUN_BLESS=1 cargo test --lib reference` writes the pages anew.
 
 mod command_line;
 mod errors;
+mod measured;
 mod programs;
 mod schemas;
 
@@ -14,7 +15,7 @@ const END: &str = "<!-- end of generated -->\n";
 
 /// The part of the page `name` between the two markers has to be what `generate` makes of that part.
 fn compare(name: &str, generate: impl FnOnce(&str) -> String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     let committed = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
     let (before, rest) = committed.split_once(BEGIN).unwrap_or_else(|| panic!("{name} lacks {BEGIN}"));
     let (part, after) = rest.split_once(END).unwrap_or_else(|| panic!("{name} lacks {END}"));

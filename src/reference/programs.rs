@@ -59,7 +59,7 @@ fn section(program: &Program, page: &str) -> String {
 fn the_page_of_programs_has_all_that_the_objects_say() {
     let catalog = Catalog::embedded();
     let program = |name| catalog.program(name).expect("it is listed").expect("it is sound");
-    compare("programs.md", |page| {
+    compare("reference/programs.md", |page| {
         for notes in page.split("<!-- notes: ").skip(1).filter_map(|rest| rest.split_once(" -->")) {
             assert!(catalog.names().any(|name| name == notes.0), "notes of `{}`, which is no program", notes.0);
         }

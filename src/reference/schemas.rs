@@ -145,11 +145,11 @@ fn page(schema: &Json) -> String {
 
 #[test]
 fn the_page_of_the_report_has_every_key() {
-    compare("report.md", |_| page(&crate::schema::report()));
+    compare("reference/report.md", |_| page(&crate::schema::report()));
 }
 
 #[test]
 fn the_page_of_the_config_has_every_key() {
     let schema = serde_json::to_value(schemars::schema_for!(Config)).expect("a schema is JSON");
-    compare("config-keys.md", |_| page(&schema));
+    compare("reference/config-keys.md", |_| page(&schema));
 }

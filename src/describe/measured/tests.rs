@@ -1,49 +1,41 @@
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::catalog::Catalog;
-
-const TABLE: &str = "x\n<!-- table -->\n| config | program | 5.10 | newest |\n|---|---|---|---|\n\
-                     | `a-b` | `a` | unsupported (2) | ok |\n\n1. one\n2. no counter (ENOENT)\n<!-- end of table -->\n";
+use crate::catalog::{Catalog, configs, program_of};
 
 #[test]
-fn kernels_and_reasons_are_read_from_the_table() {
-    let found = tested_in(TABLE, "a");
-    let first = Tested { kernel: "5.10", verdict: "unsupported", reason: Some("no counter (ENOENT)") };
-    assert_eq!(found, [first, Tested { kernel: "newest", verdict: "ok", reason: None }]);
-    assert_eq!(found.iter().map(Tested::ran).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(tested_in(TABLE, "a-b"), []);
-    assert_eq!(tested_in("no table", "a"), []);
-}
-
-#[test]
-fn costs_are_read_with_how_they_were_taken() {
-    let document = "## Other\n\n    no\n\n## What the kernel's side costs\n\nWords.\n\n    make it     # all\n\n\
-                    Three rounds, kernel 6.18. More.\n\n| program | load | ns an event |\n|---|---|---|\n\
-                    | `a` | many | 1,954 |\n| `b` | few | 7 |\n| `a`, `x: 1` | some | 12 |\n\nrest\n\n\
-                    | program | load | ns an event |\n|---|---|---|\n| `a` | other | 3 |\n";
-    let found = costs_in(document, "a").expect("it is there");
-    assert_eq!((found.how, found.command), ("Three rounds, kernel 6.18", "make it"));
-    let cost = |with, load, nanoseconds| Cost { with, load, nanoseconds };
-    assert_eq!(found.costs, [cost(None, "many", 1954), cost(Some("`x: 1`"), "some", 12)]);
-    assert_eq!(costs_in(document, "c"), None);
-}
-
-#[test]
-fn the_documents_have_what_is_read_from_them() {
-    let catalog = Catalog::embedded();
-    for name in catalog.names() {
-        // A new program is not in the table before `make test-kernels` has run
-        assert!(tested(name).first().is_none_or(|tested| tested.kernel == "5.10"), "{name}");
-        for tested in tested(name) {
-            let known = ["ok", "fallback", "unsupported", "tests fail"];
-            assert!(known.contains(&tested.verdict), "{name}: {tested:?}");
-            assert_eq!(tested.reason.is_none(), matches!(tested.verdict, "ok" | "tests fail"), "{name}: {tested:?}");
+fn kernels_have_verdicts_and_reasons() {
+    let known = ["ok", "fallback", "unsupported", "broken", "tests fail"];
+    for config in all_tested() {
+        assert_eq!(program_of(&config.config), Some(config.program.as_str()), "{}", config.config);
+        let kernels: Vec<&str> = config.kernels.iter().map(|tested| tested.kernel.as_str()).collect();
+        assert_eq!(kernels, ["5.10", "6.1", "6.12", "newest"], "{}", config.config);
+        for tested in &config.kernels {
+            assert!(known.contains(&tested.verdict.as_str()), "{}: {tested:?}", config.config);
+            let needs_none = matches!(tested.verdict.as_str(), "ok" | "tests fail");
+            assert_eq!(tested.reason.is_none(), needs_none, "{}: {tested:?}", config.config);
         }
     }
+    let tried: BTreeSet<String> = all_tested().into_iter().map(|config| config.config).collect();
+    // A new config is not in the data before `make test-kernels` has run
+    assert!(tried.iter().all(|name| configs().iter().any(|(known, _)| known == name)), "{tried:?}");
     assert_eq!(tested("biosnoop").len(), 4);
-    let measured = costs("opensnoop").expect("it is in docs/explanation/performance.md");
+    assert_eq!(tested("none"), []);
+}
+
+#[test]
+fn a_program_that_did_not_run_is_known_as_such() {
+    let verdicts = ["ok", "fallback", "unsupported", "broken", "tests fail"];
+    let ran = verdicts.map(|verdict| Tested { kernel: "5.10".into(), verdict: verdict.into(), reason: None }.ran());
+    assert_eq!(ran, [true, true, false, false, false]);
+}
+
+#[test]
+fn costs_are_of_programs() {
+    let catalog = Catalog::embedded();
+    let measured = costs("opensnoop").expect("it was measured");
     assert!(measured.how.contains("kernel 6.") && measured.how.contains("20"), "{}", measured.how);
     assert!(measured.command.starts_with("sudo -E cargo bench"), "{}", measured.command);
-    let all = catalog.names().filter_map(costs).map(|measured| measured.costs.len()).sum::<usize>();
-    let section = PERFORMANCE.split(COST_SECTION).nth(1).expect("a section");
-    assert_eq!(all, first_table(section).filter(|line| line.starts_with("| `")).count(), "every row is of a program");
+    assert!(all_costs().costs.iter().all(|cost| catalog.names().any(|name| name == cost.program)));
+    assert_eq!(costs("none"), None);
 }
