@@ -51,8 +51,8 @@ pub struct Cost {
     pub load: String,
     /// Time in the kernel for each event, all hooks together.
     pub nanoseconds: u64,
-    /// The same of libbpf-tools, as text.
-    pub libbpf_tools: Option<String>,
+    /// The same of the tool that it is compared with, as text.
+    pub peer: Option<String>,
     /// Of the two, as text.
     pub ratio: Option<String>,
 }

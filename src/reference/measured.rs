@@ -50,7 +50,7 @@ fn the_table_of_costs_has_what_was_measured() {
             code(&cost.program) + &with,
             cost.load.clone(),
             grouped(cost.nanoseconds),
-            cost.libbpf_tools.clone().unwrap_or_default(),
+            cost.peer.clone().unwrap_or_default(),
             cost.ratio.clone().unwrap_or_default(),
         ]
     };
