@@ -95,19 +95,19 @@ pub fn row_layouts(plan: &AggregatePlan) -> Vec<Layout> {
         }
         AggregateShape::Histogram { field, .. } => {
             let unit = || field.unit.clone();
-            let value = |name: &str, doc: &str, unit| (name.to_owned(), format!("{doc}: {}", field.doc), unit);
+            let value = |name: &str, doc: &str, unit| (name.to_owned(), doc.to_owned(), unit);
             let bucket = vec![
-                value("bucket_low", "Least value of the bucket", unit()),
-                value("bucket_high", "Largest value of the bucket", unit()),
-                value("count", "How many were in the bucket", None),
+                value("bucket_low", &format!("Lower bound of the bucket. Value: {}", field.doc), unit()),
+                value("bucket_high", "Upper bound of the bucket", unit()),
+                value("count", "Number of events in the bucket", None),
             ];
             let summary = vec![
-                value("count", "How many there were", None),
-                value("sum", "All together", unit()),
-                value("p50", "Half of them are at most this, by the bucket's edges", unit()),
-                value("p90", "90 % of them are at most this", unit()),
-                value("p99", "99 % of them are at most this", unit()),
-                value("max", "The largest, or a bound of it where only a part of the time is told", unit()),
+                value("count", "Number of events", None),
+                value("sum", "Sum of the values", unit()),
+                value("p50", "Median, as the upper bound of its bucket", unit()),
+                value("p90", "90th percentile, as the upper bound of its bucket", unit()),
+                value("p99", "99th percentile, as the upper bound of its bucket", unit()),
+                value("max", "Largest value; an upper bound of it if a row covers a part of the window", unit()),
             ];
             vec![layout(plan, true, bucket), layout(plan, true, summary)]
         }
