@@ -6,6 +6,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::pairs;
 use ebpf_run::catalog::Catalog;
@@ -167,26 +170,34 @@ fn marks(file: &InvalidFile) -> Vec<(Code, String, String)> {
     file.problems.iter().map(of).collect()
 }
 
+/// A directory for configs with includes: the corpus' own included files are in it.
+fn with_parts() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad/parts");
+    fs::create_dir(directory.path().join("parts")).expect("a directory");
+    for entry in fs::read_dir(parts).expect("it is there") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), directory.path().join("parts").join(entry.file_name())).expect("it can be copied");
+    }
+    directory
+}
+
+/// The problems of `text`, as a file of `directory` if it includes others.
+fn check_it(directory: &Path, text: &str, sets: &[String], catalog: &Catalog) -> Option<InvalidFile> {
+    let arguments = Arguments { sets: sets.to_vec(), ..Arguments::default() };
+    let outside = Overlay { arguments: &arguments, environment: &environment };
+    if text.contains("\ninclude:") {
+        let path = directory.join("both.yaml");
+        fs::write(&path, text).expect("it can be written");
+        return check(&path, catalog, outside).expect("the programs are sound");
+    }
+    check_text("both.yaml", text, catalog, outside).expect("the programs are sound")
+}
+
 #[test]
 fn a_fault_hides_no_other() {
     let catalog = Catalog::embedded();
-    let folder = tempfile::tempdir().expect("a folder");
-    let parts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad/parts");
-    fs::create_dir(folder.path().join("parts")).expect("a folder");
-    for entry in fs::read_dir(parts).expect("it is there") {
-        let entry = entry.expect("an entry");
-        fs::copy(entry.path(), folder.path().join("parts").join(entry.file_name())).expect("it can be copied");
-    }
-    let path = folder.path().join("both.yaml");
-    let check_it = |text: &str, sets: &[String]| {
-        let arguments = Arguments { sets: sets.to_vec(), ..Arguments::default() };
-        let outside = Overlay { arguments: &arguments, environment: &environment };
-        if text.contains("\ninclude:") {
-            fs::write(&path, text).expect("it can be written");
-            return check(&path, &catalog, outside).expect("the programs are sound");
-        }
-        check_text("both.yaml", text, &catalog, outside).expect("the programs are sound")
-    };
+    let directory = with_parts();
     let files: Vec<_> = corpus()
         .into_iter()
         .filter_map(|(name, path)| {
@@ -195,37 +206,54 @@ fn a_fault_hides_no_other() {
             if !filters.is_empty() || output.is_some() {
                 return None; // these are for a config of one probe, and a pair has two
             }
-            let alone = marks(&check_it(&text, &sets).expect("it is wrong"));
+            let alone = marks(&check_it(directory.path(), &text, &sets, &catalog).expect("it is wrong"));
             Some((name, pairs::Parts::of(&text), sets, alone))
         })
         .collect();
-    let (mut hidden, mut unused): (Vec<String>, BTreeSet<_>) = (Vec::new(), UNKNOWABLE.iter().collect());
-    let mut count = 0;
-    for (index, (one, a, sets, alone)) in files.iter().enumerate() {
-        for (other, b, more_sets, also) in &files[index + 1..] {
-            let Some(text) = pairs::pair(a, b) else { continue };
-            count += 1;
-            let found = check_it(&text, &[&sets[..], more_sets].concat()).map(|file| marks(&file)).unwrap_or_default();
-            let is_shown = |(code, underlined, message): &&(Code, String, String)| {
-                // A sink may have another name there
-                let same = |shown: &str| shown.trim_end_matches('_') == underlined;
-                found.iter().any(|shown| shown.0 == *code && (same(&shown.1) || shown.2 == *message))
-            };
-            let missing: Vec<_> = alone.iter().chain(also).filter(|mark| !is_shown(mark)).collect();
-            if missing.is_empty() {
-                continue;
-            }
-            let both = |(a, b, _): &&(&str, &str, &str)| {
-                is_named(one, a) && is_named(other, b) || is_named(other, a) && is_named(one, b)
-            };
-            match UNKNOWABLE.iter().find(both) {
-                Some(known) => drop(unused.remove(known)),
-                None => hidden.push(format!("{one} + {other}: {missing:?} is not in {found:?}:\n{text}")),
+    let (hidden, used, count) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()), AtomicUsize::new(0));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let (directory, catalog) = (with_parts(), Catalog::embedded());
+        while let Some((one, a, sets, alone)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let index = files.iter().position(|file| file.0 == *one).expect("it is one of them");
+            for (other, b, more_sets, also) in &files[index + 1..] {
+                let Some(text) = pairs::pair(a, b) else { continue };
+                count.fetch_add(1, Ordering::Relaxed);
+                let sets = [&sets[..], more_sets].concat();
+                let found = check_it(directory.path(), &text, &sets, &catalog);
+                let found = found.map(|file| marks(&file)).unwrap_or_default();
+                let is_shown = |(code, underlined, message): &&(Code, String, String)| {
+                    // A sink may have another name there
+                    let same = |shown: &str| shown.trim_end_matches('_') == underlined;
+                    found.iter().any(|shown| shown.0 == *code && (same(&shown.1) || shown.2 == *message))
+                };
+                let missing: Vec<_> = alone.iter().chain(also).filter(|mark| !is_shown(mark)).collect();
+                if missing.is_empty() {
+                    continue;
+                }
+                let both = |(a, b, _): &&(&str, &str, &str)| {
+                    is_named(one, a) && is_named(other, b) || is_named(other, a) && is_named(one, b)
+                };
+                match UNKNOWABLE.iter().find(both) {
+                    Some(known) => drop(used.lock().expect("no panic").insert(known)),
+                    None => {
+                        let pair = format!("{one} + {other}: {missing:?} is not in {found:?}:\n{text}");
+                        hidden.lock().expect("no panic").push(pair);
+                    }
+                }
             }
         }
-    }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let (hidden, used, count) =
+        (hidden.into_inner().expect("no panic"), used.into_inner().expect("no panic"), count.into_inner());
     assert!(hidden.is_empty(), "{} of {count} pairs:\n{}", hidden.len(), hidden.join("\n"));
     assert!(count > 10_000, "{count} pairs");
+    let unused: Vec<_> = UNKNOWABLE.iter().filter(|known| !used.contains(known)).collect();
     assert!(unused.is_empty(), "not needed: {unused:?}");
 }
 
