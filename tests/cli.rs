@@ -164,7 +164,7 @@ fn a_mistyped_name_is_looked_for_among_programs_and_configs() {
     let scratch = Scratch::new();
     let path = scratch.write("io.yaml", "version: 1\nprobes: [{program: io-latency}]\nsinks: {out: {type: jsonl}}\n");
     let ended = run(Command::new(BINARY).arg("check").arg(path)).expect(2);
-    let says = "E020 there is no program `io-latency`; this is the name of a config of program `biosnoop`";
+    let says = "E020 there is no program `io-latency`; `io-latency` is a config of the program `biosnoop`";
     assert!(ended.stdout.contains(says), "{}", ended.stdout);
 }
 
@@ -203,10 +203,10 @@ fn shorthands_are_checked_as_the_file_is_and_a_plan_says_what_they_set() {
     }
     assert_eq!(ended.stdout.matches("\nsink ").count(), 1, "{}", ended.stdout);
     for (filter, says) in [
-        ("pid=x", "--filter #1: E030 filter `pid`: a whole number is needed, not `x`\n     1 | pid=x\n       |     ^"),
+        ("pid=x", "--filter #1: E030 filter `pid`: must be a whole number, not `x`\n     1 | pid=x\n       |     ^"),
         ("pdi=1", "--filter #1: E021 `biosnoop` has no filter `pdi`, did you mean `pid`?"),
         ("min_latency=5", "--filter #1: E015 filter `min_latency`: `5` has no unit: write for instance `5ms`"),
-        ("op=read,wriet", "--filter #1: E032 filter `op`: `wriet` is not possible, did you mean `write`?"),
+        ("op=read,wriet", "--filter #1: E032 filter `op`: `wriet` is not a possible value, did you mean `write`?"),
         ("device=/dev/sda", "--filter #1: E035 filter `device`: `/dev/sda` is a path"),
         ("min_latency={not: 1ms}", "--filter #1: E034 filter `min_latency`"),
         ("pid", "--filter #1: E080 there is no `=` in it"),

@@ -121,18 +121,18 @@ pub fn shown(path: &Path) -> String {
 }
 
 /// Why a file can't be read, and its text and the place if it is known where.
-struct Unreadable {
+struct ReadFailure {
     what: String,
     at: Option<(String, Place)>,
 }
 
-impl From<String> for Unreadable {
+impl From<String> for ReadFailure {
     fn from(what: String) -> Self {
-        Unreadable { what, at: None }
+        ReadFailure { what, at: None }
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Unreadable> {
+fn read_text(path: &Path) -> Result<String, ReadFailure> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     match read {
@@ -146,7 +146,7 @@ fn read_text(path: &Path) -> Result<String, Unreadable> {
 ///
 /// # Errors
 /// The encoding that it seems to have, or where it is not UTF-8.
-fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
+fn decode(bytes: Vec<u8>) -> Result<String, ReadFailure> {
     let other = match bytes.as_slice() {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
@@ -164,7 +164,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, Unreadable> {
             let byte = rest.first().copied().unwrap_or_default();
             let what = format!("it is not UTF-8: byte 0x{byte:02x} in line {line}, column {column}; save it as UTF-8");
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            Err(Unreadable { what, at: Some((text, Place::new(line, column, 1))) })
+            Err(ReadFailure { what, at: Some((text, Place::new(line, column, 1))) })
         }
     }
 }
@@ -189,7 +189,7 @@ impl Source {
                 let main = Text::new(TextKind::Config, shown(path), text);
                 build(main, stem, Some(path), outside)
             }
-            Err(Unreadable { what, at }) => {
+            Err(ReadFailure { what, at }) => {
                 let at = at.filter(|(text, _)| include::may_be_shown(path, text).is_ok());
                 let (text, place) = at.unwrap_or((String::new(), Place::new(1, 1, 1)));
                 let problems = vec![Diagnostic::new(Code::Unreadable, place, format!("can't read the file: {what}"))];
