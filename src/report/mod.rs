@@ -174,7 +174,8 @@ impl Report {
             let tries = |what: String| format!("for {}, try {what}", account.probe);
             sizes.extend(account.suggested_size.map(|size| tries(format!("buffer.size: {}", Bytes(size)))));
             let full = account.maps.iter().filter(|map| map.insert_failures > 0);
-            sizes.extend(full.map(|map| tries(format!("maps: {{{}: {}}}", map.name, map.larger()))));
+            let full: Vec<_> = full.map(|map| format!("{}: {}", map.name, map.larger())).collect();
+            sizes.extend((!full.is_empty()).then(|| tries(format!("maps: {{{}}}", full.join(", ")))));
         }
         let mut advice = sizes.join("; ");
         if !sizes.is_empty() {

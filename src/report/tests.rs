@@ -157,6 +157,11 @@ fn a_full_map_is_named_with_a_size_that_helps() {
     let hint = |report: &Report| report.verdict().expect("nothing may be lost").hint.expect("a hint");
     assert_eq!(hint(&report), "for slow-io, try maps: {inflight: 32}; or use filters that drop more events");
     assert!(hint(&with(90)).contains("inflight: 64"), "{}", hint(&with(90)));
+    // Two full maps of a probe are one line of its config
+    let mut two = with(5);
+    let other = MapAccount { name: "stacks".into(), ..two.accounts[0].maps[0].clone() };
+    two.accounts[0].maps.push(other);
+    assert_eq!(hint(&two), "for slow-io, try maps: {inflight: 32, stacks: 32}; or use filters that drop more events");
 }
 
 #[test]
