@@ -4,7 +4,7 @@ use super::*;
 
 const YAML: &str = "\
 version: 1
-labels: {team: '${TEAM}', cost: '$5 $${TEAM}', none: \"${NONE:-nobody}\", where: 'a-${TEAM}-b'}
+labels: {team: '${TEAM}', cost: '$5 $${TEAM}', none: \"${NONE:-unset}\", where: 'a-${TEAM}-b'}
 probes:
   - program: x
     filters:
@@ -32,7 +32,7 @@ fn it_is_replaced_where_the_schema_allows_it() {
     let yaml = root.to_yaml();
     let labels = &yaml["labels"];
     assert_eq!((&labels["team"], &labels["cost"]), (&"storage".into(), &"$5 ${TEAM}".into()));
-    assert_eq!((&labels["none"], &labels["where"]), (&"nobody".into(), &"a-storage-b".into()));
+    assert_eq!((&labels["none"], &labels["where"]), (&"unset".into(), &"a-storage-b".into()));
     let filters = &yaml["probes"][0]["filters"];
     assert_eq!((&filters["pid"], &filters["comm"][0]), (&"12".into(), &"storage".into()));
     assert_eq!(yaml["sinks"]["s"]["path"], "/x/storage/{{ name }}.csv");
